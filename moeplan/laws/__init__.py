@@ -1,0 +1,78 @@
+"""The published laws: files, reader, equations. `load_law("zhao2025")` gives one; `law_names()` lists them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from importlib import resources
+from pathlib import Path
+
+from moeplan.errors import LawError
+from moeplan.laws.law import Citation, Fit, Law, Outside, Table, Uncertainty, read_law
+
+__all__ = ["Citation", "Fit", "Law", "Outside", "Table", "Uncertainty", "law_names", "load_law", "read_law"]
+
+ENVIRONMENT = "MOEPLAN_LAWS"
+"""Environment variable that names a folder with a user's own law files."""
+
+
+def _bundled_folder() -> Path:
+    """The bundled laws: inside the installed package, or the checkout's `laws/` folder."""
+    packaged = resources.files("moeplan.laws") / "bundled"
+    if packaged.is_dir():
+        # A zipped wheel has no paths on disk; `as_file` unpacks the folder once for this process.
+        if isinstance(packaged, Path):
+            return packaged
+        return _unpacked(packaged)
+    return Path(__file__).resolve().parent.parent.parent / "laws"
+
+
+def _unpacked(packaged: resources.abc.Traversable) -> Path:
+    import atexit
+    from contextlib import ExitStack
+
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(resources.as_file(packaged))
+
+
+def _files() -> dict[str, Path]:
+    """Every law file by name; a user's folder adds to the bundled ones and wins over them."""
+    files = {path.stem: path for path in sorted(_bundled_folder().glob("*.yaml"))}
+    own = os.environ.get(ENVIRONMENT)
+    if own:
+        folder = Path(own)
+        if not folder.is_dir():
+            raise LawError(f"{ENVIRONMENT} is {own!r}, which is not a folder")
+        files |= {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return files
+
+
+def law_names() -> tuple[str, ...]:
+    """Names of the bundled laws and of those in the folder `MOEPLAN_LAWS`, sorted."""
+    return tuple(sorted(_files()))
+
+
+def load_law(name: str | Path) -> Law:
+    """Load a law by name ("zhao2025"), by name and fit ("krajewski2024/moe-e16"), or from a file ("my/law.yaml").
+
+    Raises `LawError` for an unknown name (with the nearest ones) and for a file that is not a valid law.
+    """
+    text = str(name)
+    if text.endswith((".yaml", ".yml")):
+        return read_law(Path(text))
+    stem, _, fit = text.partition("/")
+    files = _files()
+    if stem not in files:
+        near = difflib.get_close_matches(stem, files, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(files))}"
+        raise LawError(f"unknown law {stem!r}; {hint}")
+    law = read_law(files[stem])
+    if law.name != stem:
+        raise LawError(f"{files[stem]}, line 1: name is {law.name!r}, must be the file's own name {stem!r}")
+    if not fit:
+        return law
+    if fit not in law.fits:
+        raise LawError(f"law {stem} has no fit {fit!r}; it has {', '.join(law.fits)}")
+    return dataclasses.replace(law, chosen=fit)

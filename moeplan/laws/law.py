@@ -1,0 +1,481 @@
+"""A law: one published paper's fits, with citation, conventions, domain, grades and the paper's own numbers as checks."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from moeplan.errors import LawError
+from moeplan.laws import families, forms
+from moeplan.laws.reader import Section, read_yaml_file
+from moeplan.variables import ARCHITECTURAL, CONVENTIONS, Variables, default_convention
+
+SCHEMA = "moeplan.law/1"
+GRADES = {
+    "proven": "recomputed from the paper's own tables or raw data",
+    "read": "read in the paper's text",
+    "second_hand": "one secondary source, consistent with the stated results",
+    "inferred": "computed here, not stated in the paper",
+}
+"""How sure a digit is, the surest first."""
+PREDICTS = {
+    "loss": "nats/token",
+    "efficiency_leverage": "dense FLOPs / MoE FLOPs at equal loss",
+    "allocation_efficiency": "share of the budget that counts",
+    "active_params": "params",
+    "flops_per_token": "FLOPs",
+    "tokens": "tokens",
+    "learning_rate": "",
+    "batch_tokens": "tokens",
+    "decay_fraction": "share of the tokens",
+}
+"""What a fit can predict, and its unit."""
+
+
+def _public_functions(module: Any) -> Mapping[str, Callable[..., Any]]:
+    found = {
+        name: function
+        for name, function in vars(module).items()
+        if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
+    }
+    return MappingProxyType(found)
+
+
+FORMS = MappingProxyType({k: f for k, f in _public_functions(forms).items() if k != "saturated_expansion"})
+"""Every form by name: the public functions of `moeplan.laws.forms`."""
+FAMILIES = _public_functions(families)
+"""Every family by name: the public functions of `moeplan.laws.families`."""
+
+
+def form_variables(form: str) -> tuple[str, ...]:
+    """The variables of a form, in order: its positional parameters."""
+    parameters = inspect.signature(FORMS[form]).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY)
+
+
+def form_coefficients(form: str) -> dict[str, float | None]:
+    """The coefficients of a form with their defaults (None: must be given): its keyword-only parameters."""
+    parameters = inspect.signature(FORMS[form]).parameters.values()
+    return {p.name: None if p.default is p.empty else p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """How far a prediction may be off, as a fit's own residuals and a stated widening rule say."""
+
+    level: float
+    """Probability that the interval is meant to cover."""
+    rms: float
+    """Root mean square residual of ln(prediction) inside the domain."""
+    floor: float
+    """Least half-width of the interval, in ln."""
+    per_decade_outside: float
+    """Added (in quadrature) to `rms` for each factor of 10 that a variable lies outside its domain, summed over variables."""
+    source: str
+    """Where these numbers come from."""
+
+    def half_width(self, decades_outside: float) -> float:
+        """Half-width of the interval in ln: max(floor, z(level) * sqrt(rms^2 + (per_decade_outside*decades)^2))."""
+        from statistics import NormalDist
+
+        z = NormalDist().inv_cdf(0.5 + self.level / 2)
+        return max(self.floor, z * math.hypot(self.rms, self.per_decade_outside * decades_outside))
+
+
+@dataclass(frozen=True)
+class Outside:
+    """A variable that lies outside the range a fit was measured on."""
+
+    name: str
+    """The variable."""
+    value: float
+    """Its value, in the fit's convention."""
+    low: float
+    """Least value measured."""
+    high: float
+    """Largest value measured."""
+
+    @property
+    def decades(self) -> float:
+        """How far outside, in factors of 10."""
+        bound = self.low if self.value < self.low else self.high
+        return math.inf if bound <= 0 or self.value <= 0 else abs(math.log10(self.value / bound))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fitted equation of a law."""
+
+    law: str
+    """Name of the law it belongs to."""
+    name: str
+    """Name of the fit inside its law."""
+    predicts: str
+    """What it predicts, one of `PREDICTS`."""
+    form: str
+    """Name of its equation, one of `FORMS`."""
+    coefficients: Mapping[str, float]
+    """The digits, by the paper's letters."""
+    stderr: Mapping[str, float]
+    """Standard errors, where published."""
+    grades: Mapping[str, str]
+    """How sure each digit is, one of `GRADES`."""
+    conventions: Mapping[str, str]
+    """How each variable is counted; see `moeplan.variables.CONVENTIONS`."""
+    unstated: tuple[str, ...]
+    """Variables whose convention the paper leaves open; `conventions` holds the choice made here."""
+    domain: Mapping[str, tuple[float, float]]
+    """Range of each variable that was measured."""
+    fixed: Mapping[str, float]
+    """What was held fixed in all runs of this fit."""
+    dense: Mapping[str, float]
+    """Values of the form's variables at which it describes a dense model; empty if there are none."""
+    dense_fit: str
+    """Name of the fit that describes dense models instead; "" if there is none."""
+    family: str
+    """Continuous family for the law's own optimum, one of `FAMILIES`; "" if there is none."""
+    band: float
+    """Multiplicative band within which the paper found results near-optimal (x/band to x*band); 0 if not given."""
+    uncertainty: Uncertainty | None
+    """Residuals and widening rule, where known."""
+    note: str
+    """One sentence on what this fit is."""
+
+    @property
+    def full_name(self) -> str:
+        """`law/fit`."""
+        return f"{self.law}/{self.name}"
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The variables of its equation, in order."""
+        return form_variables(self.form)
+
+    @property
+    def grade(self) -> str:
+        """The least sure grade among its digits."""
+        order = list(GRADES)
+        return max(self.grades.values(), key=order.index)
+
+    @property
+    def equation(self) -> str:
+        """The equation as text, from the form's docstring."""
+        doc = inspect.getdoc(FORMS[self.form]) or ""
+        return doc.split("\n\n")[0].replace("\n", " ")
+
+    def __call__(self, *values: Any) -> Any:
+        """The prediction at `values`, given in the order of `variables`; floats or arrays."""
+        return FORMS[self.form](*values, **self.coefficients)
+
+    def convention(self, variable: str) -> str:
+        """How this fit counts `variable` ("" where there is only one way)."""
+        return self.conventions.get(variable, default_convention(variable))
+
+    def at(self, variables: Variables, tokens: Any = None) -> Any:
+        """The prediction for an architecture (or a grid of them) trained on `tokens`, in this fit's conventions."""
+        return self(*variables.select(self.variables, self.conventions, tokens))
+
+    def outside(self, variables: Variables, tokens: Any = None) -> tuple[Outside, ...]:
+        """The domain's variables that an architecture with `tokens` leaves, with value and measured range."""
+        found = []
+        for name, (low, high) in self.domain.items():
+            if name not in ARCHITECTURAL:
+                continue
+            value = float(variables.get(name, self.convention(name), tokens))
+            # A hair of slack: 6.6666667 experts' width is not outside a range that ends at 20/3.
+            if not low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
+                found.append(Outside(name, value, low, high))
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Measured points of a paper, as it prints them."""
+
+    name: str
+    """Name of the table inside its law."""
+    note: str
+    """What was measured and held fixed."""
+    grade: str
+    """How sure the digits are."""
+    columns: tuple[str, ...]
+    """Names of the columns."""
+    rows: tuple[tuple[float, ...], ...]
+    """The points."""
+
+
+@dataclass(frozen=True)
+class Citation:
+    """Where a law was published."""
+
+    authors: str
+    """First author and others."""
+    year: int
+    """Year of publication."""
+    title: str
+    """Title of the paper."""
+    arxiv: str
+    """arXiv id; "" if it has none."""
+    where: str
+    """Section, equation and table of the digits."""
+
+    def __str__(self) -> str:
+        place = f", arXiv {self.arxiv}" if self.arxiv else ""
+        return f"{self.authors} ({self.year}). {self.title}{place}. {self.where}"
+
+
+@dataclass(frozen=True)
+class Law:
+    """A law file, read and validated. `load_law` makes one."""
+
+    name: str
+    """Short name: first author and year."""
+    title: str
+    """What the law says, in a few words."""
+    citation: Citation
+    """Where it was published."""
+    digits: str
+    """Where the digits come from."""
+    fits: Mapping[str, Fit]
+    """Its fitted equations by name; the first that can judge an architecture is its `objective`."""
+    tables: tuple[Table, ...]
+    """Its measured points."""
+    notes: tuple[str, ...]
+    """Caveats and findings."""
+    checks: tuple[Section, ...]
+    """The paper's own numbers; `moeplan.laws.checks` runs them."""
+    path: str
+    """The file it was read from."""
+    digest: str
+    """SHA-256 of the file, first 16 hex digits."""
+    chosen: str = ""
+    """The fit asked for, as in "krajewski2024/moe-e16"; "" for the default."""
+
+    @property
+    def full_name(self) -> str:
+        """The name by which this law, with the chosen fit, can be loaded again."""
+        return f"{self.name}/{self.chosen}" if self.chosen else self.name
+
+    @property
+    def objective(self) -> Fit | None:
+        """The fit that judges an architecture: the chosen one, or the first that predicts leverage or loss."""
+        if self.chosen:
+            return self.fits[self.chosen]
+        for fit in self.fits.values():
+            if fit.predicts in ("efficiency_leverage", "loss") and set(fit.variables) <= set(ARCHITECTURAL):
+                return fit
+        return None
+
+    @property
+    def allocation(self) -> Fit | None:
+        """The fit that says what a misallocated budget costs, for laws that see neither size nor tokens."""
+        return next((fit for fit in self.fits.values() if fit.predicts == "allocation_efficiency"), None)
+
+    @property
+    def can_search(self) -> bool:
+        """Whether the law can choose an architecture at a compute budget: it must trade size against tokens."""
+        fit = self.objective
+        if fit is None:
+            return False
+        if fit.predicts == "efficiency_leverage":
+            return self.allocation is not None
+        return "tokens" in fit.variables and len(fit.variables) > 1
+
+    @property
+    def has_dense(self) -> bool:
+        """Whether the law says anything about dense models."""
+        fit = self.objective
+        return fit is not None and (fit.predicts == "efficiency_leverage" or bool(fit.dense or fit.dense_fit))
+
+    @property
+    def grade(self) -> str:
+        """The least sure grade among its objective's digits (of all its digits where it has no objective)."""
+        order = list(GRADES)
+        if self.objective is not None:
+            return self.objective.grade
+        return max([fit.grade for fit in self.fits.values()] + [t.grade for t in self.tables], key=order.index)
+
+    def predicting(self, what: str, name: str = "") -> Fit:
+        """The fit called `name`, or the first that predicts `what`; raises `LawError` if there is none."""
+        for fit in self.fits.values():
+            if fit.name == name or (not name and fit.predicts == what):
+                return fit
+        raise LawError(f"law {self.name} has no fit {name or f'that predicts {what}'}")
+
+
+def read_law(path: Path) -> Law:
+    """Read and validate one law file; raises `LawError` with file, line and key for any mistake in it."""
+    root, raw = read_yaml_file(path)
+    root.only(
+        ("schema", "name", "title", "citation", "digits", "fits", "tables", "notes", "checks"),
+        ("schema", "name", "title", "citation", "digits"),
+    )
+    if root.text("schema") != SCHEMA:
+        raise root.error("schema", f"is {root.text('schema')!r}; this version of moeplan reads {SCHEMA}")
+    name = root.text("name")
+    if "/" in name or not name or name != name.strip():
+        raise root.error("name", f"is {name!r}, must be a word without a slash")
+    fits_section = root.section("fits", optional=True)
+    fits = {key: _read_fit(name, key, fits_section.section(key), fits_section) for key in fits_section}
+    tables = tuple(_read_table(section) for section in root.sections("tables"))
+    if not fits and not tables:
+        raise root.error(None, "has neither fits nor tables")
+    return Law(
+        name=name,
+        title=root.text("title"),
+        citation=_read_citation(root.section("citation")),
+        digits=root.text("digits"),
+        fits=MappingProxyType(fits),
+        tables=tables,
+        notes=root.texts("notes"),
+        checks=tuple(root.sections("checks")),
+        path=str(path),
+        digest=hashlib.sha256(raw).hexdigest()[:16],
+    )
+
+
+def _read_citation(section: Section) -> Citation:
+    section.only(("authors", "year", "title", "arxiv", "where"), ("authors", "year", "title"))
+    return Citation(
+        authors=section.text("authors"),
+        year=int(section.number("year")),
+        title=section.text("title"),
+        arxiv=section.text("arxiv", ""),
+        where=section.text("where", ""),
+    )
+
+
+def _one_of(section: Section, key: str, known: Any, default: str | None = None) -> str:
+    value = section.text(key, default)
+    if value not in known and not (default is not None and value == default):
+        raise section.error(key, f"is {value!r}; known are {', '.join(known)}")
+    return value
+
+
+def _read_fit(law: str, name: str, section: Section, fits: Section) -> Fit:
+    section.only(
+        (
+            "predicts",
+            "form",
+            "coefficients",
+            "stderr",
+            "grade",
+            "conventions",
+            "unstated",
+            "domain",
+            "fixed",
+            "dense",
+            "dense_fit",
+            "family",
+            "band",
+            "uncertainty",
+            "note",
+        ),
+        ("predicts", "form", "coefficients", "grade"),
+    )
+    form = _one_of(section, "form", FORMS)
+    wanted = form_coefficients(form)
+    coefficients = section.section("coefficients")
+    coefficients.only(wanted, [key for key, default in wanted.items() if default is None])
+    digits = coefficients.numbers()
+    for key, value in digits.items():
+        if not math.isfinite(value):
+            raise coefficients.error(key, f"is {value}, must be finite")
+    stderr = section.section("stderr", optional=True)
+    stderr.only(wanted)
+    variables = form_variables(form)
+    dense = section.section("dense", optional=True)
+    dense.only(variables)
+    dense_fit = section.text("dense_fit", "")
+    if dense_fit and dense_fit not in fits:
+        raise section.error("dense_fit", f"is {dense_fit!r}; this file's fits are {', '.join(fits)}")
+    band = section.number("band", 0.0)
+    if band and band < 1:
+        raise section.error("band", f"is {band}, must be a factor of at least 1")
+    return Fit(
+        law=law,
+        name=name,
+        predicts=_one_of(section, "predicts", PREDICTS),
+        form=form,
+        coefficients=MappingProxyType(digits),
+        stderr=MappingProxyType(stderr.numbers()),
+        grades=MappingProxyType(_read_grades(section, digits)),
+        conventions=MappingProxyType(_read_conventions(section)),
+        unstated=section.texts("unstated"),
+        domain=MappingProxyType(_read_domain(section.section("domain", optional=True))),
+        fixed=MappingProxyType(section.section("fixed", optional=True).numbers()),
+        dense=MappingProxyType(dense.numbers()),
+        dense_fit=dense_fit,
+        family=_one_of(section, "family", FAMILIES, ""),
+        band=band,
+        uncertainty=_read_uncertainty(section),
+        note=section.text("note", ""),
+    )
+
+
+def _read_grades(section: Section, digits: Mapping[str, float]) -> dict[str, str]:
+    """`grade: read`, or `grade: {default: read, alpha: inferred}`."""
+    if isinstance(section["grade"], str):
+        grade = _one_of(section, "grade", GRADES)
+        return dict.fromkeys(digits, grade)
+    grades = section.section("grade")
+    grades.only(("default", *digits), ("default",))
+    for key in grades:
+        _one_of(grades, key, GRADES)
+    return {key: grades.get(key, grades["default"]) for key in digits}
+
+
+def _read_conventions(section: Section) -> dict[str, str]:
+    conventions = section.section("conventions", optional=True)
+    conventions.only(CONVENTIONS)
+    return {key: _one_of(conventions, key, CONVENTIONS[key]) for key in conventions}
+
+
+def _read_domain(section: Section) -> dict[str, tuple[float, float]]:
+    domain = {}
+    for key, bounds in section.items():
+        if (
+            not isinstance(bounds, list)
+            or len(bounds) != 2
+            or any(isinstance(b, bool) or not isinstance(b, (int, float)) for b in bounds)
+            or not bounds[0] <= bounds[1]
+        ):
+            raise section.error(key, f"is {bounds!r}, must be [lowest, highest]")
+        domain[key] = (float(bounds[0]), float(bounds[1]))
+    return domain
+
+
+def _read_uncertainty(section: Section) -> Uncertainty | None:
+    if "uncertainty" not in section:
+        return None
+    rule = section.section("uncertainty")
+    keys = ("level", "rms", "floor", "per_decade_outside", "source")
+    rule.only(keys, keys)
+    for key in keys[:-1]:
+        if not 0 <= rule.number(key) < (1 if key == "level" else math.inf):
+            raise rule.error(key, f"is {rule[key]}, must be at least 0{' and below 1' if key == 'level' else ''}")
+    return Uncertainty(*(rule.number(key) for key in keys[:-1]), source=rule.text("source"))
+
+
+def _read_table(section: Section) -> Table:
+    section.only(("name", "note", "grade", "columns", "rows"), ("name", "grade", "columns", "rows"))
+    columns = section.texts("columns")
+    rows = []
+    for row in section["rows"] if isinstance(section["rows"], list) else [None]:
+        numeric = isinstance(row, list) and all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in row)
+        if not numeric or len(row) != len(columns):
+            raise section.error("rows", f"has {row!r}, must be lists of {len(columns)} numbers")
+        rows.append(tuple(float(x) for x in row))
+    return Table(
+        name=section.text("name"),
+        note=section.text("note", ""),
+        grade=_one_of(section, "grade", GRADES),
+        columns=columns,
+        rows=tuple(rows),
+    )
