@@ -102,6 +102,11 @@ class Architecture:
                 raise UsageError(f"{f.name} {value!r} must be a whole number of at least 0")
             if f.type == "bool" and not isinstance(value, bool):
                 raise UsageError(f"{f.name} {value!r} must be true or false")
+        pattern: object = self.moe_layer_pattern
+        if pattern is not None and not (
+            isinstance(pattern, list | tuple) and all(isinstance(moe, bool) for moe in pattern)
+        ):
+            raise UsageError(f"moe_layer_pattern {pattern!r} must be a list of true or false, one for each layer")
         for name in ("d_model", "num_layers", "vocab_size", "num_heads"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} {getattr(self, name)} must be at least 1")
@@ -146,7 +151,7 @@ class Architecture:
                     f"num_dense_layers {self.num_dense_layers} must be at most num_layers {self.num_layers}"
                 )
         if self.moe_layer_pattern is not None:
-            derive("moe_layer_pattern", tuple(bool(x) for x in self.moe_layer_pattern))
+            derive("moe_layer_pattern", tuple(self.moe_layer_pattern))
             if len(self.moe_layer_pattern) != self.num_layers:
                 raise UsageError(
                     f"moe_layer_pattern has {len(self.moe_layer_pattern)} entries, num_layers is {self.num_layers}"
@@ -253,9 +258,6 @@ class Architecture:
         missing = [name for name in ("d_model", "num_layers", "vocab_size", "num_heads") if name not in values]
         if missing:
             raise UsageError(f"architecture lacks the field {missing[0]!r}")
-        values = dict(values)
-        if values.get("moe_layer_pattern") is not None:
-            values["moe_layer_pattern"] = tuple(values["moe_layer_pattern"])
-        if not values.get("num_experts"):
-            values.pop("num_dense_layers", None)
+        if not values.get("num_experts"):  # every layer is dense then, which the class derives itself
+            values = {name: value for name, value in values.items() if name != "num_dense_layers"}
         return cls(**values)
