@@ -58,10 +58,10 @@ class Grid:
     """The axes of the search. The defaults are the declared grid; `dataclasses.replace` narrows or widens it."""
 
     d_model: tuple[int, ...] = _pieces(
-        (384, 1024, 64), (1024, 2048, 128), (2048, 4096, 256), (4096, 8192, 512), (8192, 14336, 1024)
+        (384, 1024, 64), (1024, 4096, 128), (4096, 8192, 512), (8192, 14336, 1024)
     )
     """Widths of the residual stream [features]."""
-    aspect_ratio: tuple[float, ...] = (48, 56, 64, 72, 80, 88, 96, 104, 112)
+    aspect_ratio: tuple[float, ...] = (48, 56, *range(64, 113, 6))
     """d_model / num_layers before rounding of num_layers; below 64 only for d_model up to 1024."""
     min_layers: int = 8
     """Fewest blocks."""
@@ -69,19 +69,19 @@ class Grid:
     """Most blocks."""
     num_layers: tuple[int, ...] = ()
     """Depths in place of `aspect_ratio`'s (but within its ends), if not empty."""
-    num_experts: tuple[int, ...] = _pieces((16, 64, 8), (64, 128, 16), (128, 256, 32), (256, 512, 64))
+    num_experts: tuple[int, ...] = _pieces((16, 256, 8), (256, 512, 16))
     """Routed experts a layer; above 256 only from d_model 1024 on."""
     num_active_experts: tuple[int, ...] = tuple(range(4, 13))
     """Routed experts a token reaches."""
     num_shared_experts: tuple[int, ...] = (1,)
     """Shared experts."""
-    granularity: tuple[float, ...] = _geometric(2, 16, 4)
+    granularity: tuple[float, ...] = _geometric(2, 16, 8)
     """2*d_model/d_expert before rounding of d_expert."""
     d_expert: tuple[int, ...] = ()
     """Expert widths [features] in place of `granularity`'s, if not empty."""
     num_heads: tuple[int, ...] = ()
     """Query heads in place of those within `attention_width`, if not empty."""
-    attention_width: tuple[float, float] = (0.75, 1.25)
+    attention_width: tuple[float, float] = (1.0, 1.25)
     """Range of d_attn / d_model = num_heads*head_dim / d_model."""
     attention_share: tuple[float, float] = (0.25, 0.45)
     """Range of attention's share of a MoE block's FLOPs (see `attention_share`)."""
@@ -185,7 +185,7 @@ class Designs(SimpleNamespace):
 
     def take(self, index: Any) -> Designs:
         """The designs at `index` (an index array or a mask)."""
-        picked = object.__new__(Designs)
+        picked = Designs.__new__(Designs)
         for name, value in vars(self).items():
             setattr(picked, name, value[index] if isinstance(value, np.ndarray) and value.ndim else value)
         return picked

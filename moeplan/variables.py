@@ -130,8 +130,9 @@ def _expansion_ratio(v: Variables, convention: str) -> Value:
     routed, active, shared = _experts(v)
     if convention == "routed" or isinstance(v.shape.num_experts, int) and v.shape.num_experts == 0:
         return routed / active
-    width, shared_width = _as_float(v.shape.d_expert), shared * _as_float(v.shape.d_shared_expert)
-    return (routed * width + shared_width) / (active * width + shared_width)
+    # Shared experts in units of a routed one: equal widths give the same ratio to the last bit.
+    shared = shared * (_as_float(v.shape.d_shared_expert) / _as_float(v.shape.d_expert))
+    return (routed + shared) / (active + shared)
 
 
 def _granularity(v: Variables, convention: str) -> Value:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import difflib
+import functools
 import os
 from importlib import resources
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from moeplan.errors import LawError
 from moeplan.laws.law import Citation, Fit, Law, Outside, Table, Uncertainty, read_law
@@ -17,24 +20,20 @@ ENVIRONMENT = "MOEPLAN_LAWS"
 """Environment variable that names a folder with a user's own law files."""
 
 
+@functools.cache
 def _bundled_folder() -> Path:
     """The bundled laws: inside the installed package, or the checkout's `laws/` folder."""
     packaged = resources.files("moeplan.laws") / "bundled"
-    if packaged.is_dir():
-        # A zipped wheel has no paths on disk; `as_file` unpacks the folder once for this process.
-        if isinstance(packaged, Path):
-            return packaged
-        return _unpacked(packaged)
-    return Path(__file__).resolve().parent.parent.parent / "laws"
-
-
-def _unpacked(packaged: resources.abc.Traversable) -> Path:
-    import atexit
-    from contextlib import ExitStack
-
-    stack = ExitStack()
-    atexit.register(stack.close)
-    return stack.enter_context(resources.as_file(packaged))
+    if not packaged.is_dir():
+        return Path(__file__).resolve().parent.parent.parent / "laws"
+    if isinstance(packaged, Path):
+        return packaged
+    # A zipped wheel has no paths on disk, and `as_file` takes no folder before Python 3.12.
+    unpacked = TemporaryDirectory(prefix="moeplan-laws-")
+    atexit.register(unpacked.cleanup)
+    for file in packaged.iterdir():
+        (Path(unpacked.name) / file.name).write_bytes(file.read_bytes())
+    return Path(unpacked.name)
 
 
 def _files() -> dict[str, Path]:

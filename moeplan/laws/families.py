@@ -22,15 +22,17 @@ def six_active_params(active_params: Value, /, *, expansion_ratio: float) -> tup
     return {"active_params": active_params, "expansion_ratio": expansion_ratio}, 6 * active_params
 
 
-def krajewski_blocks(d_model: Value, /, *, num_experts: float, granularity: float) -> tuple[dict[str, Value], Value]:
-    """Blocks of ungated experts, num_layers = d/64 (Krajewski et al. 2024, section 5 and appendix).
+def krajewski_blocks(
+    d_model: Value, /, *, expansion_ratio: float, granularity: float
+) -> tuple[dict[str, Value], Value]:
+    """Blocks of E*G ungated experts of width 4*d/G, G of them active, num_layers = d/64 (Krajewski et al. 2024).
 
     N = d^2*(8E + 4)*L without embeddings; FLOPs per token (12*d^2*6 + 14*d*E*G)*L, the second term the router's.
     """
     layers = d_model / 64
-    total = d_model**2 * (8 * num_experts + 4) * layers
+    total = d_model**2 * (8 * expansion_ratio + 4) * layers
     active = 12 * d_model**2 * layers
-    flops = (12 * d_model**2 * 6 + d_model * num_experts * granularity * 14) * layers
+    flops = (12 * d_model**2 * 6 + d_model * expansion_ratio * granularity * 14) * layers
     return {"total_params": total, "active_params": active, "granularity": granularity}, flops
 
 

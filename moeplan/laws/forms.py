@@ -5,7 +5,7 @@ keyword-only under the paper's letters. The signature is the schema: a law file 
 its coefficients. Sizes are raw counts, tokens raw counts, compute FLOPs, losses nats per token; `log` is natural unless
 the equation says otherwise.
 
-Every public function of this module is a form; `moeplan laws` lists them from here.
+Every public function defined in this module is a form; `moeplan laws` lists them from here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
+from moeplan.laws.reduced import reduced_expansion_joint, saturated_expansion
 
 # Floats and float64 arrays alike: a form computes elementwise on whatever it is given.
 Value = Any
@@ -40,7 +42,7 @@ def efficiency_leverage(
 ) -> Value:
     """EL = Ahat^(a + d*log10 C + gamma*(log2 g)^2 + beta*log2 g), 1/Ahat = 1/(A + 1/(1/A_start - 1/A_max)) + 1/A_max.
 
-    Compute a dense model needs for the same loss, in units of the MoE's (Tian et al. 2025, arXiv 2507.17702, Eq. 10, 13).
+    Compute that a dense model needs for the same loss, in units of the MoE's (Tian et al. 2025, arXiv 2507.17702).
     A dense model (A = 1) has EL 1 by definition; the formula's .99 there is clamped.
     """
     saturated = 1 / (1 / (activation_ratio + 1 / (1 / A_start - 1 / A_max)) + 1 / A_max)
@@ -101,11 +103,6 @@ def active_shared_joint(
     )
 
 
-def saturated_expansion(expansion_ratio: Value, Es: float, Em: float) -> Value:
-    """Ehat: 1/Ehat = 1/(E - 1 + 1/(1/Es - 1/Em)) + 1/Em; Es at E = 1, at most Em (Clark et al. 2022, Eq. 8)."""
-    return 1 / (1 / (expansion_ratio - 1 + 1 / (1 / Es - 1 / Em)) + 1 / Em)
-
-
 def expansion_joint(
     active_params: Value,
     tokens: Value,
@@ -128,10 +125,22 @@ def expansion_joint(
 
     Ludziejewski et al. 2025, arXiv 2502.05172. E = 1 is dense.
     """
-    ln_expansion = np.log(saturated_expansion(expansion_ratio, Es, Em))
-    size = np.exp(delta * ln_expansion + (alpha + gamma * ln_expansion) * np.log(active_params))
-    data = np.exp(omega * ln_expansion + (beta + zeta * ln_expansion) * np.log(tokens))
-    return a * size + b * data + c
+    at = reduced_expansion_joint(
+        expansion_ratio,
+        a=a,
+        alpha=alpha,
+        delta=delta,
+        gamma=gamma,
+        b=b,
+        beta=beta,
+        omega=omega,
+        zeta=zeta,
+        Es=Es,
+        Em=Em,
+        c=c,
+    )
+    size, data = np.exp(at["mu"] * np.log(active_params)), np.exp(at["nu"] * np.log(tokens))
+    return at["m"] * size + at["n"] * data + c
 
 
 def fine_grained(
@@ -209,9 +218,7 @@ def weight_sparse(
     c: float,
 ) -> Value:
     """L = (a_S*(1 - S)^b_S + c_S)*Nnz^-b_N + (a_D/D)^b_D + c, S the share of zero weights (Frantar et al. 2023)."""
-    return (
-        (a_S * (1 - weight_sparsity) ** b_S + c_S) * nonzero_params**-b_N + (a_D / tokens) ** b_D + c
-    )
+    return (a_S * (1 - weight_sparsity) ** b_S + c_S) * nonzero_params**-b_N + (a_D / tokens) ** b_D + c
 
 
 def compute_power_law(train_flops: Value, /, *, coefficient: float, exponent: float, irreducible: float = 0.0) -> Value:
@@ -220,7 +227,13 @@ def compute_power_law(train_flops: Value, /, *, coefficient: float, exponent: fl
 
 
 def size_tokens_power_law(
-    total_params: Value, tokens: Value, /, *, coefficient: float, size_exponent: float = 0.0, tokens_exponent: float = 0.0
+    total_params: Value,
+    tokens: Value,
+    /,
+    *,
+    coefficient: float,
+    size_exponent: float = 0.0,
+    tokens_exponent: float = 0.0,
 ) -> Value:
     """y = coefficient * N^size_exponent * D^tokens_exponent."""
     return coefficient * total_params**size_exponent * tokens**tokens_exponent
@@ -236,14 +249,22 @@ def expansion_power_law(
     expansion_exponent: float,
 ) -> Value:
     """y = exp(ln_coefficient + size_exponent*ln Na + expansion_exponent*ln E)."""
-    return np.exp(
-        ln_coefficient + size_exponent * np.log(active_params) + expansion_exponent * np.log(expansion_ratio)
-    )
+    return np.exp(ln_coefficient + size_exponent * np.log(active_params) + expansion_exponent * np.log(expansion_ratio))
 
 
 def linear_flops_per_token(active_params: Value, /, *, slope: float, intercept: float) -> Value:
     """M = slope*Na + intercept [FLOPs per token]."""
     return slope * active_params + intercept
+
+
+def base_power_law(
+    base_params: Value, tokens: Value, /, *, A: float, alpha: float, B: float, beta: float, E: float
+) -> Value:
+    """L = A*D^alpha + B*N1^beta + E, N1 the params of the dense model that the MoE is made from.
+
+    Liew et al. 2025, arXiv 2502.03009; for a dense model N1 is its own size.
+    """
+    return A * tokens**alpha + B * base_params**beta + E
 
 
 def upcycled(
@@ -265,9 +286,7 @@ def upcycled(
     A dense model of `base_params` N1 trained on `base_tokens` D1, turned into a MoE and trained on `tokens` D2 more
     (Liew et al. 2025, arXiv 2502.03009).
     """
-    return (
-        A * base_tokens**alpha_1 * tokens ** (alpha_2 + alpha_3 * np.log(base_tokens)) + B * base_params**beta + E
-    )
+    return A * base_tokens**alpha_1 * tokens ** (alpha_2 + alpha_3 * np.log(base_tokens)) + B * base_params**beta + E
 
 
 def repeated_tokens(tokens: Value, unique_tokens: Value, /, *, R: float) -> Value:

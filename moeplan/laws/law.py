@@ -1,7 +1,8 @@
-"""A law: one published paper's fits, with citation, conventions, domain, grades and the paper's own numbers as checks."""
+"""A law: one published paper's fits, with citation, conventions, domain, grades and the paper's own numbers."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import math
@@ -34,6 +35,7 @@ PREDICTS = {
     "learning_rate": "",
     "batch_tokens": "tokens",
     "decay_fraction": "share of the tokens",
+    "effective_tokens": "tokens",
 }
 """What a fit can predict, and its unit."""
 
@@ -47,12 +49,13 @@ def _public_functions(module: Any) -> Mapping[str, Callable[..., Any]]:
     return MappingProxyType(found)
 
 
-FORMS = MappingProxyType({k: f for k, f in _public_functions(forms).items() if k != "saturated_expansion"})
+FORMS = _public_functions(forms)
 """Every form by name: the public functions of `moeplan.laws.forms`."""
 FAMILIES = _public_functions(families)
 """Every family by name: the public functions of `moeplan.laws.families`."""
 
 
+@functools.cache
 def form_variables(form: str) -> tuple[str, ...]:
     """The variables of a form, in order: its positional parameters."""
     parameters = inspect.signature(FORMS[form]).parameters.values()
@@ -76,7 +79,7 @@ class Uncertainty:
     floor: float
     """Least half-width of the interval, in ln."""
     per_decade_outside: float
-    """Added (in quadrature) to `rms` for each factor of 10 that a variable lies outside its domain, summed over variables."""
+    """Added (in quadrature) to `rms` for each factor of 10 outside the domain, summed over variables."""
     source: str
     """Where these numbers come from."""
 
@@ -151,6 +154,11 @@ class Fit:
     def full_name(self) -> str:
         """`law/fit`."""
         return f"{self.law}/{self.name}"
+
+    @property
+    def is_dense_only(self) -> bool:
+        """Whether it was fitted on dense models alone, and so says nothing about a MoE."""
+        return self.fixed.get("activation_ratio") == 1
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -281,7 +289,7 @@ class Law:
     def can_search(self) -> bool:
         """Whether the law can choose an architecture at a compute budget: it must trade size against tokens."""
         fit = self.objective
-        if fit is None:
+        if fit is None or fit.is_dense_only:
             return False
         if fit.predicts == "efficiency_leverage":
             return self.allocation is not None
@@ -460,7 +468,13 @@ def _read_uncertainty(section: Section) -> Uncertainty | None:
     for key in keys[:-1]:
         if not 0 <= rule.number(key) < (1 if key == "level" else math.inf):
             raise rule.error(key, f"is {rule[key]}, must be at least 0{' and below 1' if key == 'level' else ''}")
-    return Uncertainty(*(rule.number(key) for key in keys[:-1]), source=rule.text("source"))
+    return Uncertainty(
+        level=rule.number("level"),
+        rms=rule.number("rms"),
+        floor=rule.number("floor"),
+        per_decade_outside=rule.number("per_decade_outside"),
+        source=rule.text("source"),
+    )
 
 
 def _read_table(section: Section) -> Table:
@@ -468,8 +482,11 @@ def _read_table(section: Section) -> Table:
     columns = section.texts("columns")
     rows = []
     for row in section["rows"] if isinstance(section["rows"], list) else [None]:
-        numeric = isinstance(row, list) and all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in row)
-        if not numeric or len(row) != len(columns):
+        if (
+            not isinstance(row, list)
+            or len(row) != len(columns)
+            or any(isinstance(x, bool) or not isinstance(x, (int, float)) for x in row)
+        ):
             raise section.error("rows", f"has {row!r}, must be lists of {len(columns)} numbers")
         rows.append(tuple(float(x) for x in row))
     return Table(

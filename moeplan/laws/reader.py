@@ -6,8 +6,9 @@ number (any spelling that Python's `float` takes and that starts like a number),
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from moeplan.errors import LawError
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INTEGER = re.compile(r"[-+]?\d+")
 _FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_DEEPEST = 20
 
 
 class Section(dict[str, Any]):
@@ -89,36 +91,50 @@ class Section(dict[str, Any]):
         return value
 
 
-def _scalar(node: Any) -> Any:
-    text = node.value
-    if node.style:  # quoted or block text stays text
+def _scalar(event: Any, file: str, path: str) -> Any:
+    text = event.value
+    if event.style:  # quoted or block text stays text
         return text
     if text in ("", "null", "~"):
         return None
     if text in ("true", "false"):
         return text == "true"
-    if _INTEGER.fullmatch(text):
-        return int(text)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    return text
+    if not _INTEGER.fullmatch(text) and not _FLOAT.fullmatch(text):
+        return text
+    number = float(text)
+    if math.isinf(number):
+        shown = text if len(text) <= 20 else f"{text[:20]}..."
+        raise LawError(f"{file}, line {event.start_mark.line + 1}: {path} is {shown}, too large to be a number")
+    return int(text) if _INTEGER.fullmatch(text) else number
 
 
-def _build(node: Any, file: str, path: str) -> Any:
-    if isinstance(node, yaml.ScalarNode):
-        return _scalar(node)
-    if isinstance(node, yaml.SequenceNode):
-        return [_build(item, file, f"{path}[{index}]") for index, item in enumerate(node.value)]
-    section = Section(file, path, node.start_mark.line + 1)
-    for key_node, value_node in node.value:
-        key = key_node.value
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise section.error(None, "has a key that is not text")
+def _build(event: Any, events: Iterator[Any], file: str, path: str = "", depth: int = 0) -> Any:
+    """The value that starts with `event`; takes what belongs to it from `events`."""
+    line = event.start_mark.line + 1
+    if getattr(event, "anchor", None):
+        # Aliases nested in aliases make gigabytes of a few lines, and no law needs them.
+        reason = "is a YAML anchor or alias; write the value out, or quote a text that starts with & or *"
+        raise LawError(f"{file}, line {line}: {path or 'the file'} {reason}")
+    if isinstance(event, yaml.ScalarEvent):
+        return _scalar(event, file, path)
+    if depth == _DEEPEST:
+        raise LawError(f"{file}, line {line}: {path} is nested too deeply to be a law")
+    if isinstance(event, yaml.SequenceStartEvent):
+        items: list[Any] = []
+        while not isinstance(item := next(events), yaml.SequenceEndEvent):
+            items.append(_build(item, events, file, f"{path}[{len(items)}]", depth + 1))
+        return items
+    section = Section(file, path, line)
+    while not isinstance(key_event := next(events), yaml.MappingEndEvent):
+        line = key_event.start_mark.line + 1
+        if not isinstance(key_event, yaml.ScalarEvent):
+            raise LawError(f"{file}, line {line}: {path or 'the file'} has a key that is not text")
+        key = key_event.value
+        inside = f"{path}.{key}".lstrip(".")
         if key in section:
-            line = key_node.start_mark.line + 1
-            raise LawError(f"{file}, line {line}: {f'{path}.{key}'.lstrip('.')} stands twice")
-        section.lines[key] = key_node.start_mark.line + 1
-        section[key] = _build(value_node, file, f"{path}.{key}".lstrip("."))
+            raise LawError(f"{file}, line {line}: {inside} stands twice")
+        section.lines[key] = line
+        section[key] = _build(next(events), events, file, inside, depth + 1)
     return section
 
 
@@ -128,20 +144,24 @@ def read_yaml(text: str, file: str) -> Section:
     Raises `LawError` with file and line for broken YAML, anchors and aliases, a duplicate key, or another top level.
     """
     try:
-        node = yaml.compose(text, Loader=_Base)
+        events = yaml.parse(text, Loader=_Base)
+        content: Section | None = None
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                if content is not None:
+                    raise LawError(f"{file}: holds a second YAML document; a law file is one")
+                top = _build(next(events), events, file)
+                if not isinstance(top, Section):
+                    raise LawError(f"{file}, line 1: the file must be a mapping of keys, as in the bundled laws")
+                content = top
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "cannot be parsed"
         raise LawError(f"{file}{line}: not valid YAML: {problem}") from None
-    except RecursionError:
-        raise LawError(f"{file}: nested too deeply to be a law") from None
-    if not isinstance(node, yaml.MappingNode):
-        raise LawError(f"{file}, line 1: the file must be a mapping of keys, as in the bundled laws")
-    try:
-        return _build(node, file, "")  # type: ignore[no-any-return]
-    except RecursionError:  # an anchor that holds itself
-        raise LawError(f"{file}: refers to itself") from None
+    if content is None:
+        raise LawError(f"{file}, line 1: the file is empty")
+    return content
 
 
 def read_yaml_file(path: Path) -> tuple[Section, bytes]:

@@ -1,0 +1,192 @@
+"""What is given before a plan: compute, memory, how the model is served, what is fixed or bounded."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from moeplan.design import DESIGN_VARIABLES
+from moeplan.errors import InfeasibleError, UsageError
+from moeplan.grid import SMALL_D_MODEL, Grid
+from moeplan.memory import InferenceSettings
+from moeplan.units import MemoryLimit, parse_count, parse_flops, parse_memory
+
+SMALL_BUDGET = 1e21
+"""Below this compute [FLOPs] embeddings would be most of a small model: tied, with a smaller vocabulary."""
+TOKEN_CAP = 100e12
+"""Most training tokens a plan may ask for unless told otherwise."""
+REAL_TOLERANCE = 0.02
+"""How near a realised real variable must be to a fixed one."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A compute budget with a memory limit, and every condition on the design.
+
+    `Budget("1e22", "80GB")` reads quantities as the command line does. Raises `UsageError` for values that cannot be.
+    """
+
+    flops: float
+    """Compute for training [FLOPs] (with `inference_tokens`, for training and serving together)."""
+    memory: MemoryLimit
+    """Memory that the served model must fit into."""
+    _: dataclasses.KW_ONLY
+    vocab_size: int = 0
+    """Rows of the embedding; 0 chooses 131072, or 65536 below 1e21 FLOPs and 32768 below 1e20."""
+    tied_embeddings: bool | None = None
+    """Whether the output head is the embedding; None ties below 1e21 FLOPs."""
+    seq_len: int = 4096
+    """Training sequence length [tokens]."""
+    attention: Literal["gqa", "mla"] = "gqa"
+    """Attention kind."""
+    serving: InferenceSettings = InferenceSettings()
+    """How the model is served."""
+    headroom: float = 0.10
+    """Share of the memory that stays free: a model that fills its memory exactly cannot serve."""
+    fix: Mapping[str, float] = field(default_factory=dict)
+    """Design variables with a given value: integers exactly, real ones within 2 %."""
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Design variables with a least and a largest value."""
+    tokens_available: float = math.inf
+    """Unique training tokens there are."""
+    max_epochs: float = 4.0
+    """How often they may be repeated."""
+    max_tokens: float = TOKEN_CAP
+    """Most training tokens, repeats included."""
+    inference_tokens: float = 0.0
+    """Tokens served over the model's lifetime, each paid with 2*N_a FLOPs out of `flops`."""
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        put("flops", parse_flops(self.flops))
+        put("memory", parse_memory(self.memory))
+        if self.flops < 1e15:
+            raise UsageError(f"compute budget {self.flops:g} FLOPs is too small for any language model; try 1e18 or more")
+        if self.flops > 1e30:
+            raise UsageError(f"compute budget {self.flops:g} FLOPs is beyond what any law here can say; try up to 1e28")
+        small = self.flops < SMALL_BUDGET
+        if self.vocab_size == 0:
+            put("vocab_size", 131072 if not small else 65536 if self.flops >= SMALL_BUDGET / 10 else 32768)
+        if self.tied_embeddings is None:
+            put("tied_embeddings", small)
+        for name, low, high in (("vocab_size", 2, 2**24), ("seq_len", 1, 2**24)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise UsageError(f"{name} {value!r} must be a whole number from {low} to {high}")
+        if self.attention not in ("gqa", "mla"):
+            raise UsageError(f"attention {self.attention!r} must be gqa or mla")
+        if not 0 <= self.headroom < 1:
+            raise UsageError(f"headroom {self.headroom!r} must be at least 0 and below 1, for example 0.1")
+        for name in ("tokens_available", "max_tokens"):
+            if getattr(self, name) != math.inf:
+                put(name, parse_count(getattr(self, name), name))
+        if self.inference_tokens:
+            put("inference_tokens", parse_count(self.inference_tokens, "inference_tokens"))
+        if not 1 <= self.max_epochs <= 1000:
+            raise UsageError(f"max_epochs {self.max_epochs!r} must be from 1 to 1000")
+        for name in (*self.fix, *self.ranges):
+            if name not in DESIGN_VARIABLES:
+                near = difflib.get_close_matches(name, DESIGN_VARIABLES, n=2, cutoff=0.5)
+                hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(DESIGN_VARIABLES)}"
+                raise UsageError(f"unknown design variable {name!r}; {hint}")
+        for name, value in self.fix.items():
+            if not math.isfinite(value) or value < 0 or (DESIGN_VARIABLES[name].integer and value != int(value)):
+                kind = "a whole number" if DESIGN_VARIABLES[name].integer else "a positive number"
+                raise UsageError(f"{name}={value:g} must be {kind}")
+        for name, (low, high) in self.ranges.items():
+            if not (math.isfinite(low) and math.isfinite(high) and 0 <= low <= high):
+                raise UsageError(f"{name}={low:g}..{high:g} must run from a smaller to a larger positive number")
+            if name in self.fix:
+                raise UsageError(f"{name} is both fixed at {self.fix[name]:g} and bounded to {low:g}..{high:g}; give one")
+
+    @property
+    def usable_bytes(self) -> int:
+        """Memory of one device less the headroom [bytes]."""
+        return int(self.memory.bytes_per_device * (1 - self.headroom))
+
+    @property
+    def token_cap(self) -> float:
+        """Most tokens a plan may train on, repeats included."""
+        return min(self.max_tokens, self.tokens_available * self.max_epochs)
+
+    def limits(self, name: str) -> tuple[float, float] | None:
+        """Least and largest value allowed for a design variable by `fix` or `ranges`; None if it is free."""
+        if name in self.fix:
+            value = float(self.fix[name])
+            slack = 0.0 if DESIGN_VARIABLES[name].integer else REAL_TOLERANCE
+            return value * (1 - slack), value * (1 + slack)
+        if name in self.ranges:
+            low, high = self.ranges[name]
+            # The ends themselves are inside, print rounding included.
+            return low * (1 - 1e-9), high * (1 + 1e-9)
+        return None
+
+    def reference_grid(self) -> Grid:
+        """The declared grid at this budget's vocabulary and sequence length; no condition narrows it."""
+        return Grid(
+            vocab_size=self.vocab_size,
+            tied_embeddings=bool(self.tied_embeddings),
+            seq_len=self.seq_len,
+            attention=self.attention,
+        )
+
+    def grid(self, base: Grid) -> Grid:
+        """`base` narrowed or widened to what `fix` and `ranges` say of its axes.
+
+        Raises `InfeasibleError` for a value that the divisibility rules forbid, with the nearest ones that they allow.
+        """
+        changes: dict[str, object] = {}
+        for axis, step in (("d_model", 64), ("num_experts", 8), ("d_expert", 16), ("num_heads", 4)):
+            if axis in self.fix:
+                value = int(self.fix[axis])
+                if axis in ("d_model", "d_expert") and value >= SMALL_D_MODEL:
+                    step = 128 if axis == "d_model" else 64
+                if value < step or value % step:
+                    lower = value // step * step
+                    near = f"{lower} and {lower + step}" if lower else str(step)
+                    raise InfeasibleError(f"{axis}={value} must be a multiple of {step}; nearest are {near}")
+                changes[axis] = (value,)
+            elif axis in self.ranges:
+                changes[axis] = _within(getattr(base, axis), *self.ranges[axis], step)
+        for axis, least in (("num_active_experts", 1), ("num_shared_experts", 0), ("num_layers", 1)):
+            if self.limits(axis):
+                low, high = (int(self.fix[axis]),) * 2 if axis in self.fix else map(int, self.ranges[axis])
+                changes[axis] = tuple(range(max(low, least), min(high, 1024) + 1))
+        if "num_layers" in changes:
+            changes["min_layers"], changes["max_layers"] = 1, 1024
+        if "granularity" in self.fix:
+            changes["granularity"] = (float(self.fix["granularity"]) or 1.0,)
+        elif "granularity" in self.ranges:
+            low, high = self.ranges["granularity"]
+            outside = [x for x in (low, high) if x > 0 and not 2 <= x <= 16]
+            changes["granularity"] = tuple(sorted({x for x in base.granularity if low <= x <= high} | set(outside))) or (
+                max(low, 1e-3),
+            )
+        share = self.limits("attention_share")
+        if share:
+            changes["attention_share"] = share
+        activation = self.limits("activation_ratio")
+        if activation:
+            changes["min_activation_ratio"] = min(base.min_activation_ratio, activation[0])
+        return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+def _within(values: tuple[int, ...], low: float, high: float, step: int) -> tuple[int, ...]:
+    """The axis' own values inside [low, high]; beyond the axis' ends, eight more steps a doubling; the ends themselves."""
+    inside = {x for x in values if low <= x <= high}
+    first, last = -(-int(math.ceil(low)) // step) * step, int(high) // step * step
+    if first > last:
+        raise InfeasibleError(f"{low:g}..{high:g} holds no multiple of {step}; nearest is {max(first, step)}")
+    inside |= {max(first, step), last}
+    beyond = max(values, default=step)
+    while beyond < last:
+        beyond += max(step, beyond // 8 // step * step)
+        if low <= beyond <= high:
+            inside.add(beyond)
+    return tuple(sorted(inside))

@@ -1,0 +1,220 @@
+"""C_l: the compute at which a law's own best design reaches a given loss (or leverage), without any memory limit.
+
+For a law l and a design x, C_l(x) is the least compute at which some design of the reference grid (the default grid at
+the plan's vocabulary and sequence length) is as good as x by that law alone. It depends on x alone, in FLOPs, so it can
+be averaged over laws where losses cannot.
+
+Loss laws: with R(C) = min over designs r of L(r, C/M(r)), C_l = R^-1(L(x)). Where the tokens' term of a law mixes with
+nothing but a few discrete variables (found numerically, `token_partners`), a design that has a cheaper one of its class
+with no more loss can never be R's minimum, which leaves a few hundred; R is computed at knots and interpolated.
+
+Leverage laws: with EL_max(C) the largest leverage of any design, C' solves C'*EL_max(C') = C*EL(x)*phi(x) in the law's own
+FLOPs, and C_l = C' times the design's ratio of moeplan's FLOPs to the law's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moeplan.laws import Fit, Law
+from moeplan.variables import Variables
+
+Floats = NDArray[np.float64]
+
+KNOTS_PER_DECADE = 10
+"""Knots of R; between them ln C_l is linear in the loss, good to .1 %."""
+_CHUNK = 1 << 14
+DECADES_BELOW, DECADES_ABOVE = 5, 1
+"""How far the knots reach below and above the budget."""
+
+
+def token_partners(fit: Fit) -> tuple[str, ...]:
+    """The variables of a loss fit that mix with tokens: those that change L(x, D1) - L(x, D0).
+
+    Found by trying: each variable alone is moved inside a plausible range.
+    """
+    start = {"total_params": 3e9, "active_params": 5e8, "num_experts": 64.0, "expansion_ratio": 8.0, "G": 5.0}
+    base = {name: start.get(name, 0.2 if name.endswith("ratio") else 4.0) for name in fit.variables}
+    values = [base[name] for name in fit.variables]
+
+    def gap(**changed: float) -> float:
+        at = [changed.get(name, value) for name, value in zip(fit.variables, values, strict=True)]
+        token = fit.variables.index("tokens")
+        losses = []
+        for tokens in (1e10, 1e12):
+            at[token] = tokens
+            losses.append(float(fit(*at)))
+        return losses[0] - losses[1]
+
+    still = gap()
+    return tuple(
+        name for name in fit.variables if name != "tokens" and abs(gap(**{name: base[name] * 1.7}) - still) > 1e-9
+    )
+
+
+class LossReference:
+    """R^-1 of one loss law over the reference designs, as a table from loss to ln C.
+
+    `collect` is called for each block of the reference grid; its results, in order, go to `finish`. `flops` names the
+    convention that budgets are counted by.
+    """
+
+    def __init__(self, fit: Fit, flops: str) -> None:
+        self.fit, self.flops = fit, flops
+        self._static = tuple(name for name in fit.variables if name != "tokens")
+        self._partners = token_partners(fit)
+        self.table: Floats = np.empty((0, 0))
+        """Rows: FLOPs per token, then the law's variables but tokens. Columns: designs that may be the best at some C."""
+        self._losses = self._ln_compute = np.empty(0)
+
+    def collect(self, v: Variables) -> Floats:
+        """The designs of one block that may be the best at some compute, as columns."""
+        rows = v.get("flops_per_token", self.flops), *v.select(self._static, self.fit.conventions)
+        return self._undominated(np.stack(np.broadcast_arrays(*rows)).astype(float))
+
+    def finish(self, blocks: Sequence[Floats], train_flops: float) -> None:
+        """Tabulate R around `train_flops` over all collected blocks."""
+        self.table = self._undominated(np.concatenate(blocks, axis=1))
+        knots = np.arange(-DECADES_BELOW * KNOTS_PER_DECADE, DECADES_ABOVE * KNOTS_PER_DECADE + 1) / KNOTS_PER_DECADE
+        ln_compute = np.log(train_flops) + knots * np.log(10)
+        losses = np.empty(len(knots))
+        losses[0], losses[-1] = (self._best(self.table, c) for c in np.exp(ln_compute[[0, -1]]))
+        self._fill(ln_compute, losses, 0, len(knots) - 1, self.table)
+        self._losses, self._ln_compute = losses[::-1].copy(), ln_compute[::-1].copy()
+
+    def _loss(self, table: Floats, tokens: Any) -> Floats:
+        """Losses of the table's columns; in chunks that stay in the processor's cache."""
+        losses = np.empty(table.shape[1])
+        tokens = np.broadcast_to(tokens, losses.shape)
+        for start in range(0, len(losses), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            values = dict(zip(self._static, table[1:, part], strict=True))
+            losses[part] = self.fit(*(tokens[part] if n == "tokens" else values[n] for n in self.fit.variables))
+        return losses
+
+    def _undominated(self, table: Floats) -> Floats:
+        """The columns that no design of the same class and clearly less FLOPs per token equals in loss.
+
+        "Clearly" is by bins of FLOPs per token: some dominated designs stay, but no other one goes.
+        """
+        loss = self._loss(table, 1e12)
+        classes, codes = 1, np.zeros(len(loss), dtype=np.intp)
+        for name in self._partners:
+            key = table[1 + self._static.index(name)]
+            distinct = np.unique(key)
+            codes += classes * np.searchsorted(distinct, key)
+            classes *= len(distinct)
+            if classes > len(key):  # a continuous partner: nothing is comparable
+                return table
+        bins = int(np.clip(4 * len(loss) / classes, 64, 8192))
+        ln_cost = np.log(table[0])
+        span = float(np.ptp(ln_cost)) or 1.0
+        slot = codes * bins + ((ln_cost - ln_cost.min()) / span * (bins - 1)).astype(np.intp)
+        least = np.full((classes, bins), np.inf)
+        np.minimum.at(least.reshape(-1), slot, loss)
+        cheaper = np.full_like(least, np.inf)
+        cheaper[:, 1:] = np.minimum.accumulate(least, axis=1)[:, :-1]
+        kept: Floats = table[:, loss < cheaper.reshape(-1)[slot]]
+        return kept
+
+    def _best(self, table: Floats, train_flops: float) -> float:
+        """R(C) over the designs of `table`."""
+        return float(np.min(self._loss(table, train_flops / table[0])))
+
+    def _fill(self, ln_compute: Floats, losses: Floats, first: int, last: int, table: Floats) -> None:
+        """R at the knots between two known ones, halving.
+
+        A design that at the last knot's compute is still worse than the best at the first cannot be best in between.
+        """
+        if last - first < 2:
+            return
+        alive = self._loss(table, np.exp(ln_compute[last]) / table[0]) <= losses[first]
+        if np.count_nonzero(alive) < 0.7 * len(alive):  # copying a smaller table must pay
+            table = table[:, alive]
+        middle = (first + last) // 2
+        losses[middle] = self._best(table, np.exp(ln_compute[middle]))
+        self._fill(ln_compute, losses, first, middle, table)
+        self._fill(ln_compute, losses, middle, last, table)
+
+    def ln_compute(self, loss: Any) -> Any:
+        """ln C_l at a loss [nats]: interpolated; continued straight beyond the ends of the table."""
+        x, y = self._losses, self._ln_compute
+        found = np.interp(loss, x, y)
+        for edge, inner in ((0, 1), (-1, -2)):
+            slope = (y[edge] - y[inner]) / (x[edge] - x[inner]) if x[edge] != x[inner] else 0.0
+            beyond = loss < x[0] if edge == 0 else loss > x[-1]
+            found = np.where(beyond, y[edge] + slope * (loss - x[edge]), found)
+        return found
+
+    def exact_ln_compute(self, loss: float) -> float:
+        """ln C_l by bisection on R itself; what `ln_compute` approximates."""
+        low, high = self._ln_compute[-1], self._ln_compute[0]
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (low, middle) if self._best(self.table, float(np.exp(middle))) <= loss else (middle, high)
+        return float((low + high) / 2)
+
+    def judge(self, v: Variables, tokens: Any, train_flops: Any) -> Any:
+        """ln C_l of designs trained on `tokens` for `train_flops` (moeplan's count, unused: the loss says it all)."""
+        return self.ln_compute(self.fit.at(v, tokens))
+
+
+def _distinct(columns: Floats) -> Floats:
+    """The distinct columns of a table."""
+    # One key that mixes all rows sorts faster than the rows in turn; equal columns have equal keys.
+    ordered = columns[:, np.argsort(np.sqrt(np.arange(2, 2 + len(columns))) @ columns, kind="stable")]
+    new = np.ones(ordered.shape[1], dtype=bool)
+    new[1:] = (np.diff(ordered, axis=1) != 0).any(axis=0)
+    return ordered[:, new]
+
+
+class LeverageReference:
+    """C_l of a leverage law: its largest leverage at any compute, and the discount for a misallocated budget."""
+
+    def __init__(self, law: Law, *, allocation: bool = True) -> None:
+        fit = law.objective
+        assert fit is not None
+        self.fit = fit
+        self.allocation = law.allocation if allocation else None
+        self._static = tuple(name for name in fit.variables if name != "train_flops")
+        self._ln_compute = self._ln_worth = np.empty(0)
+
+    def collect(self, v: Variables) -> Floats:
+        """The law's variables but compute, of one block's designs, as distinct columns."""
+        return _distinct(np.stack(np.broadcast_arrays(*v.select(self._static, self.fit.conventions))))
+
+    def finish(self, blocks: Sequence[Floats], train_flops: float) -> None:
+        """Tabulate C*EL_max(C) around `train_flops`; EL_max is a power of C between knots."""
+        values = dict(zip(self._static, _distinct(np.concatenate(blocks, axis=1)), strict=True))
+        knots = np.arange(-DECADES_BELOW * 4, DECADES_ABOVE * 4 + 1) / 4
+        self._ln_compute = np.log(train_flops) + knots * np.log(10)
+        best = [
+            float(np.max(self.fit(*(c if name == "train_flops" else values[name] for name in self.fit.variables))))
+            for c in np.exp(self._ln_compute)
+        ]
+        self._ln_worth = self._ln_compute + np.log(best)
+
+    def judge(self, v: Variables, tokens: Any, train_flops: Any) -> Any:
+        """ln C_l of designs trained on `tokens` for `train_flops` by moeplan's count."""
+        own_flops = v.get("train_flops", self.fit.convention("train_flops"), tokens)
+        worth = np.log(own_flops) + np.log(self.fit.at(v, tokens))
+        if self.allocation is not None:
+            worth = worth + np.log(self.allocation.at(v, tokens))
+        x, y = self._ln_worth, self._ln_compute
+        found = np.interp(worth, x, y)
+        found = np.where(worth < x[0], y[0] + (worth - x[0]), np.where(worth > x[-1], y[-1] + (worth - x[-1]), found))
+        return found + np.log(train_flops) - np.log(own_flops)
+
+
+Reference = LossReference | LeverageReference
+
+
+def make_reference(law: Law, flops: str, *, allocation: bool = True) -> Reference:
+    """The reference of a law that can search, still to be filled from the blocks of the reference grid."""
+    fit = law.objective
+    assert fit is not None
+    return LeverageReference(law, allocation=allocation) if fit.predicts == "efficiency_leverage" else LossReference(fit, flops)
