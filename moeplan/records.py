@@ -1,0 +1,136 @@
+"""Frozen dataclasses to JSON and back, and their JSON Schema: one truth for files, docs and types.
+
+Fields may be str, int, float, bool, None, other such dataclasses, tuples of one type, dicts from str, and unions with
+None. Infinite floats are written as null where the field may be None and are refused elsewhere.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+import textwrap
+import types
+import typing
+from typing import Any, TypeVar
+
+from moeplan.errors import UsageError
+
+T = TypeVar("T")
+
+
+def to_json(value: Any) -> Any:
+    """A dataclass (or a value inside one) as JSON's types; floats keep 10 significant digits."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, float):
+        return float(f"{value:.10g}")
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {key: to_json(item) for key, item in value.items()}
+    return value
+
+
+def from_json(kind: type[T], data: Any, where: str = "") -> T:
+    """The inverse of `to_json`; raises `UsageError` naming the place of anything missing, unknown or of a wrong type."""
+    return _read(kind, data, where)  # type: ignore[no-any-return]
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _read(kind: Any, data: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    place = where or "the file"
+    if origin in (typing.Union, types.UnionType):
+        if data is None and type(None) in arguments:
+            return None
+        return _read(next(a for a in arguments if a is not type(None)), data, where)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(data, dict):
+            raise UsageError(f"{place} must be an object, not {_short(data)}")
+        fields = [f for f in dataclasses.fields(kind) if f.init]
+        unknown = sorted(set(data) - {f.name for f in dataclasses.fields(kind)})
+        if unknown:
+            raise UsageError(f"{place} has the unknown key {unknown[0]!r}")
+        missing = [f.name for f in fields if f.name not in data]
+        if missing:
+            raise UsageError(f"{place} lacks the key {missing[0]!r}")
+        prefix = f"{where}." if where else ""
+        return kind(**{f.name: _read(_hints(kind)[f.name], data[f.name], prefix + f.name) for f in fields})
+    if origin is tuple:
+        if not isinstance(data, list):
+            raise UsageError(f"{place} must be a list, not {_short(data)}")
+        return tuple(_read(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data))
+    if origin is dict:
+        if not isinstance(data, dict):
+            raise UsageError(f"{place} must be an object, not {_short(data)}")
+        return {key: _read(arguments[1], item, f"{where}.{key}") for key, item in data.items()}
+    if origin is typing.Literal:
+        if data not in arguments:
+            raise UsageError(f"{place} is {_short(data)}, must be one of {', '.join(map(str, arguments))}")
+        return data
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if kind is Any or (isinstance(data, kind) and not (isinstance(data, bool) and kind is not bool)):
+        return data
+    raise UsageError(f"{place} is {_short(data)}, must be {kind.__name__}")
+
+
+def _short(data: Any) -> str:
+    text = repr(data)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+@functools.cache
+def field_docs(kind: type) -> dict[str, str]:
+    """The sentence under each field of a dataclass, read from its source."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    docs, body = {}, typing.cast(ast.ClassDef, tree.body[0]).body
+    for statement, following in zip(body, body[1:], strict=False):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            value = getattr(following, "value", None)
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                docs[statement.target.id] = inspect.cleandoc(value.value).replace("\n", " ")
+    return docs
+
+
+def json_schema(kind: type) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a dataclass, every field with its sentence."""
+    definitions: dict[str, Any] = {}
+    root = _schema(kind, definitions)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **root, "$defs": definitions}
+
+
+def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return {"anyOf": [_schema(argument, definitions) for argument in arguments]}
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if kind.__name__ not in definitions:
+            definitions[kind.__name__] = {}
+            docs, hints = field_docs(kind), _hints(kind)
+            names = [f.name for f in dataclasses.fields(kind)]
+            definitions[kind.__name__] = {
+                "type": "object",
+                "description": (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " "),
+                "properties": {
+                    name: {**_schema(hints[name], definitions), "description": docs.get(name, "")} for name in names
+                },
+                "required": names,
+                "additionalProperties": False,
+            }
+        return {"$ref": f"#/$defs/{kind.__name__}"}
+    if origin is tuple:
+        return {"type": "array", "items": _schema(arguments[0], definitions)}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _schema(arguments[1], definitions)}
+    if origin is typing.Literal:
+        return {"enum": list(arguments)}
+    if kind is Any:
+        return {}
+    return {"type": {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}[kind]}
