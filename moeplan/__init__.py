@@ -1,1 +1,41 @@
+"""moeplan: from a compute budget and a memory limit to an exact Mixture-of-Experts language model.
+
+>>> from moeplan import Budget, recommend
+>>> plan = recommend(Budget("1e22", "80GB"))
+>>> plan.architecture, plan.leverage.efficiency_leverage
+
+Names are loaded when first used, so that importing moeplan costs nothing.
+"""
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Architecture": "architecture",
+    "Budget": "budget",
+    "InferenceSettings": "memory",
+    "InfeasibleError": "errors",
+    "Law": "laws",
+    "LawError": "errors",
+    "MoeplanError": "errors",
+    "Plan": "plan",
+    "UsageError": "errors",
+    "law_names": "laws",
+    "load_law": "laws",
+    "plan_schema": "plan",
+    "read_plan": "plan",
+    "recommend": "recommend",
+}
+
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'moeplan' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"moeplan.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -131,9 +131,13 @@ class Architecture:
         if self.num_kv_layers == 0:
             derive("num_kv_layers", self.num_layers)
         if self.num_experts == 0:
-            for name in ("num_active_experts", "d_expert", "num_shared_experts", "d_shared_expert", "num_dense_layers"):
+            for name in ("num_active_experts", "d_expert", "num_shared_experts", "d_shared_expert"):
                 if getattr(self, name):
                     raise UsageError(f"{name} {getattr(self, name)} needs num_experts above 0")
+            if self.num_dense_layers not in (0, self.num_layers):
+                raise UsageError(
+                    f"num_dense_layers {self.num_dense_layers} must be num_layers {self.num_layers} where num_experts is 0"
+                )
             if self.moe_layer_pattern is not None and any(self.moe_layer_pattern):
                 raise UsageError("moe_layer_pattern names MoE layers but num_experts is 0")
             derive("num_dense_layers", self.num_layers)

@@ -58,7 +58,7 @@ class Grid:
     """The axes of the search. The defaults are the declared grid; `dataclasses.replace` narrows or widens it."""
 
     d_model: tuple[int, ...] = _pieces(
-        (384, 1024, 64), (1024, 4096, 128), (4096, 8192, 512), (8192, 14336, 1024)
+        (384, 1024, 64), (1024, 4096, 128), (4096, 8192, 256), (8192, 14336, 1024)
     )
     """Widths of the residual stream [features]."""
     aspect_ratio: tuple[float, ...] = (48, 56, *range(64, 113, 6))
@@ -71,11 +71,11 @@ class Grid:
     """Depths in place of `aspect_ratio`'s (but within its ends), if not empty."""
     num_experts: tuple[int, ...] = _pieces((16, 256, 8), (256, 512, 16))
     """Routed experts a layer; above 256 only from d_model 1024 on."""
-    num_active_experts: tuple[int, ...] = tuple(range(4, 13))
+    num_active_experts: tuple[int, ...] = (4, 5, 6, 7, 8, 10, 12)
     """Routed experts a token reaches."""
     num_shared_experts: tuple[int, ...] = (1,)
     """Shared experts."""
-    granularity: tuple[float, ...] = _geometric(2, 16, 8)
+    granularity: tuple[float, ...] = _geometric(2, 16, 6)
     """2*d_model/d_expert before rounding of d_expert."""
     d_expert: tuple[int, ...] = ()
     """Expert widths [features] in place of `granularity`'s, if not empty."""
@@ -110,6 +110,8 @@ class Grid:
             d_model=tuple(sorted({*_halve(tuple(small), 64), *_halve(tuple(large), 128)})),
             aspect_ratio=_halve(self.aspect_ratio),
             num_experts=_halve(self.num_experts, 8),
+            num_active_experts=_halve(self.num_active_experts, 1),
+            num_shared_experts=_halve(self.num_shared_experts, 1),
             granularity=tuple(float(np.exp(x)) for x in _halve(tuple(np.log(self.granularity)))),
         )
 

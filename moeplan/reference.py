@@ -14,22 +14,27 @@ FLOPs, and C_l = C' times the design's ratio of moeplan's FLOPs to the law's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moeplan.errors import LawError
 from moeplan.laws import Fit, Law
 from moeplan.variables import Variables
 
 Floats = NDArray[np.float64]
 
-KNOTS_PER_DECADE = 10
-"""Knots of R; between them ln C_l is linear in the loss, good to .1 %."""
+KNOTS_PER_DECADE = 16
+"""Knots of R, at fixed places (so that C_l is the same under any budget); between them ln C_l is linear in the loss."""
+DECADES_BELOW, DECADES_ABOVE = 3, 1
+"""How far the knots reach below and above the budget at first; `extend` adds below where a budget buys little."""
+_LN10 = float(np.log(10))
+_LEAST_DECADE = 8  # no design of any grid is worth less than 1e8 FLOPs
 _CHUNK = 1 << 14
-DECADES_BELOW, DECADES_ABOVE = 5, 1
-"""How far the knots reach below and above the budget."""
+"""Designs evaluated at a time: few enough to stay in the processor's cache."""
 
 
 def token_partners(fit: Fit) -> tuple[str, ...]:
@@ -79,11 +84,36 @@ class LossReference:
     def finish(self, blocks: Sequence[Floats], train_flops: float) -> None:
         """Tabulate R around `train_flops` over all collected blocks."""
         self.table = self._undominated(np.concatenate(blocks, axis=1))
-        knots = np.arange(-DECADES_BELOW * KNOTS_PER_DECADE, DECADES_ABOVE * KNOTS_PER_DECADE + 1) / KNOTS_PER_DECADE
-        ln_compute = np.log(train_flops) + knots * np.log(10)
-        losses = np.empty(len(knots))
+        middle = math.floor(math.log10(train_flops))
+        self._set(*self._tabulate(middle - DECADES_BELOW, middle + 1 + DECADES_ABOVE))
+
+    def extend(self, decades: int) -> bool:
+        """Tabulate R further below; false if it reaches far enough for any budget."""
+        first = round(self._ln_compute[-1] / _LN10)
+        if first <= _LEAST_DECADE:
+            return False
+        ln_compute, losses = self._tabulate(max(first - decades, _LEAST_DECADE), first)
+        self._set(
+            np.concatenate((ln_compute[:-1], self._ln_compute[::-1])), np.concatenate((losses[:-1], self._losses[::-1]))
+        )
+        return True
+
+    @property
+    def least_ln_compute(self) -> float:
+        """Where the table ends: ln C_l below it is continued straight."""
+        return float(self._ln_compute[-1])
+
+    def _tabulate(self, first: int, last: int) -> tuple[Floats, Floats]:
+        """ln C and R(C) at the knots from 10**first to 10**last."""
+        ln_compute = np.arange(first * KNOTS_PER_DECADE, last * KNOTS_PER_DECADE + 1) * (_LN10 / KNOTS_PER_DECADE)
+        losses = np.empty(len(ln_compute))
         losses[0], losses[-1] = (self._best(self.table, c) for c in np.exp(ln_compute[[0, -1]]))
-        self._fill(ln_compute, losses, 0, len(knots) - 1, self.table)
+        self._fill(ln_compute, losses, 0, len(losses) - 1, self.table)
+        if not (np.isfinite(losses).all() and losses[-1] < losses[0]):
+            raise LawError(f"{self.fit.full_name} gives losses that do not fall with compute; check its coefficients")
+        return ln_compute, losses
+
+    def _set(self, ln_compute: Floats, losses: Floats) -> None:
         self._losses, self._ln_compute = losses[::-1].copy(), ln_compute[::-1].copy()
 
     def _loss(self, table: Floats, tokens: Any) -> Floats:
@@ -110,7 +140,7 @@ class LossReference:
             classes *= len(distinct)
             if classes > len(key):  # a continuous partner: nothing is comparable
                 return table
-        bins = int(np.clip(4 * len(loss) / classes, 64, 8192))
+        bins = int(np.clip(len(loss) / classes, 64, 8192))
         ln_cost = np.log(table[0])
         span = float(np.ptp(ln_cost)) or 1.0
         slot = codes * bins + ((ln_cost - ln_cost.min()) / span * (bins - 1)).astype(np.intp)
@@ -188,10 +218,9 @@ class LeverageReference:
         return _distinct(np.stack(np.broadcast_arrays(*v.select(self._static, self.fit.conventions))))
 
     def finish(self, blocks: Sequence[Floats], train_flops: float) -> None:
-        """Tabulate C*EL_max(C) around `train_flops`; EL_max is a power of C between knots."""
+        """Tabulate C*EL_max(C), whatever the budget; EL_max is a power of C between knots."""
         values = dict(zip(self._static, _distinct(np.concatenate(blocks, axis=1)), strict=True))
-        knots = np.arange(-DECADES_BELOW * 4, DECADES_ABOVE * 4 + 1) / 4
-        self._ln_compute = np.log(train_flops) + knots * np.log(10)
+        self._ln_compute = np.arange(_LEAST_DECADE, 36, 0.5) * _LN10
         best = [
             float(np.max(self.fit(*(c if name == "train_flops" else values[name] for name in self.fit.variables))))
             for c in np.exp(self._ln_compute)

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from moeplan.architecture import Architecture
 from moeplan.budget import Budget
 from moeplan.design import DESIGN_VARIABLES
-from moeplan.errors import InfeasibleError, MoeplanError
+from moeplan.errors import InfeasibleError, LawError, MoeplanError
 from moeplan.grid import AXES, Designs, Grid
 from moeplan.laws import Fit, Law, load_law
 from moeplan.memory import total_inference_bytes
-from moeplan.reference import make_reference
+from moeplan.reference import LossReference, make_reference
 from moeplan.units import format_bytes, format_count, format_flops
 from moeplan.variables import Variables
 
@@ -38,6 +38,8 @@ TIE = 0.005
 """Relative difference in V below which two designs are ties."""
 BEST_ATTENTION_SHARE, BEST_ASPECT_RATIO = 0.35, 88.0
 """Where ties go (tian2025's best attention share of 30-40 %, li2025's best aspect ratio)."""
+MARGIN = float(np.log(100))
+"""How far below a law's best design its table of C_l must reach, in ln C_l."""
 MORE = 1.1
 """Factor by which the price of memory and of compute is asked."""
 
@@ -176,8 +178,23 @@ class Space:
 
     def score(self, train_flops: float, memory_factor: float = 1.0) -> Scores:
         """Judge every design at a budget of `train_flops` and `memory_factor` times the memory."""
-        parts = list(self._map(lambda block: self._score_block(block, train_flops, memory_factor), self.blocks))
-        return Scores(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        while True:
+            parts = list(self._map(lambda block: self._score_block(block, train_flops, memory_factor), self.blocks))
+            scores = Scores(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+            short = [
+                reference
+                for column, reference in enumerate(self.references)
+                if isinstance(reference, LossReference)
+                and scores.feasible.any()
+                and scores.mean([column]).max() < reference.least_ln_compute + MARGIN
+            ]
+            # Where a budget buys little, the tables must reach further down.
+            if not any([reference.extend(3) for reference in short]):
+                break
+        for column, law in enumerate(self.laws):
+            if not np.isfinite(scores.ln_compute[scores.feasible, column]).all():
+                raise LawError(f"law {law.full_name} gives results that are not finite numbers on this grid; check its coefficients")
+        return scores
 
     def _score_block(self, block: Block, train_flops: float, memory_factor: float) -> tuple[Any, ...]:
         budget, v = self.budget, block.variables

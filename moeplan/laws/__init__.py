@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import functools
 import os
+import re
 from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,19 +60,19 @@ def load_law(name: str | Path) -> Law:
     Raises `LawError` for an unknown name (with the nearest ones) and for a file that is not a valid law.
     """
     text = str(name)
-    if text.endswith((".yaml", ".yml")):
-        return read_law(Path(text))
-    stem, _, fit = text.partition("/")
-    files = _files()
-    if stem not in files:
-        near = difflib.get_close_matches(stem, files, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(files))}"
-        raise LawError(f"unknown law {stem!r}; {hint}")
-    law = read_law(files[stem])
-    if law.name != stem:
-        raise LawError(f"{files[stem]}, line 1: name is {law.name!r}, must be the file's own name {stem!r}")
-    if not fit:
-        return law
-    if fit not in law.fits:
-        raise LawError(f"law {stem} has no fit {fit!r}; it has {', '.join(law.fits)}")
-    return dataclasses.replace(law, chosen=fit)
+    file = re.fullmatch(r"(.+\.ya?ml)(?:/([^/]+))?", text)
+    if file:
+        law, fit = read_law(Path(file[1])), file[2]
+    else:
+        stem, _, fit = text.partition("/")
+        files = _files()
+        if stem not in files:
+            near = difflib.get_close_matches(stem, files, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(files))}"
+            raise LawError(f"unknown law {stem!r}; {hint}")
+        law = read_law(files[stem])
+        if law.name != stem:
+            raise LawError(f"{files[stem]}, line 1: name is {law.name!r}, must be the file's own name {stem!r}")
+    if fit and fit not in law.fits:
+        raise LawError(f"law {law.name} has no fit {fit!r}; it has {', '.join(law.fits)}")
+    return dataclasses.replace(law, chosen=fit or "", source=text)

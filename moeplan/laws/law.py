@@ -264,6 +264,8 @@ class Law:
     """SHA-256 of the file, first 16 hex digits."""
     chosen: str = ""
     """The fit asked for, as in "krajewski2024/moe-e16"; "" for the default."""
+    source: str = ""
+    """What it was asked for by: a name, or a file's path; loads it again."""
 
     @property
     def full_name(self) -> str:
@@ -289,11 +291,11 @@ class Law:
     def can_search(self) -> bool:
         """Whether the law can choose an architecture at a compute budget: it must trade size against tokens."""
         fit = self.objective
-        if fit is None or fit.is_dense_only:
+        if fit is None or fit.is_dense_only or not set(fit.variables) <= set(ARCHITECTURAL):
             return False
         if fit.predicts == "efficiency_leverage":
             return self.allocation is not None
-        return "tokens" in fit.variables and len(fit.variables) > 1
+        return fit.predicts == "loss" and "tokens" in fit.variables and len(fit.variables) > 1
 
     @property
     def has_dense(self) -> bool:

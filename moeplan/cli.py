@@ -1,0 +1,338 @@
+"""The command line: a thin reading of the library. Nothing but click is imported until a command runs."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import shlex
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import click
+
+from moeplan import __version__
+from moeplan.errors import MoeplanError
+
+EXAMPLES = {
+    "moeplan": "moeplan recommend --flops 1e22 --memory 80GB",
+    "moeplan recommend": "moeplan recommend --flops 1e22 --memory 80GB",
+    "moeplan laws": "moeplan laws zhao2025",
+    "moeplan schema": "moeplan schema",
+}
+"""What works, by command, for errors to say."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+class Option(click.Option):
+    """An option that stands under a heading of the help."""
+
+    def __init__(self, *args: Any, heading: str = "Other", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.heading = heading
+
+
+class Command(click.Command):
+    """A command whose help lists options under headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, one list a heading."""
+        lists: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if isinstance(parameter, click.Option) and record is not None:
+                lists.setdefault(getattr(parameter, "heading", "Other"), []).append(record)
+        for heading, records in lists.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+class Program(click.Group):
+    """The one place where errors become sentences and exit codes."""
+
+    command_class = Command
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        """Remember the command line, which a plan records."""
+        command = recorded_command(args)
+        context = super().make_context(info_name, args, *rest, **extra)
+        context.obj = command
+        return context
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; the user's mistakes end as one sentence on stderr."""
+        try:
+            return super().invoke(ctx)
+        except MoeplanError as error:
+            fail(str(error), error.exit_code)
+        except click.UsageError as error:
+            example = EXAMPLES.get(error.ctx.command_path if error.ctx else "", EXAMPLES["moeplan"])
+            sentence = error.format_message().rstrip(".")
+            raise click.UsageError(f"{sentence}; for example: {example}", error.ctx) from None
+        except KeyboardInterrupt:
+            fail("interrupted", INTERRUPTED)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # click ends quietly when a reader such as `head` has enough
+                raise
+            fail(f"{error.filename or 'output'}: {(error.strerror or str(error)).lower()}", 2)
+
+
+def fail(sentence: str, exit_code: int) -> NoReturn:
+    """End with one sentence on stderr."""
+    failure = click.ClickException(sentence)
+    failure.exit_code = exit_code
+    raise failure from None
+
+
+def recorded_command(args: Sequence[str]) -> str:
+    """The command line for a plan's record, without --threads, which changes nothing in the answer."""
+    kept, skip = [], False
+    for arg in args:
+        if not (skip or arg == "--threads" or arg.startswith("--threads=")):
+            kept.append(arg)
+        skip = arg == "--threads"
+    return shlex.join(["moeplan", *kept])
+
+
+def complete_law(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    """Names of laws, of their fits after a slash, or files."""
+    from click.shell_completion import CompletionItem
+
+    from moeplan.laws import law_names, load_law
+
+    name, slash, _ = incomplete.partition("/")
+    names = law_names()
+    if slash and name in names:
+        words = [f"{name}/{fit}" for fit in load_law(name).fits]
+    elif slash or incomplete.startswith("."):
+        return [CompletionItem(incomplete, type="file")]
+    else:
+        words = list(names)
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+def complete_variable(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    """Names of design variables."""
+    from click.shell_completion import CompletionItem
+
+    from moeplan.design import DESIGN_VARIABLES
+
+    return [
+        CompletionItem(f"{name}=", help=variable.meaning)
+        for name, variable in DESIGN_VARIABLES.items()
+        if f"{name}=".startswith(incomplete)
+    ]
+
+
+option = functools.partial(click.option, cls=Option)
+budget_option = functools.partial(option, heading="Budget")
+design_option = functools.partial(option, heading="Design")
+serving_option = functools.partial(option, heading="Serving")
+output_option = functools.partial(option, heading="Output")
+
+
+def formats(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options --json and --markdown."""
+    command = output_option("--markdown", "as_markdown", is_flag=True, help="Print Markdown.")(command)
+    return output_option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def one_format(as_json: bool, as_markdown: bool) -> None:
+    """Refuse --json together with --markdown."""
+    if as_json and as_markdown:
+        raise click.UsageError("--json and --markdown exclude each other; give one")
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "--version", prog_name="moeplan", message="%(prog)s %(version)s")
+def cli() -> None:
+    """From a compute budget and a memory limit to an exact Mixture-of-Experts language model.
+
+    Try: moeplan recommend --flops 1e22 --memory 80GB
+    """
+
+
+@cli.command()
+@budget_option("--flops", metavar="FLOPS", help="Training compute: 1e22, 10e21, 5ZFLOP.")
+@budget_option("--memory", metavar="SIZE", help="Memory the served model must fit: 80GB, 80GiB, 8x80GB.")
+@budget_option("--tokens-available", metavar="COUNT", help="Unique training tokens there are: 2T. [default: no limit]")
+@budget_option("--max-epochs", type=float, help="How often they may be repeated. [default: 4]")
+@budget_option("--max-tokens", metavar="COUNT", help="Most training tokens, repeats included. [default: 100T]")
+@budget_option("--inference-tokens", metavar="COUNT", help="Tokens served over the lifetime, paid out of --flops.")
+@option(
+    "--law",
+    "laws",
+    multiple=True,
+    metavar="LAW",
+    heading="Laws",
+    shell_complete=complete_law,
+    help="Law to maximise: NAME, NAME/FIT or a YAML file; repeatable. Replaces the default set "
+    "[default: tian2025, zhao2025, ludziejewski2025, abnar2025].",
+)
+@design_option(
+    "--fix",
+    multiple=True,
+    metavar="NAME=VALUE",
+    shell_complete=complete_variable,
+    help="Fix a design variable: granularity=8, total_params=36B; repeatable.",
+)
+@design_option(
+    "--range",
+    "ranges",
+    multiple=True,
+    metavar="NAME=LO..HI",
+    shell_complete=complete_variable,
+    help="Bound a design variable: tokens=1T..2T; repeatable.",
+)
+@design_option("--vocab-size", type=int, help="Rows of the embedding. [default: 131072; fewer below 1e21 FLOPs]")
+@design_option("--seq-len", type=int, help="Training sequence length. [default: 4096]")
+@design_option(
+    "--tied/--untied",
+    "tied_embeddings",
+    default=None,
+    help="Whether the output head is the embedding. [default: tied below 1e21 FLOPs]",
+)
+@design_option("--attention", type=click.Choice(["gqa", "mla"]), help="Attention kind. [default: gqa]")
+@serving_option(
+    "--weights",
+    "weight_dtype",
+    type=click.Choice(["bf16", "fp8", "int8", "int4"]),
+    help="Dtype of the served weights. [default: bf16]",
+)
+@serving_option("--kv-dtype", type=click.Choice(["bf16", "fp8"]), help="Dtype of the KV cache. [default: bf16]")
+@serving_option("--context", type=int, help="Tokens of one served sequence. [default: 8192]")
+@serving_option("--concurrency", type=int, help="Served sequences at a time. [default: 1]")
+@serving_option("--headroom", type=float, help="Share of the memory that stays free. [default: 0.1]")
+@output_option("--alternatives", type=int, help="How many markedly different designs to list. [default: 5]")
+@formats
+@output_option("--output", metavar="FILE", help="Write the plan to a JSON file that other commands read.")
+@output_option(
+    "--from",
+    "source",
+    metavar="PLAN",
+    help="Repeat the request of a plan file, changed by what else is given, and list what is different.",
+)
+@output_option("--threads", type=int, default=2, help="Threads to search with; the answer is the same. [default: 2]")
+@click.pass_obj
+def recommend(
+    command: str,
+    laws: tuple[str, ...],
+    alternatives: int | None,
+    as_json: bool,
+    as_markdown: bool,
+    output: str | None,
+    source: str | None,
+    threads: int,
+    **conditions: Any,
+) -> None:
+    """Plan the best Mixture-of-Experts model for a budget.
+
+    Searches every architecture of the declared grid that fits the memory, maximises what the published scaling laws
+    agree on, and prints the exact model with its predicted Efficiency Leverage over dense models.
+
+    \b
+    Examples:
+      moeplan recommend --flops 1e22 --memory 80GB
+      moeplan recommend --flops 1e23 --memory 8x80GB --fix granularity=8
+      moeplan recommend --flops 1e22 --memory 80GB --output plan.json
+      moeplan recommend --from plan.json --memory 160GB
+    """
+    from contextlib import nullcontext
+
+    from moeplan.conditions import make_budget, override, parse_fix, parse_ranges, request_conditions
+    from moeplan.files import atomic_write
+    from moeplan.plan import read_plan
+    from moeplan.report import output as out
+
+    one_format(as_json, as_markdown)
+    given = {name: value for name, value in conditions.items() if value not in (None, ())}
+    given |= {"fix": parse_fix(conditions["fix"]), "ranges": parse_ranges(conditions["ranges"])}
+    before = read_plan(source) if source else None
+    if before is not None:
+        given = override(request_conditions(before.request), given)
+        laws = laws or before.request.laws
+        alternatives = before.request.alternatives if alternatives is None else alternatives
+    budget = make_budget(given)
+    with atomic_write(output) if output else nullcontext() as file:
+        from moeplan.recommend import recommend as search
+
+        with out.Progress() as progress:
+            plan = search(
+                budget,
+                laws=laws or None,
+                alternatives=5 if alternatives is None else alternatives,
+                threads=threads,
+                command=command,
+                progress=progress,
+            )
+        if file is not None:
+            file.write(plan.to_text())
+    from moeplan.report.sections import change_section, plan_sections
+
+    changed = []
+    if before is not None:
+        from moeplan.changes import plan_changes
+
+        changed = [change_section(plan_changes(before, plan), str(source))]
+    if as_json:
+        out.emit_json(plan.to_json())
+        out.note_sections(changed)
+    else:
+        out.emit_sections([*changed, *plan_sections(plan)], markdown=as_markdown)
+    if output:
+        click.echo(f"Plan written to {output}", err=True)
+
+
+@cli.command()
+@click.argument("name", required=False, shell_complete=complete_law)
+@option("--check", is_flag=True, help="Recompute the papers' own numbers; exit code 1 if any differs.", heading="Options")
+@formats
+@click.pass_context
+def laws(ctx: click.Context, name: str | None, check: bool, as_json: bool, as_markdown: bool) -> None:
+    """List the published scaling laws, or show or check one.
+
+    NAME is a law (zhao2025), one of its fits (krajewski2024/moe-e16) or a law file (my/law.yaml).
+
+    \b
+    Examples:
+      moeplan laws
+      moeplan laws zhao2025
+      moeplan laws --check
+    """
+    from moeplan.laws import law_names, load_law
+    from moeplan.laws.checks import run_checks
+    from moeplan.report import laws as report
+    from moeplan.report import output as out
+
+    one_format(as_json, as_markdown)
+    chosen = [load_law(item) for item in ([name] if name else law_names())]
+    results = {law.full_name: run_checks(law) for law in chosen} if check or name else {}
+    if check:
+        record, sections = report.check_record, report.check_sections
+        out.emit_json(record(results)) if as_json else out.emit_sections(sections(results), markdown=as_markdown)
+        if not all(result.passed for found in results.values() for result in found):
+            ctx.exit(1)
+    elif name:
+        found = results[chosen[0].full_name]
+        if as_json:
+            out.emit_json(report.law_record(chosen[0], found))
+        else:
+            out.emit_sections(report.law_sections(chosen[0], found), markdown=as_markdown)
+    elif as_json:
+        out.emit_json(report.list_record(chosen))
+    else:
+        out.emit_sections(report.list_sections(chosen), markdown=as_markdown)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of a plan file."""
+    from moeplan.plan import plan_schema
+    from moeplan.report.output import emit_json
+
+    emit_json(plan_schema())
+
+
+def main() -> None:
+    """Run the command line."""
+    cli(prog_name="moeplan")

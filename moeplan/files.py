@@ -1,0 +1,54 @@
+"""Writing files whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from moeplan.errors import UsageError
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[TextIO]:
+    """Open a file under a temporary name beside `path` and rename it at the end; on any error nothing is left.
+
+    The temporary file is made at once, so that a path that cannot be written is known before hours of work. A device
+    or a pipe is written directly. Raises `UsageError` naming the path.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        _refuse_folder_or_read_only(path, target)
+        special = target.exists() and not target.is_file()
+        name = target if special else target.with_name(f".{target.name[:200]}.{os.getpid()}.tmp")
+        file = name.open("w" if special else "x", encoding="utf-8", newline="\n")
+    except (OSError, ValueError) as error:
+        raise _cannot_write(path, error) from None
+    try:
+        with file:
+            yield file
+        if not special:
+            os.replace(name, target)
+    except BaseException as error:
+        if not special:
+            with suppress(OSError):
+                name.unlink()
+        if isinstance(error, OSError) and error.filename is None:  # the write itself: a full disk
+            raise _cannot_write(path, error) from None
+        raise
+
+
+def _refuse_folder_or_read_only(path: str | Path, target: Path) -> None:
+    if target.is_dir():
+        raise UsageError(f"{path}: cannot be written: it is a folder; add a file name, for example plan.json")
+    if not target.parent.is_dir():
+        raise UsageError(f"{path}: cannot be written: there is no folder {target.parent}")
+    if target.exists() and not os.access(target, os.W_OK):
+        raise UsageError(f"{path}: cannot be written: it is read-only")
+
+
+def _cannot_write(path: str | Path, error: Exception) -> UsageError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return UsageError(f"{path}: cannot be written: {reason.lower()}")

@@ -1,0 +1,394 @@
+"""From a budget to a plan: `recommend(Budget("1e22", "80GB"))`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from moeplan import __version__, counting
+from moeplan.architecture import Architecture
+from moeplan.budget import Budget
+from moeplan.design import DESIGN_VARIABLES
+from moeplan.errors import UsageError
+from moeplan.hyperparams import HYPERPARAMETER_LAWS, hyperparameters
+from moeplan.laws import Law, load_law
+from moeplan.leverage import LEVERAGE_LAW, predict
+from moeplan.memory import inference_bytes
+from moeplan.plan import (
+    SCHEMA,
+    Band,
+    Counts,
+    Design,
+    LawOpinion,
+    MemoryUse,
+    OutsideDomain,
+    Plan,
+    Price,
+    Provenance,
+    Request,
+)
+from moeplan.search import MORE, Floats, Scores, Space, objective
+from moeplan.units import format_count, format_flops
+from moeplan.variables import CONVENTIONS, Variables
+
+DEFAULT_LAWS = ("tian2025", "zhao2025", "ludziejewski2025", "abnar2025")
+"""The laws whose geometric mean is maximised unless told otherwise."""
+SECOND_OPINIONS = ("krajewski2024", "clark2022", "marin2026")
+"""Laws shown beside them, outside the mean."""
+MANY_TOKENS, MANY_TOKENS_PER_PARAM = 20e12, 2000.0
+"""Above these a plan's tokens are remarked upon."""
+MANY_EMBEDDINGS = 0.30
+"""Share of embeddings in N_a above which a plan warns."""
+MARKED = 0.25
+"""Alternatives differ by at least this in N_a, N or tokens, or by a factor of 2 in experts or G."""
+_BINDS = 1.001
+"""A resource binds if 10 % more of it raises the best V by more than .1 %."""
+
+
+def recommend(
+    budget: Budget,
+    *,
+    laws: Sequence[str | Path] | None = None,
+    alternatives: int = 5,
+    threads: int = 2,
+    command: str = "",
+    progress: Callable[[str], None] | None = None,
+) -> Plan:
+    """The best Mixture-of-Experts model for a budget, exactly, on the declared grid.
+
+    Maximises V(x) = geometric mean over `laws` of C_l(x) [FLOPs]; see `moeplan.search` and `moeplan.reference`.
+
+    Parameters
+    ----------
+    budget : Budget
+        Compute [FLOPs], memory [bytes] and every condition on the design.
+    laws : sequence of str or Path, optional
+        Names ("zhao2025", "krajewski2024/moe-e16") or files of the laws to maximise; default `DEFAULT_LAWS`.
+    alternatives : int
+        How many markedly different designs to list besides.
+    threads : int
+        Threads to search with; the answer does not depend on it.
+    command : str
+        The command line, recorded in the plan.
+    progress : callable, optional
+        Called with a few words before each step.
+
+    Raises
+    ------
+    InfeasibleError
+        If no design meets the conditions; the message names the nearest that would.
+    UsageError
+        For unknown or broken laws, or arguments that cannot be.
+    """
+    if not 0 <= alternatives <= 100:
+        raise UsageError(f"alternatives {alternatives} must be from 0 to 100")
+    if not 1 <= threads <= 1024:
+        raise UsageError(f"threads {threads} must be from 1 to 1024")
+    say = progress or (lambda _: None)
+    chosen = [load_law(name) for name in (laws if laws is not None else DEFAULT_LAWS)]
+    if not chosen:
+        raise UsageError("no law is chosen; name at least one, for example tian2025")
+    if len({law.full_name for law in chosen}) < len(chosen):
+        raise UsageError("a law is named twice; name each once")
+    opinions = [load_law(name) for name in SECOND_OPINIONS if name not in {law.name for law in chosen}]
+    judges = [*chosen, *(law for law in opinions if law.can_search)]
+    say("building the grid")
+    space = Space(budget, judges, threads=threads)
+    say("judging designs")
+    answer = _Answer(space, budget, len(chosen), alternatives)
+    say("writing the plan")
+    return answer.plan(chosen, opinions, command)
+
+
+class _Answer:
+    """One search, scored, and what a plan says of it. `columns` are the chosen laws' columns in the scores."""
+
+    def __init__(self, space: Space, budget: Budget, num_chosen: int, alternatives: int) -> None:
+        self.space, self.budget = space, budget
+        self.columns = list(range(num_chosen))
+        self.alternatives = alternatives
+        self.scores = space.score(budget.flops)
+        self.ln_value = self.scores.mean(self.columns)
+        self.index = space.choose(self.ln_value, self.scores)
+        self.architecture = space.architecture(self.index)
+        self.tokens = math.floor(self.scores.tokens[self.index])
+        self.leverage_law = load_law(LEVERAGE_LAW)
+
+    def plan(self, chosen: list[Law], opinions: list[Law], command: str) -> Plan:
+        """Assemble the plan."""
+        budget, architecture, tokens = self.budget, self.architecture, self.tokens
+        speakers = [*chosen, *opinions]
+        variables = Variables(architecture, budget.seq_len)
+        prices = self._prices()
+        hyper_laws = [load_law(name) for name in HYPERPARAMETER_LAWS]
+        by_name = {law.full_name: law for law in (*speakers, *hyper_laws, self.leverage_law)}
+        best = float(self.ln_value.max())
+        return Plan(
+            schema=SCHEMA,
+            request=self._request(chosen),
+            design=self._design(self.index, self.scores, self.ln_value),
+            architecture=architecture,
+            counts=_counts(architecture, tokens, budget.seq_len),
+            memory=self._memory(),
+            leverage=predict(self.leverage_law, speakers, architecture, tokens, budget.seq_len),
+            hyperparameters=hyperparameters(hyper_laws, architecture, tokens, budget.seq_len),
+            value_ratio=math.exp(float(self.ln_value[self.index])) / budget.flops,
+            best_value=math.exp(best),
+            binding=self._binding(prices),
+            prices=prices,
+            bands=self._bands(),
+            designs_within_1=int(np.count_nonzero(self.ln_value >= best + math.log(0.99))),
+            designs_within_5=int(np.count_nonzero(self.ln_value >= best + math.log(0.95))),
+            laws=tuple(self._opinion(law, number, len(chosen), variables) for number, law in enumerate(speakers)),
+            alternatives=self._alternatives(),
+            notes=self._notes(speakers, variables),
+            provenance=Provenance(
+                version=__version__,
+                command=command,
+                law_digests={name: law.digest for name, law in sorted(by_name.items())},
+                grid_digest=self.space.grid.digest,
+                num_designs=self.space.num_designs,
+                num_feasible=int(np.count_nonzero(self.scores.feasible)),
+            ),
+        )
+
+    def _request(self, chosen: list[Law]) -> Request:
+        budget = self.budget
+        return Request(
+            flops=budget.flops,
+            memory=str(budget.memory),
+            laws=tuple(law.source for law in chosen),
+            vocab_size=budget.vocab_size,
+            tied_embeddings=bool(budget.tied_embeddings),
+            seq_len=budget.seq_len,
+            attention=budget.attention,
+            weight_dtype=budget.serving.weight_dtype,
+            kv_dtype=budget.serving.kv_dtype,
+            context=budget.serving.context,
+            concurrency=budget.serving.concurrency,
+            headroom=budget.headroom,
+            fix=dict(budget.fix),
+            ranges={name: tuple(bounds) for name, bounds in budget.ranges.items()},
+            tokens_available=budget.tokens_available if math.isfinite(budget.tokens_available) else None,
+            max_epochs=budget.max_epochs,
+            max_tokens=budget.max_tokens,
+            inference_tokens=budget.inference_tokens,
+            alternatives=self.alternatives,
+        )
+
+    def _design(self, index: int, scores: Scores, ln_value: Floats) -> Design:
+        """A design of the scores in numbers; V by `ln_value`."""
+        architecture, tokens = self.space.architecture(index), math.floor(scores.tokens[index])
+        variables = Variables(architecture, self.budget.seq_len)
+        at = np.array([index])
+        fit = self.leverage_law.predicting("efficiency_leverage")
+        return Design(
+            total_params=architecture.total_params(),
+            active_params=architecture.active_params(),
+            active_param_ratio=architecture.active_param_ratio,
+            tokens=tokens,
+            tokens_per_param=tokens / architecture.active_params(),
+            G=architecture.G,
+            shared_ratio=architecture.shared_ratio,
+            granularity=architecture.granularity,
+            activation_ratio=architecture.activation_ratio,
+            expansion_ratio=architecture.expansion_ratio,
+            num_experts=architecture.num_experts,
+            num_active_experts=architecture.num_active_experts,
+            num_shared_experts=architecture.num_shared_experts,
+            d_expert=architecture.d_expert,
+            d_model=architecture.d_model,
+            num_layers=architecture.num_layers,
+            num_heads=architecture.num_heads,
+            attention_share=float(self.space.values("attention_share", at, scores)[0]),
+            value=math.exp(float(ln_value[index])),
+            efficiency_leverage=float(fit.at(variables, tokens)),
+        )
+
+    def _memory(self) -> MemoryUse:
+        devices = self.budget.memory.num_devices
+        groups = inference_bytes(self.architecture, self.budget.serving, devices)
+        return MemoryUse(
+            by_group=groups,
+            total_bytes=sum(groups.values()),
+            usable_bytes=self.budget.usable_bytes,
+            limit_bytes=self.budget.memory.bytes_per_device,
+            num_devices=devices,
+        )
+
+    def _prices(self) -> tuple[Price, ...]:
+        prices = []
+        more = {
+            "memory": self.space.score(self.budget.flops, MORE),
+            "compute": self.space.score(self.budget.flops * MORE),
+        }
+        for resource, scores in more.items():
+            value = scores.mean(self.columns)
+            index = self.space.choose(value, scores)
+            by_law = {
+                law.full_name: math.exp(float(scores.mean([c]).max() - self.scores.mean([c]).max()))
+                for c, law in zip(self.columns, self.space.laws, strict=False)
+            }
+            prices.append(
+                Price(
+                    resource=resource,
+                    factor=MORE,
+                    value_ratio=math.exp(float(value.max() - self.ln_value.max())),
+                    by_law=by_law,
+                    efficiency_leverage=self._design(index, scores, value).efficiency_leverage,
+                )
+            )
+        return tuple(prices)
+
+    def _binding(self, prices: tuple[Price, ...]) -> tuple[str, ...]:
+        """What holds the plan back, the dearest first."""
+        held = sorted(prices, key=lambda price: -price.value_ratio)
+        binding = [price.resource for price in held if price.value_ratio > _BINDS]
+        if self.tokens >= math.floor(self.budget.token_cap):
+            binding.append("tokens")
+        return tuple(binding) or ("the grid's own edges",)
+
+    def _bands(self) -> tuple[Band, ...]:
+        best = float(self.ln_value.max())
+        near = np.flatnonzero(self.ln_value >= best + math.log(0.95))
+        nearest = self.ln_value[near] >= best + math.log(0.99)
+        bands = []
+        here = np.array([self.index])
+        for name in DESIGN_VARIABLES:
+            values = self.space.values(name, near, self.scores)
+            bands.append(
+                Band(
+                    variable=name,
+                    value=float(self.space.values(name, here, self.scores)[0]),
+                    low_1=float(values[nearest].min()),
+                    high_1=float(values[nearest].max()),
+                    low_5=float(values.min()),
+                    high_5=float(values.max()),
+                )
+            )
+        return tuple(bands)
+
+    def _opinion(self, law: Law, number: int, num_chosen: int, variables: Variables) -> LawOpinion:
+        role = "objective" if number < num_chosen else "second opinion"
+        fit = objective(law)
+        optimum = efficiency = regret = without = None
+        if law in self.space.laws:
+            column = self.space.laws.index(law)
+            alone = self.scores.mean([column])
+            optimum = self._design(self.space.choose(alone, self.scores), self.scores, alone)
+            best, own = math.exp(float(alone.max())), math.exp(float(alone[self.index]))
+            efficiency, regret = own / best, best - own
+            others = [c for c in self.columns if c != column]
+            if role == "objective" and others:
+                rest = self.scores.mean(others)
+                without = self._design(self.space.choose(rest, self.scores), self.scores, rest)
+        return LawOpinion(
+            law=law.full_name,
+            grade=law.grade,
+            role=role,
+            optimum=optimum,
+            efficiency=efficiency,
+            regret_flops=regret,
+            outside=tuple(OutsideDomain(o.name, o.value, o.low, o.high) for o in fit.outside(variables, self.tokens)),
+            without=without,
+            says="" if optimum else self._says(law, variables),
+        )
+
+    def _says(self, law: Law, variables: Variables) -> str:
+        """What a law that cannot choose a design says about the budget, in words."""
+        fits = {fit.predicts: fit for fit in reversed(law.fits.values()) if fit.variables == ("train_flops",)}
+        if "active_params" in fits and "tokens" in fits:
+            fit = fits["active_params"]
+            flops = float(variables.get("train_flops", fit.convention("train_flops"), self.tokens))
+            recipe = ", ".join(f"{name}={value:g}" for name, value in fit.fixed.items())
+            return (
+                f"would train {format_count(float(fit(flops)))} active params on "
+                f"{format_count(float(fits['tokens'](flops)))} tokens ({recipe})"
+            )
+        tokens = objective(law).fixed.get("tokens")
+        if tokens:
+            return f"fitted at {format_count(tokens)} tokens, so it cannot trade size against tokens; leverage only"
+        return "cannot choose a design at a compute budget"
+
+    def _alternatives(self) -> tuple[Design, ...]:
+        """The best designs that differ markedly from the plan and from each other."""
+        names = ("active_params", "total_params", "tokens", "num_experts", "G")
+        order = np.argsort(-self.ln_value, kind="stable")[: int(np.count_nonzero(self.scores.feasible))]
+        everything = np.arange(len(self.space))
+        ln = {name: np.log(self.space.values(name, everything, self.scores)) for name in names}
+        limits = np.array([math.log1p(MARKED)] * 3 + [math.log(2)] * 2) * (1 - 1e-9)
+        table = np.stack([ln[name] for name in names])
+        free = np.ones(len(everything), dtype=bool)
+        found: list[int] = []
+        last = self.index
+        while len(found) < self.alternatives:
+            free &= (np.abs(table - table[:, [last]]) >= limits[:, None]).any(axis=0)
+            remaining = order[free[order]]
+            if len(remaining) == 0:
+                break
+            last = int(self.space.choose(np.where(free, self.ln_value, -np.inf), self.scores))
+            found.append(last)
+        return tuple(self._design(index, self.scores, self.ln_value) for index in found)
+
+    def _notes(self, speakers: list[Law], variables: Variables) -> tuple[str, ...]:
+        budget, design = self.budget, self._design(self.index, self.scores, self.ln_value)
+        notes = []
+        outside = [law.full_name for law in speakers if objective(law).outside(variables, self.tokens)]
+        if outside:
+            notes.append(f"Extrapolated: the plan lies outside the measured range of {', '.join(outside)}.")
+        if design.tokens > MANY_TOKENS or design.tokens_per_param > MANY_TOKENS_PER_PARAM:
+            notes.append(
+                f"{format_count(design.tokens)} tokens are {design.tokens_per_param:,.0f} per active param, far beyond "
+                "what the laws were measured on."
+            )
+        if self.tokens >= math.floor(budget.token_cap):
+            usable = self.scores.train_flops[self.index] / budget.flops
+            notes.append(
+                f"The cap of {format_count(budget.token_cap)} tokens binds: only {usable:.0%} of this compute is usable "
+                "under this memory."
+            )
+        share = self.architecture.embedding_params / design.active_params
+        if share > MANY_EMBEDDINGS:
+            notes.append(
+                f"Embeddings are {share:.0%} of the active params: zhao2025 and ludziejewski2025 count them as if they "
+                "were layers, so a smaller --vocab-size may be better."
+            )
+        if design.tokens > budget.tokens_available:
+            epochs = design.tokens / budget.tokens_available
+            notes.append(
+                f"{epochs:.2g} epochs over {format_count(budget.tokens_available)} unique tokens, discounted by "
+                "muennighoff2023, which was fitted on dense models: MoEs suffer from repeats sooner (from about 4 "
+                "epochs, the more the larger the total size; arXiv 2609.11917)."
+            )
+        if budget.inference_tokens:
+            served = 2 * design.active_params * budget.inference_tokens
+            notes.append(
+                f"Serving {format_count(budget.inference_tokens)} tokens takes {format_flops(served)} FLOPs "
+                f"(2*N_a a token) out of the budget."
+            )
+        for law in speakers:
+            if law.grade == "second_hand":
+                notes.append(f"The digits of {law.full_name} come from a secondary source.")
+        if any(law.name == LEVERAGE_LAW for law in speakers):
+            notes.append(
+                "tian2025 varied the activation ratio only at granularity 2 and granularity only at an activation ratio "
+                "of 3.1 %; it discounts a misallocated budget by a rule that is inferred here (moeplan laws tian2025)."
+            )
+        return tuple(notes)
+
+
+def _counts(architecture: Architecture, tokens: int, seq_len: int) -> Counts:
+    conventions = tuple(CONVENTIONS["total_params"])
+    per_token = float(architecture.flops_per_token(seq_len))
+    own = float(counting.flops_per_token(architecture, seq_len, attention="full", logits=False))
+    return Counts(
+        total_params={name: architecture.total_params(name) for name in conventions},  # type: ignore[arg-type]
+        active_params={name: architecture.active_params(name) for name in conventions},  # type: ignore[arg-type]
+        params_by_group=architecture.params_by_group(),
+        flops_per_token=per_token,
+        flops_per_token_tian2025=own,
+        train_flops=per_token * tokens,
+    )

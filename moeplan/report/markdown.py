@@ -1,0 +1,47 @@
+"""Sections as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from moeplan.report.blocks import Block, Items, Paragraph, Section, Table
+
+
+def markdown_text(sections: Iterable[Section]) -> str:
+    """Sections as Markdown: headings, pipe tables, bullets."""
+    parts = []
+    for place, section in enumerate(sections):
+        if section.title:
+            parts.append(f"{'#' * (section.level + 1)} {_escape(section.title)}")
+        for number, block in enumerate(section.blocks):
+            lead = place == number == 0 and not section.title
+            parts.append(f"**{_render(block)}**" if lead else _render(block))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _render(block: Block) -> str:
+    if isinstance(block, Paragraph):
+        return _escape(block.text)
+    if isinstance(block, Items):
+        return "\n".join(f"- {_escape(text)}" for text in block.texts)
+    return _table(block)
+
+
+def _table(block: Table) -> str:
+    width = len(block.columns) or len(block.rows[0] if block.rows else ())
+    header = _row([_escape(name) for name in block.columns] or [""] * width)
+    rule = _row(["---:" if place in block.right else "---" for place in range(width)])
+    rows = []
+    for place, row in enumerate(block.rows):
+        cells = [_escape(cell) for cell in row]
+        rows.append(_row([f"**{cell}**" if cell else "" for cell in cells] if place in block.strong else cells))
+    return "\n".join((header, rule, *rows))
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escape(text: str) -> str:
+    return re.sub(r"([\\`*_<>|\[\]#])", r"\\\1", text.replace("\n", " "))

@@ -1,0 +1,105 @@
+"""Text to a terminal or a pipe, whatever it can show; progress on stderr for what takes over a second."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import click
+
+from moeplan.report.blocks import Section
+
+PATIENCE = 1.0
+"""Seconds before progress is shown."""
+_PLAIN = str.maketrans(
+    {"–": "-", "—": "-", "•": "-", "×": "x", "·": ".", "≤": "<=", "≥": ">=", "→": "->", "…": "...", "’": "'", "±": "+-"}
+)
+
+
+def emit(text: str) -> None:
+    """Write text to stdout; characters that its encoding lacks are replaced by plain ones."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
+    click.echo(text, nl=False, color=use_color())
+
+
+def emit_json(data: Any) -> None:
+    """Write JSON to stdout; on a stdout that is not UTF-8 other characters are escaped, which means the same."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "").replace("_", "")
+    text = json.dumps(data, indent=2, ensure_ascii=encoding != "utf8", allow_nan=False)
+    click.echo(text)
+
+
+def emit_sections(sections: Iterable[Section], *, markdown: bool = False) -> None:
+    """Write a report to stdout, as wide as the terminal, or as Markdown."""
+    if markdown:
+        from moeplan.report.markdown import markdown_text
+
+        emit(markdown_text(sections))
+    else:
+        from moeplan.report.terminal import terminal_text
+
+        emit(terminal_text(sections, shutil.get_terminal_size().columns, use_color()))
+
+
+def note_sections(sections: Iterable[Section]) -> None:
+    """Write a report to stderr, where stdout is for a program."""
+    from moeplan.report.terminal import terminal_text
+
+    text = terminal_text(sections)
+    if text.strip():
+        click.echo(text, nl=False, err=True)
+
+
+def use_color() -> bool:
+    """Whether stdout is a terminal that wants colour: not with NO_COLOR or TERM=dumb."""
+    isatty = getattr(sys.stdout, "isatty", lambda: False)
+    return bool(isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+class Progress(AbstractContextManager["Progress"]):
+    """Shows the latest step on stderr, if that is a terminal and the work takes more than `PATIENCE`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._status: Any = None
+        self._text, self._done = "working", False
+        self._timer = threading.Timer(PATIENCE, self._show)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Progress:
+        if getattr(sys.stderr, "isatty", lambda: False)() and os.environ.get("TERM") != "dumb":
+            self._timer.start()
+        return self
+
+    def __call__(self, text: str) -> None:
+        """Say what is being done now."""
+        with self._lock:
+            self._text = text
+            if self._status is not None:
+                self._status.update(f"{text} ...")
+
+    def _show(self) -> None:
+        from rich.console import Console
+
+        with self._lock:
+            if not self._done:
+                console = Console(stderr=True, markup=False, no_color=True)
+                self._status = console.status(f"{self._text} ...", spinner="line")  # ASCII
+                self._status.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            self._done = True
+            if self._status is not None:
+                self._status.stop()
