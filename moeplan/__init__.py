@@ -23,7 +23,7 @@ _HOMES = {
     "load_law": "laws",
     "plan_schema": "plan",
     "read_plan": "plan",
-    "recommend": "recommend",
+    "recommend": "planner",
 }
 
 __all__ = [*_HOMES, "__version__"]

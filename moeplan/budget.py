@@ -36,7 +36,7 @@ class Budget:
     """Memory that the served model must fit into."""
     _: dataclasses.KW_ONLY
     vocab_size: int = 0
-    """Rows of the embedding; 0 chooses 131072, or 65536 below 1e21 FLOPs and 32768 below 1e20."""
+    """Rows of the embedding; 0 chooses 131072, or 49152 below 1e21 FLOPs and 32768 below 1e20."""
     tied_embeddings: bool | None = None
     """Whether the output head is the embedding; None ties below 1e21 FLOPs."""
     seq_len: int = 4096
@@ -72,7 +72,7 @@ class Budget:
             raise UsageError(f"compute budget {self.flops:g} FLOPs is beyond what any law here can say; try up to 1e28")
         small = self.flops < SMALL_BUDGET
         if self.vocab_size == 0:
-            put("vocab_size", 131072 if not small else 65536 if self.flops >= SMALL_BUDGET / 10 else 32768)
+            put("vocab_size", 131072 if not small else 49152 if self.flops >= SMALL_BUDGET / 10 else 32768)
         if self.tied_embeddings is None:
             put("tied_embeddings", small)
         for name, low, high in (("vocab_size", 2, 2**24), ("seq_len", 1, 2**24)):

@@ -29,9 +29,7 @@ def plan_changes(before: Plan, after: Plan) -> tuple[Change, ...]:
     """
     old, new = _facts(before), _facts(after)
     return tuple(
-        Change(name, old.get(name), new.get(name))
-        for name in {**new, **old}
-        if _differs(old.get(name), new.get(name))
+        Change(name, old.get(name), new.get(name)) for name in {**new, **old} if _differs(old.get(name), new.get(name))
     )
 
 

@@ -2,96 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import functools
-import shlex
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 from moeplan import __version__
-from moeplan.errors import MoeplanError
-
-EXAMPLES = {
-    "moeplan": "moeplan recommend --flops 1e22 --memory 80GB",
-    "moeplan recommend": "moeplan recommend --flops 1e22 --memory 80GB",
-    "moeplan laws": "moeplan laws zhao2025",
-    "moeplan schema": "moeplan schema",
-}
-"""What works, by command, for errors to say."""
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
-
-
-class Option(click.Option):
-    """An option that stands under a heading of the help."""
-
-    def __init__(self, *args: Any, heading: str = "Other", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.heading = heading
-
-
-class Command(click.Command):
-    """A command whose help lists options under headings."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, one list a heading."""
-        lists: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if isinstance(parameter, click.Option) and record is not None:
-                lists.setdefault(getattr(parameter, "heading", "Other"), []).append(record)
-        for heading, records in lists.items():
-            with formatter.section(heading):
-                formatter.write_dl(records)
-
-
-class Program(click.Group):
-    """The one place where errors become sentences and exit codes."""
-
-    command_class = Command
-
-    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
-        """Remember the command line, which a plan records."""
-        command = recorded_command(args)
-        context = super().make_context(info_name, args, *rest, **extra)
-        context.obj = command
-        return context
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; the user's mistakes end as one sentence on stderr."""
-        try:
-            return super().invoke(ctx)
-        except MoeplanError as error:
-            fail(str(error), error.exit_code)
-        except click.UsageError as error:
-            example = EXAMPLES.get(error.ctx.command_path if error.ctx else "", EXAMPLES["moeplan"])
-            sentence = error.format_message().rstrip(".")
-            raise click.UsageError(f"{sentence}; for example: {example}", error.ctx) from None
-        except KeyboardInterrupt:
-            fail("interrupted", INTERRUPTED)
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # click ends quietly when a reader such as `head` has enough
-                raise
-            fail(f"{error.filename or 'output'}: {(error.strerror or str(error)).lower()}", 2)
-
-
-def fail(sentence: str, exit_code: int) -> NoReturn:
-    """End with one sentence on stderr."""
-    failure = click.ClickException(sentence)
-    failure.exit_code = exit_code
-    raise failure from None
-
-
-def recorded_command(args: Sequence[str]) -> str:
-    """The command line for a plan's record, without --threads, which changes nothing in the answer."""
-    kept, skip = [], False
-    for arg in args:
-        if not (skip or arg == "--threads" or arg.startswith("--threads=")):
-            kept.append(arg)
-        skip = arg == "--threads"
-    return shlex.join(["moeplan", *kept])
+from moeplan.program import Option, Program
 
 
 def complete_law(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
@@ -216,6 +134,7 @@ def cli() -> None:
 @click.pass_obj
 def recommend(
     command: str,
+    /,
     laws: tuple[str, ...],
     alternatives: int | None,
     as_json: bool,
@@ -254,7 +173,7 @@ def recommend(
         alternatives = before.request.alternatives if alternatives is None else alternatives
     budget = make_budget(given)
     with atomic_write(output) if output else nullcontext() as file:
-        from moeplan.recommend import recommend as search
+        from moeplan.planner import recommend as search
 
         with out.Progress() as progress:
             plan = search(
@@ -267,11 +186,12 @@ def recommend(
             )
         if file is not None:
             file.write(plan.to_text())
-    from moeplan.report.sections import change_section, plan_sections
+    from moeplan.report.sections import plan_sections
 
     changed = []
     if before is not None:
         from moeplan.changes import plan_changes
+        from moeplan.report.differences import change_section
 
         changed = [change_section(plan_changes(before, plan), str(source))]
     if as_json:
@@ -285,7 +205,9 @@ def recommend(
 
 @cli.command()
 @click.argument("name", required=False, shell_complete=complete_law)
-@option("--check", is_flag=True, help="Recompute the papers' own numbers; exit code 1 if any differs.", heading="Options")
+@option(
+    "--check", is_flag=True, help="Recompute the papers' own numbers; exit code 1 if any differs.", heading="Options"
+)
 @formats
 @click.pass_context
 def laws(ctx: click.Context, name: str | None, check: bool, as_json: bool, as_markdown: bool) -> None:
@@ -308,8 +230,10 @@ def laws(ctx: click.Context, name: str | None, check: bool, as_json: bool, as_ma
     chosen = [load_law(item) for item in ([name] if name else law_names())]
     results = {law.full_name: run_checks(law) for law in chosen} if check or name else {}
     if check:
-        record, sections = report.check_record, report.check_sections
-        out.emit_json(record(results)) if as_json else out.emit_sections(sections(results), markdown=as_markdown)
+        if as_json:
+            out.emit_json(report.check_record(results))
+        else:
+            out.emit_sections(report.check_sections(results), markdown=as_markdown)
         if not all(result.passed for found in results.values() for result in found):
             ctx.exit(1)
     elif name:

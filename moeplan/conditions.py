@@ -77,7 +77,7 @@ def override(conditions: Mapping[str, Any], given: Mapping[str, Any]) -> dict[st
 
 
 def make_budget(conditions: Mapping[str, Any]) -> Budget:
-    """A `Budget` of conditions by name; what is absent has its default. Raises `UsageError` for values that cannot be."""
+    """A `Budget` of conditions by name, defaults for what is absent; raises `UsageError` for values that cannot be."""
     for name, example in (("flops", "--flops 1e22"), ("memory", "--memory 80GB")):
         if name not in conditions:
             what = {"flops": "a compute budget", "memory": "a memory limit"}[name]

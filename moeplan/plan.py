@@ -374,7 +374,7 @@ def read_plan(path: str | Path) -> Plan:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # not UTF-8, not JSON, or numbers and nesting that Python refuses
         raise UsageError(f"{path}: is not JSON, so no plan file; make one with --output") from None
     try:
         return Plan.from_json(data)

@@ -1,7 +1,7 @@
 """Frozen dataclasses to JSON and back, and their JSON Schema: one truth for files, docs and types.
 
 Fields may be str, int, float, bool, None, other such dataclasses, tuples of one type, dicts from str, and unions with
-None. Infinite floats are written as null where the field may be None and are refused elsewhere.
+None. JSON has no infinity and no NaN: both are refused, in either direction.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import ast
 import dataclasses
 import functools
 import inspect
+import itertools
+import math
 import textwrap
 import types
 import typing
@@ -21,10 +23,15 @@ T = TypeVar("T")
 
 
 def to_json(value: Any) -> Any:
-    """A dataclass (or a value inside one) as JSON's types; floats keep 10 significant digits."""
+    """A dataclass (or a value inside one) as JSON's types; floats keep 10 significant digits.
+
+    Raises `UsageError` for an infinite float or NaN.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, float):
+        if not math.isfinite(value):
+            raise UsageError(f"{value} cannot be written as JSON; give a finite number")
         return float(f"{value:.10g}")
     if isinstance(value, (list, tuple)):
         return [to_json(item) for item in value]
@@ -34,7 +41,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(kind: type[T], data: Any, where: str = "") -> T:
-    """The inverse of `to_json`; raises `UsageError` naming the place of anything missing, unknown or of a wrong type."""
+    """The inverse of `to_json`; raises `UsageError` with the place of anything missing, unknown or of a wrong type."""
     return _read(kind, data, where)  # type: ignore[no-any-return]
 
 
@@ -61,7 +68,11 @@ def _read(kind: Any, data: Any, where: str) -> Any:
         if missing:
             raise UsageError(f"{place} lacks the key {missing[0]!r}")
         prefix = f"{where}." if where else ""
-        return kind(**{f.name: _read(_hints(kind)[f.name], data[f.name], prefix + f.name) for f in fields})
+        values = {f.name: _read(_hints(kind)[f.name], data[f.name], prefix + f.name) for f in fields}
+        try:
+            return kind(**values)
+        except UsageError as error:  # a class that checks itself, such as Architecture
+            raise UsageError(f"{place}: {error}") from None
     if origin is tuple:
         if not isinstance(data, list):
             raise UsageError(f"{place} must be a list, not {_short(data)}")
@@ -74,8 +85,14 @@ def _read(kind: Any, data: Any, where: str) -> Any:
         if data not in arguments:
             raise UsageError(f"{place} is {_short(data)}, must be one of {', '.join(map(str, arguments))}")
         return data
-    if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
+    if kind is float and isinstance(data, (int, float)) and not isinstance(data, bool):
+        try:
+            number = float(data)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise UsageError(f"{place} is {_short(data)}, must be a finite number")
+        return number
     if kind is Any or (isinstance(data, kind) and not (isinstance(data, bool) and kind is not bool)):
         return data
     raise UsageError(f"{place} is {_short(data)}, must be {kind.__name__}")
@@ -91,7 +108,7 @@ def field_docs(kind: type) -> dict[str, str]:
     """The sentence under each field of a dataclass, read from its source."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
     docs, body = {}, typing.cast(ast.ClassDef, tree.body[0]).body
-    for statement, following in zip(body, body[1:], strict=False):
+    for statement, following in itertools.pairwise(body):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             value = getattr(following, "value", None)
             if isinstance(value, ast.Constant) and isinstance(value.value, str):

@@ -108,9 +108,9 @@ class LossReference:
         ln_compute = np.arange(first * KNOTS_PER_DECADE, last * KNOTS_PER_DECADE + 1) * (_LN10 / KNOTS_PER_DECADE)
         losses = np.empty(len(ln_compute))
         losses[0], losses[-1] = (self._best(self.table, c) for c in np.exp(ln_compute[[0, -1]]))
-        self._fill(ln_compute, losses, 0, len(losses) - 1, self.table)
-        if not (np.isfinite(losses).all() and losses[-1] < losses[0]):
+        if not (np.isfinite(losses[[0, -1]]).all() and losses[-1] < losses[0]):
             raise LawError(f"{self.fit.full_name} gives losses that do not fall with compute; check its coefficients")
+        self._fill(ln_compute, losses, 0, len(losses) - 1, self.table)
         return ln_compute, losses
 
     def _set(self, ln_compute: Floats, losses: Floats) -> None:
@@ -132,6 +132,8 @@ class LossReference:
         "Clearly" is by bins of FLOPs per token: some dominated designs stay, but no other one goes.
         """
         loss = self._loss(table, 1e12)
+        if not np.isfinite(loss).all():
+            raise LawError(f"{self.fit.full_name} gives losses that are not finite numbers; check its coefficients")
         classes, codes = 1, np.zeros(len(loss), dtype=np.intp)
         for name in self._partners:
             key = table[1 + self._static.index(name)]

@@ -100,7 +100,9 @@ class MemoryLimit:
         return self.bytes_per_device * self.num_devices
 
     def __str__(self) -> str:
-        each = format_bytes(self.bytes_per_device)
+        # Exact, so that a recorded limit reads back as the same: 85520809984 bytes are 85.520809984GB, not 85.5GB.
+        texts = [format_bytes(self.bytes_per_device, digits) for digits in range(3, 18)]
+        each = next((text for text in texts if parse_bytes(text) == self.bytes_per_device), texts[-1])
         return each if self.num_devices == 1 else f"{self.num_devices}x{each}"
 
 

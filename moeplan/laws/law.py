@@ -12,6 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from moeplan.errors import LawError
 from moeplan.laws import families, forms
 from moeplan.laws.reader import Section, read_yaml_file
@@ -179,7 +181,11 @@ class Fit:
 
     def __call__(self, *values: Any) -> Any:
         """The prediction at `values`, given in the order of `variables`; floats or arrays."""
-        return FORMS[self.form](*values, **self.coefficients)
+        with np.errstate(all="ignore"):  # results that are not finite are for the caller to refuse
+            # numpy's floats overflow to inf where Python's raise
+            return FORMS[self.form](
+                *(value if isinstance(value, np.ndarray) else np.float64(value) for value in values), **self.coefficients
+            )
 
     def convention(self, variable: str) -> str:
         """How this fit counts `variable` ("" where there is only one way)."""

@@ -1,1 +1,1 @@
-"""What people read. `sections` says it once; `terminal`, `markdown` and `html` only lay it out; nothing is computed here."""
+"""What people read: `sections` says it once, `terminal`, `markdown` and `html` lay it out; nothing is computed here."""

@@ -45,7 +45,9 @@ def _render(block: Block, lead: bool) -> str:
 def _table(block: Table) -> str:
     lines = ['<table style="border-collapse:collapse;margin:.3em 0;font-variant-numeric:tabular-nums">']
     if block.columns:
-        names = "".join(_cell("th", name, place, block, f"border-bottom:{_LINE};") for place, name in enumerate(block.columns))
+        names = "".join(
+            _cell("th", name, place, block, f"border-bottom:{_LINE};") for place, name in enumerate(block.columns)
+        )
         lines.append(f"<thead><tr>{names}</tr></thead>")
     lines.append("<tbody>")
     for number, row in enumerate(block.rows):

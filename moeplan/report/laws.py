@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from moeplan.laws import Fit, Law
@@ -12,6 +12,7 @@ from moeplan.laws.checks import CheckResult
 from moeplan.laws.law import FORMS, GRADES, PREDICTS, form_coefficients, form_variables
 from moeplan.report.blocks import NONE, Block, Items, Paragraph, Section, Table, interval, number, quantity
 from moeplan.variables import CONVENTIONS
+
 
 def list_sections(laws: Sequence[Law]) -> list[Section]:
     """All laws in one table, and the forms that no law has coefficients for."""
@@ -153,7 +154,7 @@ def _cell(name: str, value: float) -> str:
     return quantity(name, value) if abs(value) >= 1e6 else f"{value:.6g}"
 
 
-def check_sections(results: dict[str, Sequence[CheckResult]]) -> list[Section]:
+def check_sections(results: Mapping[str, Sequence[CheckResult]]) -> list[Section]:
     """How many of each law's checks pass, and every failure."""
     rows = tuple((name, f"{sum(c.passed for c in checks)} of {len(checks)}") for name, checks in results.items())
     every = [check for checks in results.values() for check in checks]
@@ -235,7 +236,7 @@ def _fit_record(fit: Fit) -> dict[str, Any]:
     }
 
 
-def check_record(results: dict[str, Sequence[CheckResult]]) -> dict[str, Any]:
+def check_record(results: Mapping[str, Sequence[CheckResult]]) -> dict[str, Any]:
     """Every check as JSON's types."""
     every = [check for checks in results.values() for check in checks]
     return {"passed": all(check.passed for check in every), "checks": [dataclasses.asdict(check) for check in every]}

@@ -11,11 +11,11 @@ from moeplan.report.blocks import Block, Items, Paragraph, Section, Table
 def markdown_text(sections: Iterable[Section]) -> str:
     """Sections as Markdown: headings, pipe tables, bullets."""
     parts = []
-    for place, section in enumerate(sections):
+    for section in sections:
         if section.title:
             parts.append(f"{'#' * (section.level + 1)} {_escape(section.title)}")
         for number, block in enumerate(section.blocks):
-            lead = place == number == 0 and not section.title
+            lead = number == 0 and not section.title and isinstance(block, Paragraph)
             parts.append(f"**{_render(block)}**" if lead else _render(block))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -44,4 +44,5 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    return re.sub(r"([\\`*_<>|\[\]#])", r"\\\1", text.replace("\n", " "))
+    # An underscore inside a word is only an underscore.
+    return re.sub(r"[\\`*<|\[]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text.replace("\n", " "))

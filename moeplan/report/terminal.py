@@ -56,11 +56,13 @@ def _render(block: Block, lead: bool) -> RenderableType:
 
 
 def _table(block: Table) -> RichTable:
-    table = RichTable(box=None, show_header=bool(block.columns), pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = RichTable(
+        box=None, show_header=bool(block.columns), pad_edge=False, padding=(0, 2, 0, 0), header_style="dim"
+    )
     for place in range(len(block.rows[0]) if block.rows else len(block.columns)):
-        justify = "right" if place in block.right else "left"
+        number = place in block.right
         header = block.columns[place] if block.columns else ""
-        table.add_column(header, justify=justify, overflow="fold", no_wrap=place in block.right)
+        table.add_column(header, justify="right" if number else "left", overflow="fold", no_wrap=number)
     for place, row in enumerate(block.rows):
         table.add_row(*(_text(cell) for cell in row), style="bold" if place in block.strong else "")
     return table

@@ -1,0 +1,105 @@
+"""How the command line behaves, whatever its commands: help under headings, errors as one sentence, exit codes."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from moeplan.errors import MoeplanError
+
+EXAMPLES = {
+    "moeplan": "moeplan recommend --flops 1e22 --memory 80GB",
+    "moeplan recommend": "moeplan recommend --flops 1e22 --memory 80GB",
+    "moeplan laws": "moeplan laws zhao2025",
+    "moeplan schema": "moeplan schema",
+}
+"""What works, by command, for errors to say."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+class Option(click.Option):
+    """An option that stands under a heading of the help."""
+
+    def __init__(self, *args: Any, heading: str = "Other", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.heading = heading
+
+
+class Command(click.Command):
+    """A command whose help lists options under headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, one list a heading."""
+        lists: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if isinstance(parameter, click.Option) and record is not None:
+                lists.setdefault(getattr(parameter, "heading", "Other"), []).append(record)
+        for heading, records in lists.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+class Failure(click.ClickException):
+    """One sentence on stderr and an exit code."""
+
+    def __init__(self, sentence: str, exit_code: int) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code  # type: ignore[misc]  # click declares it on the class
+
+
+class Program(click.Group):
+    """A group of commands whose users' mistakes end as one sentence on stderr."""
+
+    command_class = Command
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        """Remember the command line, which a plan records."""
+        command = recorded_command(args)
+        with mistakes_as_sentences():
+            context = super().make_context(info_name, args, *rest, **extra)
+        context.obj = command
+        return context
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        with mistakes_as_sentences():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def mistakes_as_sentences() -> Iterator[None]:
+    """The one place where errors become sentences and exit codes."""
+    try:
+        yield
+    except MoeplanError as error:
+        raise Failure(str(error), error.exit_code) from None
+    except click.UsageError as error:
+        if isinstance(error, NoArgs):  # no mistake: click shows the help
+            raise
+        example = EXAMPLES.get(error.ctx.command_path if error.ctx else "", EXAMPLES["moeplan"])
+        sentence = error.format_message().rstrip(".")
+        raise click.UsageError(f"{sentence}; for example: {example}", error.ctx) from None
+    except KeyboardInterrupt:
+        raise Failure("interrupted", INTERRUPTED) from None
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # click ends quietly when a reader such as `head` has enough
+            raise
+        reason = (error.strerror or str(error)).lower()
+        raise Failure(f"{error.filename or 'output'}: {reason}", 2) from None
+
+
+def recorded_command(args: Sequence[str]) -> str:
+    """The command line for a plan's record, without --threads, which changes nothing in the answer."""
+    kept, skip = [], False
+    for arg in args:
+        if not (skip or arg == "--threads" or arg.startswith("--threads=")):
+            kept.append(arg)
+        skip = arg == "--threads"
+    return shlex.join(["moeplan", *kept])

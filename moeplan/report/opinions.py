@@ -1,0 +1,197 @@
+"""What the laws say of a plan, as blocks of a report: leverage, prices of the limits, optima, hyper-parameters."""
+
+from __future__ import annotations
+
+from moeplan.plan import Design, LawOpinion, Leverage, Plan, Price
+from moeplan.report.blocks import (
+    NONE,
+    Block,
+    Items,
+    Paragraph,
+    Table,
+    interval,
+    mark,
+    number,
+    percent,
+    quantity,
+    scientific,
+    times,
+)
+from moeplan.units import format_count, format_flops
+
+_RESOURCES = {"memory": "memory limit", "compute": "compute budget", "tokens": "cap on tokens"}
+
+
+def size(design: Design) -> str:
+    """Total and active params in short, the way such models are named: 35.5B-A3.02B."""
+    return f"{format_count(design.total_params)}-A{format_count(design.active_params)}"
+
+
+def leverage_text(leverage: Leverage) -> str:
+    """EL in short, flagged if it is extrapolated."""
+    return mark(times(leverage.efficiency_leverage), leverage.decades_outside)
+
+
+def leverage_interval(leverage: Leverage) -> str:
+    """The interval of EL."""
+    return f"{percent(leverage.level)} interval {number(leverage.low)}–{number(leverage.high)}"
+
+
+def leverage_blocks(leverage: Leverage) -> tuple[Block, ...]:
+    """EL by every law that compares with dense models, and the dense model that the plan equals."""
+    dense, shape = leverage.dense, leverage.dense.architecture
+    rows = [
+        ("tian2025", leverage_text(leverage), leverage_interval(leverage)),
+        *(
+            (opinion.law, mark(times(opinion.efficiency_leverage), opinion.extrapolated), opinion.basis)
+            for opinion in leverage.others
+        ),
+    ]
+    blocks: list[Block] = [
+        Table(tuple(rows), ("law", "EL", "dense compute / MoE compute at equal loss"), right=(1,), strong=(0,))
+    ]
+    others = [opinion.efficiency_leverage for opinion in leverage.others]
+    if others:
+        spread = " to ".join(dict.fromkeys((times(min(others)), times(max(others)))))
+        blocks.append(Paragraph(f"The other laws say {spread}; they are not part of the interval."))
+    blocks.append(
+        Paragraph(
+            f"The dense model it equals: {format_count(dense.total_params)} params "
+            f"({format_count(dense.non_embedding_params)} without embeddings; {shape.num_layers} layers, d_model "
+            f"{shape.d_model:,}) on {format_count(dense.tokens)} tokens, {format_flops(dense.train_flops)} FLOPs as "
+            f"tian2025 counts. {leverage.rule[:1].upper()}{leverage.rule[1:]}."
+        )
+    )
+    return tuple(blocks)
+
+
+def limit_blocks(plan: Plan) -> tuple[Block, ...]:
+    """What binds, and what 10 % more of it is worth."""
+    names = [_RESOURCES.get(name, name) for name in plan.binding]
+    blocks: list[Block] = [Paragraph(f"Binding: {', '.join(names)}.")]
+    if plan.prices:
+        flagged = plan.leverage.decades_outside
+        blocks.append(Items(tuple(_price(price, flagged) for price in plan.prices)))
+        laws = tuple(dict.fromkeys(law for price in plan.prices for law in price.by_law))
+        if len(laws) > 1:
+            rows = tuple(
+                (
+                    law,
+                    *(
+                        f"+{percent(price.by_law[law] - 1, 2)}" if law in price.by_law else NONE
+                        for price in plan.prices
+                    ),
+                )
+                for law in laws
+            )
+            columns = ("compute, for each law alone", *(f"{_more(price)} {price.resource}" for price in plan.prices))
+            blocks.append(Table(rows, columns, right=tuple(range(1, len(columns)))))
+    return tuple(blocks)
+
+
+def _more(price: Price) -> str:
+    return f"{price.factor - 1:.0%} more".replace("%", " %")
+
+
+def _price(price: Price, flagged: object) -> str:
+    gain = price.value_ratio - 1
+    worth = f"{percent(gain, 2)} more compute" if gain >= 5e-4 else "nothing"
+    leverage = mark(times(price.efficiency_leverage), flagged)
+    return f"{_more(price)} {price.resource} is worth {worth} in V (EL {leverage} then)."
+
+
+def law_blocks(plan: Plan) -> tuple[Block, ...]:
+    """Every law's judgement, its own optimum, and where the plan leaves its domain."""
+    rows = []
+    for law in plan.laws:
+        judged = law.efficiency is not None and law.regret_flops is not None
+        rows.append(
+            (
+                mark(law.law, law.outside),
+                law.grade,
+                law.role,
+                percent(law.efficiency) if law.efficiency is not None and judged else NONE,
+                format_flops(law.regret_flops) if law.regret_flops is not None and judged else NONE,
+                f"{len(law.outside)} outside" if law.outside else "inside",
+            )
+        )
+    blocks: list[Block] = [
+        Table(tuple(rows), ("law", "grade", "role", "efficiency", "regret", "domain"), right=(3, 4)),
+        Paragraph(
+            "Efficiency and regret [FLOPs]: the plan against the law's own best design under the same limits, in "
+            "compute."
+        ),
+    ]
+    optima = tuple(
+        (law.law, *_shape(law.optimum), *(_shape(law.without)[:2])) for law in plan.laws if law.optimum is not None
+    )
+    if optima:
+        here = ("the plan", *_shape(plan.design), NONE, NONE)
+        columns = ("law", "its own best", "tokens", "k+s/E", "g", "without it", "tokens")
+        blocks.append(Table((here, *optima), columns, right=(2, 3, 4, 6), strong=(0,)))
+    says = tuple(f"{law.law}: {law.says}." for law in plan.laws if law.says)
+    if says:
+        blocks.append(Items(says))
+    outside = tuple(_outside(law) for law in plan.laws if law.outside)
+    if outside:
+        blocks.append(Paragraph("Outside the measured range (in brackets), as each law counts:"))
+        blocks.append(Items(outside))
+    return tuple(blocks)
+
+
+def _shape(design: Design | None) -> tuple[str, str, str, str]:
+    """Size, tokens, experts (routed active + shared / routed) and granularity."""
+    if design is None:
+        return (NONE, NONE, NONE, NONE)
+    experts = f"{design.num_active_experts}+{design.num_shared_experts}/{design.num_experts}"
+    return (size(design), format_count(design.tokens), experts, number(design.granularity))
+
+
+def _outside(law: LawOpinion) -> str:
+    """Which variables leave the law's measured range, and how far."""
+    parts = [
+        f"{o.variable} {quantity(o.variable, o.value)} ({interval(o.variable, o.low, o.high)})" for o in law.outside
+    ]
+    return f"{mark(law.law, True)} {', '.join(parts)}"
+
+
+def hyperparameter_blocks(plan: Plan) -> tuple[Block, ...]:
+    """Peak learning rate and batch by each law."""
+    rows = []
+    for law in plan.hyperparameters:
+        rate, batch, band = law.learning_rate, law.batch_tokens, law.band
+        near = (NONE, NONE)
+        if band:
+            near = (
+                f"{scientific(rate / band)}–{scientific(rate * band)}",
+                interval("tokens", batch / band, batch * band),
+            )
+        rows.append(
+            (
+                mark(law.law, law.extrapolated),
+                scientific(rate),
+                near[0],
+                f"{format_count(batch)} tokens",
+                near[1],
+            )
+        )
+    columns = ("law", "peak rate", "near-optimal", "batch", "near-optimal")
+    return (Table(tuple(rows), columns, right=(1, 2, 3, 4)), Paragraph("Peak learning rate under AdamW."))
+
+
+def alternative_blocks(plan: Plan) -> tuple[Block, ...]:
+    """The plan above the next best designs."""
+    rows = []
+    for place, design in enumerate((plan.design, *plan.alternatives)):
+        rows.append(
+            (
+                str(place) if place else "plan",
+                *_shape(design),
+                f"{design.num_layers} x {design.d_model:,}",
+                times(design.efficiency_leverage),
+                format_flops(design.value),
+            )
+        )
+    leverage = mark("EL", plan.leverage.decades_outside)
+    columns = ("", "params", "tokens", "k+s/E", "g", "layers x d_model", leverage, "V [FLOPs]")
+    return (Table(tuple(rows), columns, right=(2, 3, 4, 5, 6, 7), strong=(0,)),)

@@ -1,0 +1,39 @@
+"""What holds for every test: no skips where everything must run, and repeatable property tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import TypeVar
+
+import pytest
+from hypothesis import settings
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+REQUIRE_ALL = os.environ.get("MOEPLAN_REQUIRE_ALL", "") not in ("", "0")
+"""Whether a skipped test fails the run, as in continuous integration."""
+
+# A machine that is busy with something else must not fail a property; there, examples are the same in every run.
+settings.register_profile("moeplan", deadline=None, derandomize=REQUIRE_ALL)
+settings.load_profile("moeplan")
+
+
+def _refuse_skip(report: Report) -> Report:
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid} was skipped, but MOEPLAN_REQUIRE_ALL is set: {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail skipped tests if all are required."""
+    return _refuse_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Fail skipped modules if all are required."""
+    return _refuse_skip((yield))

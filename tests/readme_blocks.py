@@ -1,0 +1,187 @@
+"""The generated parts of README.md: `python -m tests.readme_blocks --write` renews them.
+
+A block stands between `<!-- begin generated: NAME -->` and `<!-- end generated: NAME -->`; `BLOCKS` says what makes it.
+`tests/test_readme.py` fails where a block is not what it should be.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+BLOCK = re.compile(r"(<!-- begin generated: (\w+) -->\n)(.*?)(<!-- end generated: \2 -->)", re.DOTALL)
+
+SESSION = "moeplan recommend --flops 1e22 --memory 80GB"
+REFUSALS = (
+    "moeplan recommend --flops -1e22 --memory 80GB",
+    "moeplan laws zhao2024",
+    "moeplan recommend --flops 1e22 --memory 1GB",
+    "moeplan recommend --flops 1e22 --memory 80GB --fix d_expert=1000",
+)
+"""Commands that cannot be met, for the table of exit codes."""
+
+PYTHON = """\
+from moeplan import Architecture, Budget, load_law, recommend
+plan = recommend(Budget("1e22", "80GB", fix={"granularity": 8}))
+plan.architecture.num_experts, plan.architecture.d_expert, plan.design.tokens
+plan.leverage.efficiency_leverage, plan.leverage.low, plan.leverage.high
+[band.variable for band in plan.bands if band.high_1 > 2 * band.low_1]
+type(plan).from_json(plan.to_json()) == plan
+leverage = load_law("tian2025").predicting("efficiency_leverage")
+leverage.variables, round(leverage(0.031, 12, 1e22), 2)
+dense = Architecture(d_model=2048, num_layers=24, vocab_size=65536, num_heads=16, num_kv_heads=4, head_dim=128, d_ff=8192)
+dense.total_params(), dense.active_params("non_embedding"), dense.flops_per_token(4096)
+"""
+"""A session in Python, a statement a line."""
+
+TOP = {
+    "laws/": "one YAML file per published law: citation, digits with grades, conventions, domain, its own checks",
+    "moeplan/": "the package",
+    "tests/": "test_<what>.py by module; this list is made by readme_blocks.py; tests/benchmarks/ holds the timings",
+    ".ci/run": "what continuous integration runs",
+    "constraints.txt": "the versions it tests with",
+}
+"""What stands at the top of the checkout, for the file map."""
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a `moeplan` command line, stderr with stdout, as on a terminal of 100 columns without colour."""
+    program, *arguments = shlex.split(command)
+    assert program == "moeplan", command
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MOEPLAN_", "_MOEPLAN"))}
+    environment |= {"COLUMNS": "100", "NO_COLOR": "1", "PYTHONUTF8": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "moeplan", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def _output(command: str, exit_code: int = 0) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        done = run(command, Path(folder))
+    assert exit_code in (done.returncode, -1), f"{command} ended with {done.returncode}: {done.stdout}"
+    return done.stdout + (f"# exit code {done.returncode}\n" if done.returncode else "")
+
+
+def _fenced(language: str, text: str) -> str:
+    return f"```{language}\n{text.rstrip()}\n```\n"
+
+
+def _session() -> str:
+    return _fenced("console", f"$ {SESSION}\n{_output(SESSION)}")
+
+
+def _refusals() -> str:
+    return _fenced("console", "\n".join(f"$ {command}\n{_output(command, -1)}" for command in REFUSALS))
+
+
+def _laws() -> str:
+    return _output("moeplan laws --markdown")
+
+
+def _help() -> str:
+    from moeplan.cli import cli
+
+    names = ["moeplan", *(f"moeplan {name}" for name in cli.commands)]
+    return "\n".join(_fenced("console", f"$ {name} --help\n{_output(f'{name} --help')}") for name in names)
+
+
+def _python() -> str:
+    namespace: dict[str, object] = {}
+    shown = []
+    for line in PYTHON.splitlines():
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(line, "README.md", "single"), namespace)
+        shown.append(f">>> {line}\n{printed.getvalue()}")
+    return _fenced("pycon", "".join(shown))
+
+
+def _conventions() -> str:
+    from moeplan.variables import CONVENTIONS
+
+    rows = ["| variable | convention | what is counted |", "| --- | --- | --- |"]
+    for variable, conventions in CONVENTIONS.items():
+        if variable != "train_flops":  # counted as FLOPs per token are
+            rows += [f"| {variable} | {name} | {meaning} |" for name, meaning in conventions.items()]
+    return "\n".join(rows).replace(" * ", " \\* ") + "\n"
+
+
+def _variables() -> str:
+    from moeplan.design import DESIGN_VARIABLES
+
+    rows = ["| variable | what it is | fixed |", "| --- | --- | --- |"]
+    for variable in DESIGN_VARIABLES.values():
+        rows.append(f"| {variable.name} | {variable.meaning} | {'exactly' if variable.integer else 'within 2 %'} |")
+    return "\n".join(rows) + "\n"
+
+
+def modules() -> Iterator[Path]:
+    """Every module of the package, those of one folder after its own."""
+    yield from sorted((ROOT / "moeplan").rglob("*.py"), key=lambda path: (path.parent.parts, path.name))
+
+
+def _summary(path: Path) -> str:
+    """The first sentence of a module's docstring."""
+    doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert doc, f"{path} has no docstring"
+    return " ".join(doc.split("\n\n")[0].split())
+
+
+def _files() -> str:
+    lines = []
+    for name, meaning in TOP.items():
+        lines.append((name, meaning))
+        if name == "moeplan/":
+            for path in modules():
+                place = path.relative_to(ROOT / "moeplan")
+                indent = "  " * len(place.parts)
+                if path.name != "__init__.py":
+                    lines.append((indent + path.name, _summary(path)))
+                elif place.parent.parts:
+                    lines.append((indent[2:] + place.parent.name + "/", _summary(path)))
+    width = max(len(name) for name, _ in lines) + 2
+    return _fenced("", "\n".join(f"{name:{width}}{meaning}" for name, meaning in lines))
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "session": _session,
+    "python": _python,
+    "refusals": _refusals,
+    "variables": _variables,
+    "laws": _laws,
+    "conventions": _conventions,
+    "files": _files,
+    "help": _help,
+}
+"""What makes each block."""
+
+
+def main() -> None:
+    """Renew the blocks with --write; say which are stale without."""
+    text = README.read_text(encoding="utf-8")
+    renewed = BLOCK.sub(lambda match: match[1] + BLOCKS[match[2]]() + match[4], text)
+    if sys.argv[1:] == ["--write"]:
+        README.write_text(renewed, encoding="utf-8", newline="\n")
+    elif renewed != text:
+        sys.exit("README.md is stale; renew it with: python -m tests.readme_blocks --write")
+
+
+if __name__ == "__main__":
+    main()
