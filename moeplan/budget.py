@@ -7,7 +7,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from moeplan.design import DESIGN_VARIABLES
 from moeplan.errors import InfeasibleError, UsageError
@@ -43,7 +43,7 @@ class Budget:
     """Training sequence length [tokens]."""
     attention: Literal["gqa", "mla"] = "gqa"
     """Attention kind."""
-    serving: InferenceSettings = InferenceSettings()
+    serving: InferenceSettings = field(default_factory=InferenceSettings)
     """How the model is served."""
     headroom: float = 0.10
     """Share of the memory that stays free: a model that fills its memory exactly cannot serve."""
@@ -67,7 +67,9 @@ class Budget:
         put("flops", parse_flops(self.flops))
         put("memory", parse_memory(self.memory))
         if self.flops < 1e15:
-            raise UsageError(f"compute budget {self.flops:g} FLOPs is too small for any language model; try 1e18 or more")
+            raise UsageError(
+                f"compute budget {self.flops:g} FLOPs is too small for any language model; try 1e18 or more"
+            )
         if self.flops > 1e30:
             raise UsageError(f"compute budget {self.flops:g} FLOPs is beyond what any law here can say; try up to 1e28")
         small = self.flops < SMALL_BUDGET
@@ -99,11 +101,13 @@ class Budget:
             if not math.isfinite(value) or value < 0 or (DESIGN_VARIABLES[name].integer and value != int(value)):
                 kind = "a whole number" if DESIGN_VARIABLES[name].integer else "a positive number"
                 raise UsageError(f"{name}={value:g} must be {kind}")
-        for name, (low, high) in self.ranges.items():
-            if not (math.isfinite(low) and math.isfinite(high) and 0 <= low <= high):
-                raise UsageError(f"{name}={low:g}..{high:g} must run from a smaller to a larger positive number")
+        for name, (least, most) in self.ranges.items():
+            if not (math.isfinite(least) and math.isfinite(most) and 0 <= least <= most):
+                raise UsageError(f"{name}={least:g}..{most:g} must run from a smaller to a larger positive number")
             if name in self.fix:
-                raise UsageError(f"{name} is both fixed at {self.fix[name]:g} and bounded to {low:g}..{high:g}; give one")
+                raise UsageError(
+                    f"{name} is both fixed at {self.fix[name]:g} and bounded to {least:g}..{most:g}; give one"
+                )
 
     @property
     def usable_bytes(self) -> int:
@@ -141,7 +145,7 @@ class Budget:
 
         Raises `InfeasibleError` for a value that the divisibility rules forbid, with the nearest ones that they allow.
         """
-        changes: dict[str, object] = {}
+        changes: dict[str, Any] = {}
         for axis, step in (("d_model", 64), ("num_experts", 8), ("d_expert", 16), ("num_heads", 4)):
             if axis in self.fix:
                 value = int(self.fix[axis])
@@ -156,8 +160,8 @@ class Budget:
                 changes[axis] = _within(getattr(base, axis), *self.ranges[axis], step)
         for axis, least in (("num_active_experts", 1), ("num_shared_experts", 0), ("num_layers", 1)):
             if self.limits(axis):
-                low, high = (int(self.fix[axis]),) * 2 if axis in self.fix else map(int, self.ranges[axis])
-                changes[axis] = tuple(range(max(low, least), min(high, 1024) + 1))
+                first, last = (int(self.fix[axis]),) * 2 if axis in self.fix else map(int, self.ranges[axis])
+                changes[axis] = tuple(range(max(first, least), min(last, 1024) + 1))
         if "num_layers" in changes:
             changes["min_layers"], changes["max_layers"] = 1, 1024
         if "granularity" in self.fix:
@@ -165,22 +169,30 @@ class Budget:
         elif "granularity" in self.ranges:
             low, high = self.ranges["granularity"]
             outside = [x for x in (low, high) if x > 0 and not 2 <= x <= 16]
-            changes["granularity"] = tuple(sorted({x for x in base.granularity if low <= x <= high} | set(outside))) or (
-                max(low, 1e-3),
-            )
+            changes["granularity"] = tuple(
+                sorted({x for x in base.granularity if low <= x <= high} | set(outside))
+            ) or (max(low, 1e-3),)
+        # Ratios and sums that the declared axes cannot reach widen them.
+        if self.limits("shared_ratio") and not self.limits("num_shared_experts"):
+            changes["num_shared_experts"] = tuple(range(9))
+        active = self.limits("G")
+        if active and not self.limits("num_active_experts"):
+            most = max(changes.get("num_shared_experts", base.num_shared_experts))
+            fewest, most = max(1, int(active[0]) - most), min(int(active[1]), 1024)
+            changes["num_active_experts"] = tuple(range(fewest, max(most, fewest) + 1))
         share = self.limits("attention_share")
         if share:
             changes["attention_share"] = share
         activation = self.limits("activation_ratio")
         if activation:
             changes["min_activation_ratio"] = min(base.min_activation_ratio, activation[0])
-        return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+        return dataclasses.replace(base, **changes)
 
 
 def _within(values: tuple[int, ...], low: float, high: float, step: int) -> tuple[int, ...]:
-    """The axis' own values inside [low, high]; beyond the axis' ends, eight more steps a doubling; the ends themselves."""
+    """The axis' own values inside [low, high], the ends, and beyond the axis eight more steps a doubling."""
     inside = {x for x in values if low <= x <= high}
-    first, last = -(-int(math.ceil(low)) // step) * step, int(high) // step * step
+    first, last = -(-math.ceil(low) // step) * step, int(high) // step * step
     if first > last:
         raise InfeasibleError(f"{low:g}..{high:g} holds no multiple of {step}; nearest is {max(first, step)}")
     inside |= {max(first, step), last}

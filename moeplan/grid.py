@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,7 +48,7 @@ def _geometric(low: float, high: float, per_octave: int) -> tuple[float, ...]:
 
 def _halve(values: tuple[Any, ...], multiple: int = 0) -> tuple[Any, ...]:
     """Put a value between each two neighbours: the middle, or the multiple of `multiple` nearest to it."""
-    between = [(a + b) / 2 for a, b in zip(values, values[1:], strict=False)]
+    between = [(a + b) / 2 for a, b in itertools.pairwise(values)]
     if multiple:
         between = [round(x / multiple) * multiple for x in between]
     return tuple(sorted({*values, *between}))
@@ -57,9 +58,7 @@ def _halve(values: tuple[Any, ...], multiple: int = 0) -> tuple[Any, ...]:
 class Grid:
     """The axes of the search. The defaults are the declared grid; `dataclasses.replace` narrows or widens it."""
 
-    d_model: tuple[int, ...] = _pieces(
-        (384, 1024, 64), (1024, 4096, 128), (4096, 8192, 256), (8192, 14336, 1024)
-    )
+    d_model: tuple[int, ...] = _pieces((384, 1024, 64), (1024, 4096, 128), (4096, 8192, 256), (8192, 14336, 1024))
     """Widths of the residual stream [features]."""
     aspect_ratio: tuple[float, ...] = (48, 56, *range(64, 113, 6))
     """d_model / num_layers before rounding of num_layers; below 64 only for d_model up to 1024."""
@@ -152,8 +151,8 @@ class Grid:
         share = attention_share(attention_fields(d_model, h, self.attention), (k + s) * f, self.seq_len)
         kept = np.flatnonzero((self.attention_share[0] <= share) & (share <= self.attention_share[1]))
         row, e = (axis.ravel() for axis in np.meshgrid(kept, np.array(experts, dtype=np.int64), indexing="ij"))
-        kept = (k[row] < e) & (k[row] >= self.min_activation_ratio * e)
-        row, e = np.tile(row[kept], len(layers)), np.tile(e[kept], len(layers))
+        active = (k[row] < e) & (k[row] >= self.min_activation_ratio * e)
+        row, e = np.tile(row[active], len(layers)), np.tile(e[active], len(layers))
         if len(row) == 0:
             return None
         depth = np.repeat(layers, len(row) // len(layers))
@@ -194,7 +193,7 @@ class Designs(SimpleNamespace):
 
     def architecture(self, index: int) -> Architecture:
         """One design as an `Architecture`."""
-        fields = {}
+        fields: dict[str, Any] = {}
         for f in dataclasses.fields(Architecture):
             value = getattr(self, f.name)
             if f.init:

@@ -33,7 +33,7 @@ def hyperparameters(
                 learning_rate=float(rate.at(variables, tokens)),
                 batch_tokens=float(batch.at(variables, tokens)),
                 band=rate.band,
-                extrapolated=bool(rate.outside(variables, tokens)),
+                extrapolated=bool(rate.outside(variables, tokens)) if rate.domain else None,
             )
         )
     return tuple(found)

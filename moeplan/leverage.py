@@ -1,8 +1,8 @@
 """Efficiency Leverage of an architecture: by tian2025 with its interval, and by every other law with a dense side.
 
-EL = C_dense / C_moe at equal loss. A loss law speaks through compute: C_dense is the compute at which its own best dense
-model (sizes continuous, C = 6*N*D) reaches the loss that it gives the MoE, C_moe the MoE's compute in the law's own FLOPs.
-Losses of two laws never meet.
+EL = C_dense / C_moe at equal loss. A loss law speaks through compute: C_dense is the compute at which its own best
+dense model (sizes continuous, C = 6*N*D) reaches the loss that it gives the MoE, C_moe the MoE's compute in the law's
+own FLOPs. Losses of two laws never meet.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def dense_loss(law: Law, total_params: Any, tokens: Any) -> Any:
 
 
 def dense_compute(law: Law, loss: float) -> float:
-    """C_dense [FLOPs]: the least compute 6*N*D at which the law's best dense model reaches `loss` [nats]; inf if never."""
+    """C_dense [FLOPs]: the least 6*N*D at which the law's best dense model reaches `loss` [nats]; inf if never."""
 
     def best(train_flops: float) -> float:
         return float(np.min(dense_loss(law, _DENSE_SIZES, train_flops / (6 * _DENSE_SIZES))))
@@ -80,7 +80,9 @@ def leverage_by(law: Law, variables: Variables, tokens: float) -> LeverageOpinio
     if fit.predicts == "efficiency_leverage":
         return LeverageOpinion(law.full_name, value, extrapolated, "its own formula")
     if "tokens" not in fit.variables:
-        ratio = dense_params_at_tokens(law, value) / float(variables.get("active_params", fit.convention("active_params")))
+        ratio = dense_params_at_tokens(law, value) / float(
+            variables.get("active_params", fit.convention("active_params"))
+        )
         tokens_fixed = fit.fixed.get("tokens", 0)
         basis = f"dense size of equal loss / active size, both at {tokens_fixed / 1e9:.0f}B tokens"
         return LeverageOpinion(law.full_name, ratio, extrapolated, basis)
@@ -89,9 +91,7 @@ def leverage_by(law: Law, variables: Variables, tokens: float) -> LeverageOpinio
     return LeverageOpinion(law.full_name, ratio, extrapolated, "best dense of equal loss, continuous sizes, C = 6*N*D")
 
 
-def predict(
-    law: Law, others: Sequence[Law], architecture: Architecture, tokens: float, seq_len: int
-) -> Leverage:
+def predict(law: Law, others: Sequence[Law], architecture: Architecture, tokens: float, seq_len: int) -> Leverage:
     """EL with its interval by a leverage law, the dense model it equals, and what the other laws say."""
     variables = Variables(architecture, seq_len)
     fit = law.predicting("efficiency_leverage")
@@ -136,12 +136,13 @@ def _dense_equivalent(law: Law, train_flops: float, like: Architecture, seq_len:
 
 
 def dense_shape(d_model: int, like: Architecture) -> Architecture:
-    """A dense model of one width: aspect ratio 88, d_ff = (8/3)*d_model rounded to 64, vocabulary and tying as `like`."""
+    """A dense model of one width: aspect ratio 88, d_ff = (8/3)*d_model, vocabulary and tying as `like`."""
     heads = max(1, d_model // (64 if d_model < SMALL_D_MODEL else 128))
     heads = max(4, round(heads / 4) * 4) if heads < 32 else round(heads / 8) * 8
     fields = attention_fields(d_model, np.int64(heads), like.attention)
+    plain: dict[str, Any] = {name: value if isinstance(value, str) else int(value) for name, value in fields.items()}
     return Architecture(
-        **{name: int(value) if isinstance(value, np.generic | np.ndarray) else value for name, value in fields.items()},
+        **plain,
         num_layers=max(1, round(d_model / 88)),
         vocab_size=like.vocab_size,
         d_ff=max(64, round(8 / 3 * d_model / 64) * 64),

@@ -221,8 +221,8 @@ class HyperParameters:
     """Batch [tokens]."""
     band: float
     """Near-optimal within x/band to x*band; 0 if the paper gives none."""
-    extrapolated: bool
-    """Whether the plan lies outside the law's domain."""
+    extrapolated: bool | None
+    """Whether the plan lies outside the law's domain; null if the law file gives none."""
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from moeplan import __version__, counting
 from moeplan.architecture import Architecture
 from moeplan.budget import Budget
 from moeplan.design import DESIGN_VARIABLES
-from moeplan.errors import UsageError
+from moeplan.errors import InfeasibleError, UsageError
 from moeplan.hyperparams import HYPERPARAMETER_LAWS, hyperparameters
 from moeplan.laws import Law, load_law
 from moeplan.leverage import LEVERAGE_LAW, predict
 from moeplan.memory import inference_bytes
+from moeplan.notes import notes
 from moeplan.plan import (
     SCHEMA,
     Band,
@@ -31,17 +32,13 @@ from moeplan.plan import (
     Request,
 )
 from moeplan.search import MORE, Floats, Scores, Space, objective
-from moeplan.units import format_count, format_flops
+from moeplan.units import format_count
 from moeplan.variables import CONVENTIONS, Variables
 
 DEFAULT_LAWS = ("tian2025", "zhao2025", "ludziejewski2025", "abnar2025")
 """The laws whose geometric mean is maximised unless told otherwise."""
 SECOND_OPINIONS = ("krajewski2024", "clark2022", "marin2026")
 """Laws shown beside them, outside the mean."""
-MANY_TOKENS, MANY_TOKENS_PER_PARAM = 20e12, 2000.0
-"""Above these a plan's tokens are remarked upon."""
-MANY_EMBEDDINGS = 0.30
-"""Share of embeddings in N_a above which a plan warns."""
 MARKED = 0.25
 """Alternatives differ by at least this in N_a, N or tokens, or by a factor of 2 in experts or G."""
 _BINDS = 1.001
@@ -96,9 +93,14 @@ def recommend(
     opinions = [load_law(name) for name in SECOND_OPINIONS if name not in {law.name for law in chosen}]
     judges = [*chosen, *(law for law in opinions if law.can_search)]
     say("building the grid")
-    space = Space(budget, judges, threads=threads)
-    say("judging designs")
-    answer = _Answer(space, budget, len(chosen), alternatives)
+    try:
+        answer = _Answer(Space(budget, judges, threads=threads), budget, len(chosen), alternatives)
+    except InfeasibleError:
+        if all(DESIGN_VARIABLES[name].integer for name in (*budget.fix, *budget.ranges)):
+            raise
+        say("searching between the grid's steps")
+        finer = budget.reference_grid().halved()
+        answer = _Answer(Space(budget, judges, base=finer, threads=threads), budget, len(chosen), alternatives)
     say("writing the plan")
     return answer.plan(chosen, opinions, command)
 
@@ -144,7 +146,7 @@ class _Answer:
             designs_within_5=int(np.count_nonzero(self.ln_value >= best + math.log(0.95))),
             laws=tuple(self._opinion(law, number, len(chosen), variables) for number, law in enumerate(speakers)),
             alternatives=self._alternatives(),
-            notes=self._notes(speakers, variables),
+            notes=notes(self._design(self.index, self.scores, self.ln_value), self.architecture, budget, speakers),
             provenance=Provenance(
                 version=__version__,
                 command=command,
@@ -299,7 +301,7 @@ class _Answer:
 
     def _says(self, law: Law, variables: Variables) -> str:
         """What a law that cannot choose a design says about the budget, in words."""
-        fits = {fit.predicts: fit for fit in reversed(law.fits.values()) if fit.variables == ("train_flops",)}
+        fits = {fit.predicts: fit for fit in reversed(list(law.fits.values())) if fit.variables == ("train_flops",)}
         if "active_params" in fits and "tokens" in fits:
             fit = fits["active_params"]
             flops = float(variables.get("train_flops", fit.convention("train_flops"), self.tokens))
@@ -332,52 +334,6 @@ class _Answer:
             last = int(self.space.choose(np.where(free, self.ln_value, -np.inf), self.scores))
             found.append(last)
         return tuple(self._design(index, self.scores, self.ln_value) for index in found)
-
-    def _notes(self, speakers: list[Law], variables: Variables) -> tuple[str, ...]:
-        budget, design = self.budget, self._design(self.index, self.scores, self.ln_value)
-        notes = []
-        outside = [law.full_name for law in speakers if objective(law).outside(variables, self.tokens)]
-        if outside:
-            notes.append(f"Extrapolated: the plan lies outside the measured range of {', '.join(outside)}.")
-        if design.tokens > MANY_TOKENS or design.tokens_per_param > MANY_TOKENS_PER_PARAM:
-            notes.append(
-                f"{format_count(design.tokens)} tokens are {design.tokens_per_param:,.0f} per active param, far beyond "
-                "what the laws were measured on."
-            )
-        if self.tokens >= math.floor(budget.token_cap):
-            usable = self.scores.train_flops[self.index] / budget.flops
-            notes.append(
-                f"The cap of {format_count(budget.token_cap)} tokens binds: only {usable:.0%} of this compute is usable "
-                "under this memory."
-            )
-        share = self.architecture.embedding_params / design.active_params
-        if share > MANY_EMBEDDINGS:
-            notes.append(
-                f"Embeddings are {share:.0%} of the active params: zhao2025 and ludziejewski2025 count them as if they "
-                "were layers, so a smaller --vocab-size may be better."
-            )
-        if design.tokens > budget.tokens_available:
-            epochs = design.tokens / budget.tokens_available
-            notes.append(
-                f"{epochs:.2g} epochs over {format_count(budget.tokens_available)} unique tokens, discounted by "
-                "muennighoff2023, which was fitted on dense models: MoEs suffer from repeats sooner (from about 4 "
-                "epochs, the more the larger the total size; arXiv 2609.11917)."
-            )
-        if budget.inference_tokens:
-            served = 2 * design.active_params * budget.inference_tokens
-            notes.append(
-                f"Serving {format_count(budget.inference_tokens)} tokens takes {format_flops(served)} FLOPs "
-                f"(2*N_a a token) out of the budget."
-            )
-        for law in speakers:
-            if law.grade == "second_hand":
-                notes.append(f"The digits of {law.full_name} come from a secondary source.")
-        if any(law.name == LEVERAGE_LAW for law in speakers):
-            notes.append(
-                "tian2025 varied the activation ratio only at granularity 2 and granularity only at an activation ratio "
-                "of 3.1 %; it discounts a misallocated budget by a rule that is inferred here (moeplan laws tian2025)."
-            )
-        return tuple(notes)
 
 
 def _counts(architecture: Architecture, tokens: int, seq_len: int) -> Counts:

@@ -81,7 +81,7 @@ def mistakes_as_sentences() -> Iterator[None]:
     except MoeplanError as error:
         raise Failure(str(error), error.exit_code) from None
     except click.UsageError as error:
-        if isinstance(error, NoArgs):  # no mistake: click shows the help
+        if type(error).__name__ == "NoArgsIsHelpError":  # no mistake: click (from 8.2 on) shows the help
             raise
         example = EXAMPLES.get(error.ctx.command_path if error.ctx else "", EXAMPLES["moeplan"])
         sentence = error.format_message().rstrip(".")

@@ -8,8 +8,8 @@ Loss laws: with R(C) = min over designs r of L(r, C/M(r)), C_l = R^-1(L(x)). Whe
 nothing but a few discrete variables (found numerically, `token_partners`), a design that has a cheaper one of its class
 with no more loss can never be R's minimum, which leaves a few hundred; R is computed at knots and interpolated.
 
-Leverage laws: with EL_max(C) the largest leverage of any design, C' solves C'*EL_max(C') = C*EL(x)*phi(x) in the law's own
-FLOPs, and C_l = C' times the design's ratio of moeplan's FLOPs to the law's.
+Leverage laws: with EL_max(C) the largest leverage of any design, C' solves C'*EL_max(C') = C*EL(x)*phi(x) in the law's
+own FLOPs, and C_l = C' times the design's ratio of moeplan's FLOPs to the law's.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class LossReference:
         self._static = tuple(name for name in fit.variables if name != "tokens")
         self._partners = token_partners(fit)
         self.table: Floats = np.empty((0, 0))
-        """Rows: FLOPs per token, then the law's variables but tokens. Columns: designs that may be the best at some C."""
+        """Rows: FLOPs per token, then the law's variables but tokens. Columns: designs that may be best at some C."""
         self._losses = self._ln_compute = np.empty(0)
 
     def collect(self, v: Variables) -> Floats:
@@ -105,7 +105,9 @@ class LossReference:
 
     def _tabulate(self, first: int, last: int) -> tuple[Floats, Floats]:
         """ln C and R(C) at the knots from 10**first to 10**last."""
-        ln_compute = np.arange(first * KNOTS_PER_DECADE, last * KNOTS_PER_DECADE + 1) * (_LN10 / KNOTS_PER_DECADE)
+        ln_compute: Floats = np.arange(first * KNOTS_PER_DECADE, last * KNOTS_PER_DECADE + 1.0) * (
+            _LN10 / KNOTS_PER_DECADE
+        )
         losses = np.empty(len(ln_compute))
         losses[0], losses[-1] = (self._best(self.table, c) for c in np.exp(ln_compute[[0, -1]]))
         if not (np.isfinite(losses[[0, -1]]).all() and losses[-1] < losses[0]):
@@ -248,4 +250,8 @@ def make_reference(law: Law, flops: str, *, allocation: bool = True) -> Referenc
     """The reference of a law that can search, still to be filled from the blocks of the reference grid."""
     fit = law.objective
     assert fit is not None
-    return LeverageReference(law, allocation=allocation) if fit.predicts == "efficiency_leverage" else LossReference(fit, flops)
+    return (
+        LeverageReference(law, allocation=allocation)
+        if fit.predicts == "efficiency_leverage"
+        else LossReference(fit, flops)
+    )

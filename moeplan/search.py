@@ -123,8 +123,8 @@ class Space:
             self._refuse()
         if not same:
             collected = [tables for tables in self._map(self._collect, self.reference_grid.d_model) if tables]
-        for reference, tables in zip(self.references, zip(*collected, strict=True), strict=True):
-            reference.finish(tables, budget.flops)
+        for judge, tables in zip(self.references, zip(*collected, strict=True), strict=True):
+            judge.finish(tables, budget.flops)
         self._repeats = load_law("muennighoff2023").predicting("effective_tokens")
 
     def _map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
@@ -163,7 +163,9 @@ class Space:
         if self.num_designs == 0:
             raise InfeasibleError(
                 "no architecture of the grid meets what is fixed or bounded: "
-                + ", ".join(f"{name}={_range_text(self.budget, name)}" for name in (*self.budget.fix, *self.budget.ranges))
+                + ", ".join(
+                    f"{name}={_range_text(self.budget, name)}" for name in (*self.budget.fix, *self.budget.ranges)
+                )
             )
         needed = self.smallest_bytes / (1 - self.budget.headroom)
         devices = self.budget.memory.num_devices
@@ -189,11 +191,12 @@ class Space:
                 and scores.mean([column]).max() < reference.least_ln_compute + MARGIN
             ]
             # Where a budget buys little, the tables must reach further down.
-            if not any([reference.extend(3) for reference in short]):
+            extended = [reference.extend(3) for reference in short]
+            if not any(extended):
                 break
         for column, law in enumerate(self.laws):
             if not np.isfinite(scores.ln_compute[scores.feasible, column]).all():
-                raise LawError(f"law {law.full_name} gives results that are not finite numbers on this grid; check its coefficients")
+                raise LawError(f"law {law.full_name} gives results that are not finite numbers; check its coefficients")
         return scores
 
     def _score_block(self, block: Block, train_flops: float, memory_factor: float) -> tuple[Any, ...]:

@@ -128,7 +128,7 @@ def _activation_ratio(v: Variables, convention: str) -> Value:
 
 def _expansion_ratio(v: Variables, convention: str) -> Value:
     routed, active, shared = _experts(v)
-    if convention == "routed" or isinstance(v.shape.num_experts, int) and v.shape.num_experts == 0:
+    if convention == "routed" or (isinstance(v.shape.num_experts, int) and v.shape.num_experts == 0):
         return routed / active
     # Shared experts in units of a routed one: equal widths give the same ratio to the last bit.
     shared = shared * (_as_float(v.shape.d_shared_expert) / _as_float(v.shape.d_expert))

@@ -26,7 +26,7 @@ SESSION = "moeplan recommend --flops 1e22 --memory 80GB"
 REFUSALS = (
     "moeplan recommend --flops -1e22 --memory 80GB",
     "moeplan laws zhao2024",
-    "moeplan recommend --flops 1e22 --memory 1GB",
+    "moeplan recommend --flops 1e22 --memory 100MB",
     "moeplan recommend --flops 1e22 --memory 80GB --fix d_expert=1000",
 )
 """Commands that cannot be met, for the table of exit codes."""
@@ -34,14 +34,15 @@ REFUSALS = (
 PYTHON = """\
 from moeplan import Architecture, Budget, load_law, recommend
 plan = recommend(Budget("1e22", "80GB", fix={"granularity": 8}))
-plan.architecture.num_experts, plan.architecture.d_expert, plan.design.tokens
-plan.leverage.efficiency_leverage, plan.leverage.low, plan.leverage.high
-[band.variable for band in plan.bands if band.high_1 > 2 * band.low_1]
-type(plan).from_json(plan.to_json()) == plan
+plan.architecture.num_experts, plan.architecture.d_expert, f"{plan.design.tokens:.3g} tokens"
+[f"{x:.2f}" for x in (plan.leverage.low, plan.leverage.efficiency_leverage, plan.leverage.high)]
+{opinion.law: f"{opinion.efficiency:.0%}" for opinion in plan.laws if opinion.efficiency}
 leverage = load_law("tian2025").predicting("efficiency_leverage")
-leverage.variables, round(leverage(0.031, 12, 1e22), 2)
-dense = Architecture(d_model=2048, num_layers=24, vocab_size=65536, num_heads=16, num_kv_heads=4, head_dim=128, d_ff=8192)
+leverage.variables, f"{leverage(0.031, 12, 1e22):.2f}"
+sizes = dict(d_model=2048, num_layers=24, vocab_size=65536, num_heads=16, num_kv_heads=4, head_dim=128, d_ff=6144)
+dense = Architecture(**sizes)
 dense.total_params(), dense.active_params("non_embedding"), dense.flops_per_token(4096)
+recommend(Budget("1e22", "100MB"))
 """
 """A session in Python, a statement a line."""
 
@@ -72,11 +73,11 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _output(command: str, exit_code: int = 0) -> str:
+def _output(command: str, *, fails: bool = False) -> str:
     with tempfile.TemporaryDirectory() as folder:
         done = run(command, Path(folder))
-    assert exit_code in (done.returncode, -1), f"{command} ended with {done.returncode}: {done.stdout}"
-    return done.stdout + (f"# exit code {done.returncode}\n" if done.returncode else "")
+    assert bool(done.returncode) == fails, f"{command} ended with {done.returncode}: {done.stdout}"
+    return done.stdout + (f"# exit code {done.returncode}\n" if fails else "")
 
 
 def _fenced(language: str, text: str) -> str:
@@ -88,11 +89,20 @@ def _session() -> str:
 
 
 def _refusals() -> str:
-    return _fenced("console", "\n".join(f"$ {command}\n{_output(command, -1)}" for command in REFUSALS))
+    return _fenced("console", "\n".join(f"$ {command}\n{_output(command, fails=True)}" for command in REFUSALS))
 
 
 def _laws() -> str:
-    return _output("moeplan laws --markdown")
+    from moeplan.laws import law_names, load_law
+    from moeplan.laws.law import GRADES
+
+    rows = ["| law | what it says | grade | searches | knows dense | arXiv |", "| --- | --- | --- | --- | --- | --- |"]
+    for law in map(load_law, law_names()):
+        arxiv = law.citation.arxiv
+        link = f"[{arxiv}](https://arxiv.org/abs/{arxiv})" if arxiv else ""
+        marks = " | ".join("yes" if mark else "" for mark in (law.can_search, law.has_dense))
+        rows.append(f"| [{law.name}](laws/{law.name}.yaml) | {law.title} | {law.grade} | {marks} | {link} |")
+    return "\n".join([*rows, "", *(f"- **{grade}**: {meaning}" for grade, meaning in GRADES.items())]) + "\n"
 
 
 def _help() -> str:
@@ -103,12 +113,17 @@ def _help() -> str:
 
 
 def _python() -> str:
+    from moeplan.errors import MoeplanError
+
     namespace: dict[str, object] = {}
     shown = []
     for line in PYTHON.splitlines():
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(line, "README.md", "single"), namespace)
+            try:
+                exec(compile(line, "README.md", "single"), namespace)
+            except MoeplanError as error:
+                print(f"{type(error).__module__}.{type(error).__name__}: {error}")
         shown.append(f">>> {line}\n{printed.getvalue()}")
     return _fenced("pycon", "".join(shown))
 

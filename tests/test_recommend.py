@@ -307,7 +307,7 @@ def test_law_without_dense_counterpart_says_nothing() -> None:
 
 
 def test_dense_equivalent_has_the_leveraged_compute(plan: Plan) -> None:
-    """The dense model that a plan equals uses EL times the plan's compute, at tian2025's optimal dense FLOPs per token."""
+    """The dense model that a plan equals uses EL times the plan's compute, split as tian2025 does."""
     dense = plan.leverage.dense
     own = plan.counts.flops_per_token_tian2025 * plan.design.tokens
     assert dense.train_flops == pytest.approx(plan.leverage.efficiency_leverage * own, rel=1e-6)

@@ -13,7 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from moeplan.errors import LawError
-from moeplan.laws.law import Citation, Fit, Law, Outside, Table, Uncertainty, read_law
+from moeplan.laws.file import read_law
+from moeplan.laws.law import Citation, Fit, Law, Outside, Table, Uncertainty
 
 __all__ = ["Citation", "Fit", "Law", "Outside", "Table", "Uncertainty", "law_names", "load_law", "read_law"]
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -16,8 +14,8 @@ import numpy as np
 
 from moeplan.errors import LawError
 from moeplan.laws import families, forms
-from moeplan.laws.reader import Section, read_yaml_file
-from moeplan.variables import ARCHITECTURAL, CONVENTIONS, Variables, default_convention
+from moeplan.laws.reader import Section
+from moeplan.variables import ARCHITECTURAL, Variables, default_convention
 
 SCHEMA = "moeplan.law/1"
 GRADES = {
@@ -184,7 +182,8 @@ class Fit:
         with np.errstate(all="ignore"):  # results that are not finite are for the caller to refuse
             # numpy's floats overflow to inf where Python's raise
             return FORMS[self.form](
-                *(value if isinstance(value, np.ndarray) else np.float64(value) for value in values), **self.coefficients
+                *(value if isinstance(value, np.ndarray) else np.float64(value) for value in values),
+                **self.coefficients,
             )
 
     def convention(self, variable: str) -> str:
@@ -323,184 +322,3 @@ class Law:
             if fit.name == name or (not name and fit.predicts == what):
                 return fit
         raise LawError(f"law {self.name} has no fit {name or f'that predicts {what}'}")
-
-
-def read_law(path: Path) -> Law:
-    """Read and validate one law file; raises `LawError` with file, line and key for any mistake in it."""
-    root, raw = read_yaml_file(path)
-    root.only(
-        ("schema", "name", "title", "citation", "digits", "fits", "tables", "notes", "checks"),
-        ("schema", "name", "title", "citation", "digits"),
-    )
-    if root.text("schema") != SCHEMA:
-        raise root.error("schema", f"is {root.text('schema')!r}; this version of moeplan reads {SCHEMA}")
-    name = root.text("name")
-    if "/" in name or not name or name != name.strip():
-        raise root.error("name", f"is {name!r}, must be a word without a slash")
-    fits_section = root.section("fits", optional=True)
-    fits = {key: _read_fit(name, key, fits_section.section(key), fits_section) for key in fits_section}
-    tables = tuple(_read_table(section) for section in root.sections("tables"))
-    if not fits and not tables:
-        raise root.error(None, "has neither fits nor tables")
-    return Law(
-        name=name,
-        title=root.text("title"),
-        citation=_read_citation(root.section("citation")),
-        digits=root.text("digits"),
-        fits=MappingProxyType(fits),
-        tables=tables,
-        notes=root.texts("notes"),
-        checks=tuple(root.sections("checks")),
-        path=str(path),
-        digest=hashlib.sha256(raw).hexdigest()[:16],
-    )
-
-
-def _read_citation(section: Section) -> Citation:
-    section.only(("authors", "year", "title", "arxiv", "where"), ("authors", "year", "title"))
-    return Citation(
-        authors=section.text("authors"),
-        year=int(section.number("year")),
-        title=section.text("title"),
-        arxiv=section.text("arxiv", ""),
-        where=section.text("where", ""),
-    )
-
-
-def _one_of(section: Section, key: str, known: Any, default: str | None = None) -> str:
-    value = section.text(key, default)
-    if value not in known and not (default is not None and value == default):
-        raise section.error(key, f"is {value!r}; known are {', '.join(known)}")
-    return value
-
-
-def _read_fit(law: str, name: str, section: Section, fits: Section) -> Fit:
-    section.only(
-        (
-            "predicts",
-            "form",
-            "coefficients",
-            "stderr",
-            "grade",
-            "conventions",
-            "unstated",
-            "domain",
-            "fixed",
-            "dense",
-            "dense_fit",
-            "family",
-            "band",
-            "uncertainty",
-            "note",
-        ),
-        ("predicts", "form", "coefficients", "grade"),
-    )
-    form = _one_of(section, "form", FORMS)
-    wanted = form_coefficients(form)
-    coefficients = section.section("coefficients")
-    coefficients.only(wanted, [key for key, default in wanted.items() if default is None])
-    digits = coefficients.numbers()
-    for key, value in digits.items():
-        if not math.isfinite(value):
-            raise coefficients.error(key, f"is {value}, must be finite")
-    stderr = section.section("stderr", optional=True)
-    stderr.only(wanted)
-    variables = form_variables(form)
-    dense = section.section("dense", optional=True)
-    dense.only(variables)
-    dense_fit = section.text("dense_fit", "")
-    if dense_fit and dense_fit not in fits:
-        raise section.error("dense_fit", f"is {dense_fit!r}; this file's fits are {', '.join(fits)}")
-    band = section.number("band", 0.0)
-    if band and band < 1:
-        raise section.error("band", f"is {band}, must be a factor of at least 1")
-    return Fit(
-        law=law,
-        name=name,
-        predicts=_one_of(section, "predicts", PREDICTS),
-        form=form,
-        coefficients=MappingProxyType(digits),
-        stderr=MappingProxyType(stderr.numbers()),
-        grades=MappingProxyType(_read_grades(section, digits)),
-        conventions=MappingProxyType(_read_conventions(section)),
-        unstated=section.texts("unstated"),
-        domain=MappingProxyType(_read_domain(section.section("domain", optional=True))),
-        fixed=MappingProxyType(section.section("fixed", optional=True).numbers()),
-        dense=MappingProxyType(dense.numbers()),
-        dense_fit=dense_fit,
-        family=_one_of(section, "family", FAMILIES, ""),
-        band=band,
-        uncertainty=_read_uncertainty(section),
-        note=section.text("note", ""),
-    )
-
-
-def _read_grades(section: Section, digits: Mapping[str, float]) -> dict[str, str]:
-    """`grade: read`, or `grade: {default: read, alpha: inferred}`."""
-    if isinstance(section["grade"], str):
-        grade = _one_of(section, "grade", GRADES)
-        return dict.fromkeys(digits, grade)
-    grades = section.section("grade")
-    grades.only(("default", *digits), ("default",))
-    for key in grades:
-        _one_of(grades, key, GRADES)
-    return {key: grades.get(key, grades["default"]) for key in digits}
-
-
-def _read_conventions(section: Section) -> dict[str, str]:
-    conventions = section.section("conventions", optional=True)
-    conventions.only(CONVENTIONS)
-    return {key: _one_of(conventions, key, CONVENTIONS[key]) for key in conventions}
-
-
-def _read_domain(section: Section) -> dict[str, tuple[float, float]]:
-    domain = {}
-    for key, bounds in section.items():
-        if (
-            not isinstance(bounds, list)
-            or len(bounds) != 2
-            or any(isinstance(b, bool) or not isinstance(b, (int, float)) for b in bounds)
-            or not bounds[0] <= bounds[1]
-        ):
-            raise section.error(key, f"is {bounds!r}, must be [lowest, highest]")
-        domain[key] = (float(bounds[0]), float(bounds[1]))
-    return domain
-
-
-def _read_uncertainty(section: Section) -> Uncertainty | None:
-    if "uncertainty" not in section:
-        return None
-    rule = section.section("uncertainty")
-    keys = ("level", "rms", "floor", "per_decade_outside", "source")
-    rule.only(keys, keys)
-    for key in keys[:-1]:
-        if not 0 <= rule.number(key) < (1 if key == "level" else math.inf):
-            raise rule.error(key, f"is {rule[key]}, must be at least 0{' and below 1' if key == 'level' else ''}")
-    return Uncertainty(
-        level=rule.number("level"),
-        rms=rule.number("rms"),
-        floor=rule.number("floor"),
-        per_decade_outside=rule.number("per_decade_outside"),
-        source=rule.text("source"),
-    )
-
-
-def _read_table(section: Section) -> Table:
-    section.only(("name", "note", "grade", "columns", "rows"), ("name", "grade", "columns", "rows"))
-    columns = section.texts("columns")
-    rows = []
-    for row in section["rows"] if isinstance(section["rows"], list) else [None]:
-        if (
-            not isinstance(row, list)
-            or len(row) != len(columns)
-            or any(isinstance(x, bool) or not isinstance(x, (int, float)) for x in row)
-        ):
-            raise section.error("rows", f"has {row!r}, must be lists of {len(columns)} numbers")
-        rows.append(tuple(float(x) for x in row))
-    return Table(
-        name=section.text("name"),
-        note=section.text("note", ""),
-        grade=_one_of(section, "grade", GRADES),
-        columns=columns,
-        rows=tuple(rows),
-    )

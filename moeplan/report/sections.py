@@ -98,7 +98,7 @@ def _model(plan: Plan) -> tuple[Block, ...]:
         (
             _SYMBOLS.get(band.variable, ""),
             band.variable,
-            quantity(band.variable, getattr(plan.design, band.variable)),
+            quantity(band.variable, band.value),
             interval(band.variable, band.low_1, band.high_1),
             interval(band.variable, band.low_5, band.high_5),
         )

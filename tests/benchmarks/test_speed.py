@@ -1,0 +1,97 @@
+"""Speed and memory against their limits; outside the default run: `python -m pytest tests/benchmarks`, on an idle machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from moeplan.budget import Budget
+from moeplan.laws import load_law
+from moeplan.planner import DEFAULT_LAWS
+from moeplan.search import Space
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+MOEPLAN = (sys.executable, "-c", "from moeplan.cli import main; main()")
+"""What the installed script `moeplan` does."""
+
+MAX_HELP_RATIO = 1.5
+"""Wall time of `moeplan --help` over that of importing click."""
+MAX_RECOMMEND_SECONDS, MAX_RECOMMEND_BYTES = 2.0, 300e6
+"""Wall time and peak memory of the default recommendation on two cores, start included."""
+MIN_ARCHITECTURES_PER_SECOND = 1e6
+"""Architectures through counts, FLOPs, memory, all default laws and V."""
+THREADS = 2
+
+
+def run(*command: str) -> float:
+    """Wall time of a command [s]."""
+    start = time.perf_counter()
+    subprocess.run(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - start
+
+
+def test_help_starts_fast(benchmark: BenchmarkFixture) -> None:
+    """`moeplan --help` takes at most 1.5 times as long as importing click, run in turn, medians of 25."""
+    imports: list[float] = []
+
+    def import_click() -> None:
+        imports.append(run(sys.executable, "-c", "import click"))
+
+    benchmark.pedantic(run, (*MOEPLAN, "--help"), setup=import_click, rounds=25, warmup_rounds=2)
+    ratio = benchmark.stats.stats.median / statistics.median(imports)
+    benchmark.extra_info["ratio_to_importing_click"] = round(ratio, 3)
+    assert ratio <= MAX_HELP_RATIO
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="peak memory of a child needs wait4")
+def test_recommend_is_fast_and_small(benchmark: BenchmarkFixture) -> None:
+    """The default recommendation takes at most 2 s and 300 MB, start included, medians of 7."""
+    command = [sys.executable, str(Path(__file__).with_name("measure.py")), *MOEPLAN]
+    command += ["recommend", "--flops", "1e22", "--memory", "80GB"]
+    measured: list[dict[str, float]] = []
+
+    def recommend() -> None:
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=True)
+        measured.append(json.loads(done.stdout))
+
+    benchmark.pedantic(recommend, rounds=7, warmup_rounds=1)
+    seconds = statistics.median(each["seconds"] for each in measured)
+    peak = statistics.median(each["peak_bytes"] for each in measured)
+    benchmark.extra_info |= {"seconds": round(seconds, 3), "peak_mb": round(peak / 1e6, 1)}
+    assert seconds <= MAX_RECOMMEND_SECONDS
+    assert peak <= MAX_RECOMMEND_BYTES
+
+
+def test_search_rate(benchmark: BenchmarkFixture) -> None:
+    """At least a million architectures a second go through counts, FLOPs, memory, the default laws and V."""
+    budget, laws = Budget("1e22", "80GB"), [load_law(name) for name in DEFAULT_LAWS]
+    spaces: list[Space] = []
+
+    def search() -> None:
+        space = Space(budget, laws, threads=THREADS)
+        space.score(budget.flops).mean(range(len(laws)))
+        spaces[:] = [space]
+
+    benchmark.pedantic(search, rounds=7, warmup_rounds=1)
+    rate = spaces[0].num_designs / benchmark.stats.stats.median
+    benchmark.extra_info |= {"designs": spaces[0].num_designs, "designs_per_second": round(rate)}
+    assert rate >= MIN_ARCHITECTURES_PER_SECOND
+
+
+def test_scoring_rate(benchmark: BenchmarkFixture) -> None:
+    """At least a million designs a second of a space that is already built go through the default laws and V."""
+    budget, laws = Budget("1e22", "80GB"), [load_law(name) for name in DEFAULT_LAWS]
+    space = Space(budget, laws, threads=THREADS)
+    benchmark.pedantic(lambda: space.score(budget.flops).mean(range(len(laws))), rounds=15, warmup_rounds=2)
+    rate = len(space) / benchmark.stats.stats.median
+    benchmark.extra_info |= {"designs": len(space), "designs_per_second": round(rate)}
+    assert rate >= MIN_ARCHITECTURES_PER_SECOND

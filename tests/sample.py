@@ -1,0 +1,177 @@
+"""A plan made by hand, every number different, so that reports and files can be tested without a search."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from moeplan.architecture import Architecture
+from moeplan.design import DESIGN_VARIABLES
+from moeplan.plan import (
+    SCHEMA,
+    Band,
+    Counts,
+    DenseEquivalent,
+    Design,
+    HyperParameters,
+    LawOpinion,
+    Leverage,
+    LeverageOpinion,
+    MemoryUse,
+    OutsideDomain,
+    Plan,
+    Price,
+    Provenance,
+    Request,
+)
+
+MOE = Architecture(
+    d_model=2048,
+    num_layers=24,
+    vocab_size=100352,
+    num_heads=16,
+    num_kv_heads=4,
+    head_dim=128,
+    num_experts=136,
+    num_active_experts=7,
+    d_expert=576,
+    num_shared_experts=2,
+    num_dense_layers=1,
+    d_ff=5184,
+)
+DENSE = Architecture(d_model=4480, num_layers=51, vocab_size=100352, num_heads=40, head_dim=128, d_ff=11904)
+
+
+def sample_design(**changes: Any) -> Design:
+    """A design whose numbers all differ."""
+    values: dict[str, Any] = {
+        "total_params": 11_234_567_890,
+        "active_params": 1_345_678_901,
+        "active_param_ratio": 0.1198,
+        "tokens": 456_789_012_345,
+        "tokens_per_param": 339.4,
+        "G": 9,
+        "shared_ratio": 0.2222,
+        "granularity": 7.111,
+        "activation_ratio": 0.05147,
+        "expansion_ratio": 15.33,
+        "num_experts": 136,
+        "num_active_experts": 7,
+        "num_shared_experts": 2,
+        "d_expert": 576,
+        "d_model": 2048,
+        "num_layers": 24,
+        "num_heads": 16,
+        "attention_share": 0.3456,
+        "value": 3.131e21,
+        "efficiency_leverage": 5.678,
+    }
+    return Design(**{**values, **changes})
+
+
+def sample_plan(**changes: Any) -> Plan:
+    """A plan that nobody searched for; `changes` replace its fields."""
+    design = sample_design()
+    plan = Plan(
+        schema=SCHEMA,
+        request=Request(
+            flops=6.789e21,
+            memory="2x24GB",
+            laws=("tian2025", "zhao2025"),
+            vocab_size=100352,
+            tied_embeddings=False,
+            seq_len=3072,
+            attention="gqa",
+            weight_dtype="fp8",
+            kv_dtype="bf16",
+            context=6144,
+            concurrency=3,
+            headroom=0.125,
+            fix={"num_shared_experts": 2.0},
+            ranges={"tokens": (1.01e11, 2.02e12)},
+            tokens_available=7.07e11,
+            max_epochs=2.5,
+            max_tokens=9.09e12,
+            inference_tokens=8.08e11,
+            alternatives=2,
+        ),
+        design=design,
+        architecture=MOE,
+        counts=Counts(
+            total_params={"with_embeddings": 11_234_567_890, "without_input_embedding": 11_029_000_000},
+            active_params={"with_embeddings": 1_345_678_901, "without_input_embedding": 1_140_000_000},
+            params_by_group={"attention": 301_000_000, "routed_experts": 10_000_000_000},
+            flops_per_token=8.765e9,
+            flops_per_token_tian2025=8.543e9,
+            train_flops=6.654e21,
+        ),
+        memory=MemoryUse(
+            by_group={"attention": 302_000_000, "routed_experts": 10_100_000_000, "kv_cache": 403_000_000},
+            total_bytes=10_805_000_000,
+            usable_bytes=21_000_000_000,
+            limit_bytes=24_000_000_000,
+            num_devices=2,
+        ),
+        leverage=Leverage(
+            efficiency_leverage=5.432,
+            low=4.321,
+            high=6.543,
+            level=0.875,
+            rule="an interval by a rule of thumb",
+            decades_outside=1.25,
+            dense=DenseEquivalent(
+                total_params=13_579_000_000,
+                non_embedding_params=12_468_000_000,
+                tokens=357_900_000_000,
+                train_flops=3.579e22,
+                architecture=DENSE,
+            ),
+            others=(
+                LeverageOpinion("abnar2025", 3.456, True, "its best dense model"),
+                LeverageOpinion("clark2022", 2.345, False, "its dense size"),
+            ),
+        ),
+        hyperparameters=(
+            HyperParameters("tian2025", 4.56e-4, 5_670_000.0, 1.45, True),
+            HyperParameters("steplaw2025", 2.34e-4, 3_450_000.0, 0.0, False),
+        ),
+        value_ratio=0.4612,
+        best_value=3.142e21,
+        binding=("memory", "compute"),
+        prices=(
+            Price("memory", 1.1, 1.034, {"tian2025": 1.028, "zhao2025": 1.041}, 5.6),
+            Price("compute", 1.1, 1.067, {"tian2025": 1.071, "zhao2025": 1.062}, 5.5),
+        ),
+        bands=tuple(sample_band(name, getattr(design, name)) for name in DESIGN_VARIABLES),
+        designs_within_1=17,
+        designs_within_5=1_357,
+        laws=(
+            LawOpinion(
+                law="tian2025",
+                grade="read",
+                role="objective",
+                optimum=sample_design(total_params=11_300_000_000, active_params=987_000_000, granularity=9.87),
+                efficiency=0.9753,
+                regret_flops=8.64e19,
+                outside=(OutsideDomain("train_flops", 6.42e21, 1e18, 3e20),),
+                without=sample_design(total_params=11_111_000_000, active_params=1_212_000_000),
+                says="",
+            ),
+            LawOpinion("clark2022", "proven", "second opinion", None, None, None, (), None, "leverage only"),
+        ),
+        alternatives=(
+            sample_design(total_params=11_000_000_000, active_params=2_020_000_000, value=3.05e21, num_experts=64),
+            sample_design(total_params=9_870_000_000, active_params=876_000_000, value=2.98e21, num_experts=256),
+        ),
+        notes=("A note of <b>markup</b> | [link] & *stars*.",),
+        provenance=Provenance("0.0.9", "moeplan recommend", {"tian2025": "0123456789abcdef"}, "fedcba98", 98_765, 4_321),
+    )
+    return dataclasses.replace(plan, **changes)
+
+
+def sample_band(name: str, value: float) -> Band:
+    """A band around a value, whole numbers for variables that are."""
+    value = float(value)
+    if DESIGN_VARIABLES[name].integer:
+        return Band(name, value, value - 1, value + 3, max(value - 2, 0.0), value + 5)
+    return Band(name, value, *(float(f"{value * factor:.6g}") for factor in (0.97, 1.04, 0.83, 1.19)))
