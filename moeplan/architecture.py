@@ -136,7 +136,7 @@ class Architecture:
                     raise UsageError(f"{name} {getattr(self, name)} needs num_experts above 0")
             if self.num_dense_layers not in (0, self.num_layers):
                 raise UsageError(
-                    f"num_dense_layers {self.num_dense_layers} must be num_layers {self.num_layers} where num_experts is 0"
+                    f"num_dense_layers {self.num_dense_layers} must be num_layers {self.num_layers} in a dense model"
                 )
             if self.moe_layer_pattern is not None and any(self.moe_layer_pattern):
                 raise UsageError("moe_layer_pattern names MoE layers but num_experts is 0")

@@ -19,13 +19,11 @@ MANY_EMBEDDINGS = 0.30
 
 def notes(design: Design, architecture: Architecture, budget: Budget, laws: Sequence[Law]) -> tuple[str, ...]:
     """The notes of a plan, in sentences."""
-    return tuple(
-        [
-            *_extrapolation(design, architecture, budget, laws),
-            *_tokens(design, architecture, budget),
-            *_embeddings(design, architecture),
-            *_digits(laws),
-        ]
+    return (
+        *_extrapolation(design, architecture, budget, laws),
+        *_tokens(design, architecture, budget),
+        *_embeddings(design, architecture),
+        *_digits(laws),
     )
 
 
@@ -39,8 +37,8 @@ def _extrapolation(design: Design, architecture: Architecture, budget: Budget, l
 def _tokens(design: Design, architecture: Architecture, budget: Budget) -> Iterator[str]:
     if design.tokens > MANY_TOKENS or design.tokens_per_param > MANY_TOKENS_PER_PARAM:
         yield (
-            f"{format_count(design.tokens)} tokens are {design.tokens_per_param:,.0f} per active param, far beyond what "
-            "the laws were measured on."
+            f"{format_count(design.tokens)} tokens are {design.tokens_per_param:,.0f} per active param, far beyond "
+            "what the laws were measured on."
         )
     if design.tokens >= int(budget.token_cap):
         usable = architecture.flops_per_token(budget.seq_len) * design.tokens / budget.flops
@@ -58,8 +56,8 @@ def _tokens(design: Design, architecture: Architecture, budget: Budget) -> Itera
     if budget.inference_tokens:
         served = 2 * design.active_params * budget.inference_tokens
         yield (
-            f"Serving {format_count(budget.inference_tokens)} tokens takes {format_flops(served)} FLOPs (2*N_a a token) "
-            "out of the budget."
+            f"Serving {format_count(budget.inference_tokens)} tokens takes {format_flops(served)} FLOPs (2*N_a a "
+            "token) out of the budget."
         )
 
 
@@ -67,8 +65,8 @@ def _embeddings(design: Design, architecture: Architecture) -> Iterator[str]:
     share = architecture.embedding_params / design.active_params
     if share > MANY_EMBEDDINGS:
         yield (
-            f"Embeddings are {share:.0%} of the active params: zhao2025 and ludziejewski2025 count them as if they were "
-            "layers, so a smaller --vocab-size may be better."
+            f"Embeddings are {share:.0%} of the active params: zhao2025 and ludziejewski2025 count them as if they "
+            "were layers, so a smaller --vocab-size may be better."
         )
 
 
@@ -78,6 +76,6 @@ def _digits(laws: Sequence[Law]) -> Iterator[str]:
         yield f"The digits of {' and '.join(second_hand)} come from secondary sources."
     if any(law.allocation for law in laws):
         yield (
-            "tian2025 varied the activation ratio only at granularity 2 and granularity only at an activation ratio of "
-            "3.1 %; it discounts a misallocated budget by a rule that is inferred here (moeplan laws tian2025)."
+            "tian2025 varied the activation ratio only at granularity 2 and granularity only at an activation ratio "
+            "of 3.1 %; it discounts a misallocated budget by a rule that is inferred here (moeplan laws tian2025)."
         )

@@ -8,8 +8,8 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from published import MODELS, ROWS
-from strategies import architecture_batches, architectures, stack
+from tests.published import MODELS, ROWS
+from tests.strategies import architecture_batches, architectures, stack
 
 from moeplan import counting
 from moeplan.architecture import Architecture
