@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,5 +58,5 @@ def _facts(plan: Plan) -> dict[str, Any]:
 
 def _differs(old: Any, new: Any) -> bool:
     if isinstance(old, float) and isinstance(new, (int, float)):
-        return f"{old:.9g}" != f"{new:.9g}"
+        return not math.isclose(old, new, rel_tol=1e-9)
     return bool(old != new)

@@ -18,8 +18,8 @@ def atomic_write(path: str | Path) -> Iterator[TextIO]:
     The temporary file is made at once, so that a path that cannot be written is known before hours of work. A device
     or a pipe is written directly. Raises `UsageError` naming the path.
     """
-    target = Path(os.path.realpath(path))
     try:
+        target = Path(os.path.realpath(path))
         _refuse_folder_or_read_only(path, target)
         special = target.exists() and not target.is_file()
         name = target if special else target.with_name(f".{target.name[:200]}.{os.getpid()}.tmp")

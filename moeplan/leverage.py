@@ -100,6 +100,7 @@ def predict(law: Law, others: Sequence[Law], architecture: Architecture, tokens:
     decades = sum(outside.decades for outside in fit.outside(variables, tokens) if outside.name in fit.variables)
     width = rule.half_width(decades) if rule else math.nan
     own_flops = float(variables.get("train_flops", fit.convention("train_flops"), tokens))
+    phi = float(law.allocation.at(variables, tokens)) if law.allocation else 1.0
     opinions = [leverage_by(other, variables, tokens) for other in others if other.has_dense and other.name != law.name]
     return Leverage(
         efficiency_leverage=value,
@@ -113,7 +114,8 @@ def predict(law: Law, others: Sequence[Law], architecture: Architecture, tokens:
             else "the law gives no residual"
         ),
         decades_outside=decades,
-        dense=_dense_equivalent(law, value * own_flops, architecture, seq_len),
+        allocation_efficiency=phi,
+        dense=_dense_equivalent(law, value * phi * own_flops, architecture, seq_len),
         others=tuple(opinion for opinion in opinions if math.isfinite(opinion.efficiency_leverage)),
     )
 
@@ -123,27 +125,35 @@ def _dense_equivalent(law: Law, train_flops: float, like: Architecture, seq_len:
     fit = law.predicting("flops_per_token", "dense_flops_per_token")
     target = float(fit(train_flops))
     convention = fit.convention("flops_per_token")
-    shapes = [dense_shape(d, like) for d in (*range(128, SMALL_D_MODEL, 64), *range(SMALL_D_MODEL, 65536, 128))]
-    flops = np.array([float(Variables(shape, seq_len).get("flops_per_token", convention)) for shape in shapes])
-    best = int(np.argmin(np.abs(np.log(flops / target))))
+
+    def nearest(shapes: list[Architecture]) -> Architecture:
+        flops = [float(Variables(shape, seq_len).get("flops_per_token", convention)) for shape in shapes]
+        return shapes[int(np.argmin(np.abs(np.log(np.array(flops) / target))))]
+
+    # The width nearest at the usual aspect ratio, then the depth nearest at that width.
+    widths = (*range(128, SMALL_D_MODEL, 64), *range(SMALL_D_MODEL, 65536, 128))
+    d_model = nearest([dense_shape(width, like) for width in widths]).d_model
+    depths = range(max(1, round(d_model / 100)), max(1, round(d_model / 76)) + 1)
+    shape = nearest([dense_shape(d_model, like, depth) for depth in depths])
+    per_token = float(Variables(shape, seq_len).get("flops_per_token", convention))
     return DenseEquivalent(
-        total_params=shapes[best].total_params(),
-        non_embedding_params=shapes[best].total_params("non_embedding"),
-        tokens=round(train_flops / flops[best]),
+        total_params=shape.total_params(),
+        non_embedding_params=shape.total_params("non_embedding"),
+        tokens=round(train_flops / per_token),
         train_flops=train_flops,
-        architecture=shapes[best],
+        architecture=shape,
     )
 
 
-def dense_shape(d_model: int, like: Architecture) -> Architecture:
-    """A dense model of one width: aspect ratio 88, d_ff = (8/3)*d_model, vocabulary and tying as `like`."""
+def dense_shape(d_model: int, like: Architecture, num_layers: int = 0) -> Architecture:
+    """A dense model of one width: d_ff = (8/3)*d_model, vocabulary and tying as `like`; 0 layers for d_model/88."""
     heads = max(1, d_model // (64 if d_model < SMALL_D_MODEL else 128))
     heads = max(4, round(heads / 4) * 4) if heads < 32 else round(heads / 8) * 8
     fields = attention_fields(d_model, np.int64(heads), like.attention)
     plain: dict[str, Any] = {name: value if isinstance(value, str) else int(value) for name, value in fields.items()}
     return Architecture(
         **plain,
-        num_layers=max(1, round(d_model / 88)),
+        num_layers=num_layers or max(1, round(d_model / 88)),
         vocab_size=like.vocab_size,
         d_ff=max(64, round(8 / 3 * d_model / 64) * 64),
         tied_embeddings=like.tied_embeddings,

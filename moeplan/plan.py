@@ -173,7 +173,7 @@ class LeverageOpinion:
 
 @dataclass(frozen=True)
 class DenseEquivalent:
-    """The dense model that should reach the same loss, by tian2025."""
+    """The dense model that should reach the same loss, by tian2025: its compute is C*EL*phi."""
 
     total_params: int
     """N [params], embeddings included."""
@@ -203,8 +203,10 @@ class Leverage:
     """What the interval is made of."""
     decades_outside: float
     """How far the equation's variables lie outside its domain, in factors of 10, summed."""
+    allocation_efficiency: float
+    """phi: what is left of EL because the budget is split into size and tokens off tian2025's optimum (at most 1)."""
     dense: DenseEquivalent
-    """The dense model it equals."""
+    """The dense model it equals, phi included."""
     others: tuple[LeverageOpinion, ...]
     """The other laws with a dense counterpart; never folded into the interval."""
 

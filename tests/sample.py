@@ -48,7 +48,7 @@ def sample_design(**changes: Any) -> Design:
         "total_params": 11_234_567_890,
         "active_params": 1_345_678_901,
         "active_param_ratio": 0.1198,
-        "tokens": 456_789_012_345,
+        "tokens": 456_789_012_000,
         "tokens_per_param": 339.4,
         "G": 9,
         "shared_ratio": 0.2222,
@@ -164,7 +164,9 @@ def sample_plan(**changes: Any) -> Plan:
             sample_design(total_params=9_870_000_000, active_params=876_000_000, value=2.98e21, num_experts=256),
         ),
         notes=("A note of <b>markup</b> | [link] & *stars*.",),
-        provenance=Provenance("0.0.9", "moeplan recommend", {"tian2025": "0123456789abcdef"}, "fedcba98", 98_765, 4_321),
+        provenance=Provenance(
+            "0.0.9", "moeplan recommend", {"tian2025": "0123456789abcdef"}, "fedcba98", 98_765, 4_321
+        ),
     )
     return dataclasses.replace(plan, **changes)
 

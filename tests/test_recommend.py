@@ -307,10 +307,13 @@ def test_law_without_dense_counterpart_says_nothing() -> None:
 
 
 def test_dense_equivalent_has_the_leveraged_compute(plan: Plan) -> None:
-    """The dense model that a plan equals uses EL times the plan's compute, split as tian2025 does."""
+    """The dense model that a plan equals uses EL*phi times the plan's compute, split as tian2025 does."""
     dense = plan.leverage.dense
     own = plan.counts.flops_per_token_tian2025 * plan.design.tokens
-    assert dense.train_flops == pytest.approx(plan.leverage.efficiency_leverage * own, rel=1e-6)
+    matched = 0.1915 * own**0.5095
+    phi = math.exp(-0.31 * math.log(plan.counts.flops_per_token_tian2025 / matched) ** 2)
+    assert plan.leverage.allocation_efficiency == pytest.approx(phi, rel=1e-6)
+    assert dense.train_flops == pytest.approx(plan.leverage.efficiency_leverage * phi * own, rel=1e-6)
     per_token = dense.architecture.flops_per_token(4096, attention="full", logits=False)
     assert per_token == pytest.approx(0.0655 * dense.train_flops**0.5422, rel=0.05)
     assert dense.tokens * per_token == pytest.approx(dense.train_flops, rel=1e-6)

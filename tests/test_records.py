@@ -92,7 +92,7 @@ def test_what_json_lacks_is_refused(value: float) -> None:
     """Infinity and NaN, which JSON has not, are refused when written and when read."""
     with pytest.raises(UsageError, match="cannot be written"):
         records.to_json(Inner("a", value))
-    with pytest.raises(UsageError, match="size is .*, must be a finite number"):
+    with pytest.raises(UsageError, match=r"size is .*, must be a finite number"):
         records.from_json(Inner, {"name": "a", "size": value})
 
 
@@ -145,7 +145,7 @@ def test_an_impossible_architecture_in_a_file_is_told_with_its_place() -> None:
     """A class that checks itself has its sentence prefixed with where it stands."""
     data = sample_plan().to_json()
     data["architecture"]["num_kv_heads"] = 3
-    with pytest.raises(UsageError, match="^architecture: num_kv_heads 3 must divide num_heads 16$"):
+    with pytest.raises(UsageError, match=r"^architecture: num_kv_heads 3 must divide num_heads 16$"):
         Plan.from_json(data)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from moeplan.architecture import Architecture
 from moeplan.changes import Change, plan_changes
 from moeplan.laws import law_names, load_law
 from moeplan.laws.checks import CheckResult, run_checks
@@ -67,6 +68,7 @@ def texts(sections: list[Section]) -> Iterator[str]:
 
 
 def words(text: str) -> list[str]:
+    """The words and numbers of a text."""
     return re.findall(r"[\w.%/+–-]+", text)
 
 
@@ -132,7 +134,7 @@ def test_every_layout_says_the_same() -> None:
 
 
 def test_html_is_one_closed_escaped_fragment() -> None:
-    """The notebook's fragment closes every tag, escapes what a plan holds, and brings no script, style sheet or colour."""
+    """The notebook's fragment closes every tag, escapes what a plan holds, and brings no script, style or colour."""
     plan = sample_plan()
     fragment = plan_fragment(plan)
     parser = _Text()
@@ -167,7 +169,7 @@ def leaves(data: Any, path: str = "") -> Iterator[tuple[str, list[Any], Any]]:
 def test_every_number_of_a_plan_is_shown() -> None:
     """Change any field of a plan but those kept for JSON, and the report changes."""
     data = sample_plan().to_json()
-    report = terminal_text(plan_sections(sample_plan()), 120)
+    report = list(texts(plan_sections(sample_plan())))
     unseen = set()
     for name, keys, value in leaves(data):
         if any(name == hidden or name.startswith(f"{hidden}.") for hidden in NOT_SHOWN | BRIEFLY):
@@ -186,7 +188,7 @@ def test_every_number_of_a_plan_is_shown() -> None:
             place[keys[-1]] = value * 1.37 if value else 1.37
         elif isinstance(value, str):
             place[keys[-1]] = "objective" if name == "laws.role" and value != "objective" else value + "x"
-        if terminal_text(plan_sections(Plan.from_json(changed)), 120) == report:
+        if list(texts(plan_sections(Plan.from_json(changed)))) == report:
             unseen.add(name)
     assert unseen == {"leverage.decades_outside"}  # its sign is a star; the rule's words hold the number
 
@@ -224,15 +226,37 @@ def test_worth_is_said_in_words() -> None:
     assert "Your conditions leave 46 % of the budget" in free
 
 
+def test_the_shape_in_words() -> None:
+    """The shape's line says which layers are dense, and how attention is built, GQA or MLA."""
+    text = " ".join(texts(plan_sections(sample_plan())))
+    assert "24 layers, the first dense (d_ff 5,184); 16 heads of 128, 4 KV heads;" in text
+    latent = Architecture(
+        d_model=1024, num_layers=9, vocab_size=512, num_heads=8, num_experts=8, num_active_experts=2, d_expert=64,
+        attention="mla", kv_lora_rank=512, qk_nope_head_dim=96, qk_rope_head_dim=48, v_head_dim=96,
+    )  # fmt: skip
+    text = " ".join(texts(plan_sections(sample_plan(architecture=latent))))
+    assert "9 layers; 8 heads of 96+48 by MLA (latent of 512);" in text
+
+
 def test_worthless_memory_is_said_to_be() -> None:
     """A price of nothing is "nothing", not a rounded zero."""
     price = dataclasses.replace(sample_plan().prices[0], value_ratio=1.0)
-    assert any("10 % more memory is worth nothing in V" in t for t in texts(plan_sections(sample_plan(prices=(price,)))))
+    assert any(
+        "10 % more memory is worth nothing in V" in t for t in texts(plan_sections(sample_plan(prices=(price,))))
+    )
 
 
 @pytest.mark.parametrize(
     "value, expected",
-    [(0.0, "0"), (9.1872, "9.19"), (0.000312, "0.000312"), (1290.4, "1,290"), (12.0, "12"), (1e-9, "1.00e-9")],
+    [
+        (0.0, "0"),
+        (9.1872, "9.19"),
+        (0.000312, "0.000312"),
+        (1290.4, "1,290"),
+        (12.0, "12"),
+        (1e-9, "1.00e-9"),
+        (0.5, "0.5"),
+    ],
 )
 def test_numbers(value: float, expected: str) -> None:
     """Plain numbers have three digits, and thousands are grouped."""
@@ -267,6 +291,8 @@ def test_the_same_plan_has_no_changes() -> None:
     plan = sample_plan()
     again = Plan.from_json(plan.to_json())
     assert plan_changes(plan, again) == ()
+    long = dataclasses.replace(plan, design=dataclasses.replace(plan.design, activation_ratio=4 / 464))
+    assert plan_changes(long, Plan.from_json(long.to_json())) == ()
     assert "Nothing" in terminal_text([change_section((), "plan.json")])
 
 
@@ -288,7 +314,7 @@ def test_changes_are_listed() -> None:
         "request.memory": ("2x24GB", "80GB"),
         "request.fix.G": (None, 9.0),
         "request.fix.num_shared_experts": (2.0, None),
-        "design.tokens": (456_789_012_345, 500_000_000_000),
+        "design.tokens": (456_789_012_000, 500_000_000_000),
         "leverage.efficiency_leverage": (5.432, 6.0),
         "value_ratio": (0.4612, 0.5),
         "laws.tian2025": ("0123456789abcdef", "f" * 16),

@@ -76,7 +76,7 @@ def number(value: float, digits: int = 3) -> str:
 
 def scientific(value: float, digits: int = 3) -> str:
     """A small or large number: 0.000502 -> "5.02e-4"."""
-    return format_flops(value, digits)
+    return format_flops(value, digits) if value else "0"
 
 
 def percent(share: float, digits: int = 3) -> str:

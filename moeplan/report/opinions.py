@@ -59,9 +59,11 @@ def leverage_blocks(leverage: Leverage) -> tuple[Block, ...]:
             f"The dense model it equals: {format_count(dense.total_params)} params "
             f"({format_count(dense.non_embedding_params)} without embeddings; {shape.num_layers} layers, d_model "
             f"{shape.d_model:,}) on {format_count(dense.tokens)} tokens, {format_flops(dense.train_flops)} FLOPs as "
-            f"tian2025 counts. {leverage.rule[:1].upper()}{leverage.rule[1:]}."
+            f"tian2025 counts: EL times {percent(leverage.allocation_efficiency)} of the plan's compute, because tokens "
+            "against size are not split as tian2025 finds best (phi)."
         )
     )
+    blocks.append(Paragraph(f"{leverage.rule[:1].upper()}{leverage.rule[1:]}."))
     return tuple(blocks)
 
 
@@ -111,7 +113,7 @@ def law_blocks(plan: Plan) -> tuple[Block, ...]:
                 law.grade,
                 law.role,
                 percent(law.efficiency) if law.efficiency is not None and judged else NONE,
-                format_flops(law.regret_flops) if law.regret_flops is not None and judged else NONE,
+                scientific(law.regret_flops) if law.regret_flops is not None and judged else NONE,
                 f"{len(law.outside)} outside" if law.outside else "inside",
             )
         )

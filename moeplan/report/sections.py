@@ -63,9 +63,9 @@ def headline(plan: Plan) -> str:
     """The answer in one sentence."""
     leverage = plan.leverage
     return (
-        f"Train a {size(plan.design)} MoE on {format_count(plan.design.tokens)} tokens: the work of a dense "
-        f"{format_count(leverage.dense.total_params)} model trained with {leverage_text(leverage)} the compute "
-        f"({leverage_interval(leverage)})."
+        f"Train a {size(plan.design)} MoE on {format_count(plan.design.tokens)} tokens: Efficiency Leverage "
+        f"{leverage_text(leverage)} ({leverage_interval(leverage)}). It should equal a dense "
+        f"{format_count(leverage.dense.total_params)} model trained on {format_count(leverage.dense.tokens)} tokens."
     )
 
 
@@ -106,7 +106,10 @@ def _model(plan: Plan) -> tuple[Block, ...]:
     ]
     heads = f"{shape.num_heads} heads"
     if shape.attention == "mla":
-        heads += f" by MLA (latents of {shape.q_lora_rank} and {shape.kv_lora_rank})"
+        queries = f", queries from one of {shape.q_lora_rank}" if shape.q_lora_rank else ""
+        heads += (
+            f" of {shape.qk_nope_head_dim}+{shape.qk_rope_head_dim} by MLA (latent of {shape.kv_lora_rank}{queries})"
+        )
     else:
         heads += f" of {shape.head_dim}, {shape.num_kv_heads} KV heads"
     first = "first" if shape.num_dense_layers == 1 else f"first {shape.num_dense_layers}"
@@ -116,8 +119,8 @@ def _model(plan: Plan) -> tuple[Block, ...]:
         Paragraph(
             f"{shape.num_layers} layers{dense}; {heads}; embedding of {shape.vocab_size:,} rows, "
             f"{'tied' if shape.tied_embeddings else 'untied'}. Params include embeddings, widths are in features. "
-            f"Bands: everything else re-optimised; {plan.designs_within_1:,} designs lie within 1 % of the best V, "
-            f"{plan.designs_within_5:,} within 5 %."
+            f"Bands: everything else re-optimised; designs within 1 % of the best V: {plan.designs_within_1:,}, "
+            f"within 5 %: {plan.designs_within_5:,}."
         ),
     )
 
@@ -159,8 +162,8 @@ def _worth(plan: Plan) -> str:
     limits = "memory limit leaves" if "memory" in plan.binding else "conditions leave"
     return (
         f"Your {limits} {percent(plan.value_ratio, 2)} of the budget: the plan reaches what each law's own best "
-        f"design, without a memory limit, reaches with {format_flops(plan.design.value)} FLOPs (geometric mean over the "
-        "laws)."
+        f"design, without a memory limit, reaches with {format_flops(plan.design.value)} FLOPs (geometric mean over "
+        "the laws)."
     )
 
 
