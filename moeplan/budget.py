@@ -85,9 +85,9 @@ class Budget:
             raise UsageError(f"attention {self.attention!r} must be gqa or mla")
         if not 0 <= self.headroom < 1:
             raise UsageError(f"headroom {self.headroom!r} must be at least 0 and below 1, for example 0.1")
-        for name in ("tokens_available", "max_tokens"):
-            if getattr(self, name) != math.inf:
-                put(name, parse_count(getattr(self, name), name))
+        put("max_tokens", parse_count(self.max_tokens, "max_tokens"))
+        if self.tokens_available != math.inf:
+            put("tokens_available", parse_count(self.tokens_available, "tokens_available"))
         if self.inference_tokens:
             put("inference_tokens", parse_count(self.inference_tokens, "inference_tokens"))
         if not 1 <= self.max_epochs <= 1000:

@@ -108,8 +108,9 @@ def predict(law: Law, others: Sequence[Law], architecture: Architecture, tokens:
         high=value * math.exp(width),
         level=rule.level if rule else math.nan,
         rule=(
-            f"{rule.level:.0%} interval: rms residual {rule.rms:.0%}, plus {rule.per_decade_outside:.0%} for each of "
-            f"{decades:.2g} decades outside the domain, never under {rule.floor:.0%}"
+            f"{100 * rule.level:.0f} % interval: rms residual {100 * rule.rms:.0f} %, plus "
+            f"{100 * rule.per_decade_outside:.0f} % for each of "
+            f"{decades:.2g} decades outside the domain, never under {100 * rule.floor:.0f} %"
             if rule
             else "the law gives no residual"
         ),

@@ -43,7 +43,7 @@ def _tokens(design: Design, architecture: Architecture, budget: Budget) -> Itera
     if design.tokens >= int(budget.token_cap):
         usable = architecture.flops_per_token(budget.seq_len) * design.tokens / budget.flops
         yield (
-            f"The cap of {format_count(budget.token_cap)} tokens binds: only {usable:.1%} of this compute is usable "
+            f"The cap of {format_count(budget.token_cap)} tokens binds: only {100 * usable:.2g} % of this compute is usable "
             "under this memory."
         )
     if design.tokens > budget.tokens_available:
@@ -65,8 +65,8 @@ def _embeddings(design: Design, architecture: Architecture) -> Iterator[str]:
     share = architecture.embedding_params / design.active_params
     if share > MANY_EMBEDDINGS:
         yield (
-            f"Embeddings are {share:.0%} of the active params: zhao2025 and ludziejewski2025 count them as if they "
-            "were layers, so a smaller --vocab-size may be better."
+            f"Embeddings are {100 * share:.0f} % of the active params: zhao2025 and ludziejewski2025 count them as "
+            "if they were layers, so a smaller --vocab-size may be better."
         )
 
 

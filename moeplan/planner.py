@@ -102,7 +102,8 @@ def recommend(
         finer = budget.reference_grid().halved()
         answer = _Answer(Space(budget, judges, base=finer, threads=threads), budget, len(chosen), alternatives)
     say("writing the plan")
-    return answer.plan(chosen, opinions, command)
+    # Through its own file format, so that a plan equals what is read back from its file.
+    return Plan.from_json(answer.plan(chosen, opinions, command).to_json())
 
 
 class _Answer:

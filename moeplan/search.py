@@ -172,7 +172,7 @@ class Space:
         each = f"{devices}x" if devices > 1 else ""
         raise InfeasibleError(
             f"memory limit {self.budget.memory} is too small for any MoE of the grid: the smallest needs "
-            f"{each}{format_bytes(np.ceil(needed / 1e6) * 1e6, 4)}, {self.budget.headroom:.0%} headroom included"
+            f"{each}{format_bytes(np.ceil(needed / 1e6) * 1e6, 4)}, {100 * self.budget.headroom:g} % headroom included"
         )
 
     def __len__(self) -> int:

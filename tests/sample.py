@@ -119,6 +119,7 @@ def sample_plan(**changes: Any) -> Plan:
             level=0.875,
             rule="an interval by a rule of thumb",
             decades_outside=1.25,
+            allocation_efficiency=0.9191,
             dense=DenseEquivalent(
                 total_params=13_579_000_000,
                 non_embedding_params=12_468_000_000,

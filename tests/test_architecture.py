@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.published import MODELS, ROWS
-from tests.strategies import architecture_batches, architectures, stack
 
 from moeplan import counting
 from moeplan.architecture import Architecture
 from moeplan.errors import UsageError
+from tests.published import MODELS, ROWS
+from tests.strategies import architecture_batches, architectures, stack
 
 # Names of the groups in the data file.
 COUNT_OF_GROUP = {

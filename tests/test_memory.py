@@ -8,8 +8,6 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.published import MODELS, ROWS
-from tests.strategies import architecture_batches, architectures, stack
 
 from moeplan import counting
 from moeplan.architecture import Architecture
@@ -24,6 +22,8 @@ from moeplan.memory import (
     matrix_bytes,
     total_inference_bytes,
 )
+from tests.published import MODELS, ROWS
+from tests.strategies import architecture_batches, architectures, stack
 
 WEIGHT_DTYPES = get_args(WeightDtype)
 DEVICES = st.integers(1, 50)

@@ -48,6 +48,7 @@ def test_plan_is_the_same_for_any_number_of_threads(plan: Plan) -> None:
 def test_plan_round_trips_through_json(plan: Plan) -> None:
     """A plan read back from its JSON writes the same JSON and has the same architecture."""
     again = Plan.from_json(json.loads(plan.to_text()))
+    assert again == plan
     assert again.to_text() == plan.to_text()
     assert again.architecture == plan.architecture
 

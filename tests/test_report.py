@@ -75,8 +75,8 @@ def words(text: str) -> list[str]:
 def test_headline() -> None:
     """The first sentence holds size, tokens, dense equivalent, leverage and interval, with the flag."""
     assert headline(sample_plan()) == (
-        "Train a 11.2B-A1.35B MoE on 457B tokens: the work of a dense 13.6B model trained with 5.43x* the compute "
-        "(87.5 % interval 4.32–6.54)."
+        "Train a 11.2B-A1.35B MoE on 457B tokens: Efficiency Leverage 5.43x* (87.5 % interval 4.32–6.54), the work of "
+        "a dense 13.6B model on 358B tokens."
     )
 
 

@@ -62,10 +62,11 @@ def plan_sections(plan: Plan) -> list[Section]:
 def headline(plan: Plan) -> str:
     """The answer in one sentence."""
     leverage = plan.leverage
+    dense = leverage.dense
     return (
         f"Train a {size(plan.design)} MoE on {format_count(plan.design.tokens)} tokens: Efficiency Leverage "
-        f"{leverage_text(leverage)} ({leverage_interval(leverage)}). It should equal a dense "
-        f"{format_count(leverage.dense.total_params)} model trained on {format_count(leverage.dense.tokens)} tokens."
+        f"{leverage_text(leverage)} ({leverage_interval(leverage)}), the work of a dense "
+        f"{format_count(dense.total_params)} model on {format_count(dense.tokens)} tokens."
     )
 
 

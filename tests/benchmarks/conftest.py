@@ -10,4 +10,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for outcome in ("passed", "failed"):
         for report in terminalreporter.getreports(outcome):
             for name, value in report.user_properties:
-                terminalreporter.write_line(f"{name}: {value} {outcome}")
+                terminalreporter.write_line(f"{name}: {value}")
