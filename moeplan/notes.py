@@ -43,8 +43,8 @@ def _tokens(design: Design, architecture: Architecture, budget: Budget) -> Itera
     if design.tokens >= int(budget.token_cap):
         usable = architecture.flops_per_token(budget.seq_len) * design.tokens / budget.flops
         yield (
-            f"The cap of {format_count(budget.token_cap)} tokens binds: only {100 * usable:.2g} % of this compute is usable "
-            "under this memory."
+            f"The cap of {format_count(budget.token_cap)} tokens binds: only {100 * usable:.2g} % of this compute is "
+            "usable under this memory."
         )
     if design.tokens > budget.tokens_available:
         epochs = design.tokens / budget.tokens_available

@@ -157,7 +157,9 @@ class Layout:
             )
         chunks = self.pp * self.virtual_stages
         if chunks > architecture.num_layers:
-            broken.append(f"pp {self.pp} times virtual_stages {self.virtual_stages} exceeds {architecture.num_layers} layers")
+            broken.append(
+                f"pp {self.pp} times virtual_stages {self.virtual_stages} exceeds {architecture.num_layers} layers"
+            )
         elif sum(self.chunks(architecture.num_layers)) != architecture.num_layers:
             broken.append(f"stage_layers {self.stage_layers} must add up to num_layers {architecture.num_layers}")
         if self.virtual_stages > 1 and self.pp == 1:
