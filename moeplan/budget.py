@@ -5,20 +5,24 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from moeplan.design import DESIGN_VARIABLES
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.grid import SMALL_D_MODEL, Grid
+from moeplan.hardware import Gpus, flops_of_time, parse_gpus
 from moeplan.memory import InferenceSettings
+from moeplan.training_states import load_scheme
 from moeplan.units import MemoryLimit, parse_count, parse_flops, parse_memory
 
 SMALL_BUDGET = 1e21
 """Below this compute [FLOPs] embeddings would be most of a small model: tied, with a smaller vocabulary."""
 TOKEN_CAP = 100e12
 """Most training tokens a plan may ask for unless told otherwise."""
+ORDINARY_MFU = 0.25
+"""Utilisation at which days on GPUs are turned into compute unless told otherwise: the ordinary preset."""
 REAL_TOLERANCE = 0.02
 """How near a realised real variable must be to a fixed one."""
 
@@ -30,10 +34,11 @@ class Budget:
     `Budget("1e22", "80GB")` reads quantities as the command line does. Raises `UsageError` for values that cannot be.
     """
 
-    flops: float
-    """Compute for training [FLOPs] (with `inference_tokens`, for training and serving together)."""
-    memory: MemoryLimit
-    """Memory that the served model must fit into."""
+    flops: float = 0.0
+    """Compute for training [FLOPs] (with `inference_tokens`, for training and serving together); 0 if `gpus` and
+    `days` say it."""
+    memory: MemoryLimit | None = None
+    """Memory that the served model must fit into; None only if `memory_for` is training alone."""
     _: dataclasses.KW_ONLY
     vocab_size: int = 0
     """Rows of the embedding; 0 chooses 131072, or 49152 below 1e21 FLOPs and 32768 below 1e20."""
@@ -57,6 +62,18 @@ class Budget:
     """How often they may be repeated."""
     max_tokens: float = TOKEN_CAP
     """Most training tokens, repeats included."""
+    gpus: Gpus | None = None
+    """Devices to train on, "256xH100"."""
+    days: float = 0.0
+    """Days of training on them, in place of `flops`."""
+    mfu: float = 0.0
+    """Share of the dense bf16 peak that training reaches; 0 takes a preset."""
+    price_per_gpu_hour: float | None = None
+    """Price of a device-hour, in any currency."""
+    memory_for: tuple[str, ...] = ("inference",)
+    """What must fit: inference (into `memory`), training (into the memory of each of `gpus`), or both."""
+    optimizer: str = "megatron"
+    """Scheme of weights, gradients and optimizer state in training (`moeplan.training_states.SCHEMES`)."""
     inference_tokens: float = 0.0
     """Tokens served over the model's lifetime, each paid with 2*N_a FLOPs out of `flops`."""
 
@@ -64,8 +81,12 @@ class Budget:
         def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
+        self._check_training(put)
         put("flops", parse_flops(self.flops))
-        put("memory", parse_memory(self.memory))
+        if self.memory is not None:
+            put("memory", parse_memory(self.memory))
+        elif "inference" in self.memory_for:
+            raise UsageError("a memory limit is missing; give one, for example 80GB")
         if self.flops < 1e15:
             raise UsageError(
                 f"compute budget {self.flops:g} FLOPs is too small for any language model; try 1e18 or more"
@@ -109,10 +130,38 @@ class Budget:
                     f"{name} is both fixed at {self.fix[name]:g} and bounded to {least:g}..{most:g}; give one"
                 )
 
+    def _check_training(self, put: Callable[[str, object], None]) -> None:
+        """Read what training runs on, and turn GPU time into compute."""
+        if self.gpus is not None:
+            put("gpus", parse_gpus(self.gpus))
+        if self.mfu and not 0 < self.mfu <= 1:
+            raise UsageError(f"mfu {self.mfu!r} must be above 0 and at most 1, for example 0.35")
+        kinds = (self.memory_for,) if isinstance(self.memory_for, str) else tuple(self.memory_for)
+        if not kinds or any(kind not in ("inference", "training") for kind in kinds):
+            raise UsageError(f"memory_for {', '.join(kinds) or 'nothing'} must be inference, training or both")
+        put("memory_for", tuple(sorted(set(kinds))))
+        if "training" in kinds and self.gpus is None:
+            raise UsageError("memory_for training needs gpus, for example 256xH100")
+        if self.price_per_gpu_hour is not None and not 0 <= self.price_per_gpu_hour < math.inf:
+            raise UsageError(f"price_per_gpu_hour {self.price_per_gpu_hour!r} must be at least 0, for example 2.5")
+        load_scheme(self.optimizer)
+        if not self.days:
+            return
+        if self.flops:
+            raise UsageError("flops and days both say the budget; give one")
+        if self.gpus is None:
+            raise UsageError("days need gpus, for example 256xH100")
+        put("flops", flops_of_time(self.gpus, self.days, self.mfu or ORDINARY_MFU))
+
     @property
     def usable_bytes(self) -> int:
-        """Memory of one device less the headroom [bytes]."""
-        return int(self.memory.bytes_per_device * (1 - self.headroom))
+        """Memory of one serving device less the headroom [bytes]; no limit is 2**62."""
+        return 2**62 if self.memory is None else int(self.memory.bytes_per_device * (1 - self.headroom))
+
+    @property
+    def num_devices(self) -> int:
+        """Devices that the served model is spread over."""
+        return 1 if self.memory is None else self.memory.num_devices
 
     @property
     def token_cap(self) -> float:

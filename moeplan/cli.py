@@ -44,6 +44,7 @@ def complete_variable(ctx: click.Context, param: click.Parameter, incomplete: st
 
 option = functools.partial(click.option, cls=Option)
 budget_option = functools.partial(option, heading="Budget")
+training_option = functools.partial(option, heading="Training")
 design_option = functools.partial(option, heading="Design")
 serving_option = functools.partial(option, heading="Serving")
 output_option = functools.partial(option, heading="Output")
@@ -77,6 +78,19 @@ def cli() -> None:
 @budget_option("--max-epochs", type=float, help="How often they may be repeated. [default: 4]")
 @budget_option("--max-tokens", metavar="COUNT", help="Most training tokens, repeats included. [default: 100T]")
 @budget_option("--inference-tokens", metavar="COUNT", help="Tokens served over the lifetime, paid out of --flops.")
+@training_option("--gpus", metavar="GPUS", help="Devices to train on: 256xH100, or 64xmy/device.yaml.")
+@training_option("--days", type=float, help="Days of training on them, in place of --flops.")
+@training_option("--mfu", type=float, help="Share of the dense bf16 peak reached. [default: a preset by the model]")
+@training_option("--price-per-gpu-hour", type=float, help="Price of a device-hour, in any currency.")
+@training_option(
+    "--memory-for",
+    type=click.Choice(["inference", "training"]),
+    multiple=True,
+    help="What must fit: the served model into --memory, training into the GPUs; repeatable. [default: inference]",
+)
+@training_option(
+    "--optimizer", metavar="NAME", help="Optimizer scheme: megatron, zero3, fsdp2, muon. [default: megatron]"
+)
 @option(
     "--law",
     "laws",

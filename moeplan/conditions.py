@@ -56,9 +56,14 @@ def request_conditions(request: Request) -> dict[str, Any]:
     """The conditions of a plan's request; `make_budget` turns them into the same budget again."""
     names = (
         "flops memory vocab_size tied_embeddings seq_len attention headroom fix ranges max_epochs max_tokens "
-        "inference_tokens"
+        "inference_tokens days mfu price_per_gpu_hour memory_for optimizer"
     )
     conditions: dict[str, Any] = {name: getattr(request, name) for name in (*names.split(), *SERVING)}
+    conditions |= {name: getattr(request, name) for name in ("gpus",) if getattr(request, name)}
+    if conditions["memory"] is None:
+        del conditions["memory"]
+    if request.days:  # the days make the budget again
+        conditions["flops"] = 0.0
     conditions["tokens_available"] = math.inf if request.tokens_available is None else request.tokens_available
     for name, bounds in request.ranges.items():
         if len(bounds) != 2:
@@ -78,8 +83,12 @@ def override(conditions: Mapping[str, Any], given: Mapping[str, Any]) -> dict[st
 
 def make_budget(conditions: Mapping[str, Any]) -> Budget:
     """A `Budget` of conditions by name, defaults for what is absent; raises `UsageError` for values that cannot be."""
+    absent = {
+        "flops": not conditions.get("days"),
+        "memory": "inference" in conditions.get("memory_for", ("inference",)),
+    }
     for name, example in (("flops", "--flops 1e22"), ("memory", "--memory 80GB")):
-        if name not in conditions:
+        if name not in conditions and absent[name]:
             what = {"flops": "a compute budget", "memory": "a memory limit"}[name]
             raise UsageError(f"{what} is missing; add {example}, as in: moeplan recommend --flops 1e22 --memory 80GB")
     serving = InferenceSettings(**{name: conditions[name] for name in SERVING if name in conditions})

@@ -25,8 +25,8 @@ class Request:
 
     flops: float
     """Compute budget [FLOPs]."""
-    memory: str
-    """Memory limit, as in 80GB or 8x80GB."""
+    memory: str | None
+    """Memory limit of the served model, as in 80GB or 8x80GB; null if there is none."""
     laws: tuple[str, ...]
     """The laws whose geometric mean was maximised."""
     vocab_size: int
@@ -59,6 +59,18 @@ class Request:
     """Most training tokens."""
     inference_tokens: float
     """Tokens served over the lifetime, paid out of the budget."""
+    gpus: str | None
+    """Devices to train on, as in 256xH100; null if not given."""
+    days: float
+    """Days of training on them that made the budget; 0 if it was given in FLOPs."""
+    mfu: float
+    """Share of the dense bf16 peak that was given; 0 if not."""
+    price_per_gpu_hour: float | None
+    """Price of a device-hour; null if not given."""
+    memory_for: tuple[str, ...]
+    """What had to fit: inference, training or both."""
+    optimizer: str
+    """Scheme of weights, gradients and optimizer state in training."""
     alternatives: int
     """Other designs asked for."""
 
@@ -135,10 +147,10 @@ class MemoryUse:
     """Bytes by group of params, and of the KV cache."""
     total_bytes: int
     """Their sum [bytes]."""
-    usable_bytes: int
-    """Memory of one device less the headroom [bytes]."""
-    limit_bytes: int
-    """Memory of one device [bytes]."""
+    usable_bytes: int | None
+    """Memory of one device less the headroom [bytes]; null without a limit."""
+    limit_bytes: int | None
+    """Memory of one device [bytes]; null without a limit."""
     num_devices: int
     """Devices the model is spread over."""
 
@@ -225,6 +237,66 @@ class HyperParameters:
     """Near-optimal within x/band to x*band; 0 if the paper gives none."""
     extrapolated: bool | None
     """Whether the plan lies outside the law's domain; null if the law file gives none."""
+
+
+@dataclass(frozen=True)
+class LayoutOption:
+    """One way to spread training over the GPUs that fits their memory."""
+
+    tp: int
+    """Tensor parallelism."""
+    pp: int
+    """Pipeline stages."""
+    ep: int
+    """Expert parallelism."""
+    etp: int
+    """Expert tensor parallelism."""
+    cp: int
+    """Context parallelism."""
+    dp: int
+    """Data parallelism."""
+    micro_batch: int
+    """Sequences of a micro-batch."""
+    recompute: str
+    """What the backward pass computes again: none, selective or full."""
+    bytes_per_gpu: float
+    """Peak memory of a GPU of the heaviest stage [bytes]."""
+    bytes_by_group: dict[str, float]
+    """The same by group."""
+    step_time: float
+    """Time of a step by `moeplan.step_time`, relative to the first layout listed."""
+    step_terms: dict[str, float]
+    """Its terms as shares of this layout's step."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What training costs, and layouts for it."""
+
+    device: str
+    """The device that time is counted on."""
+    num_gpus: int | None
+    """How many of them; null if not given."""
+    mfu: float
+    """Share of the dense bf16 peak assumed."""
+    mfu_basis: str
+    """Where that share is from, with published runs."""
+    gpu_hours: float
+    """Device-hours of the whole run."""
+    days: float | None
+    """Days of the run; null without a number of devices."""
+    money: float | None
+    """Price of the run; null without a price."""
+    optimizer: str
+    """Scheme of weights, gradients and optimizer state."""
+    batch_sequences: int
+    """Sequences of a step: tian2025's batch, rounded to what divides over the GPUs."""
+    usable_bytes: float | None
+    """Memory of a training GPU less the headroom [bytes]; null without GPUs."""
+    layouts: tuple[LayoutOption, ...]
+    """The fastest layouts that fit; empty without GPUs or if none fits."""
+    layout_note: str
+    """Why there are none, if there are none."""
 
 
 @dataclass(frozen=True)
@@ -323,6 +395,8 @@ class Plan:
     """Predicted Efficiency Leverage."""
     hyperparameters: tuple[HyperParameters, ...]
     """Learning rate and batch, by law."""
+    training: TrainingRun
+    """GPU time and layouts."""
     value_ratio: float
     """V/C: what the constraints leave of the budget."""
     best_value: float

@@ -32,6 +32,7 @@ from moeplan.plan import (
     Request,
 )
 from moeplan.search import MORE, Floats, Scores, Space, objective
+from moeplan.training_plan import batch_sequences, least_bytes, state_bytes_per_gpu, training_run
 from moeplan.units import format_count
 from moeplan.variables import CONVENTIONS, Variables
 
@@ -114,11 +115,57 @@ class _Answer:
         self.columns = list(range(num_chosen))
         self.alternatives = alternatives
         self.scores = space.score(budget.flops)
+        self.leverage_law = load_law(LEVERAGE_LAW)
+        self._trainable_params = math.inf
+        self.index = self._choose()
         self.ln_value = self.scores.mean(self.columns)
-        self.index = space.choose(self.ln_value, self.scores)
         self.architecture = space.architecture(self.index)
         self.tokens = math.floor(self.scores.tokens[self.index])
-        self.leverage_law = load_law(LEVERAGE_LAW)
+
+    def _keep_trainable(self, scores: Scores, memory_factor: float = 1.0) -> None:
+        """Drop designs whose model state, times the least overhead seen, is too much for the training GPUs."""
+        if "training" in self.budget.memory_for:
+            params = self.space.values("total_params", np.arange(len(self.space)), scores)
+            scores.feasible[:] &= params <= self._trainable_params * memory_factor
+
+    def _choose(self) -> int:
+        """The best design; with training limits, the first of the best that some layout can train."""
+        budget, gpus = self.budget, self.budget.gpus
+        if "training" not in budget.memory_for or gpus is None:
+            return self.space.choose(self.scores.mean(self.columns), self.scores)
+        usable = gpus.device.memory_bytes * (1 - budget.headroom)
+        state = state_bytes_per_gpu(1.0, budget.optimizer, gpus.count)
+        self._trainable_params = usable / state
+        self._keep_trainable(self.scores)
+        if not self.scores.feasible.any():
+            raise InfeasibleError(
+                f"no design that fits can be trained on {gpus} with {budget.optimizer}: weights, gradients and "
+                "optimizer state take too much memory; use more GPUs"
+            )
+        overheads: list[float] = []
+        while True:
+            index = self.space.choose(self.scores.mean(self.columns), self.scores)
+            architecture = self.space.architecture(index)
+            least = least_bytes(architecture, budget, self._batch(architecture, float(self.scores.tokens[index])))
+            if least is not None and least <= usable:
+                return index
+            self.scores.feasible[index] = False
+            if least is not None:
+                overheads.append(least / (state * architecture.total_params()))
+            if len(overheads) % 8 == 7:
+                # What the state grew by in designs that failed, the next ones will hardly escape.
+                self._trainable_params = usable / state / (1 + 0.9 * (min(overheads) - 1))
+                self._keep_trainable(self.scores)
+            if not self.scores.feasible.any():
+                raise InfeasibleError(
+                    f"no design that fits can be trained on {gpus}: every layout breaks a rule or memory"
+                )
+
+    def _batch(self, architecture: Architecture, tokens: float) -> int:
+        """Sequences of a step by tian2025."""
+        (own,) = hyperparameters([self.leverage_law], architecture, tokens, self.budget.seq_len)
+        gpus = self.budget.gpus
+        return batch_sequences(own.batch_tokens, self.budget.seq_len, gpus.count if gpus else 1)
 
     def plan(self, chosen: list[Law], opinions: list[Law], command: str) -> Plan:
         """Assemble the plan."""
@@ -127,6 +174,7 @@ class _Answer:
         variables = Variables(architecture, budget.seq_len)
         prices = self._prices()
         hyper_laws = [load_law(name) for name in HYPERPARAMETER_LAWS]
+        hyper = hyperparameters(hyper_laws, architecture, tokens, budget.seq_len)
         by_name = {law.full_name: law for law in (*speakers, *hyper_laws, self.leverage_law)}
         best = float(self.ln_value.max())
         return Plan(
@@ -137,7 +185,13 @@ class _Answer:
             counts=_counts(architecture, tokens, budget.seq_len),
             memory=self._memory(),
             leverage=predict(self.leverage_law, speakers, architecture, tokens, budget.seq_len),
-            hyperparameters=hyperparameters(hyper_laws, architecture, tokens, budget.seq_len),
+            hyperparameters=hyper,
+            training=training_run(
+                architecture,
+                float(architecture.flops_per_token(budget.seq_len)) * tokens,
+                next(own.batch_tokens for own in hyper if own.law == LEVERAGE_LAW),
+                budget,
+            ),
             value_ratio=math.exp(float(self.ln_value[self.index])) / budget.flops,
             best_value=math.exp(best),
             binding=self._binding(prices),
@@ -162,7 +216,7 @@ class _Answer:
         budget = self.budget
         return Request(
             flops=budget.flops,
-            memory=str(budget.memory),
+            memory=str(budget.memory) if budget.memory else None,
             laws=tuple(law.source for law in chosen),
             vocab_size=budget.vocab_size,
             tied_embeddings=bool(budget.tied_embeddings),
@@ -179,6 +233,12 @@ class _Answer:
             max_epochs=budget.max_epochs,
             max_tokens=budget.max_tokens,
             inference_tokens=budget.inference_tokens,
+            gpus=str(budget.gpus) if budget.gpus else None,
+            days=budget.days,
+            mfu=budget.mfu,
+            price_per_gpu_hour=budget.price_per_gpu_hour,
+            memory_for=budget.memory_for,
+            optimizer=budget.optimizer,
             alternatives=self.alternatives,
         )
 
@@ -212,13 +272,13 @@ class _Answer:
         )
 
     def _memory(self) -> MemoryUse:
-        devices = self.budget.memory.num_devices
+        memory, devices = self.budget.memory, self.budget.num_devices
         groups = inference_bytes(self.architecture, self.budget.serving, devices)
         return MemoryUse(
             by_group=groups,
             total_bytes=sum(groups.values()),
-            usable_bytes=self.budget.usable_bytes,
-            limit_bytes=self.budget.memory.bytes_per_device,
+            usable_bytes=self.budget.usable_bytes if memory else None,
+            limit_bytes=memory.bytes_per_device if memory else None,
             num_devices=devices,
         )
 
@@ -229,6 +289,7 @@ class _Answer:
             "compute": self.space.score(self.budget.flops * MORE),
         }
         for resource, scores in more.items():
+            self._keep_trainable(scores, MORE if resource == "memory" else 1.0)
             value = scores.mean(self.columns)
             index = self.space.choose(value, scores)
             by_law = {

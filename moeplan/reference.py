@@ -109,10 +109,12 @@ class LossReference:
             _LN10 / KNOTS_PER_DECADE
         )
         losses = np.empty(len(ln_compute))
-        losses[0], losses[-1] = (self._best(self.table, c) for c in np.exp(ln_compute[[0, -1]]))
+        losses[0] = self._best(self.table, np.exp(ln_compute[0]))
+        at_last = self._loss(self.table, np.exp(ln_compute[-1]) / self.table[0])
+        losses[-1] = at_last.min()
         if not (np.isfinite(losses[[0, -1]]).all() and losses[-1] < losses[0]):
             raise LawError(f"{self.fit.full_name} gives losses that do not fall with compute; check its coefficients")
-        self._fill(ln_compute, losses, 0, len(losses) - 1, self.table)
+        self._fill(ln_compute, losses, 0, len(losses) - 1, self.table, at_last)
         return ln_compute, losses
 
     def _set(self, ln_compute: Floats, losses: Floats) -> None:
@@ -159,20 +161,21 @@ class LossReference:
         """R(C) over the designs of `table`."""
         return float(np.min(self._loss(table, train_flops / table[0])))
 
-    def _fill(self, ln_compute: Floats, losses: Floats, first: int, last: int, table: Floats) -> None:
-        """R at the knots between two known ones, halving.
+    def _fill(self, ln_compute: Floats, losses: Floats, first: int, last: int, table: Floats, at_last: Floats) -> None:
+        """R at the knots between two known ones, halving; `at_last` are the table's losses at the last one.
 
         A design that at the last knot's compute is still worse than the best at the first cannot be best in between.
         """
         if last - first < 2:
             return
-        alive = self._loss(table, np.exp(ln_compute[last]) / table[0]) <= losses[first]
+        alive = at_last <= losses[first]
         if np.count_nonzero(alive) < 0.7 * len(alive):  # copying a smaller table must pay
-            table = table[:, alive]
+            table, at_last = table[:, alive], at_last[alive]
         middle = (first + last) // 2
-        losses[middle] = self._best(table, np.exp(ln_compute[middle]))
-        self._fill(ln_compute, losses, first, middle, table)
-        self._fill(ln_compute, losses, middle, last, table)
+        at_middle = self._loss(table, np.exp(ln_compute[middle]) / table[0])
+        losses[middle] = at_middle.min()
+        self._fill(ln_compute, losses, first, middle, table, at_middle)
+        self._fill(ln_compute, losses, middle, last, table, at_last)
 
     def ln_compute(self, loss: Any) -> Any:
         """ln C_l at a loss [nats]: interpolated; continued straight beyond the ends of the table."""

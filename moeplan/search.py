@@ -143,7 +143,7 @@ class Space:
         if designs is None:
             return 0, np.inf, None, []
         v = Variables(designs, self.budget.seq_len)
-        memory = total_inference_bytes(designs, self.budget.serving, self.budget.memory.num_devices)
+        memory = total_inference_bytes(designs, self.budget.serving, self.budget.num_devices)
         fits = memory <= self._limit
         kept = None
         if fits.any():
@@ -168,7 +168,7 @@ class Space:
                 )
             )
         needed = self.smallest_bytes / (1 - self.budget.headroom)
-        devices = self.budget.memory.num_devices
+        devices = self.budget.num_devices
         each = f"{devices}x" if devices > 1 else ""
         raise InfeasibleError(
             f"memory limit {self.budget.memory} is too small for any MoE of the grid: the smallest needs "
@@ -291,16 +291,20 @@ class Space:
                 together = [f"{other}={_range_text(budget, other)}" for other in names if other != name]
                 under = " with " + ", ".join(together) if together else ""
                 return (
-                    f"no design that fits {format_flops(budget.flops)} FLOPs and {budget.memory} has "
+                    f"no design that fits {_limits(budget)} has "
                     f"{name}={_range_text(budget, name)}{under}; nearest is {_number(name, nearest)}"
                 )
         given = ", ".join(f"{name}={_range_text(budget, name)}" for name in names)
         if given:
-            return f"no design that fits {format_flops(budget.flops)} FLOPs and {budget.memory} meets {given} together"
+            return f"no design that fits {_limits(budget)} meets {given} together"
         return (
             f"no design can be trained on {format_flops(budget.flops)} FLOPs: "
             f"serving {format_count(budget.inference_tokens)} tokens alone costs more"
         )
+
+
+def _limits(budget: Budget) -> str:
+    return f"{format_flops(budget.flops)} FLOPs" + (f" and {budget.memory}" if budget.memory else "")
 
 
 def _number(name: str, value: float) -> str:

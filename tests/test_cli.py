@@ -134,6 +134,9 @@ def test_help_states_the_true_defaults() -> None:
         assert texts.pop(name) == str(getattr(budget, name))
     for name in ("headroom", "max_epochs"):
         assert float(texts.pop(name)) == getattr(budget, name)
+    assert (texts.pop("memory_for"),) == budget.memory_for
+    assert texts.pop("optimizer") == budget.optimizer
+    assert texts.pop("mfu") == "a preset by the model"
     assert texts == {}
 
 
@@ -490,6 +493,11 @@ def test_from_repeats_the_request(searches: Searches, plan_file: str) -> None:
         max_epochs=request.max_epochs,
         max_tokens=request.max_tokens,
         inference_tokens=request.inference_tokens,
+        gpus=request.gpus,  # type: ignore[arg-type]
+        mfu=request.mfu,
+        price_per_gpu_hour=request.price_per_gpu_hour,
+        memory_for=request.memory_for,
+        optimizer=request.optimizer,
     )
     assert options["laws"] == request.laws
     assert options["alternatives"] == request.alternatives

@@ -318,3 +318,58 @@ def test_dense_equivalent_has_the_leveraged_compute(plan: Plan) -> None:
     per_token = dense.architecture.flops_per_token(4096, attention="full", logits=False)
     assert per_token == pytest.approx(0.0655 * dense.train_flops**0.5422, rel=0.05)
     assert dense.tokens * per_token == pytest.approx(dense.train_flops, rel=1e-6)
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def test_gpu_time_is_a_budget() -> None:
+    """Days on GPUs at a utilisation are the compute they do, and the plan takes those days again."""
+    found = recommend(Budget(memory="80GB", gpus="256xH100", days=10, mfu=0.4, price_per_gpu_hour=2.0), alternatives=0)
+    assert found.request.flops == pytest.approx(256 * 10 * 86400 * 989.4e12 * 0.4)
+    assert found.training.days == pytest.approx(10, rel=1e-6)
+    assert found.training.gpu_hours == pytest.approx(256 * 240, rel=1e-6)
+    assert found.training.money == pytest.approx(2 * 256 * 240, rel=1e-6)
+    assert found.training.layouts
+    assert all(layout.bytes_per_gpu <= found.training.usable_bytes for layout in found.training.layouts)
+
+
+def test_every_plan_has_gpu_hours(plan: Plan) -> None:
+    """Without GPUs a plan counts hours of one device at the preset for its kind of model, and lists no layout."""
+    assert plan.training.device == "H100 SXM"
+    hours = plan.counts.train_flops / (989.4e12 * plan.training.mfu) / 3600
+    assert plan.training.gpu_hours == pytest.approx(hours, rel=1e-6)
+    assert plan.training.layouts == ()
+
+
+def test_training_memory_limits_the_design() -> None:
+    """Eight GPUs train a smaller model than they could serve, by layouts that fit; more GPUs never lower the best V."""
+    free = recommend(Budget("1e22", "640GB"), alternatives=0)
+    values = []
+    for gpus in ("8xH100", "16xH100", "64xH100"):
+        limited = recommend(Budget("1e22", gpus=gpus, memory_for=("training",)), alternatives=2)
+        assert limited.training.layouts
+        assert limited.training.layouts[0].bytes_per_gpu <= limited.training.usable_bytes
+        band = next(b for b in limited.bands if b.variable == "total_params")
+        assert band.low_1 <= band.value <= band.high_1
+        values.append(limited.best_value)
+    assert values == sorted(values)
+    assert limited.memory.limit_bytes is None
+    small = recommend(Budget("1e22", "640GB", gpus="8xH100", memory_for=("training", "inference")), alternatives=0)
+    assert small.design.total_params < free.design.total_params / 4
+    assert Plan.from_json(small.to_json()) == small
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        {"flops": 1e22, "days": 3, "gpus": "8xH100"}, {"flops": 0, "days": 3}, {"mfu": 1.5}, {"gpus": "8xH1000"},
+        {"gpus": "H100x8"}, {"memory_for": ("training",)}, {"memory_for": ("both",)}, {"optimizer": "sgd"},
+        {"price_per_gpu_hour": -1}, {"flops": 0, "days": -3, "gpus": "8xH100"}, {"memory": None},
+    ],
+)  # fmt: skip
+def test_training_conditions_that_cannot_be_are_refused(conditions) -> None:
+    """Contradictory or impossible training conditions end in one sentence."""
+    with pytest.raises(UsageError) as caught:
+        Budget(**{"flops": "1e22", "memory": "80GB", **conditions})
+    assert "\n" not in str(caught.value)

@@ -31,6 +31,7 @@ TITLES = [
     "Compute",
     "Efficiency Leverage",
     "Memory",
+    "Training",
     "What limits it",
     "What the laws say",
     "Learning rate and batch",
@@ -45,6 +46,11 @@ NOT_SHOWN = {
     "architecture",
     "leverage.dense.architecture",
     "counts.params_by_group",  # the memory split shows their bytes
+    "request.optimizer",  # shown as the training's
+    "request.mfu",  # shown as the training's
+    "request.memory_for",  # training is said, inference is the rule
+    "training.layouts.bytes_by_group",  # their sum shows
+    "training.layout_note",  # shown where there is no layout
     "provenance.law_digests",
 }
 """Fields of a plan that only its JSON holds."""

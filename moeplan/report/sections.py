@@ -25,6 +25,7 @@ from moeplan.report.opinions import (
     limit_blocks,
     size,
 )
+from moeplan.report.training import training_blocks
 from moeplan.units import format_bytes, format_count, format_flops
 
 _SYMBOLS = {
@@ -51,6 +52,7 @@ def plan_sections(plan: Plan) -> list[Section]:
         Section("Compute", _compute(plan)),
         Section("Efficiency Leverage", leverage_blocks(plan.leverage)),
         Section("Memory", _memory(plan)),
+        Section("Training", training_blocks(plan)),
         Section("What limits it", limit_blocks(plan)),
         Section("What the laws say", law_blocks(plan)),
         Section("Learning rate and batch", hyperparameter_blocks(plan)),
@@ -70,12 +72,23 @@ def headline(plan: Plan) -> str:
     )
 
 
+def _budget(plan: Plan) -> str:
+    """Compute and memory, as given."""
+    request = plan.request
+    text = f"{format_flops(request.flops)} FLOPs"
+    if request.days:
+        text += f" ({number(request.days)} days of {request.gpus} at {percent(plan.training.mfu)} of peak)"
+    if request.memory:
+        text += f" and {request.memory}"
+    return text + (f", trained within the memory of {request.gpus}" if "training" in request.memory_for else "")
+
+
 def _conditions(plan: Plan) -> str:
     """What was asked and assumed, defaults included."""
     request = plan.request
     vocabulary = "tied" if request.tied_embeddings else "untied"
     parts = [
-        f"For {format_flops(request.flops)} FLOPs and {request.memory}, judged by {', '.join(request.laws)}",
+        f"For {_budget(plan)}, judged by {', '.join(request.laws)}",
         f"vocabulary {request.vocab_size:,} ({vocabulary}), sequences of {request.seq_len:,} tokens, "
         f"{request.attention.upper()}, at most {format_count(request.max_tokens)} tokens",
         f"served in {request.weight_dtype} with a {request.kv_dtype} cache of {request.context:,} tokens x "
@@ -176,6 +189,9 @@ def _memory(plan: Plan) -> tuple[Block, ...]:
     weights = [i for i, row in enumerate(rows) if row[0] != "kv_cache"]
     if weights:
         rows[weights[0]] = (*rows[weights[0]][:2], f"weights, {request.weight_dtype}")
+    if memory.usable_bytes is None or memory.limit_bytes is None:
+        rows.append(("total", format_bytes(memory.total_bytes), "no limit is given"))
+        return (Table(tuple(rows), right=(1,), strong=(len(rows) - 1,)),)
     rows.append(("total", format_bytes(memory.total_bytes), f"of {format_bytes(memory.usable_bytes)} usable"))
     limit = f"with {percent(request.headroom)} headroom"
     if memory.num_devices > 1:

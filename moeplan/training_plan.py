@@ -1,0 +1,117 @@
+"""What a plan says of its training: GPU time, money, the batch in sequences, layouts that fit."""
+
+from __future__ import annotations
+
+from moeplan.architecture import Architecture
+from moeplan.budget import Budget
+from moeplan.errors import InfeasibleError
+from moeplan.hardware import Gpus, gpu_time, load_device, mfu_preset, published_mfu
+from moeplan.layout import LayoutSpace, RankedLayout, least_training_bytes, search_layouts
+from moeplan.plan import LayoutOption, TrainingRun
+from moeplan.training_memory import TrainingSettings
+from moeplan.training_states import load_scheme
+
+DEFAULT_DEVICE = "H100"
+"""The device that GPU-hours are counted on where none is given."""
+LISTED = 3
+"""Layouts that a plan lists."""
+_LEAST_SPACE = LayoutSpace(micro_batches=(1,), recompute=("full",))
+"""The layouts that need least memory: smallest micro-batch, everything recomputed."""
+
+
+def batch_sequences(batch_tokens: float, seq_len: int, num_gpus: int) -> int:
+    """A batch in sequences near `batch_tokens`, a multiple of the GPUs or of the largest power of two below it."""
+    wanted = max(1, round(batch_tokens / seq_len))
+    multiple = min(num_gpus, 1 << (wanted.bit_length() - 1))
+    return max(multiple, round(wanted / multiple) * multiple)
+
+
+def state_bytes_per_gpu(total_params: float, optimizer: str, num_gpus: int) -> float:
+    """Least bytes of weights, gradients and optimizer state on a GPU: all of them spread over all GPUs."""
+    scheme = load_scheme(optimizer)
+    # Embeddings, router and norms may carry more state; the lower of both keeps this a bound from below.
+    return min(sum(scheme.state_bytes(total_params, 1, vector=v).values()) for v in (False, True)) / num_gpus
+
+
+def least_bytes(architecture: Architecture, budget: Budget, batch: int) -> float | None:
+    """The least memory a GPU [bytes] by any layout on the budget's GPUs; None if no layout breaks no rule."""
+    assert budget.gpus is not None
+    least = least_training_bytes(architecture, budget.gpus.count, batch, _settings(budget), _LEAST_SPACE)
+    return None if least is None else float(least[1].total)
+
+
+def training_run(architecture: Architecture, train_flops: float, batch_tokens: float, budget: Budget) -> TrainingRun:
+    """GPU-hours, days, money and the fastest layouts of one training run."""
+    gpus = budget.gpus or Gpus(1, load_device(DEFAULT_DEVICE))
+    preset = mfu_preset(architecture)
+    # A budget made of GPU time keeps the utilisation that made it.
+    mfu = budget.mfu or (train_flops / _peak_flops(budget, gpus) if budget.days else preset.mfu)
+    basis = "as given" if budget.mfu else "the ordinary preset" if budget.days else f"the preset {preset.name}"
+    if not budget.mfu:
+        runs = [run for run in published_mfu(preset) if run.mfu]
+        examples = ", ".join(f"{run.run} {run.mfu[0]:.2g}-{run.mfu[1]:.2g}" for run in runs[:3] if run.mfu)
+        basis += f"; published for models of this kind: {examples}" if examples else ""
+    time = gpu_time(train_flops, gpus, mfu, price_per_gpu_hour=budget.price_per_gpu_hour)
+    batch = batch_sequences(batch_tokens, budget.seq_len, gpus.count if budget.gpus else 1)
+    layouts, note = _layouts(architecture, budget, batch) if budget.gpus else ((), "no GPUs are given")
+    return TrainingRun(
+        device=gpus.device.name,
+        num_gpus=gpus.count if budget.gpus else None,
+        mfu=mfu,
+        mfu_basis=basis,
+        gpu_hours=time.gpu_hours,
+        days=time.days if budget.gpus else None,
+        money=time.money,
+        optimizer=budget.optimizer,
+        batch_sequences=batch,
+        usable_bytes=gpus.device.memory_bytes * (1 - budget.headroom) if budget.gpus else None,
+        layouts=layouts,
+        layout_note=note,
+    )
+
+
+def _peak_flops(budget: Budget, gpus: Gpus) -> float:
+    return gpus.count * budget.days * 86400 * gpus.device.bf16_flops
+
+
+def _settings(budget: Budget) -> TrainingSettings:
+    return TrainingSettings(seq_len=budget.seq_len, optimizer=budget.optimizer)
+
+
+def _layouts(architecture: Architecture, budget: Budget, batch: int) -> tuple[tuple[LayoutOption, ...], str]:
+    assert budget.gpus is not None
+    try:
+        found = search_layouts(architecture, budget.gpus, batch, _settings(budget), headroom=budget.headroom)
+    except InfeasibleError as error:
+        return (), str(error)
+    fastest = found.best.time.total
+    return tuple(_option(ranked, fastest) for ranked in _distinct(found.ranked)), ""
+
+
+def _distinct(ranked: tuple[RankedLayout, ...]) -> list[RankedLayout]:
+    """The fastest layouts that differ in more than the micro-batch."""
+    best: dict[tuple[object, ...], RankedLayout] = {}
+    for candidate in ranked:
+        layout = candidate.layout
+        best.setdefault((layout.tp, layout.pp, layout.ep, layout.etp, layout.cp, layout.recompute), candidate)
+        if len(best) == LISTED:
+            break
+    return list(best.values())
+
+
+def _option(ranked: RankedLayout, fastest: float) -> LayoutOption:
+    layout, total = ranked.layout, ranked.time.total
+    return LayoutOption(
+        tp=layout.tp,
+        pp=layout.pp,
+        ep=layout.ep,
+        etp=layout.etp,
+        cp=layout.cp,
+        dp=layout.dp,
+        micro_batch=layout.micro_batch,
+        recompute=layout.recompute,
+        bytes_per_gpu=float(ranked.bytes_per_gpu),
+        bytes_by_group={name: float(size) for name, size in ranked.memory.heaviest.groups.items()},
+        step_time=total / fastest,
+        step_terms={name: seconds / total for name, seconds in ranked.time.terms().items()},
+    )

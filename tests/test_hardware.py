@@ -1,0 +1,198 @@
+"""Devices, GPU time and utilisation presets against published figures."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moeplan.errors import MoeplanError, UsageError
+from moeplan.hardware import (
+    Gpus,
+    devices,
+    flops_of_time,
+    gpu_time,
+    load_device,
+    mfu_preset,
+    mfu_presets,
+    parse_gpus,
+    published_mfu,
+)
+from tests.published import MODELS
+
+H100 = load_device("H100")
+
+
+def test_every_device_has_a_source() -> None:
+    """All 28 devices have positive numbers, a source and a confidence, and an fp8 peak is never below bf16's."""
+    assert len(devices()) == 28
+    for name, device in devices().items():
+        assert device.name == name
+        assert device.source
+        assert device.confidence in ("high", "medium")
+        assert device.bandwidth > 1e11
+        assert device.memory_bytes >= 16e9
+        assert device.fp8_flops is None or device.fp8_flops >= device.bf16_flops
+        assert (device.link_bandwidth is None) == (device.link_domain == 1)
+
+
+def test_h100() -> None:
+    """The H100 SXM has 989.4 dense bf16 TFLOP/s, 1978.9 in fp8, 80 GB and 3.35 TB/s."""
+    assert H100.name == "H100 SXM"
+    assert (H100.bf16_flops, H100.peak("fp8")) == (989.4e12, 1978.9e12)
+    assert (H100.memory_bytes, H100.bandwidth) == (80 * 10**9, 3.35e12)
+
+
+@pytest.mark.parametrize(
+    "text, name",
+    [
+        ("h100", "H100 SXM"),
+        ("H100-SXM", "H100 SXM"),
+        ("a100-80gb", "A100-80GB SXM"),
+        ("gb200", "GB200 (per GPU)"),
+        ("tpu v5p", "TPU v5p"),
+        ("ironwood", "TPU7x (Ironwood)"),
+        ("rtx4090", "RTX 4090"),
+    ],
+)
+def test_spellings(text: str, name: str) -> None:
+    """Case, spaces, dashes and what stands in brackets do not matter to a device's name."""
+    assert load_device(text).name == name
+
+
+@pytest.mark.parametrize(
+    "text, answer",
+    [
+        ("A100", "A100-40GB or A100-80GB SXM"),
+        ("MI300", "MI300X"),
+        ("H1000", "H100 SXM"),
+        ("abacus", "known are A100-40GB"),
+    ],
+)
+def test_unknown_devices_are_refused(text: str, answer: str) -> None:
+    """An unknown or ambiguous device is refused with the nearest names, or all of them."""
+    with pytest.raises(UsageError, match=answer):
+        load_device(text)
+
+
+def test_a_device_of_ones_own(tmp_path: Path) -> None:
+    """A YAML file of one row is a device; a missing or unknown key and a number below 0 are told with their line."""
+    file = tmp_path / "mine.yaml"
+    good = "name: Mine\nbf16_tflops: 100\nmemory_gb: 48\nbandwidth_gbs: 900\nsource: me\nconfidence: medium\n"
+    file.write_text(good, encoding="utf-8")
+    assert load_device(file).memory_bytes == 48 * 10**9
+    assert parse_gpus(f"8x{file}").device.name == "Mine"
+    for text, answer in (
+        (good.replace("memory_gb: 48\n", ""), "lacks the key memory_gb"),
+        (good + "colour: red\n", "line 7: colour is not a known key"),
+        (good.replace("100", "-1"), "line 2: bf16_tflops is -1, must be above 0"),
+        (good.replace("100", "fast"), "line 2: bf16_tflops is 'fast', must be a number"),
+    ):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(UsageError, match=answer):
+            load_device(file)
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_device(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("text", ["256xH100", " 256 X h100 ", "256×H100 SXM", "256*H100"])
+def test_groups_of_gpus(text: str) -> None:
+    """A number, a times sign and a device are that many of it."""
+    assert parse_gpus(text) == Gpus(256, H100)
+    assert str(parse_gpus(text)) == "256xH100 SXM"
+
+
+@pytest.mark.parametrize("text, answer", [("256", "need a device"), ("0xH100", "between 1 and"), ("", "need a device")])
+def test_wrong_groups_are_refused(text: str, answer: str) -> None:
+    """A group without a device or without GPUs is refused with an example."""
+    with pytest.raises(UsageError, match=f"{answer}.*256xH100"):
+        parse_gpus(text)
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_a_group_or_an_error(text: str) -> None:
+    """Any text is a group of devices or one of moeplan's errors."""
+    with contextlib.suppress(MoeplanError):
+        assert parse_gpus(text).count >= 1
+
+
+def test_gpu_time_of_deepseek_v3() -> None:
+    """DeepSeek-V3's 14.8T tokens took 2.664M H800-hours (arXiv 2412.19437, table 1): a MFU of 0.35 to 0.39.
+
+    By our FLOPs per token, causal attention and logits included.
+    """
+    flops = MODELS["DeepSeek-V3"].flops_per_token(4096) * 14.8e12
+    gpus = parse_gpus("2048xH800")
+    hours = [gpu_time(flops, gpus, mfu).gpu_hours for mfu in (0.39, 0.35)]
+    assert hours[0] < 2.664e6 < hours[1] * 1.001
+
+
+@given(st.floats(1e-3, 1e4), st.floats(1e-3, 1), st.integers(1, 2**20), st.sampled_from(["bf16", "fp8"]))
+def test_time_and_flops_are_inverse(days: float, mfu: float, count: int, precision: str) -> None:
+    """The compute that some days buy takes those days again."""
+    gpus = Gpus(count, H100)
+    flops = flops_of_time(gpus, days, mfu, precision)  # type: ignore[arg-type]
+    back = gpu_time(flops, gpus, mfu, precision)  # type: ignore[arg-type]
+    assert back.days == pytest.approx(days)
+    assert back.gpu_hours == pytest.approx(days * 24 * count)
+
+
+def test_money() -> None:
+    """Money is GPU-hours times the price; without a price there is none."""
+    gpus = parse_gpus("64xH100")
+    assert gpu_time(1e22, gpus, 0.35, price_per_gpu_hour=2).money == pytest.approx(2 * 1e22 / (989.4e12 * 0.35) / 3600)
+    assert gpu_time(1e22, gpus, 0.35).money is None
+
+
+@pytest.mark.parametrize(
+    "model, preset",
+    [
+        ("Mixtral-8x7B", "tuned"),
+        ("Llama-3-70B", "tuned"),
+        ("DeepSeek-V3", "ordinary"),
+        ("OLMoE-1B-7B", "small or fine-grained"),
+        ("Qwen3-30B-A3B", "small or fine-grained"),
+    ],
+)
+def test_presets_by_fineness(model: str, preset: str) -> None:
+    """Coarse experts take the best preset, fine ones the middle, small models the lowest."""
+    assert mfu_preset(MODELS[model]).name == preset
+
+
+def test_presets_stand_on_published_runs() -> None:
+    """Each preset lies between the least and the largest MFU published for models that take it, up to Hopper."""
+    older = ("H800", "H100", "256 H100", "1024 H100", "1440 Hopper", "2048 H800", "192 A800", "6K Ascend")
+    assert [preset.mfu for preset in mfu_presets()] == [0.35, 0.25, 0.15]
+    for preset in mfu_presets():
+        values = [x for run in published_mfu(preset) if run.mfu and run.hardware.startswith(older) for x in run.mfu]
+        assert len(values) >= 4
+        assert min(values) <= 1.1 * preset.mfu
+        assert max(values) >= preset.mfu
+
+
+def test_published_runs_have_sources() -> None:
+    """All 27 published runs have a source and a confidence, and shares between 0 and 1."""
+    assert len(published_mfu()) == 27
+    for run in published_mfu():
+        assert run.source
+        assert run.confidence
+        assert run.mfu is None or 0 < run.mfu[0] <= run.mfu[1] < 1
+
+
+@pytest.mark.parametrize(
+    "call, answer",
+    [
+        (lambda: flops_of_time(Gpus(1, H100), 0, 0.3), "days 0 must be above 0"),
+        (lambda: flops_of_time(Gpus(1, H100), 1, 1.5), "mfu 1.5 must be above 0 and at most 1"),
+        (lambda: gpu_time(1e22, Gpus(1, H100), 0.0), "mfu 0.0 must be"),
+        (lambda: gpu_time(1e22, Gpus(1, H100), 0.3, price_per_gpu_hour=-1), "price_per_gpu_hour -1"),
+        (lambda: gpu_time(1e22, Gpus(1, load_device("A100-80GB")), 0.3, "fp8"), "has no fp8 peak"),
+    ],
+)
+def test_impossible_times_are_refused(call: object, answer: str) -> None:
+    """A time, share, price or precision that cannot be raises one sentence with its name and value."""
+    with pytest.raises(UsageError, match=answer):
+        call()  # type: ignore[operator]
