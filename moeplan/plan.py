@@ -15,6 +15,7 @@ from typing import Any
 from moeplan import records
 from moeplan.architecture import Architecture
 from moeplan.errors import UsageError
+from moeplan.serving import DecodePoint
 
 SCHEMA = "moeplan.plan/1"
 
@@ -300,6 +301,22 @@ class TrainingRun:
 
 
 @dataclass(frozen=True)
+class ServingUse:
+    """What serving can reach at best: an upper bound by memory bandwidth and compute (`moeplan.serving`)."""
+
+    device: str
+    """The device."""
+    num_devices: int
+    """The fewest (a power of two) that hold the model with its cache; 0 if 1024 do not."""
+    points: tuple[DecodePoint, ...]
+    """Decode steps by batch and context; empty if 1024 devices do not hold the model."""
+    prefill_flops: dict[str, float]
+    """FLOPs of a prompt, by its tokens."""
+    prefill_seconds: dict[str, float]
+    """Least time of a prompt on all the devices [s], by its tokens."""
+
+
+@dataclass(frozen=True)
 class Band:
     """Values of one variable among near-optimal designs, everything else re-optimised."""
 
@@ -397,6 +414,8 @@ class Plan:
     """Learning rate and batch, by law."""
     training: TrainingRun
     """GPU time and layouts."""
+    serving: ServingUse
+    """Decode and prompt speeds at best."""
     value_ratio: float
     """V/C: what the constraints leave of the budget."""
     best_value: float

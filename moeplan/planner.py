@@ -31,8 +31,8 @@ from moeplan.plan import (
     Provenance,
     Request,
 )
+from moeplan.running import batch_sequences, least_bytes, serving_use, state_bytes_per_gpu, training_run
 from moeplan.search import MORE, Floats, Scores, Space, objective
-from moeplan.training_plan import batch_sequences, least_bytes, state_bytes_per_gpu, training_run
 from moeplan.units import format_count
 from moeplan.variables import CONVENTIONS, Variables
 
@@ -192,6 +192,7 @@ class _Answer:
                 next(own.batch_tokens for own in hyper if own.law == LEVERAGE_LAW),
                 budget,
             ),
+            serving=serving_use(architecture, budget),
             value_ratio=math.exp(float(self.ln_value[self.index])) / budget.flops,
             best_value=math.exp(best),
             binding=self._binding(prices),

@@ -4,9 +4,9 @@ One decode step of a batch of B sequences reads every weight that some token nee
 
     seconds = max(bytes read / bandwidth, FLOPs / peak)
 
-on the fullest of n equal devices. Of E routed experts a layer, B tokens that choose k each at random reach
-E*(1 - (1 - k/E)^B). Nothing else is counted (no exchange between devices, no scheduling), so that speeds are upper
-bounds (Williams et al., Roofline, doi 10.1145/1498765.1498785).
+each shared evenly by n equal devices, which no way of splitting the model beats. Of E routed experts a layer, B tokens
+that choose k each at random reach E*(1 - (1 - k/E)^B). Nothing else is counted (no exchange between devices, no
+scheduling), so that speeds are upper bounds (Williams et al., Roofline, doi 10.1145/1498765.1498785).
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class DecodePoint:
     experts_hit: float
     """Routed experts of a layer that some token of the batch reaches, on average."""
     weight_bytes: float
-    """Weights that the fullest device reads [bytes]."""
+    """Weights that each device reads [bytes]."""
     kv_bytes: float
-    """Cached keys, values or latents that it reads [bytes]."""
+    """Cached keys, values or latents that each device reads [bytes]."""
     flops: float
     """What each device computes [FLOPs]."""
     seconds: float
@@ -52,7 +52,7 @@ class DecodePoint:
     tokens_per_second_per_gpu: float
     """Most tokens a second of one device."""
     fits: bool
-    """Whether weights and caches of the batch are within the device's memory."""
+    """Whether weights and caches of the batch fit the fullest device (`memory.inference_bytes`, replicas counted)."""
 
 
 @dataclass(frozen=True)
@@ -138,16 +138,16 @@ def decode_point(
     `settings` gives the dtypes; fp8 weights compute at the device's fp8 peak where it has one.
     """
     settings = dataclasses.replace(settings or InferenceSettings(), context=context, concurrency=batch)
-    stored = inference_bytes(architecture, settings, num_devices)
-    total = sum(stored.values())
-    kv = float(stored.pop("kv_cache"))
+    fits = total_inference_bytes(architecture, settings, num_devices) <= device.memory_bytes
+    stored = inference_bytes(architecture, settings)
+    kv = float(stored.pop("kv_cache")) / num_devices
     hit = experts_hit(architecture, batch)
     if architecture.num_experts:
         stored["routed_experts"] *= hit / architecture.num_experts
     # Of the input embedding a step reads one row a token; a tied one is read whole as the output head.
     if not architecture.tied_embeddings:
         stored["input_embedding"] = 2 * batch * architecture.d_model
-    weights = float(sum(stored.values()))
+    weights = float(sum(stored.values())) / num_devices
     flops = batch * decode_flops(architecture, context) / num_devices
     peak = _peak(device, settings)
     by_memory, by_compute = (weights + kv) / device.bandwidth, flops / peak
@@ -162,7 +162,7 @@ def decode_point(
         seconds,
         "memory" if by_memory >= by_compute else "compute",
         batch / seconds / num_devices,
-        total <= device.memory_bytes,
+        fits,
     )
 
 

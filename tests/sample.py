@@ -24,8 +24,10 @@ from moeplan.plan import (
     Price,
     Provenance,
     Request,
+    ServingUse,
     TrainingRun,
 )
+from moeplan.serving import DecodePoint
 
 MOE = Architecture(
     d_model=2048,
@@ -172,6 +174,16 @@ def sample_plan(**changes: Any) -> Plan:
                 ),
             ),
             layout_note="",
+        ),
+        serving=ServingUse(
+            "H200",
+            3,
+            (
+                DecodePoint(5, 1111, 33.3, 4.44e9, 5.55e8, 6.66e10, 0.00777, "memory", 88.8, True),
+                DecodePoint(5, 2222, 33.3, 4.44e9, 9.99e8, 6.66e10, 0.0121, "memory", 66.6, False),
+            ),
+            {"1111": 1.23e13},
+            {"1111": 0.0135},
         ),
         value_ratio=0.4612,
         best_value=3.142e21,

@@ -32,6 +32,7 @@ TITLES = [
     "Efficiency Leverage",
     "Memory",
     "Training",
+    "Serving",
     "What limits it",
     "What the laws say",
     "Learning rate and batch",
@@ -51,6 +52,11 @@ NOT_SHOWN = {
     "request.memory_for",  # training is said, inference is the rule
     "training.layouts.bytes_by_group",  # their sum shows
     "training.layout_note",  # shown where there is no layout
+    "serving.points.kv_bytes",  # their sum with the weights makes the speed
+    "serving.points.seconds",  # the speed shows
+    "serving.points.flops",  # of the first context only
+    "serving.points.weight_bytes",
+    "serving.points.experts_hit",
     "provenance.law_digests",
 }
 """Fields of a plan that only its JSON holds."""

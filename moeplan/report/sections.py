@@ -25,7 +25,7 @@ from moeplan.report.opinions import (
     limit_blocks,
     size,
 )
-from moeplan.report.training import training_blocks
+from moeplan.report.training import serving_blocks, training_blocks
 from moeplan.units import format_bytes, format_count, format_flops
 
 _SYMBOLS = {
@@ -53,6 +53,7 @@ def plan_sections(plan: Plan) -> list[Section]:
         Section("Efficiency Leverage", leverage_blocks(plan.leverage)),
         Section("Memory", _memory(plan)),
         Section("Training", training_blocks(plan)),
+        Section("Serving", serving_blocks(plan)),
         Section("What limits it", limit_blocks(plan)),
         Section("What the laws say", law_blocks(plan)),
         Section("Learning rate and batch", hyperparameter_blocks(plan)),

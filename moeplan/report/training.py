@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from moeplan.plan import LayoutOption, Plan, TrainingRun
 from moeplan.report.blocks import NONE, Block, Paragraph, Table, number, percent
-from moeplan.units import format_bytes, format_count
+from moeplan.serving import DecodePoint
+from moeplan.units import format_bytes, format_count, format_flops
 
 _DEGREES = ("tp", "pp", "ep", "etp", "cp", "dp")
 
@@ -37,6 +38,43 @@ def training_blocks(plan: Plan) -> tuple[Block, ...]:
     elif plan.request.gpus:
         blocks.append(Paragraph(f"No layout is listed: {run.layout_note}."))
     return tuple(blocks)
+
+
+def serving_blocks(plan: Plan) -> tuple[Block, ...]:
+    """Decode speeds at best by batch and context, and the prompt."""
+    use, request = plan.serving, plan.request
+    if not use.points:
+        return (Paragraph(f"More than 1,024 {use.device} would be needed to serve it."),)
+    contexts = sorted({point.context for point in use.points})
+    speeds = {(point.batch, point.context): point for point in use.points}
+    rows = []
+    for batch in sorted({point.batch for point in use.points}):
+        at = [speeds.get((batch, context)) for context in contexts]
+        first = next(point for point in at if point)
+        experts, read = number(first.experts_hit), format_bytes(first.weight_bytes)
+        rows.append((str(batch), experts, read, format_flops(first.flops), *(_speed(point) for point in at)))
+    prompts = ", ".join(
+        f"{int(tokens):,} tokens {format_flops(flops)} FLOPs ({number(use.prefill_seconds[tokens])} s)"
+        for tokens, flops in use.prefill_flops.items()
+    )
+    columns = ("batch", "experts hit", "weights read", "FLOPs", *(f"tok/s at {c:,}" for c in contexts))
+    bounds = {point.bound for point in use.points}
+    devices = f"{use.num_devices} {use.device}"
+    return (
+        Table(tuple(rows), columns, right=tuple(range(len(columns)))),
+        Paragraph(
+            f"Decode on {devices}, upper bounds by bytes over bandwidth and FLOPs over peak (bound by "
+            f"{' or '.join(sorted(bounds))}): tokens a second of one device at a cache of so many tokens a sequence, "
+            f"{request.weight_dtype} weights; bytes and FLOPs are one step's on one device. Prompts take at least: "
+            f"{prompts}."
+        ),
+    )
+
+
+def _speed(point: DecodePoint | None) -> str:
+    if point is None:
+        return NONE
+    return number(point.tokens_per_second_per_gpu) + ("" if point.fits else " (too large)")
 
 
 def _days(run: TrainingRun) -> str:

@@ -1,4 +1,4 @@
-"""What a plan says of its training: GPU time, money, the batch in sequences, layouts that fit."""
+"""What a plan says of running it: GPU time, money, batch and layouts of training, and the speed of serving."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from moeplan.budget import Budget
 from moeplan.errors import InfeasibleError
 from moeplan.hardware import Gpus, gpu_time, load_device, mfu_preset, published_mfu
 from moeplan.layout import LayoutSpace, RankedLayout, least_training_bytes, search_layouts
-from moeplan.plan import LayoutOption, TrainingRun
+from moeplan.plan import LayoutOption, ServingUse, TrainingRun
+from moeplan.serving import serving_estimate
 from moeplan.training_memory import TrainingSettings
 from moeplan.training_states import load_scheme
 
@@ -67,6 +68,22 @@ def training_run(architecture: Architecture, train_flops: float, batch_tokens: f
         usable_bytes=gpus.device.memory_bytes * (1 - budget.headroom) if budget.gpus else None,
         layouts=layouts,
         layout_note=note,
+    )
+
+
+def serving_use(architecture: Architecture, budget: Budget) -> ServingUse:
+    """Decode and prompt speeds on the fewest devices that hold the model, at best."""
+    device = budget.gpus.device if budget.gpus else load_device(DEFAULT_DEVICE)
+    try:
+        found = serving_estimate(architecture, device, budget.serving)
+    except InfeasibleError:
+        return ServingUse(device.name, 0, (), {}, {})
+    return ServingUse(
+        device=device.name,
+        num_devices=found.num_devices,
+        points=found.points,
+        prefill_flops={str(tokens): flops for tokens, flops in found.prefill_flops.items()},
+        prefill_seconds={str(tokens): seconds for tokens, seconds in found.prefill_seconds.items()},
     )
 
 
