@@ -263,6 +263,31 @@ def laws(ctx: click.Context, name: str | None, check: bool, as_json: bool, as_ma
 
 
 @cli.command()
+@click.argument("name", required=False)
+@formats
+def hardware(name: str | None, as_json: bool, as_markdown: bool) -> None:
+    """List the devices that plans can be made for, or show one.
+
+    NAME is a device (H100) or a YAML file of one (my/device.yaml).
+
+    \b
+    Examples:
+      moeplan hardware
+      moeplan hardware H200
+    """
+    from moeplan.hardware import devices, load_device
+    from moeplan.report import hardware as report
+    from moeplan.report import output as out
+
+    one_format(as_json, as_markdown)
+    chosen = [load_device(name)] if name else list(devices().values())
+    if as_json:
+        out.emit_json(report.hardware_record(chosen))
+    else:
+        out.emit_sections(report.hardware_sections(chosen), markdown=as_markdown)
+
+
+@cli.command()
 def schema() -> None:
     """Print the JSON Schema of a plan file."""
     from moeplan.plan import plan_schema

@@ -68,7 +68,7 @@ class Grid:
     """Most blocks."""
     num_layers: tuple[int, ...] = ()
     """Depths in place of `aspect_ratio`'s (but within its ends), if not empty."""
-    num_experts: tuple[int, ...] = _pieces((16, 256, 8), (256, 512, 16))
+    num_experts: tuple[int, ...] = _pieces((16, 256, 8), (256, 448, 16), (448, 512, 8))
     """Routed experts a layer; above 256 only from d_model 1024 on."""
     num_active_experts: tuple[int, ...] = (4, 5, 6, 7, 8, 10, 12)
     """Routed experts a token reaches."""

@@ -285,12 +285,9 @@ class _Answer:
 
     def _prices(self) -> tuple[Price, ...]:
         prices = []
-        more = {
-            "memory": self.space.score(self.budget.flops, MORE),
-            "compute": self.space.score(self.budget.flops * MORE),
-        }
-        for resource, scores in more.items():
-            self._keep_trainable(scores, MORE if resource == "memory" else 1.0)
+        for resource, compute, memory in (("memory", 1.0, MORE), ("compute", MORE, 1.0)):
+            scores = self.space.score(self.budget.flops * compute, memory)
+            self._keep_trainable(scores, memory)
             value = scores.mean(self.columns)
             index = self.space.choose(value, scores)
             by_law = {

@@ -17,6 +17,7 @@ EXAMPLES = {
     "moeplan recommend": "moeplan recommend --flops 1e22 --memory 80GB",
     "moeplan laws": "moeplan laws zhao2025",
     "moeplan schema": "moeplan schema",
+    "moeplan hardware": "moeplan hardware H100",
 }
 """What works, by command, for errors to say."""
 INTERRUPTED = 130

@@ -797,3 +797,17 @@ def test_the_shell_can_ask() -> None:
     """bash gets completions from the program itself."""
     result = python("-m", "moeplan", _MOEPLAN_COMPLETE="bash_complete", COMP_WORDS="moeplan laws zh", COMP_CWORD="2")
     assert b"zhao2025" in result.stdout or result.returncode == 0
+
+
+def test_hardware_lists_every_device() -> None:
+    """`moeplan hardware` shows every preset with its source, one by name, and the nearest names of a wrong one."""
+    from moeplan.hardware import devices
+
+    text = run("hardware").stdout
+    assert all(name in text for name in devices())
+    assert "Utilisation" in text
+    one = json.loads(run("hardware", "H200", "--json").stdout)["devices"]
+    assert [device["name"] for device in one] == ["H200"]
+    wrong = run("hardware", "H1000")
+    assert wrong.exit_code == 2
+    assert "did you mean H100" in wrong.stderr

@@ -1,0 +1,89 @@
+"""Device presets, utilisation presets and the published runs behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from moeplan.hardware import Device, MfuPreset, mfu_presets, published_mfu
+from moeplan.records import to_json
+from moeplan.report.blocks import NONE, Items, Paragraph, Section, Table, number, percent
+from moeplan.units import format_bytes, format_count
+
+
+def hardware_sections(devices: Sequence[Device]) -> list[Section]:
+    """Devices as a table, with their sources; then utilisation presets and published runs."""
+    rows = tuple(
+        (
+            device.name,
+            _tera(device.bf16_flops),
+            _tera(device.fp8_flops),
+            format_bytes(device.memory_bytes),
+            f"{number(device.bandwidth / 1e9, 4)}",
+            device.confidence,
+        )
+        for device in devices
+    )
+    columns = ("device", "bf16 TFLOP/s", "fp8 TFLOP/s", "memory", "GB/s", "confidence")
+    notes = Items(tuple(f"{x.name}: {x.source}{f' ({x.note})' if x.note else ''}." for x in devices))
+    sections = [
+        Section("Devices", (Table(rows, columns, right=(1, 2, 3, 4)), Paragraph("Peaks are dense, without sparsity."))),
+        Section("Sources", (notes,)),
+    ]
+    if len(devices) > 1:
+        sections.append(_mfu_section())
+    return sections
+
+
+def _mfu_section() -> Section:
+    presets = Table(
+        tuple(
+            (
+                preset.name,
+                percent(preset.mfu),
+                _covers(preset),
+            )
+            for preset in mfu_presets()
+        ),
+        ("preset", "MFU", "for"),
+        right=(1,),
+    )
+    runs = Table(
+        tuple(
+            (
+                run.run,
+                run.hardware,
+                NONE if run.mfu is None else "–".join(dict.fromkeys(percent(x, 2) for x in run.mfu)),
+                run.precision,
+                run.source,
+                run.confidence,
+            )
+            for run in published_mfu()
+        ),
+        ("published run", "hardware", "MFU", "products", "source", "confidence"),
+        right=(2,),
+    )
+    legend = "MFU: share of the dense bf16 peak that model FLOPs reach; a dense model takes the first preset."
+    return Section("Utilisation", (presets, runs, Paragraph(legend)))
+
+
+def _covers(preset: MfuPreset) -> str:
+    if not preset.min_active_params:
+        return "any other model"
+    active = format_count(preset.min_active_params)
+    return f"granularity up to {number(preset.max_granularity)}, {active} active params or more"
+
+
+def hardware_record(devices: Sequence[Device]) -> dict[str, Any]:
+    """The same as JSON's types."""
+    return {
+        "devices": [to_json(device) for device in devices],
+        "mfu_presets": [
+            {"name": x.name, "mfu": x.mfu, "min_active_params": x.min_active_params} for x in mfu_presets()
+        ],
+        "published_mfu": [to_json(run) for run in published_mfu()],
+    }
+
+
+def _tera(flops: float | None) -> str:
+    return NONE if flops is None else number(flops / 1e12, 4)
