@@ -13,6 +13,7 @@ from moeplan.design import DESIGN_VARIABLES
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.grid import SMALL_D_MODEL, Grid
 from moeplan.hardware import Gpus, flops_of_time, parse_gpus
+from moeplan.laws import load_law
 from moeplan.memory import InferenceSettings
 from moeplan.training_states import load_scheme
 from moeplan.units import MemoryLimit, parse_count, parse_flops, parse_memory
@@ -23,6 +24,22 @@ TOKEN_CAP = 100e12
 """Most training tokens a plan may ask for unless told otherwise."""
 ORDINARY_MFU = 0.25
 """Utilisation at which days on GPUs are turned into compute unless told otherwise: the ordinary preset."""
+FEWEST_TOKENS = 1e6
+"""Fewest training tokens that a plan is made for."""
+LARGEST = {"d_model": 65536, "num_experts": 8192, "d_expert": 65536, "num_heads": 512}
+"""Largest sizes that a grid is widened to."""
+SYMBOLS = {
+    "N": "total_params",
+    "N_a": "active_params",
+    "D": "tokens",
+    "A": "activation_ratio",
+    "S": "shared_ratio",
+    "g": "granularity",
+    "E": "num_experts",
+    "k": "num_active_experts",
+    "s": "num_shared_experts",
+}
+"""Symbols of the report, which are no names."""
 REAL_TOLERANCE = 0.02
 """How near a realised real variable must be to a fixed one."""
 
@@ -81,6 +98,7 @@ class Budget:
         def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
+        self._check_types(put)
         self._check_training(put)
         put("flops", parse_flops(self.flops))
         if self.memory is not None:
@@ -109,11 +127,16 @@ class Budget:
         put("max_tokens", parse_count(self.max_tokens, "max_tokens"))
         if self.tokens_available != math.inf:
             put("tokens_available", parse_count(self.tokens_available, "tokens_available"))
+        for name, value in (("max_tokens", self.token_cap), ("tokens", self.fix.get("tokens", math.inf))):
+            if value < FEWEST_TOKENS:
+                raise UsageError(f"{name} {value:g} is too few to train on; give at least {FEWEST_TOKENS:g}")
         if self.inference_tokens:
             put("inference_tokens", parse_count(self.inference_tokens, "inference_tokens"))
         if not 1 <= self.max_epochs <= 1000:
             raise UsageError(f"max_epochs {self.max_epochs!r} must be from 1 to 1000")
         for name in (*self.fix, *self.ranges):
+            if name in SYMBOLS:
+                raise UsageError(f"unknown design variable {name!r}; it is called {SYMBOLS[name]} here")
             if name not in DESIGN_VARIABLES:
                 near = difflib.get_close_matches(name, DESIGN_VARIABLES, n=2, cutoff=0.5)
                 hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(DESIGN_VARIABLES)}"
@@ -122,6 +145,8 @@ class Budget:
             if not math.isfinite(value) or value < 0 or (DESIGN_VARIABLES[name].integer and value != int(value)):
                 kind = "a whole number" if DESIGN_VARIABLES[name].integer else "a positive number"
                 raise UsageError(f"{name}={value:g} must be {kind}")
+            if value == 0 and name not in ("num_shared_experts", "shared_ratio"):
+                raise UsageError(f"{name}=0 must be above 0")
         for name, (least, most) in self.ranges.items():
             if not (math.isfinite(least) and math.isfinite(most) and 0 <= least <= most):
                 raise UsageError(f"{name}={least:g}..{most:g} must run from a smaller to a larger positive number")
@@ -129,6 +154,37 @@ class Budget:
                 raise UsageError(
                     f"{name} is both fixed at {self.fix[name]:g} and bounded to {least:g}..{most:g}; give one"
                 )
+
+    def _check_types(self, put: Callable[[str, object], None]) -> None:
+        """Refuse values of kinds that no quantity has, with what would work."""
+
+        def real(value: object) -> bool:
+            return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+
+        for name, example in (("headroom", 0.1), ("max_epochs", 4.0), ("days", 30), ("mfu", 0.35)):
+            if not real(getattr(self, name)):
+                raise UsageError(f"{name} {getattr(self, name)!r} must be a number, for example {example}")
+        if self.tied_embeddings not in (None, True, False):
+            raise UsageError(f"tied_embeddings {self.tied_embeddings!r} must be True, False or None")
+        if not isinstance(self.serving, InferenceSettings):
+            raise UsageError(f"serving {self.serving!r} must be an InferenceSettings")
+        if self.inference_tokens is None:
+            raise UsageError("inference_tokens None must be a count, for example 1e12")
+        for name in ("fix", "ranges"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise UsageError(f"{name} {getattr(self, name)!r} must be a mapping of design variables")
+        for variable, value in self.fix.items():
+            if not real(value) and not (isinstance(value, float)):
+                raise UsageError(f"{variable}={value!r} must be a number")
+        for variable, ends in self.ranges.items():
+            if (
+                not isinstance(ends, (tuple, list))
+                or len(ends) != 2
+                or not all(real(x) or isinstance(x, float) for x in ends)
+            ):
+                raise UsageError(f"{variable}={ends!r} must be a pair of numbers, the least and the largest value")
+        put("fix", dict(self.fix))
+        put("ranges", {name: tuple(ends) for name, ends in self.ranges.items()})
 
     def _check_training(self, put: Callable[[str, object], None]) -> None:
         """Read what training runs on, and turn GPU time into compute."""
@@ -168,6 +224,12 @@ class Budget:
         """Most tokens a plan may train on, repeats included."""
         return min(self.max_tokens, self.tokens_available * self.max_epochs)
 
+    def worth(self, tokens: Any) -> Any:
+        """What training tokens are worth, repeats discounted by muennighoff2023 [tokens]; floats or arrays."""
+        if not math.isfinite(self.tokens_available):
+            return tokens
+        return load_law("muennighoff2023").predicting("effective_tokens")(tokens, self.tokens_available)
+
     def limits(self, name: str) -> tuple[float, float] | None:
         """Least and largest value allowed for a design variable by `fix` or `ranges`; None if it is free."""
         if name in self.fix:
@@ -196,14 +258,17 @@ class Budget:
         """
         changes: dict[str, Any] = {}
         for axis, step in (("d_model", 64), ("num_experts", 8), ("d_expert", 16), ("num_heads", 4)):
+            limits = self.limits(axis)
+            if limits and limits[1] > LARGEST[axis] * (1 + 1e-6):
+                raise InfeasibleError(f"{axis}={limits[1]:g} is beyond any grid here; the largest is {LARGEST[axis]}")
             if axis in self.fix:
                 value = int(self.fix[axis])
                 if axis in ("d_model", "d_expert") and value >= SMALL_D_MODEL:
                     step = 128 if axis == "d_model" else 64
                 if value < step or value % step:
                     lower = value // step * step
-                    near = f"{lower} and {lower + step}" if lower else str(step)
-                    raise InfeasibleError(f"{axis}={value} must be a multiple of {step}; nearest are {near}")
+                    near = f"are {lower} and {lower + step}" if lower else f"is {step}"
+                    raise InfeasibleError(f"{axis}={value} must be a multiple of {step}; nearest {near}")
                 changes[axis] = (value,)
             elif axis in self.ranges:
                 changes[axis] = _within(getattr(base, axis), *self.ranges[axis], step)
@@ -213,6 +278,9 @@ class Budget:
                 changes[axis] = tuple(range(max(first, least), min(last, 1024) + 1))
         if "num_layers" in changes:
             changes["min_layers"], changes["max_layers"] = 1, 1024
+        if self.limits("granularity") and not (self.limits("num_active_experts") or self.limits("G")):
+            # Fine experts need many of them to keep the attention share.
+            changes["num_active_experts"] = (*base.num_active_experts, 16, 20, 24, 32)
         if "granularity" in self.fix:
             changes["granularity"] = (float(self.fix["granularity"]) or 1.0,)
         elif "granularity" in self.ranges:
@@ -229,6 +297,10 @@ class Budget:
             most = max(changes.get("num_shared_experts", base.num_shared_experts))
             fewest, most = max(1, int(active[0]) - most), min(int(active[1]), 1024)
             changes["num_active_experts"] = tuple(range(fewest, max(most, fewest) + 1))
+        for name in ("G", "shared_ratio"):
+            bounds = self.limits(name)
+            if bounds:
+                changes[name] = bounds
         share = self.limits("attention_share")
         if share:
             changes["attention_share"] = share

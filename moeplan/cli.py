@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from moeplan import __version__
+from moeplan.commands_inspect import export, inspect
 from moeplan.program import Option, Program
 
 
@@ -170,10 +171,8 @@ def recommend(
       moeplan recommend --flops 1e22 --memory 80GB --output plan.json
       moeplan recommend --from plan.json --memory 160GB
     """
-    from contextlib import nullcontext
-
     from moeplan.conditions import make_budget, override, parse_fix, parse_ranges, request_conditions
-    from moeplan.files import atomic_write
+    from moeplan.files import atomic_write, check_writable
     from moeplan.plan import read_plan
     from moeplan.report import output as out
 
@@ -186,19 +185,21 @@ def recommend(
         laws = laws or before.request.laws
         alternatives = before.request.alternatives if alternatives is None else alternatives
     budget = make_budget(given)
-    with atomic_write(output) if output else nullcontext() as file:
-        from moeplan.planner import recommend as search
+    if output is not None:
+        check_writable(output)
+    from moeplan.planner import recommend as search
 
-        with out.Progress() as progress:
-            plan = search(
-                budget,
-                laws=laws or None,
-                alternatives=5 if alternatives is None else alternatives,
-                threads=threads,
-                command=command,
-                progress=progress,
-            )
-        if file is not None:
+    with out.Progress() as progress:
+        plan = search(
+            budget,
+            laws=laws or None,
+            alternatives=5 if alternatives is None else alternatives,
+            threads=threads,
+            command=command,
+            progress=progress,
+        )
+    if output is not None:
+        with atomic_write(output) as file:
             file.write(plan.to_text())
     from moeplan.report.sections import plan_sections
 
@@ -294,6 +295,10 @@ def schema() -> None:
     from moeplan.report.output import emit_json
 
     emit_json(plan_schema())
+
+
+cli.add_command(inspect)
+cli.add_command(export)
 
 
 def main() -> None:

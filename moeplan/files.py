@@ -11,18 +11,36 @@ from typing import TextIO
 from moeplan.errors import UsageError
 
 
+def check_writable(path: str | Path) -> None:
+    """Raise `UsageError` unless a file can be written there; to be called before hours of work."""
+    if not str(path):
+        raise UsageError("output '' is no file name; write it like plan.json")
+    try:
+        target = Path(os.path.realpath(path))
+        _refuse_folder_or_read_only(path, target)
+        if not target.exists():
+            trial = _temporary(target)
+            trial.touch(exist_ok=False)
+            trial.unlink()
+    except (OSError, ValueError) as error:
+        raise _cannot_write(path, error) from None
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f".{target.name[:200]}.{os.getpid()}.tmp")
+
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[TextIO]:
     """Open a file under a temporary name beside `path` and rename it at the end; on any error nothing is left.
 
-    The temporary file is made at once, so that a path that cannot be written is known before hours of work. A device
-    or a pipe is written directly. Raises `UsageError` naming the path.
+    A device or a pipe is written directly. Raises `UsageError` naming the path.
     """
     try:
         target = Path(os.path.realpath(path))
         _refuse_folder_or_read_only(path, target)
         special = target.exists() and not target.is_file()
-        name = target if special else target.with_name(f".{target.name[:200]}.{os.getpid()}.tmp")
+        name = target if special else _temporary(target)
         file = name.open("w" if special else "x", encoding="utf-8", newline="\n")
     except (OSError, ValueError) as error:
         raise _cannot_write(path, error) from None

@@ -86,6 +86,10 @@ class Grid:
     """Range of attention's share of a MoE block's FLOPs (see `attention_share`)."""
     min_activation_ratio: float = 0.008
     """Least num_active_experts / num_experts."""
+    shared_ratio: tuple[float, float] = (0.0, 1.0)
+    """Range of shared / (active + shared) experts."""
+    G: tuple[float, float] = (0.0, 1e9)
+    """Range of active + shared experts."""
     vocab_size: int = 131072
     """Rows of the embedding."""
     tied_embeddings: bool = False
@@ -144,19 +148,49 @@ class Grid:
 
     def block(self, d_model: int) -> Designs | None:
         """Every design of one width that the rules allow; None if there is none."""
-        layers = self.layers(d_model)
-        experts = [e for e in self.num_experts if e <= 256 or d_model >= SMALL_D_MODEL]
-        axes = self.heads(d_model), self.num_active_experts, self.num_shared_experts, self.expert_widths(d_model)
-        h, k, s, f = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
-        share = attention_share(attention_fields(d_model, h, self.attention), (k + s) * f, self.seq_len)
-        kept = np.flatnonzero((self.attention_share[0] <= share) & (share <= self.attention_share[1]))
-        row, e = (axis.ravel() for axis in np.meshgrid(kept, np.array(experts, dtype=np.int64), indexing="ij"))
+        layers, experts = self.layers(d_model), self._experts(d_model)
+        h, k, s, f, share = self._rows(d_model)
+        row, e = (axis.ravel() for axis in np.meshgrid(np.arange(len(h)), experts, indexing="ij"))
         active = (k[row] < e) & (k[row] >= self.min_activation_ratio * e)
         row, e = np.tile(row[active], len(layers)), np.tile(e[active], len(layers))
         if len(row) == 0:
             return None
         depth = np.repeat(layers, len(row) // len(layers))
         return Designs(self, d_model, depth, h[row], e, k[row], s[row], f[row], share[row])
+
+    def most_designs(self) -> int:
+        """No fewer than the designs of the whole grid, found without building them."""
+        return sum(len(self.layers(d)) * len(self._experts(d)) * len(self._rows(d)[0]) for d in self.d_model)
+
+    def values(self, name: str) -> list[float]:
+        """The values of a design variable that this grid has, for those that need no counting; else none."""
+        found: set[float] = set()
+        for d in self.d_model:
+            h, k, s, f, share = self._rows(d)
+            if not len(h) or not len(self.layers(d)):
+                continue
+            columns = {
+                "d_model": np.array([d]), "num_layers": self.layers(d), "num_experts": self._experts(d),
+                "num_heads": h, "num_active_experts": k, "num_shared_experts": s, "d_expert": f, "G": k + s,
+                "shared_ratio": s / (k + s), "granularity": 2 * d / f, "attention_share": share,
+            }  # fmt: skip
+            found.update(columns.get(name, np.empty(0)).tolist())
+        return sorted(found)
+
+    def _experts(self, d_model: int) -> Ints:
+        return np.array([e for e in self.num_experts if e <= 256 or d_model >= SMALL_D_MODEL], dtype=np.int64)
+
+    def _rows(self, d_model: int) -> tuple[Any, ...]:
+        """Heads, active and shared experts, expert widths that go together at one width, and attention's share."""
+        axes = self.heads(d_model), self.num_active_experts, self.num_shared_experts, self.expert_widths(d_model)
+        h, k, s, f = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
+        total, shared = k + s, s / (k + s)
+        kept = (self.G[0] <= total) & (total <= self.G[1])
+        kept &= (self.shared_ratio[0] <= shared) & (shared <= self.shared_ratio[1])
+        h, k, s, f = h[kept], k[kept], s[kept], f[kept]
+        share = attention_share(attention_fields(d_model, h, self.attention), (k + s) * f, self.seq_len)
+        kept = (self.attention_share[0] <= share) & (share <= self.attention_share[1])
+        return h[kept], k[kept], s[kept], f[kept], share[kept]
 
 
 class Designs(SimpleNamespace):

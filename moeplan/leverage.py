@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from moeplan.architecture import Architecture
 from moeplan.errors import LawError
 from moeplan.grid import SMALL_D_MODEL, attention_fields
-from moeplan.laws import Fit, Law
+from moeplan.laws import Fit, Law, Uncertainty
 from moeplan.plan import DenseEquivalent, Leverage, LeverageOpinion
 from moeplan.variables import Variables
 
@@ -107,17 +108,22 @@ def predict(law: Law, others: Sequence[Law], architecture: Architecture, tokens:
         low=value * math.exp(-width),
         high=value * math.exp(width),
         level=rule.level if rule else math.nan,
-        rule=(
-            f"{100 * rule.level:.0f} % interval: rms residual {100 * rule.rms:.0f} %, plus "
-            f"{100 * rule.per_decade_outside:.0f} % for each of "
-            f"{decades:.2g} decades outside the domain, never under {100 * rule.floor:.0f} %"
-            if rule
-            else "the law gives no residual"
-        ),
+        rule=_rule_text(rule, decades, width) if rule else "the law gives no residual",
         decades_outside=decades,
         allocation_efficiency=phi,
         dense=_dense_equivalent(law, value * phi * own_flops, architecture, seq_len),
         others=tuple(opinion for opinion in opinions if math.isfinite(opinion.efficiency_leverage)),
+    )
+
+
+def _rule_text(rule: Uncertainty, decades: float, width: float) -> str:
+    """The interval's rule with its numbers."""
+    z = NormalDist().inv_cdf(0.5 + rule.level / 2)
+    return (
+        f"{100 * rule.level:.0f} % interval: EL divided and multiplied by exp({width:.3f}) = {math.exp(width):.3g}, "
+        f"{width:.3f} being the larger of {rule.floor:g} and {z:.3f}*sqrt({rule.rms:g}^2 + "
+        f"({rule.per_decade_outside:g}*{decades:.2f})^2): the rms residual of ln EL, and {rule.per_decade_outside:g} "
+        f"for each of {decades:.2f} decades outside the measured range"
     )
 
 

@@ -6,25 +6,102 @@ from collections.abc import Iterator, Sequence
 
 from moeplan.architecture import Architecture
 from moeplan.budget import Budget
+from moeplan.grid import Grid
 from moeplan.laws import Law
-from moeplan.plan import Design
+from moeplan.plan import Design, Leverage
 from moeplan.units import format_count, format_flops
 from moeplan.variables import Variables
 
 MANY_TOKENS, MANY_TOKENS_PER_PARAM = 20e12, 2000.0
 """Above these a plan's tokens are remarked upon."""
+LOW_PHI = 0.7
+"""Allocation efficiency below which a plan warns."""
+EDGES = ("d_model", "num_layers", "num_experts", "num_active_experts", "granularity")
+"""Axes whose ends are told where a plan lies on them."""
+UNSEEN = ("num_heads", "num_layers", "d_model", "attention_share")
+"""Design variables that no law sees but through params and FLOPs."""
 MANY_EMBEDDINGS = 0.30
 """Share of embeddings in N_a above which a plan warns."""
 
 
-def notes(design: Design, architecture: Architecture, budget: Budget, laws: Sequence[Law]) -> tuple[str, ...]:
+def notes(
+    grid: Grid,
+    design: Design,
+    architecture: Architecture,
+    budget: Budget,
+    laws: Sequence[Law],
+    leverage: Leverage,
+) -> tuple[str, ...]:
     """The notes of a plan, in sentences."""
     return (
+        *_worth(leverage),
+        *_edges(grid, design, budget),
+        *_unseen(budget),
+        *_devices(architecture, budget),
         *_extrapolation(design, architecture, budget, laws),
         *_tokens(design, architecture, budget),
         *_embeddings(design, architecture),
         *_digits(laws),
     )
+
+
+def _worth(leverage: Leverage) -> Iterator[str]:
+    phi = leverage.allocation_efficiency
+    if phi * leverage.efficiency_leverage < 1:
+        yield (
+            f"By tian2025 this plan does less than a dense model of the same compute ({phi:.2g} times "
+            f"{leverage.efficiency_leverage:.3g}): its size and tokens are too far from the best split of this compute."
+        )
+    elif phi < LOW_PHI:
+        yield (
+            f"Only {100 * phi:.2g} % of the budget counts by tian2025, because size and tokens are far from the best "
+            "split of this compute."
+        )
+
+
+def _edges(grid: Grid, design: Design, budget: Budget) -> Iterator[str]:
+    """Axes whose end the plan lies on: beyond it, something better may be."""
+    free = [axis for axis in EDGES if not budget.limits(axis)]
+    ends = {
+        "num_layers": (grid.min_layers, grid.max_layers),
+        "granularity": (min(grid.granularity), max(grid.granularity)),
+    }
+    found = []
+    for axis in free:
+        low, high = ends.get(axis) or (min(getattr(grid, axis)), max(getattr(grid, axis)))
+        value = getattr(design, axis)
+        if low < high and (value <= low * 1.02 or value >= high * 0.98):
+            found.append(f"{axis} {value:g} of {low:g} to {high:g}")
+    if found:
+        yield f"On the edge of the declared grid: {', '.join(found)}; widen it with --range."
+
+
+def _unseen(budget: Budget) -> Iterator[str]:
+    given = [name for name in (*budget.fix, *budget.ranges) if name in UNSEEN]
+    if given:
+        yield (
+            f"No law sees {', '.join(given)}: their price in quality is unknown, so a larger V than without "
+            "them is no reason to choose them."
+        )
+    if any(name in ("num_shared_experts", "shared_ratio") for name in (*budget.fix, *budget.ranges)):
+        yield (
+            "tian2025 counts routed experts only, so shared ones look free to it; the paper itself found a shared "
+            "ratio of 8 to 17 % best."
+        )
+
+
+def _devices(architecture: Architecture, budget: Budget) -> Iterator[str]:
+    devices = budget.num_devices
+    uneven = [
+        f"{name} {size}"
+        for name, size in (("num_heads", architecture.num_heads), ("num_experts", architecture.num_experts))
+        if size % devices
+    ]
+    if uneven:
+        yield (
+            f"{' and '.join(uneven)} do not divide over {devices} devices; memory is counted for the fullest one, but "
+            "many servers want them to divide."
+        )
 
 
 def _extrapolation(design: Design, architecture: Architecture, budget: Budget, laws: Sequence[Law]) -> Iterator[str]:
@@ -42,9 +119,10 @@ def _tokens(design: Design, architecture: Architecture, budget: Budget) -> Itera
         )
     if design.tokens >= int(budget.token_cap):
         usable = architecture.flops_per_token(budget.seq_len) * design.tokens / budget.flops
+        where = "with these tokens" if budget.token_cap < budget.max_tokens else "under this memory"
         yield (
             f"The cap of {format_count(budget.token_cap)} tokens binds: only {100 * usable:.2g} % of this compute is "
-            "usable under this memory."
+            f"usable {where}."
         )
     if design.tokens > budget.tokens_available:
         epochs = design.tokens / budget.tokens_available

@@ -368,6 +368,8 @@ class LawOpinion:
     """C_l of the law's own optimum less C_l of the plan [FLOPs]."""
     outside: tuple[OutsideDomain, ...]
     """Where the plan leaves the law's domain."""
+    has_domain: bool
+    """Whether the law file gives a domain; without one nothing is known to be inside."""
     without: Design | None
     """Where the optimum goes if this law is left out; null for second opinions and single laws."""
     says: str

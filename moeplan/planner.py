@@ -81,17 +81,21 @@ def recommend(
     UsageError
         For unknown or broken laws, or arguments that cannot be.
     """
-    if not 0 <= alternatives <= 100:
-        raise UsageError(f"alternatives {alternatives} must be from 0 to 100")
-    if not 1 <= threads <= 1024:
-        raise UsageError(f"threads {threads} must be from 1 to 1024")
+    for name, value, low, high in (("alternatives", alternatives, 0, 100), ("threads", threads, 1, 1024)):
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise UsageError(f"{name} {value!r} must be a whole number from {low} to {high}")
+    if not isinstance(budget, Budget):
+        raise UsageError(f"budget {budget!r} must be a Budget, for example Budget('1e22', '80GB')")
+    if isinstance(laws, (str, Path)):
+        laws = [laws]
     say = progress or (lambda _: None)
     chosen = [load_law(name) for name in (laws if laws is not None else DEFAULT_LAWS)]
     if not chosen:
         raise UsageError("no law is chosen; name at least one, for example tian2025")
-    if len({law.full_name for law in chosen}) < len(chosen):
+    if len({(law.path, law.objective.name if law.objective else "") for law in chosen}) < len(chosen):
         raise UsageError("a law is named twice; name each once")
-    opinions = [load_law(name) for name in SECOND_OPINIONS if name not in {law.name for law in chosen}]
+    others = (LEVERAGE_LAW, *SECOND_OPINIONS)
+    opinions = [load_law(name) for name in others if name not in {law.name for law in chosen}]
     judges = [*chosen, *(law for law in opinions if law.can_search)]
     say("building the grid")
     try:
@@ -177,14 +181,16 @@ class _Answer:
         hyper = hyperparameters(hyper_laws, architecture, tokens, budget.seq_len)
         by_name = {law.full_name: law for law in (*speakers, *hyper_laws, self.leverage_law)}
         best = float(self.ln_value.max())
+        design = self._design(self.index, self.scores, self.ln_value)
+        leverage = predict(self.leverage_law, speakers, architecture, budget.worth(tokens), budget.seq_len)
         return Plan(
             schema=SCHEMA,
             request=self._request(chosen),
-            design=self._design(self.index, self.scores, self.ln_value),
+            design=design,
             architecture=architecture,
             counts=_counts(architecture, tokens, budget.seq_len),
             memory=self._memory(),
-            leverage=predict(self.leverage_law, speakers, architecture, tokens, budget.seq_len),
+            leverage=leverage,
             hyperparameters=hyper,
             training=training_run(
                 architecture,
@@ -202,7 +208,7 @@ class _Answer:
             designs_within_5=int(np.count_nonzero(self.ln_value >= best + math.log(0.95))),
             laws=tuple(self._opinion(law, number, len(chosen), variables) for number, law in enumerate(speakers)),
             alternatives=self._alternatives(),
-            notes=notes(self._design(self.index, self.scores, self.ln_value), self.architecture, budget, speakers),
+            notes=notes(self.space.grid, design, architecture, budget, speakers, leverage),
             provenance=Provenance(
                 version=__version__,
                 command=command,
@@ -269,7 +275,7 @@ class _Answer:
             num_heads=architecture.num_heads,
             attention_share=float(self.space.values("attention_share", at, scores)[0]),
             value=math.exp(float(ln_value[index])),
-            efficiency_leverage=float(fit.at(variables, tokens)),
+            efficiency_leverage=float(fit.at(variables, self.budget.worth(tokens))),
         )
 
     def _memory(self) -> MemoryUse:
@@ -341,8 +347,8 @@ class _Answer:
             column = self.space.laws.index(law)
             alone = self.scores.mean([column])
             optimum = self._design(self.space.choose(alone, self.scores), self.scores, alone)
-            best, own = math.exp(float(alone.max())), math.exp(float(alone[self.index]))
-            efficiency, regret = own / best, best - own
+            best, own = float(alone.max()), float(alone[self.index])
+            efficiency, regret = math.exp(own - best), math.exp(best) - math.exp(own)
             others = [c for c in self.columns if c != column]
             if role == "objective" and others:
                 rest = self.scores.mean(others)
@@ -355,6 +361,7 @@ class _Answer:
             efficiency=efficiency,
             regret_flops=regret,
             outside=tuple(OutsideDomain(o.name, o.value, o.low, o.high) for o in fit.outside(variables, self.tokens)),
+            has_domain=bool(fit.domain),
             without=without,
             says="" if optimum else self._says(law, variables),
         )

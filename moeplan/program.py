@@ -18,6 +18,8 @@ EXAMPLES = {
     "moeplan laws": "moeplan laws zhao2025",
     "moeplan schema": "moeplan schema",
     "moeplan hardware": "moeplan hardware H100",
+    "moeplan inspect": "moeplan inspect deepseek-v3",
+    "moeplan export": "moeplan export plan.json --to hf",
 }
 """What works, by command, for errors to say."""
 INTERRUPTED = 130
@@ -86,7 +88,7 @@ def mistakes_as_sentences() -> Iterator[None]:
             raise
         example = EXAMPLES.get(error.ctx.command_path if error.ctx else "", EXAMPLES["moeplan"])
         sentence = error.format_message().rstrip(".")
-        raise click.UsageError(f"{sentence}; for example: {example}", error.ctx) from None
+        raise Failure(f"{sentence}; for example: {example}", error.exit_code) from None
     except KeyboardInterrupt:
         raise Failure("interrupted", INTERRUPTED) from None
     except OSError as error:

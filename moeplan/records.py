@@ -93,6 +93,8 @@ def _read(kind: Any, data: Any, where: str) -> Any:
         if not math.isfinite(number):
             raise UsageError(f"{place} is {_short(data)}, must be a finite number")
         return number
+    if kind is int and isinstance(data, int) and abs(data) >= 10**300:
+        raise UsageError(f"{place} is {_short(data)}, must be a number below 1e300")
     if kind is Any or (isinstance(data, kind) and not (isinstance(data, bool) and kind is not bool)):
         return data
     raise UsageError(f"{place} is {_short(data)}, must be {kind.__name__}")

@@ -12,6 +12,7 @@ integers.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,9 +25,9 @@ from numpy.typing import NDArray
 from moeplan.architecture import Architecture
 from moeplan.budget import Budget
 from moeplan.design import DESIGN_VARIABLES
-from moeplan.errors import InfeasibleError, LawError, MoeplanError
+from moeplan.errors import InfeasibleError, LawError, MoeplanError, UsageError
 from moeplan.grid import AXES, Designs, Grid
-from moeplan.laws import Fit, Law, load_law
+from moeplan.laws import Fit, Law
 from moeplan.memory import total_inference_bytes
 from moeplan.reference import LossReference, make_reference
 from moeplan.units import format_bytes, format_count, format_flops
@@ -40,6 +41,14 @@ BEST_ATTENTION_SHARE, BEST_ASPECT_RATIO = 0.35, 88.0
 """Where ties go (tian2025's best attention share of 30-40 %, li2025's best aspect ratio)."""
 MARGIN = float(np.log(100))
 """How far below a law's best design its table of C_l must reach, in ln C_l."""
+MOST_DESIGNS = 15_000_000
+"""Largest grid that is searched, for memory's sake."""
+_FREED = {
+    "shared_ratio": {"shared_ratio": (0.0, 1.0)},
+    "G": {"G": (0.0, 1e9)},
+    "attention_share": {"attention_share": (0.0, 1.0)},
+}
+"""What takes a bound off the grid, for bounds that are no axes."""
 MORE = 1.1
 """Factor by which the price of memory and of compute is asked."""
 
@@ -101,13 +110,13 @@ class Space:
     ) -> None:
         for law in laws:
             if not law.can_search:
-                raise MoeplanError(
-                    f"law {law.full_name} cannot choose a design: it does not trade model size against tokens; "
-                    "it can only be a second opinion"
-                )
+                raise MoeplanError(f"law {law.full_name} cannot choose a design: {law.why_not}")
         self.budget, self.laws, self.flops, self.threads = budget, tuple(laws), flops, threads
         self.reference_grid = reference or budget.reference_grid()
         self.grid = budget.grid(base or self.reference_grid)
+        size = self.grid.most_designs()
+        if size > MOST_DESIGNS:
+            raise UsageError(f"the ranges hold {size:,} designs, more than {MOST_DESIGNS:,}; narrow them")
         self._limit = budget.usable_bytes * memory_factor
         self.references = [make_reference(law, flops, allocation=allocation) for law in self.laws]
         self.blocks: list[Block] = []
@@ -126,7 +135,6 @@ class Space:
         for judge, tables in zip(self.references, zip(*collected, strict=True), strict=True):
             judge.finish(tables, budget.flops)
         del collected, tables  # a third of the memory
-        self._repeats = load_law("muennighoff2023").predicting("effective_tokens")
 
     def _map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         if self.threads == 1:
@@ -162,12 +170,24 @@ class Space:
 
     def _refuse(self) -> None:
         if self.num_designs == 0:
-            raise InfeasibleError(
-                "no architecture of the grid meets what is fixed or bounded: "
-                + ", ".join(
-                    f"{name}={_range_text(self.budget, name)}" for name in (*self.budget.fix, *self.budget.ranges)
+            given = [*self.budget.fix, *self.budget.ranges]
+            if not given:
+                low, high = (100 * share for share in self.grid.attention_share)
+                raise InfeasibleError(
+                    f"no architecture of the grid keeps attention within {low:g}-{high:g} % of its FLOPs at sequences "
+                    f"of {self.budget.seq_len} tokens; allow more with --range attention_share=0.25..0.9"
                 )
-            )
+            for name in given:
+                nearest = self._nearest(name)
+                if nearest is not None:
+                    others = [f"{x}={_range_text(self.budget, x)}" for x in given if x != name]
+                    together = f" with {', '.join(others)}" if others else ""
+                    raise InfeasibleError(
+                        f"no architecture of the grid has {name}={_range_text(self.budget, name)}{together}; "
+                        f"nearest is {_number(name, nearest)}"
+                    )
+            everything = ", ".join(f"{name}={_range_text(self.budget, name)}" for name in given)
+            raise InfeasibleError(f"no architecture of the grid meets {everything} together")
         needed = self.smallest_bytes / (1 - self.budget.headroom)
         devices = self.budget.num_devices
         each = f"{devices}x" if devices > 1 else ""
@@ -175,6 +195,16 @@ class Space:
             f"memory limit {self.budget.memory} is too small for any MoE of the grid: the smallest needs "
             f"{each}{format_bytes(np.ceil(needed / 1e6) * 1e6, 4)}, {100 * self.budget.headroom:g} % headroom included"
         )
+
+    def _nearest(self, name: str) -> float | None:
+        """The value nearest to a bounded variable that the grid has under the other conditions; None if none helps."""
+        freed: dict[str, Any] = _FREED.get(name, {})
+        axes = {"num_layers": ("num_layers", "min_layers", "max_layers")}.get(name, (name,))
+        freed = freed or {axis: getattr(self.reference_grid, axis) for axis in axes if hasattr(self.grid, axis)}
+        low, high = self.budget.limits(name) or (0.0, np.inf)
+        values = dataclasses.replace(self.grid, **freed).values(name)
+        nearest = min(values, key=lambda x: max(low - x, x - high), default=None)
+        return None if nearest is None or low <= nearest <= high else nearest
 
     def __len__(self) -> int:
         return sum(len(block.designs) for block in self.blocks)
@@ -216,9 +246,7 @@ class Space:
                 assert bounds is not None
                 values = DESIGN_VARIABLES[name].of(v, tokens)
                 feasible &= (bounds[0] <= values) & (values <= bounds[1])
-        worth = tokens
-        if np.isfinite(budget.tokens_available):
-            worth = self._repeats(tokens, budget.tokens_available)
+        worth = budget.worth(tokens)
         train = block.flops_per_token * tokens
         judged = [reference.judge(v, worth, block.flops_per_token * worth) for reference in self.references]
         return tokens, train, feasible, np.stack(judged, axis=1)

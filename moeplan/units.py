@@ -113,6 +113,8 @@ def parse_memory(text: str | float | MemoryLimit, what: str = "memory limit") ->
     """
     if isinstance(text, MemoryLimit):
         return text
+    if isinstance(text, str) and re.fullmatch(r"\s*([\dxX×*\s]*[xX×*])?\s*[1-9]\d{0,4}\s*", text):
+        raise UsageError(f"{what} {text!r} is bytes without a unit; write it like {text.strip()}GB")
     match = re.fullmatch(r"\s*(\d{1,9})\s*[xX×*]\s*(.+)", str(text))
     if match is None:
         return MemoryLimit(parse_bytes(text, what))

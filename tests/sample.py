@@ -204,10 +204,11 @@ def sample_plan(**changes: Any) -> Plan:
                 efficiency=0.9753,
                 regret_flops=8.64e19,
                 outside=(OutsideDomain("train_flops", 6.42e21, 1e18, 3e20),),
+                has_domain=True,
                 without=sample_design(total_params=11_111_000_000, active_params=1_212_000_000),
                 says="",
             ),
-            LawOpinion("clark2022", "proven", "second opinion", None, None, None, (), None, "leverage only"),
+            LawOpinion("clark2022", "proven", "second opinion", None, None, None, (), True, None, "leverage only"),
         ),
         alternatives=(
             sample_design(total_params=11_000_000_000, active_params=2_020_000_000, value=3.05e21, num_experts=64),

@@ -238,8 +238,8 @@ def test_impossible_conditions(searches: Searches, args: list[str], reason: str)
 @pytest.mark.parametrize(
     "args, reason",
     [
-        (["--threads", "0"], "threads 0 must be from 1 to 1024"),
-        (["--alternatives", "-1"], "alternatives -1 must be from 0 to 100"),
+        (["--threads", "0"], "threads 0 must be a whole number from 1 to 1024"),
+        (["--alternatives", "-1"], "alternatives -1 must be a whole number from 0 to 100"),
         (["--law", "zhou2025"], "unknown law 'zhou2025'; did you mean zhao2025"),
         (["--law", "zhao2025/lose"], "law zhao2025 has no fit 'lose'; it has loss"),
         (["--law", "zhao2025", "--law", "zhao2025"], "a law is named twice"),

@@ -373,3 +373,87 @@ def test_training_conditions_that_cannot_be_are_refused(conditions) -> None:
     with pytest.raises(UsageError) as caught:
         Budget(**{"flops": "1e22", "memory": "80GB", **conditions})
     assert "\n" not in str(caught.value)
+
+
+# --- what a plan must say aloud --------------------------------------------------------------------------------------
+
+
+def test_edges_of_the_grid_are_told() -> None:
+    """A plan on the end of an axis names the axis; fixing the axis silences that."""
+    huge = recommend(Budget("1e22", "100TB"), alternatives=0)
+    assert any("On the edge of the declared grid" in note and "num_active_experts" in note for note in huge.notes)
+    fixed = recommend(Budget("1e22", "100TB", fix={"num_active_experts": 4}), alternatives=0)
+    assert not any("num_active_experts" in note for note in fixed.notes)
+
+
+def test_fine_experts_get_enough_active_ones() -> None:
+    """Fixing a fine granularity widens the active experts, so that it costs little V."""
+    free, fine = (recommend(Budget("1e22", "80GB", fix=fix), alternatives=0) for fix in ({}, {"granularity": 16}))
+    assert fine.design.granularity == pytest.approx(16, rel=0.02)
+    assert fine.best_value > 0.9 * free.best_value
+
+
+def test_a_plan_that_leverage_cannot_save_says_so() -> None:
+    """Where size and tokens are far from the best split, EL*phi below 1 is said in a note."""
+    starved = recommend(Budget("1e26", "80GB"), alternatives=0)
+    leverage = starved.leverage
+    assert leverage.efficiency_leverage * leverage.allocation_efficiency < 1
+    assert any("less than a dense model of the same compute" in note for note in starved.notes)
+    assert not any("dense model of the same compute" in note for note in recommend(Budget("1e22", "80GB")).notes)
+
+
+def test_repeated_tokens_count_the_same_everywhere() -> None:
+    """EL and the dense equivalent take repeats at the worth that the search gives them."""
+    repeated = recommend(Budget("1e22", "80GB", tokens_available=50e9), alternatives=0)
+    assert repeated.design.tokens > 50e9
+    worth = 50e9 * (1 + 15.387756 * (1 - math.exp(-(repeated.design.tokens / 50e9 - 1) / 15.387756)))
+    own = repeated.counts.flops_per_token_tian2025 * worth
+    expected = float(load_law("tian2025").objective(repeated.design.activation_ratio, repeated.design.granularity, own))
+    assert repeated.leverage.efficiency_leverage == pytest.approx(expected, rel=1e-6)
+
+
+def test_fixed_conditions_of_a_law_are_part_of_its_domain() -> None:
+    """clark2022 was measured at 130B tokens only, so any other number of tokens is outside."""
+    small = recommend(Budget("1e18", "80GB"), alternatives=0)
+    (clark,) = [opinion for opinion in small.laws if opinion.law == "clark2022"]
+    assert "tokens" in {outside.variable for outside in clark.outside}
+
+
+def test_the_leverage_law_is_always_heard() -> None:
+    """With other laws in the objective, tian2025, whose leverage is shown, is a second opinion."""
+    alone = recommend(Budget("1e21", "24GB"), laws="zhao2025", alternatives=0)
+    assert {"zhao2025": "objective", "tian2025": "second opinion"}.items() <= {
+        opinion.law: opinion.role for opinion in alone.laws
+    }.items()
+
+
+@pytest.mark.parametrize(
+    "conditions, error",
+    [
+        ({"fix": {"d_model": 1e12}}, "beyond any grid"),
+        ({"ranges": {"num_shared_experts": (0, 64)}}, "narrow them"),
+        ({"seq_len": 1_000_000}, "attention"),
+        ({"fix": {"granularity": 64}}, "nearest is 18"),
+        ({"fix": {"num_layers": 2}}, "nearest is 8"),
+        ({"fix": {"shared_ratio": 0.03}}, "nearest is 0"),
+    ],
+)
+def test_grids_that_cannot_be_are_refused_at_once(conditions, error) -> None:
+    """Sizes beyond any grid, ranges with too many designs and values that no design has are refused in a sentence."""
+    with pytest.raises((InfeasibleError, UsageError), match=error):
+        recommend(Budget("1e22", "80GB", **conditions), alternatives=0)
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        {"fix": {"granularity": "8"}}, {"fix": None}, {"ranges": {"G": 5}}, {"ranges": {"G": (1,)}}, {"headroom": "10%"},
+        {"serving": "bf16"}, {"tied_embeddings": "no"}, {"fix": {"tokens": 0}}, {"max_tokens": 1}, {"fix": {"N": 36e9}},
+        {"inference_tokens": None}, {"max_epochs": "4"}, {"memory": "80"},
+    ],
+)  # fmt: skip
+def test_budgets_of_the_wrong_kind_are_refused(conditions) -> None:
+    """Values of a wrong kind end in a sentence, never in an exception of Python's own."""
+    with pytest.raises(UsageError) as caught:
+        Budget(**{"flops": "1e22", "memory": "80GB", **conditions})
+    assert "\n" not in str(caught.value)

@@ -47,6 +47,7 @@ NOT_SHOWN = {
     "architecture",
     "leverage.dense.architecture",
     "counts.params_by_group",  # the memory split shows their bytes
+    "laws.has_domain",  # shown where nothing is outside
     "request.optimizer",  # shown as the training's
     "request.mfu",  # shown as the training's
     "request.memory_for",  # training is said, inference is the rule
@@ -87,8 +88,8 @@ def words(text: str) -> list[str]:
 def test_headline() -> None:
     """The first sentence holds size, tokens, dense equivalent, leverage and interval, with the flag."""
     assert headline(sample_plan()) == (
-        "Train a 11.2B-A1.35B MoE on 457B tokens: Efficiency Leverage 5.43x* (87.5 % interval 4.32–6.54), the work of "
-        "a dense 13.6B model on 358B tokens."
+        "Train a 11.2B-A1.35B MoE on 457B tokens: Efficiency Leverage 5.43x* (87.5 % interval 4.32–6.54) by "
+        "tian2025, 4.99x as this budget is split: the work of a dense 13.6B model on 358B tokens."
     )
 
 
@@ -230,12 +231,15 @@ def test_extrapolation_is_flagged() -> None:
 
 
 def test_worth_is_said_in_words() -> None:
-    """V/C stands in a sentence that blames the memory only where memory binds."""
+    """V/C stands in a sentence that names what took the rest: conditions, else memory, else the laws' disagreement."""
     text = " ".join(terminal_text(plan_sections(sample_plan()), 120).split())
-    assert "Your memory limit leaves 46 % of the budget" in text
+    assert "Your conditions leave 46 % of the budget" in text
     assert "10 % more memory is worth 3.4 % more compute in V (EL 5.60x* then)." in text
-    free = " ".join(texts(plan_sections(sample_plan(binding=("compute",)))))
-    assert "Your conditions leave 46 % of the budget" in free
+    request = dataclasses.replace(sample_plan().request, fix={}, ranges={}, memory_for=("inference",))
+    limited = " ".join(texts(plan_sections(sample_plan(request=request))))
+    assert "Your memory limit leaves 46 % of the budget" in limited
+    free = " ".join(texts(plan_sections(sample_plan(request=request, binding=("compute",)))))
+    assert "No design is best by every law; this one keeps 46 % of the budget" in free
 
 
 def test_the_shape_in_words() -> None:

@@ -64,6 +64,8 @@ def load_law(name: str | Path) -> Law:
     file = re.fullmatch(r"(.+\.ya?ml)(?:/([^/]+))?", text)
     if file:
         law, fit = read_law(Path(file[1])), file[2]
+    elif "/" in text and (Path(text).exists() or text.startswith((".", "/", "~")) or "\0" in text):
+        raise LawError(f"{text!r} is no law file; the name of one ends in .yaml")
     else:
         stem, _, fit = text.partition("/")
         files = _files()

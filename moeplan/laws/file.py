@@ -24,7 +24,7 @@ from moeplan.laws.law import (
     form_variables,
 )
 from moeplan.laws.reader import Section, read_yaml_file
-from moeplan.variables import CONVENTIONS
+from moeplan.variables import ARCHITECTURAL, CONVENTIONS
 
 
 def read_law(path: Path) -> Law:
@@ -156,6 +156,7 @@ def _read_conventions(section: Section) -> dict[str, str]:
 
 
 def _read_domain(section: Section) -> dict[str, tuple[float, float]]:
+    section.only({*ARCHITECTURAL, *(name for form in FORMS for name in form_variables(form))})
     domain = {}
     for key, bounds in section.items():
         if (

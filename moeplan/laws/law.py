@@ -197,7 +197,8 @@ class Fit:
     def outside(self, variables: Variables, tokens: Any = None) -> tuple[Outside, ...]:
         """The domain's variables that an architecture with `tokens` leaves, with value and measured range."""
         found = []
-        for name, (low, high) in self.domain.items():
+        fixed = {name: (value, value) for name, value in self.fixed.items() if name not in self.domain}
+        for name, (low, high) in {**self.domain, **fixed}.items():
             if name not in ARCHITECTURAL:
                 continue
             value = float(variables.get(name, self.convention(name), tokens))
@@ -301,6 +302,20 @@ class Law:
         if fit.predicts == "efficiency_leverage":
             return self.allocation is not None
         return fit.predicts == "loss" and "tokens" in fit.variables and len(fit.variables) > 1
+
+    @property
+    def why_not(self) -> str:
+        """Why the law cannot choose an architecture at a compute budget."""
+        fit = self.objective
+        if fit is None:
+            return "it predicts neither loss nor leverage of an architecture"
+        if fit.is_dense_only:
+            return "it describes dense models only"
+        if fit.predicts == "efficiency_leverage":
+            return "it sees neither size nor tokens, and has no fit that predicts allocation_efficiency"
+        if fit.predicts != "loss" or not set(fit.variables) <= set(ARCHITECTURAL):
+            return f"its fit {fit.name} predicts {fit.predicts} from {', '.join(fit.variables)}"
+        return "it does not trade model size against tokens; it can only be a second opinion"
 
     @property
     def has_dense(self) -> bool:

@@ -114,7 +114,7 @@ def law_blocks(plan: Plan) -> tuple[Block, ...]:
                 law.role,
                 percent(law.efficiency) if law.efficiency is not None and judged else NONE,
                 scientific(law.regret_flops) if law.regret_flops is not None and judged else NONE,
-                f"{len(law.outside)} outside" if law.outside else "inside",
+                f"{len(law.outside)} outside" if law.outside else "inside" if law.has_domain else "not given",
             )
         )
     blocks: list[Block] = [
@@ -170,7 +170,7 @@ def hyperparameter_blocks(plan: Plan) -> tuple[Block, ...]:
             )
         rows.append(
             (
-                mark(law.law, law.extrapolated),
+                mark(law.law, law.extrapolated) if law.extrapolated is not None else f"{law.law} (range not given)",
                 scientific(rate),
                 near[0],
                 f"{format_count(batch)} tokens",

@@ -14,6 +14,7 @@ from moeplan.report.blocks import (
     number,
     percent,
     quantity,
+    times,
 )
 from moeplan.report.opinions import (
     alternative_blocks,
@@ -68,8 +69,9 @@ def headline(plan: Plan) -> str:
     dense = leverage.dense
     return (
         f"Train a {size(plan.design)} MoE on {format_count(plan.design.tokens)} tokens: Efficiency Leverage "
-        f"{leverage_text(leverage)} ({leverage_interval(leverage)}), the work of a dense "
-        f"{format_count(dense.total_params)} model on {format_count(dense.tokens)} tokens."
+        f"{leverage_text(leverage)} ({leverage_interval(leverage)}) by tian2025, "
+        f"{times(leverage.efficiency_leverage * leverage.allocation_efficiency)} as this budget is split: the work of "
+        f"a dense {format_count(dense.total_params)} model on {format_count(dense.tokens)} tokens."
     )
 
 
@@ -174,11 +176,18 @@ def _compute(plan: Plan) -> tuple[Block, ...]:
 
 
 def _worth(plan: Plan) -> str:
-    limits = "memory limit leaves" if "memory" in plan.binding else "conditions leave"
+    request = plan.request
+    conditions = bool(request.fix or request.ranges or "tokens" in plan.binding or "training" in request.memory_for)
+    if conditions:
+        cause = "Your conditions leave"
+    elif "memory" in plan.binding:
+        cause = "Your memory limit leaves"
+    else:
+        cause = "No design is best by every law; this one keeps"
     return (
-        f"Your {limits} {percent(plan.value_ratio, 2)} of the budget: the plan reaches what each law's own best "
-        f"design, without a memory limit, reaches with {format_flops(plan.design.value)} FLOPs (geometric mean over "
-        "the laws)."
+        f"{cause} {percent(plan.value_ratio, 2)} of the budget: the plan reaches what each law's own best "
+        f"design of the declared grid, without a memory limit, reaches with {format_flops(plan.design.value)} FLOPs "
+        "(geometric mean over the laws)."
     )
 
 
