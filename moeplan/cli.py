@@ -265,8 +265,9 @@ def laws(ctx: click.Context, name: str | None, check: bool, as_json: bool, as_ma
 
 @cli.command()
 @click.argument("name", required=False)
+@option("--layouts", is_flag=True, heading="Options", help="Show the model of a step's time against published runs.")
 @formats
-def hardware(name: str | None, as_json: bool, as_markdown: bool) -> None:
+def hardware(name: str | None, layouts: bool, as_json: bool, as_markdown: bool) -> None:
     """List the devices that plans can be made for, or show one.
 
     NAME is a device (H100) or a YAML file of one (my/device.yaml).
@@ -282,7 +283,9 @@ def hardware(name: str | None, as_json: bool, as_markdown: bool) -> None:
 
     one_format(as_json, as_markdown)
     chosen = [load_device(name)] if name else list(devices().values())
-    if as_json:
+    if layouts:
+        out.emit_sections(report.layout_sections(), markdown=as_markdown)
+    elif as_json:
         out.emit_json(report.hardware_record(chosen))
     else:
         out.emit_sections(report.hardware_sections(chosen), markdown=as_markdown)

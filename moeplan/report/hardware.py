@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from moeplan.errors import UsageError
 from moeplan.hardware import Device, MfuPreset, mfu_presets, published_mfu
+from moeplan.models import find_model
 from moeplan.records import to_json
-from moeplan.report.blocks import NONE, Items, Paragraph, Section, Table, number, percent
+from moeplan.report.blocks import NONE, Block, Items, Paragraph, Section, Table, number, percent
+from moeplan.step_time import published_steps
 from moeplan.units import format_bytes, format_count
 
 
@@ -87,3 +90,38 @@ def hardware_record(devices: Sequence[Device]) -> dict[str, Any]:
 
 def _tera(flops: float | None) -> str:
     return NONE if flops is None else number(flops / 1e12, 4)
+
+
+def layout_sections() -> list[Section]:
+    """The model of a step's time against published runs whose layout is known, each with its error."""
+    rows, missing = [], []
+    for step in published_steps():
+        try:
+            architecture = find_model(step.model).architecture
+        except UsageError:
+            missing.append(step.model)
+            continue
+        error = step.error(architecture)
+        rows.append(
+            (
+                step.model,
+                str(step.gpus),
+                str(step.layout),
+                step.precision,
+                percent(step.mfu),
+                percent(step.mfu * (1 + error)),
+                f"{100 * error:+.0f} %",
+                step.release,
+            )
+        )
+    columns = ("model", "GPUs", "layout", "products", "published MFU", "by the model", "error", "release")
+    blocks: list[Block] = [Table(tuple(rows), columns, right=(4, 5, 6))]
+    if missing:
+        blocks.append(Paragraph(f"Not bundled as a model, so not compared: {', '.join(dict.fromkeys(missing))}."))
+    blocks.append(
+        Paragraph(
+            "Runs of NVIDIA Megatron-Bridge's performance summary. The model overlaps nothing and starts kernels for "
+            "free: it ranks layouts, and its times are shown only relative to each other."
+        )
+    )
+    return [Section("The model of a step's time against published runs", tuple(blocks))]

@@ -1,0 +1,350 @@
+"""`moeplan export`: files that read back as the plan's model, flags that exist, and refusals with a reason."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from moeplan.architecture import Architecture
+from moeplan.cli import cli
+from moeplan.errors import InfeasibleError, UsageError
+from moeplan.export import TARGETS, export
+from moeplan.export.megatron import model_args
+from moeplan.export.recipe import read_layout
+from moeplan.hf_config import read_config
+from moeplan.inspection import inspect
+from moeplan.parallelism import Layout
+from moeplan.plan import Plan
+from tests.exported import SHAPES, TINY, plan_of
+from tests.published import MODELS
+from tests.sample import sample_plan
+
+_LISTED = """
+--num-layers --hidden-size --ffn-hidden-size --num-attention-heads --group-query-attention --num-query-groups
+--kv-channels --seq-length --max-position-embeddings --swiglu --normalization --disable-bias-linear --qk-layernorm
+--untie-embeddings-and-output-weights --position-embedding-type --num-experts --moe-router-topk --moe-ffn-hidden-size
+--moe-shared-expert-intermediate-size --moe-layer-freq --moe-router-score-function --moe-router-enable-expert-bias
+--moe-router-bias-update-rate --moe-router-load-balancing-type --moe-aux-loss-coeff --moe-router-dtype
+--moe-grouped-gemm --moe-token-dispatcher-type --tensor-model-parallel-size --pipeline-model-parallel-size
+--expert-model-parallel-size --expert-tensor-parallel-size --sequence-parallel --use-distributed-optimizer --lr
+--global-batch-size --train-iters
+"""
+LISTED = _LISTED.split()
+"""Flags of Megatron-LM that the exporter is built on."""
+_MORE = """
+--use-mcore-models --transformer-impl --vocab-size --make-vocab-size-divisible-by --add-qkv-bias --bf16
+--context-parallel-size --micro-batch-size --recompute-granularity --recompute-method --recompute-num-layers
+--multi-latent-attention --q-lora-rank --kv-lora-rank --qk-head-dim --qk-pos-emb-head-dim --v-head-dim --rope-type
+"""
+MORE = _MORE.split()
+"""Other flags of megatron/training/arguments.py that it may write: vocabulary, precision, latent attention."""
+LAYOUT = Layout(tp=2, pp=2, ep=8, dp=8)
+
+
+def arguments(text: str) -> dict[str, str]:
+    """Flags and values of an exported file."""
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return {flag: value for flag, _, value in (line.partition(" ") for line in lines)}
+
+
+def run(*args: str) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(cli, list(args), prog_name="moeplan")
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_hugging_face_reads_back_as_the_same_model(name: str, tmp_path: Path) -> None:
+    """Exported to Hugging Face and inspected, every plan is the same architecture with the same total."""
+    plan = plan_of(SHAPES[name])
+    path = tmp_path / "config.json"
+    path.write_text(export(plan, "hf"), encoding="utf-8")
+    found = inspect(path)
+    assert found.architecture == plan.architecture
+    assert (found.not_counted, found.assumptions) == ((), ())
+    assert found.total_params is not None
+    assert found.total_params["with_embeddings"] == plan.architecture.total_params()
+
+
+@pytest.mark.parametrize(
+    "name, family",
+    [
+        ("gqa-2048", "Glm4Moe"),
+        ("gqa-two-shared-768", "Glm4Moe"),
+        ("gqa-no-shared-2048", "Qwen3Moe"),
+        ("mla-4096", "DeepseekV3"),
+        ("dense-2048", "Qwen3"),
+        ("dense-plain-4096", "Llama"),
+        ("dense-mla-2048", "DeepseekV3"),
+    ],
+)
+def test_hugging_face_class(name: str, family: str) -> None:
+    """The class follows from attention, shared experts and query-key norms; routing keys are those it needs."""
+    config = json.loads(export(plan_of(SHAPES[name]), "hf"))
+    assert config["architectures"] == [f"{family}ForCausalLM"]
+    if family in ("Glm4Moe", "DeepseekV3"):
+        assert (config["n_group"], config["topk_group"], config["num_nextn_predict_layers"]) == (1, 1, 0)
+        assert isinstance(config["n_shared_experts"], int)
+    if family == "Glm4Moe":
+        assert config["rope_parameters"]["partial_rotary_factor"] == 1.0
+        assert config["use_qk_norm"] is True
+
+
+def test_shared_width_must_be_a_multiple_of_the_expert_width() -> None:
+    """A shared expert of another width is no whole number of routed ones, so no class has it."""
+    odd = dataclasses.replace(TINY, d_shared_expert=48)
+    with pytest.raises(InfeasibleError, match=r"48 features .* multiple of the expert width 32"):
+        export(plan_of(odd), "hf")
+
+
+@pytest.mark.parametrize("name", ["gpt-oss-20b", "Qwen1.5-MoE-A2.7B", "OLMoE-1B-7B", "Snowflake-Arctic", "Grok-1"])
+def test_what_no_class_expresses_is_refused(name: str) -> None:
+    """A published model with biases, sinks, gates or other norms is refused with the field that stands against it."""
+    for target in TARGETS:
+        with pytest.raises(InfeasibleError):
+            export(plan_of(MODELS[name]), target)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_megatron_flags_are_known_and_add_up(name: str) -> None:
+    """Every flag exists, and the sizes in the arguments give exactly the plan's params."""
+    shape = SHAPES[name]
+    args = arguments(export(plan_of(shape), "megatron"))
+    assert set(args) <= {*LISTED, *MORE}
+    assert megatron_params(args) == shape.total_params()
+
+
+def megatron_params(args: dict[str, str]) -> int:
+    """Params of the model that Megatron-LM builds from its arguments (GPTModel with grouped or latent attention)."""
+
+    def size(flag: str) -> int:
+        return int(args[f"--{flag}"])
+
+    d, layers, heads = size("hidden-size"), size("num-layers"), size("num-attention-heads")
+    if "--multi-latent-attention" in args:
+        rank, rope, nope, value = (
+            size(f) for f in ("kv-lora-rank", "qk-pos-emb-head-dim", "qk-head-dim", "v-head-dim")
+        )
+        q = int(args.get("--q-lora-rank", 0))
+        queries = (d * q + q + q * heads * (nope + rope)) if q else d * heads * (nope + rope)
+        attention = queries + d * (rank + rope) + rank + rank * heads * (nope + value) + heads * value * d
+    else:
+        width, kv = heads * size("kv-channels"), size("num-query-groups") * size("kv-channels")
+        attention = 2 * d * width + 2 * d * kv + ("--qk-layernorm" in args) * 2 * size("kv-channels")
+    moe = [0] * layers
+    if "--num-experts" in args:
+        moe = [int(x) for x in eval(args["--moe-layer-freq"])]
+        assert len(moe) == layers
+        experts = size("num-experts") * (3 * d * size("moe-ffn-hidden-size") + d)
+        experts += 3 * d * int(args.get("--moe-shared-expert-intermediate-size", 0))
+    blocks = sum(experts if has else 3 * d * size("ffn-hidden-size") for has in moe)
+    vocabulary = size("vocab-size")
+    multiple = size("make-vocab-size-divisible-by") * int(args.get("--tensor-model-parallel-size", 1))
+    padded = -(-vocabulary // multiple) * multiple
+    untied = "--untie-embeddings-and-output-weights" in args
+    return blocks + layers * (attention + 2 * d) + d + padded * d * (1 + untied)
+
+
+def test_megatron_shared_width_is_the_total() -> None:
+    """Two shared experts of one width are one flag of twice that width."""
+    shape = SHAPES["gqa-two-shared-2048"]
+    args = arguments(export(plan_of(shape), "megatron"))
+    assert int(args["--moe-shared-expert-intermediate-size"]) == 2 * shape.d_expert
+    assert args["--moe-layer-freq"] == f"([0]*1+[1]*{shape.num_layers - 1})"
+    none = arguments(export(plan_of(SHAPES["gqa-no-shared-2048"]), "megatron"))
+    assert "--moe-shared-expert-intermediate-size" not in none
+
+
+@pytest.mark.parametrize("layout", [None, LAYOUT, Layout(dp=64, ep=8, micro_batch=2)])
+def test_megatron_trains_on_the_plans_tokens(layout: Layout | None) -> None:
+    """Steps times batch times sequence are the plan's tokens, less than one step more; the rate is the plan's."""
+    plan = plan_of(SHAPES["gqa-4096"])
+    args = arguments(export(plan, "megatron", layout=layout))
+    batch, steps, seq_len = (int(args[f"--{flag}"]) for flag in ("global-batch-size", "train-iters", "seq-length"))
+    assert 0 <= steps * batch * seq_len - plan.design.tokens < batch * seq_len
+    assert batch == pytest.approx(plan.training.batch_sequences, rel=0.05)
+    assert float(args["--lr"]) == pytest.approx(plan.hyperparameters[0].learning_rate, rel=1e-3)
+    assert seq_len == plan.request.seq_len
+    if layout:
+        assert batch % (layout.dp * layout.micro_batch) == 0
+        assert int(args["--tensor-model-parallel-size"]) == layout.tp
+        assert int(args["--expert-model-parallel-size"]) == layout.ep
+        assert ("--sequence-parallel" in args) == (layout.tp > 1)
+
+
+def test_megatron_takes_the_plans_fastest_layout() -> None:
+    """Without a layout, the first that the plan lists is written; one that breaks a rule is refused."""
+    listed = sample_plan(architecture=dataclasses.replace(SHAPES["gqa-4096"], num_layers=48, num_kv_layers=48))
+    args = arguments(export(listed, "megatron"))
+    option = listed.training.layouts[0]
+    assert int(args["--pipeline-model-parallel-size"]) == option.pp
+    assert int(args["--expert-model-parallel-size"]) == option.ep
+    assert args["--recompute-granularity"] == option.recompute
+    with pytest.raises(InfeasibleError, match="tp 7"):
+        export(listed, "megatron", layout=Layout(tp=7))
+
+
+def test_megatron_never_pads_the_vocabulary() -> None:
+    """The divisor is the largest power of two that leaves the vocabulary as it is under tensor parallelism."""
+    odd = dataclasses.replace(TINY, vocab_size=50_304)
+    assert model_args(odd)["--make-vocab-size-divisible-by"] == "128"
+    assert model_args(odd, tp=2)["--make-vocab-size-divisible-by"] == "64"
+    with pytest.raises(InfeasibleError, match="vocab_size 50304 must be a multiple of tp 5"):
+        model_args(odd, tp=5)
+
+
+@pytest.mark.parametrize("name", ["mla-4096", "mla-512", "dense-2048", "dense-plain-4096"])
+def test_maxtext_has_what_its_blocks_express(name: str) -> None:
+    """Latent attention and dense models are written with their exact sizes."""
+    shape = SHAPES[name]
+    values = yaml.safe_load(export(plan_of(shape), "maxtext"))
+    expected = {
+        "base_emb_dim": shape.d_model,
+        "base_num_decoder_layers": shape.num_layers,
+        "base_num_query_heads": shape.num_heads,
+        "base_num_kv_heads": shape.num_kv_heads,
+        "base_mlp_dim": shape.d_ff,
+        "vocab_size": shape.vocab_size,
+        "logits_via_embedding": shape.tied_embeddings,
+    }
+    if shape.num_experts:
+        expected |= {
+            "decoder_block": "deepseek",
+            "num_experts": shape.num_experts,
+            "num_experts_per_tok": shape.num_active_experts,
+            "base_moe_mlp_dim": shape.d_expert,
+            "shared_experts": 1,
+            "first_num_dense_layers": 1,
+            "q_lora_rank": shape.q_lora_rank,
+        }
+    assert {key: values[key] for key in expected} == expected
+
+
+def test_maxtext_with_experts_in_every_layer() -> None:
+    """Without shared experts and dense layers, grouped queries are MaxText's qwen3_moe block."""
+    shape = dataclasses.replace(SHAPES["gqa-no-shared-2048"], num_dense_layers=0, d_ff=0)
+    values = yaml.safe_load(export(plan_of(shape), "maxtext"))
+    assert (values["decoder_block"], values["base_mlp_dim"]) == ("qwen3_moe", shape.d_expert)
+
+
+@pytest.mark.parametrize(
+    "name, reason",
+    [
+        ("gqa-2048", "grouped-query attention and shared experts and first dense layers"),
+        ("gqa-no-shared-2048", "grouped-query attention and first dense layers"),
+        ("dense-mla-2048", "latent attention"),
+    ],
+)
+def test_maxtext_refuses_with_the_reason(name: str, reason: str) -> None:
+    """What no decoder block of MaxText has is refused, with what would work."""
+    with pytest.raises(InfeasibleError, match=reason):
+        export(plan_of(SHAPES[name]), "maxtext")
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_torchtitan_module_names_the_version_and_the_sizes(name: str) -> None:
+    """The module is Python for a named version, and its constants are the plan's sizes."""
+    shape = SHAPES[name]
+    text = export(plan_of(shape), "torchtitan")
+    tree = ast.parse(text)
+    assert "torchtitan 0.3.0" in (ast.get_docstring(tree) or "")
+    names = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    fields = {
+        "D_MODEL": shape.d_model,
+        "NUM_EXPERTS": shape.num_experts,
+        "D_EXPERT": shape.d_expert,
+        "D_FF": shape.d_ff,
+    }
+    assert {name: ast.literal_eval(names[name]) for name in fields} == fields
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id.isupper()}
+    assert used <= set(names)
+
+
+def test_torchtitan_refuses_tied_latent_models() -> None:
+    """torchtitan's DeepSeek-V3 has no tied embeddings, and needs a shared expert."""
+    latent = SHAPES["mla-512"]
+    with pytest.raises(InfeasibleError, match="--untied"):
+        export(plan_of(dataclasses.replace(latent, tied_embeddings=True)), "torchtitan")
+    with pytest.raises(InfeasibleError, match="num_shared_experts=1"):
+        export(plan_of(dataclasses.replace(latent, num_shared_experts=0, d_shared_expert=0)), "torchtitan")
+
+
+def test_layouts_are_read() -> None:
+    """A layout is degrees by name; anything else is named."""
+    assert read_layout("tp=2,pp=2,ep=8,dp=8") == LAYOUT
+    assert read_layout("tp=2 recompute=full") == Layout(tp=2, recompute="full")
+    for text in ("tp", "tp=2,tp=4", "width=2", "tp=two", "tp=0", "recompute=all"):
+        with pytest.raises(UsageError):
+            read_layout(text)
+
+
+def test_command_line_offers_every_target() -> None:
+    """The choices of --to, listed without importing the targets, are the targets."""
+    option = next(parameter for parameter in cli.commands["export"].params if parameter.name == "target")
+    assert list(option.type.choices) == list(TARGETS)  # type: ignore[attr-defined]
+
+
+def test_unknown_targets_are_refused() -> None:
+    """A target that does not exist raises a sentence with those that do."""
+    with pytest.raises(UsageError, match="megatron"):
+        export(plan_of(TINY), "deepspeed")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_command_line_writes_files(target: str, tmp_path: Path) -> None:
+    """The command prints what the library returns, or writes it whole to a file."""
+    plan = plan_of(SHAPES["mla-2048"])
+    path, out = tmp_path / "plan.json", tmp_path / "out"
+    path.write_text(plan.to_text(), encoding="utf-8")
+    wanted = export(plan, target)
+    assert run("export", str(path), "--to", target).stdout == wanted
+    done = run("export", str(path), "--to", target, "--output", str(out))
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert out.read_text(encoding="utf-8") == wanted
+
+
+def test_command_line_refuses_in_one_sentence(tmp_path: Path) -> None:
+    """A refusal is exit code 1, a broken file or argument exit code 2, each one sentence; nothing is written."""
+    path, out = tmp_path / "plan.json", tmp_path / "out.yml"
+    path.write_text(plan_of(SHAPES["gqa-2048"]).to_text(), encoding="utf-8")
+    done = run("export", str(path), "--to", "maxtext", "--output", str(out))
+    assert (done.exit_code, out.exists()) == (1, False)
+    assert re.fullmatch(r"Error: MaxText .*\n", done.stderr)
+    path.write_text("{}", encoding="utf-8")
+    assert run("export", str(path), "--to", "hf").exit_code == 2
+    assert run("export", str(path), "--to", "jax").exit_code == 2
+    assert run("export", str(tmp_path / "none.json"), "--to", "hf").exit_code == 2
+
+
+def test_steps_round_up() -> None:
+    """A plan's tokens are never cut short."""
+    plan: Plan = plan_of(TINY)
+    for target in ("megatron", "torchtitan"):
+        numbers: list[Any] = re.findall(r"(?:--train-iters|STEPS =) (\d+)", export(plan, target))
+        batch: list[Any] = re.findall(r"(?:--global-batch-size|GLOBAL_BATCH_SIZE =) (\d+)", export(plan, target))
+        assert int(numbers[0]) == math.ceil(plan.design.tokens / (int(batch[0]) * plan.request.seq_len))
+
+
+def test_shapes_cover_every_kind() -> None:
+    """The plans above are at least 20, from 0.1B to over 100B, dense, grouped and latent, with and without shared."""
+    sizes = [shape.total_params() for shape in SHAPES.values()]
+    assert len(sizes) >= 20
+    assert min(sizes) < 2e8 < 1e11 < max(sizes)
+    kinds = {(shape.attention, shape.is_dense, bool(shape.num_shared_experts)) for shape in SHAPES.values()}
+    assert len(kinds) == 5
+    assert all(isinstance(shape, Architecture) for shape in SHAPES.values())
+    assert read_config(json.loads(export(plan_of(TINY), "hf"))).architecture == TINY

@@ -1,0 +1,154 @@
+"""Exported and published configurations against the real transformers classes: `pytest -m export`.
+
+Needs the extra `export-test` (torch, transformers). Models are built on the meta device, so no size is too large.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moeplan.errors import UsageError
+from moeplan.export import export
+from moeplan.hf_config import load_json, read_config
+from tests.exported import SHAPES, TINY, plan_of
+from tests.make_hf_configs import FOLDER, file_name
+from tests.published import ROWS
+
+pytestmark = [
+    pytest.mark.export,
+    pytest.mark.filterwarnings("default"),  # other people's code warns; what is built is checked to the last param
+]
+SWITCHES = ("attention_bias", "attention_out_bias", "qkv_bias", "use_qkv_bias", "use_qk_norm", "qk_norm",
+            "qk_layernorm", "mlp_bias", "use_bias", "lm_head_bias", "tie_word_embeddings")  # fmt: skip
+NUMBERS: dict[str, tuple[Any, ...]] = {
+    "n_shared_experts": (0, 3),
+    "num_shared_experts": (2,),
+    "shared_intermediate_size": (1024,),
+    "first_k_dense_replace": (0, 2),
+    "q_lora_rank": (None,),
+    "mlp_only_layers": ([0, 1],),
+    "decoder_sparse_step": (2,),
+    "interleave_moe_layer_step": (2,),
+    "moe_layer_start_index": (3,),
+}
+"""Values of a config that change its params, tried one by one."""
+
+
+@pytest.fixture(scope="module")
+def transformers() -> Any:
+    """The library, quiet."""
+    pytest.importorskip("torch", reason="the extra export-test is not installed")
+    library = pytest.importorskip("transformers", reason="the extra export-test is not installed")
+    library.logging.set_verbosity_error()
+    return library
+
+
+def built(transformers: Any, config: Any, device: str = "meta") -> Any:
+    """The model of a config, without weights on the meta device."""
+    import torch
+
+    with torch.device(device):
+        return transformers.AutoModelForCausalLM.from_config(config)
+
+
+def numel(model: Any) -> int:
+    """Params of a model; tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_exported_model_has_exactly_the_plans_params(transformers: Any, name: str, tmp_path: Path) -> None:
+    """The real class, built from the exported file, has the plan's params to the last one."""
+    plan = plan_of(SHAPES[name])
+    (tmp_path / "config.json").write_text(export(plan, "hf"), encoding="utf-8")
+    config = transformers.AutoConfig.from_pretrained(tmp_path)
+    model = built(transformers, config)
+    assert type(model).__name__ == config.architectures[0]
+    assert numel(model) == plan.architecture.total_params()
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_config_class_changes_nothing(transformers: Any, name: str, tmp_path: Path) -> None:
+    """Read and written again by the real Config class, the file still describes the plan's architecture."""
+    (tmp_path / "config.json").write_text(export(plan_of(SHAPES[name]), "hf"), encoding="utf-8")
+    transformers.AutoConfig.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    assert read_config(load_json(tmp_path)).architecture == SHAPES[name]
+
+
+def test_a_tiny_plan_runs(transformers: Any, tmp_path: Path) -> None:
+    """A tiny exported model computes a finite loss and gradients that reach every part."""
+    import torch
+
+    (tmp_path / "config.json").write_text(export(plan_of(TINY), "hf"), encoding="utf-8")
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.from_pretrained(tmp_path)
+    config.dtype = torch.float32
+    model = built(transformers, config, "cpu").float()
+    tokens = torch.arange(48).reshape(2, 24) % TINY.vocab_size
+    result = model(input_ids=tokens, labels=tokens)
+    assert result.logits.shape == (2, 24, TINY.vocab_size)
+    assert torch.isfinite(result.loss)
+    result.loss.backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if "exact_total_meta" in row])
+def test_published_totals_are_those_of_the_real_class(transformers: Any, name: str) -> None:
+    """The committed file of a published model, built by its real class, has the published number of params."""
+    data = load_json(FOLDER / file_name(name))
+    if data["model_type"] == "bailing_moe":  # its class is not in transformers; the count is of its own code
+        assert read_config(data).architecture.total_params() == ROWS[name]["exact_total_meta"]
+        return
+    config = transformers.CONFIG_MAPPING[data["model_type"]].from_dict(data)
+    assert numel(built(transformers, config)) == ROWS[name]["exact_total_meta"]
+
+
+def configs(transformers: Any, kind: str) -> list[Any]:
+    """The default config of a type and those with one switch or number changed, as far as the class allows."""
+    make = transformers.CONFIG_MAPPING[kind]
+    try:
+        plain = make()
+    except Exception:  # a class without usable defaults
+        return []
+    keys = plain.to_dict()
+    changes: list[dict[str, Any]] = [{name: not keys[name]} for name in SWITCHES if isinstance(keys.get(name), bool)]
+    changes += [{name: value} for name, values in NUMBERS.items() if name in keys for value in values]
+    made = [plain]
+    for change in changes:
+        try:
+            made.append(make(**change))
+        except Exception:  # refused by the class
+            continue
+    return made
+
+
+def test_no_class_of_transformers_is_miscounted(transformers: Any) -> None:
+    """For the default config of every causal language model, and each of its switches, the total is right or refused.
+
+    Multimodal models are left out: their class counts the towers too.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KINDS
+
+    right, wrong = 0, []
+    for kind in KINDS:
+        for config in configs(transformers, kind):
+            data = json.loads(config.to_json_string(use_diff=False))
+            try:
+                found = read_config(data)
+            except UsageError:
+                continue
+            if found.unknown_groups or found.gaps:
+                continue
+            try:
+                count = numel(built(transformers, config))
+            except Exception:  # a class that its own defaults do not fit
+                continue
+            right += found.architecture.total_params() == count
+            if found.architecture.total_params() != count:
+                wrong.append((kind, found.architecture.total_params() - count))
+    assert wrong == []
+    assert right >= 150

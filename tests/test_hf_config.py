@@ -1,0 +1,307 @@
+"""Reading a config.json: exact on files that the real Config classes wrote, and one sentence for everything else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moeplan.errors import UsageError
+from moeplan.hf_config import LARGEST_FILE, load_json, read_config
+from moeplan.hf_keys import ALIASES
+from tests.make_hf_configs import FOLDER, HYBRIDS, file_name
+from tests.published import MODELS, ROWS
+
+EXACT = [name for name, row in ROWS.items() if "exact_total_meta" in row]
+SMALL: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "vocab_size": 100,
+    "intermediate_size": 128,
+    "hidden_act": "silu",
+    "tie_word_embeddings": False,
+}
+MOE = SMALL | {
+    "model_type": "mixtral",
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+}
+
+
+def config(name: str) -> dict[str, Any]:
+    """The committed file of a model."""
+    data = load_json(FOLDER / f"{name}.json")
+    assert isinstance(data, dict)
+    return data
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_total_equals_the_real_class(name: str) -> None:
+    """The total of a file that the real Config class wrote is the real class's, and so is the whole shape."""
+    found = read_config(load_json(FOLDER / file_name(name)))
+    assert found.unknown_groups == ()
+    assert found.architecture.total_params() == ROWS[name]["exact_total_meta"]
+    assert found.architecture == MODELS[name]
+
+
+def test_every_model_with_a_real_class_has_its_file() -> None:
+    """There are files for all 37 published models with known counts and a real class."""
+    assert len(EXACT) == 37
+    assert all((FOLDER / file_name(name)).exists() for name in EXACT)
+
+
+@pytest.mark.parametrize(
+    "field", ["num_experts", "num_active_experts", "num_shared_experts", "num_mtp_layers", "d_model"]
+)
+@pytest.mark.parametrize("name", ["DeepSeek-V3", "Qwen3-30B-A3B", "GLM-4.5-Air", "Mixtral-8x7B", "Solar-Open-100B"])
+def test_every_spelling_reads_alike(name: str, field: str) -> None:
+    """A key under any of its spellings, those of published files among them, gives the same architecture."""
+    data = config(file_name(name).removesuffix(".json"))
+    own = next((key for key in ALIASES[field] if key in data), None)
+    for alias in ALIASES[field] if own else ():
+        spelled = {key: value for key, value in data.items() if key != own}
+        outer, dot, inner = alias.partition(".")
+        spelled[outer] = {inner: data[own]} if dot else data[own]
+        assert read_config(spelled).architecture == MODELS[name], alias
+
+
+def test_qwen3_moe_has_both_spellings() -> None:
+    """transformers writes num_local_experts where published files say num_experts; both read alike."""
+    data = config("qwen3-30b-a3b")
+    assert data["num_local_experts"] == 128
+    published = {**data, "num_experts": 128}
+    del published["num_local_experts"]
+    assert read_config(published).architecture == read_config(data).architecture == MODELS["Qwen3-30B-A3B"]
+
+
+def test_shared_experts_by_total_width() -> None:
+    """A total width alone is one shared expert; with a number of experts it must be as wide as they are together."""
+    one = read_config(MOE | {"shared_intermediate_size": 96}).architecture
+    assert (one.num_shared_experts, one.d_shared_expert) == (1, 96)
+    two = read_config(MOE | {"n_shared_experts": 2, "moe_shared_expert_intermediate_size": 64}).architecture
+    assert (two.num_shared_experts, two.d_shared_expert) == (2, 32)
+
+
+def test_dbrx_is_read_by_its_own_spellings() -> None:
+    """DBRX nests its experts in ffn_config; it has 131,596,523,520 params, as its repository's weights have."""
+    found = read_config(config("dbrx"))
+    assert found.architecture.total_params() == 131_596_523_520
+    assert (found.architecture.num_experts, found.architecture.num_active_experts) == (16, 4)
+
+
+def test_multimodal_configs_give_their_language_model() -> None:
+    """The language model under text_config is counted in full; the vision tower is named as not counted."""
+    found = read_config(config("multimodal-llama4"))
+    assert found.architecture == MODELS["Llama-4-Scout (text)"]
+    assert found.unknown_groups == ()
+    assert [gap.what for gap in found.gaps] == ["the part under vision_config"]
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_hybrids_have_no_total(name: str) -> None:
+    """Models with other blocks than attention and gated feed-forward ones say what is not counted."""
+    found = read_config(config(f"hybrid-{name}"))
+    assert found.unknown_groups
+    assert all(gap.what for gap in found.gaps)
+
+
+@pytest.mark.parametrize(
+    "keys, words",
+    [
+        ({"layer_types": ["full_attention", "linear_attention"] * 2}, "2 of 4 layers of kind linear_attention"),
+        ({"mamba_d_state": 16}, "Mamba"),
+        ({"conv_L_cache": 3}, "short-convolution"),
+        ({"share_q_dim": 2048}, "multi-matrix-factorised"),
+        ({"use_cla": True}, "cross-layer"),
+        ({"index_n_heads": 64}, "indexer"),
+        ({"mlp_bias": True}, "biases in feed-forward"),
+        ({"lm_head_bias": True}, "output head"),
+        ({"num_memory_slots": 64}, "num_memory_slots 64"),
+        ({"use_new_gate": True}, "use_new_gate true"),
+        ({"widths": [1, 2]}, "widths [...]"),
+        ({"hidden_act": "relu2"}, "hidden_act 'relu2'"),
+        ({"is_encoder_decoder": True}, "encoder"),
+    ],
+)
+def test_what_is_not_counted_is_named(keys: dict[str, Any], words: str) -> None:
+    """A key that may add params takes the total away and is named with what it stands for."""
+    found = read_config(SMALL | keys)
+    assert found.unknown_groups
+    assert any(words in gap.what for gap in found.gaps)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"rope_theta": 1e6, "rope_scaling": {"factor": 8}, "max_position_embeddings": 4096, "sliding_window": 512},
+        {"torch_dtype": "bfloat16", "architectures": ["X"], "bos_token_id": 1, "transformers_version": "5.0"},
+        {"attention_dropout": 0.1, "initializer_range": 0.02, "router_aux_loss_coef": 1, "use_cache": True},
+        {"some_new_rate": 0.3, "some_new_mode": "fast", "switched_off": False, "not_used": None, "none_of_these": 0},
+        {"quantization_config": {"quant_method": "fp8"}, "auto_map": {"AutoModel": "x"}, "ep_size": 1, "seq_aux": True},
+        {"mamba_d_state": 0, "index_n_heads": None, "use_cla": False},
+    ],
+)
+def test_keys_without_params_change_nothing(keys: dict[str, Any]) -> None:
+    """Keys about positions, tokens, dropout, precision and routing, rates, names and what is off have no params."""
+    found = read_config(SMALL | keys)
+    assert found.unknown_groups == ()
+    assert found.architecture == read_config(SMALL).architecture
+
+
+@pytest.mark.parametrize(
+    "keys, moe",
+    [
+        ({"first_k_dense_replace": 1}, (False, True, True, True)),
+        ({"num_dense_layers": 2}, (False, False, True, True)),
+        ({"first_k_dense_replace": 1, "moe_layer_freq": 2}, (False, False, True, False)),
+        ({"moe_layer_freq": [0, 1, 0, 1]}, (False, True, False, True)),
+        ({"mlp_only_layers": [0, 3]}, (False, True, True, False)),
+        ({"mlp_only_layers": [], "decoder_sparse_step": 2}, (False, True, False, True)),
+        ({"mlp_layer_types": ["dense", "sparse", "sparse", "sparse"]}, (False, True, True, True)),
+        ({"interleave_moe_layer_step": 2}, (False, True, False, True)),
+        ({"moe_layers": [1, 3], "interleave_moe_layer_step": 2}, (False, True, False, True)),
+        ({"moe_layer_start_index": 1, "moe_layer_end_index": 2}, (False, True, True, False)),
+        ({"moe_layer_start_index": 1, "moe_layer_end_index": -1, "moe_layer_interval": 2}, (False, True, False, True)),
+        ({}, (True, True, True, True)),
+        ({"decoder_sparse_step": 1, "mlp_only_layers": [], "first_k_dense_replace": 2}, (False, False, True, True)),
+    ],
+)
+def test_which_layers_have_experts(keys: dict[str, Any], moe: tuple[bool, ...]) -> None:
+    """Every way to say which layers have experts gives the same pattern; defaults give way to what is said."""
+    shape = read_config(MOE | keys).architecture
+    pattern = shape.moe_layer_pattern or tuple(i >= shape.num_dense_layers for i in range(4))
+    assert pattern == moe
+    assert shape.num_moe_layers == sum(moe)
+
+
+@pytest.mark.parametrize(
+    "model_type, keys, fields",
+    [
+        ("llama", {"attention_bias": True}, {"qkv_bias": True, "output_bias": True}),
+        ("glm4_moe", {"attention_bias": True}, {"qkv_bias": True, "output_bias": False}),
+        ("qwen2", {}, {"qkv_bias": True, "output_bias": False}),
+        ("qwen2_moe", {"qkv_bias": False}, {"qkv_bias": False}),
+        ("qwen3", {}, {"qk_norm": "head"}),
+        ("olmoe", {}, {"qk_norm": "full"}),
+        ("glm4_moe", {"use_qk_norm": True}, {"qk_norm": "head"}),
+        ("minimax_m2", {"use_qk_norm": True}, {"qk_norm": "full"}),
+        ("llama4_text", {"use_qk_norm": True}, {"qk_norm": "none"}),
+        ("gemma2", {"hidden_act": "gelu_pytorch_tanh"}, {"norms_per_block": 4}),
+        ("a-new-one", {"attention_bias": True}, {"qkv_bias": True, "output_bias": True}),
+    ],
+)
+def test_what_the_model_type_says(model_type: str, keys: dict[str, Any], fields: dict[str, Any]) -> None:
+    """Biases and norms that no key states come from the table of model types, and keys go before it."""
+    shape = read_config(SMALL | {"model_type": model_type} | keys).architecture
+    assert {name: getattr(shape, name) for name in fields} == fields
+
+
+def test_unknown_model_types_are_read_by_structure() -> None:
+    """A model type that nobody knows is read by its keys, and what is taken for granted is said."""
+    found = read_config(MOE | {"model_type": "brand_new_moe"})
+    assert found.architecture == read_config(MOE).architecture
+    assert any("brand_new_moe" in sentence for sentence in found.assumptions)
+    assert read_config(MOE).assumptions == ()
+
+
+def test_absent_tying_is_said() -> None:
+    """Where the file does not say whether embeddings are tied, the assumption does."""
+    found = read_config({key: value for key, value in SMALL.items() if key != "tie_word_embeddings"})
+    assert found.assumptions == ("tie_word_embeddings is absent: taken as false.",)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"hidden_size": None}, "lacks hidden_size"),
+        ({"hidden_size": None, "vocab_size": None}, "lacks hidden_size, vocab_size"),
+        (
+            {"intermediate_size": None, "num_local_experts": 0, "num_experts_per_tok": 0, "moe_intermediate_size": 0},
+            "lacks",
+        ),
+        ({"num_experts_per_tok": None}, "lacks num_experts_per_tok"),
+        ({"moe_intermediate_size": None, "intermediate_size": None}, "lacks moe_intermediate_size"),
+        ({"num_local_experts": 0}, "num_local_experts 0 but num_experts_per_tok 2"),
+        ({"num_local_experts": None}, "no num_experts but num_experts_per_tok 2"),
+        ({"num_experts_per_tok": 9}, "num_experts_per_tok 9 must be 1 to num_local_experts 8"),
+        ({"num_experts_per_tok": 0}, "num_experts_per_tok 0 must be 1"),
+        ({"num_experts": 16}, "num_local_experts 8 and num_experts 16 contradict"),
+        ({"moe_topk": 4}, "contradict"),
+        ({"n_shared_experts": 2, "shared_intermediate_size": 33}, "contradict"),
+        ({"n_shared_experts": 0, "shared_intermediate_size": 33}, "contradict"),
+        ({"first_k_dense_replace": 1, "mlp_only_layers": [3]}, "contradict"),
+        ({"first_k_dense_replace": 9}, "above num_hidden_layers 4"),
+        ({"mlp_layer_types": ["dense"]}, "1 entries"),
+        ({"mlp_layer_types": ["dense", "odd", "sparse", "sparse"]}, "'odd'"),
+        ({"layer_types": ["full_attention"]}, "1 entries"),
+        ({"mlp_only_layers": [7]}, "outside 0 to 3"),
+        ({"decoder_sparse_step": 0}, "decoder_sparse_step is 0"),
+        ({"hidden_size": "64"}, "hidden_size is '64'"),
+        ({"hidden_size": True}, "hidden_size is True"),
+        ({"hidden_size": 64.5}, "hidden_size is 64.5"),
+        ({"hidden_size": -1}, "hidden_size is -1"),
+        ({"hidden_size": 10**30}, "must be a whole number"),
+        ({"hidden_size": 0}, "d_model 0"),
+        ({"num_hidden_layers": 10**9}, "1000000000 layers"),
+        ({"attention_bias": "no"}, "attention_bias is 'no'"),
+        ({"num_key_value_heads": 3}, "num_kv_heads 3"),
+        ({"tie_word_embeddings": 1}, "tie_word_embeddings is 1"),
+        ({"layer_types": "full_attention"}, "must be a list"),
+        ({"moe_intermediate_size": [32, 64, 32, 64]}, "moe_intermediate_size is [32"),
+    ],
+)
+def test_impossible_configs_are_refused(changes: dict[str, Any], words: str) -> None:
+    """A missing, contradictory or impossible key raises one sentence with the file, the keys and their values."""
+    data = {key: value for key, value in {**MOE, **changes}.items() if value is not None}
+    with pytest.raises(UsageError) as error:
+        read_config(data, "x/config.json")
+    assert words in str(error.value)
+    assert str(error.value).startswith("x/config.json: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("data", [[], "text", 3, None, {}, {"name": "a-package", "version": "1.0"}])
+def test_other_json_is_no_config(data: object) -> None:
+    """JSON that describes no model says so."""
+    with pytest.raises(UsageError, match="no model config"):
+        read_config(data)
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"hidden_size = 64", "is not JSON"),
+        (b"\xff\xfe\x00", "is not JSON"),
+        (b"", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b'{"hidden_size": 64, "hidden_size": 128}', "twice"),
+        (b" " * (LARGEST_FILE + 1), "far more than any model config"),
+    ],
+)
+def test_broken_files_are_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    """A file that is not JSON, or 5 MB and more, is refused in one sentence that names it."""
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    for place in (path, tmp_path):
+        with pytest.raises(UsageError, match=words) as error:
+            load_json(place)
+        assert str(path) in str(error.value)
+
+
+def test_missing_files_are_refused(tmp_path: Path) -> None:
+    """A path that is not there, and a folder without a config.json, are named."""
+    for place in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(UsageError, match=str(place)):
+            load_json(place)
+
+
+def test_a_byte_order_mark_is_no_obstacle(tmp_path: Path) -> None:
+    """A file with a byte order mark reads as one without."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(SMALL), encoding="utf-8-sig")
+    assert read_config(load_json(path)).architecture == read_config(SMALL).architecture
