@@ -15,7 +15,7 @@ from moeplan.grid import SMALL_D_MODEL, Grid
 from moeplan.hardware import Gpus, flops_of_time, parse_gpus
 from moeplan.laws import load_law
 from moeplan.memory import InferenceSettings
-from moeplan.training_states import load_scheme
+from moeplan.training.states import load_scheme
 from moeplan.units import MemoryLimit, parse_count, parse_flops, parse_memory
 
 SMALL_BUDGET = 1e21
@@ -90,7 +90,7 @@ class Budget:
     memory_for: tuple[str, ...] = ("inference",)
     """What must fit: inference (into `memory`), training (into the memory of each of `gpus`), or both."""
     optimizer: str = "megatron"
-    """Scheme of weights, gradients and optimizer state in training (`moeplan.training_states.SCHEMES`)."""
+    """Scheme of weights, gradients and optimizer state in training (`moeplan.training.states.SCHEMES`)."""
     inference_tokens: float = 0.0
     """Tokens served over the model's lifetime, each paid with 2*N_a FLOPs out of `flops`."""
 

@@ -15,8 +15,8 @@ from typing import Any
 from moeplan import counting, records
 from moeplan.architecture import Architecture
 from moeplan.errors import UsageError
-from moeplan.hf_config import load_json, read_config
-from moeplan.hf_types import Gap
+from moeplan.hf.config import load_json, read_config
+from moeplan.hf.types import Gap
 from moeplan.judgement import SEQ_LEN, Judgement, judge
 from moeplan.memory import InferenceSettings, inference_bytes, kv_cache_bytes_per_token
 from moeplan.models import PublishedModel, find_model

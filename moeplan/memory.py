@@ -3,7 +3,7 @@
 As in `moeplan.counting`, a *shape* is anything with the fields of `moeplan.architecture.Architecture`, whose sizes may
 be integers or int64 arrays of equal length: the search and the report weigh by the very same lines. Activations and the
 runtime's own buffers are not counted (the headroom of a memory limit is for them), nor are multi-token-prediction
-layers, which serving does not need. Training memory belongs in a sibling module, `training_memory`.
+layers, which serving does not need. Training memory is in `moeplan.training`.
 
 Weights are stored as
 

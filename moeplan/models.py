@@ -10,7 +10,7 @@ from importlib.resources import files
 
 from moeplan.architecture import Architecture
 from moeplan.errors import UsageError
-from moeplan.hf_types import Gap
+from moeplan.hf.types import Gap
 
 
 @dataclass(frozen=True)

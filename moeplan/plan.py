@@ -265,7 +265,7 @@ class LayoutOption:
     bytes_by_group: dict[str, float]
     """The same by group."""
     step_time: float
-    """Time of a step by `moeplan.step_time`, relative to the first layout listed."""
+    """Time of a step by `moeplan.training.step_time`, relative to the first layout listed."""
     step_terms: dict[str, float]
     """Its terms as shares of this layout's step."""
 

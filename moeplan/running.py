@@ -6,11 +6,11 @@ from moeplan.architecture import Architecture
 from moeplan.budget import Budget
 from moeplan.errors import InfeasibleError
 from moeplan.hardware import Gpus, gpu_time, load_device, mfu_preset, published_mfu
-from moeplan.layout import LayoutSpace, RankedLayout, least_training_bytes, search_layouts
 from moeplan.plan import LayoutOption, ServingUse, TrainingRun
 from moeplan.serving import serving_estimate
-from moeplan.training_memory import TrainingSettings
-from moeplan.training_states import load_scheme
+from moeplan.training.layout import LayoutSpace, RankedLayout, least_training_bytes, search_layouts
+from moeplan.training.memory import TrainingSettings
+from moeplan.training.states import load_scheme
 
 DEFAULT_DEVICE = "H100"
 """The device that GPU-hours are counted on where none is given."""

@@ -20,10 +20,10 @@ from moeplan.errors import InfeasibleError, UsageError
 from moeplan.export import TARGETS, export
 from moeplan.export.megatron import model_args
 from moeplan.export.recipe import read_layout
-from moeplan.hf_config import read_config
+from moeplan.hf.config import read_config
 from moeplan.inspection import inspect
-from moeplan.parallelism import Layout
 from moeplan.plan import Plan
+from moeplan.training.parallelism import Layout
 from tests.exported import SHAPES, TINY, plan_of
 from tests.published import MODELS
 from tests.sample import sample_plan

@@ -13,7 +13,7 @@ import pytest
 
 from moeplan.errors import UsageError
 from moeplan.export import export
-from moeplan.hf_config import load_json, read_config
+from moeplan.hf.config import load_json, read_config
 from tests.exported import SHAPES, TINY, plan_of
 from tests.make_hf_configs import FOLDER, file_name
 from tests.published import ROWS

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from moeplan.errors import UsageError
-from moeplan.hf_config import LARGEST_FILE, load_json, read_config
-from moeplan.hf_keys import ALIASES
+from moeplan.hf.config import LARGEST_FILE, load_json, read_config
+from moeplan.hf.keys import ALIASES
 from tests.make_hf_configs import FOLDER, HYBRIDS, file_name
 from tests.published import MODELS, ROWS
 

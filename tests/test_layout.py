@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from moeplan.architecture import Architecture
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.hardware import load_device, parse_gpus
-from moeplan.layout import LayoutSpace, allowed_layouts, least_training_bytes, search_layouts
-from moeplan.parallelism import Layout
-from moeplan.step_time import StepAssumptions, layer_flops, published_steps, step_time
-from moeplan.training_memory import TrainingSettings, training_memory
+from moeplan.training.layout import LayoutSpace, allowed_layouts, least_training_bytes, search_layouts
+from moeplan.training.memory import TrainingSettings, training_memory
+from moeplan.training.parallelism import Layout
+from moeplan.training.step_time import StepAssumptions, layer_flops, published_steps, step_time
 from tests.memory_cases import CASES, architecture, layout
 from tests.published import MODELS
 from tests.strategies import architectures

@@ -447,7 +447,8 @@ def test_grids_that_cannot_be_are_refused_at_once(conditions, error) -> None:
 @pytest.mark.parametrize(
     "conditions",
     [
-        {"fix": {"granularity": "8"}}, {"fix": None}, {"ranges": {"G": 5}}, {"ranges": {"G": (1,)}}, {"headroom": "10%"},
+        {"fix": {"granularity": "8"}}, {"fix": None}, {"ranges": {"G": 5}}, {"ranges": {"G": (1,)}},
+        {"headroom": "10%"},
         {"serving": "bf16"}, {"tied_embeddings": "no"}, {"fix": {"tokens": 0}}, {"max_tokens": 1}, {"fix": {"N": 36e9}},
         {"inference_tokens": None}, {"max_epochs": "4"}, {"memory": "80"},
     ],

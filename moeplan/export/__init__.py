@@ -11,8 +11,8 @@ from types import MappingProxyType
 
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.export.recipe import planned_layout
-from moeplan.parallelism import Layout
 from moeplan.plan import Plan
+from moeplan.training.parallelism import Layout
 
 TARGETS = MappingProxyType(
     {

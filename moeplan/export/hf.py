@@ -13,9 +13,9 @@ from typing import Any
 from moeplan.architecture import Architecture
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.export.plain import moe_layers
-from moeplan.hf_config import read_config
-from moeplan.parallelism import Layout
+from moeplan.hf.config import read_config
 from moeplan.plan import Plan
+from moeplan.training.parallelism import Layout
 
 ROPE_THETA = 10000.0
 """Base of rotary positions in all of these classes by default."""

@@ -11,8 +11,8 @@ from moeplan.errors import InfeasibleError
 from moeplan.export.hf import ROPE_THETA
 from moeplan.export.plain import require_plain
 from moeplan.export.recipe import recipe, summary
-from moeplan.parallelism import Layout
 from moeplan.plan import Plan
+from moeplan.training.parallelism import Layout
 
 
 def export(plan: Plan, layout: Layout | None = None) -> str:

@@ -9,8 +9,8 @@ from moeplan.architecture import Architecture
 from moeplan.errors import InfeasibleError
 from moeplan.export.plain import require_plain
 from moeplan.export.recipe import recipe, summary
-from moeplan.parallelism import Layout
 from moeplan.plan import Plan
+from moeplan.training.parallelism import Layout
 
 AUX_LOSS = "1e-4"
 """Weight of the sequence-wise balance loss beside the expert bias (DeepSeek-V3, arXiv 2412.19437, section 4.2)."""

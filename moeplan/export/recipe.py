@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from moeplan.errors import UsageError
-from moeplan.parallelism import Layout, Recompute
 from moeplan.plan import Plan
+from moeplan.training.parallelism import Layout, Recompute
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from moeplan.errors import InfeasibleError
 from moeplan.export.hf import ROPE_THETA
 from moeplan.export.plain import moe_layers, require_plain
 from moeplan.export.recipe import Recipe, recipe, summary
-from moeplan.parallelism import Layout
 from moeplan.plan import Plan
+from moeplan.training.parallelism import Layout
 
 VERSION = "0.3.0"
 """The version that is written for."""

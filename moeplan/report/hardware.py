@@ -10,7 +10,7 @@ from moeplan.hardware import Device, MfuPreset, mfu_presets, published_mfu
 from moeplan.models import find_model
 from moeplan.records import to_json
 from moeplan.report.blocks import NONE, Block, Items, Paragraph, Section, Table, number, percent
-from moeplan.step_time import published_steps
+from moeplan.training.step_time import published_steps
 from moeplan.units import format_bytes, format_count
 
 

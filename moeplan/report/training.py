@@ -32,7 +32,7 @@ def training_blocks(plan: Plan) -> tuple[Block, ...]:
         blocks.append(
             Paragraph(
                 f"Layouts on {run.num_gpus:,} GPUs, of {usable} usable each, the fastest first by a stated model of a "
-                "step's time (moeplan.step_time); times are relative to the first."
+                "step's time (moeplan.training.step_time); times are relative to the first."
             )
         )
     elif plan.request.gpus:

@@ -1,7 +1,7 @@
 """Layouts that fit: every way to spread an architecture over given GPUs, kept if it may and fits, fastest first.
 
-The order is that of `moeplan.step_time`, a stated model whose terms come with every layout. It is relative, unless a
-model FLOPs utilisation is given: then the fastest layout is taken to reach it and the others keep their ratio to it.
+The order is that of `moeplan.training.step_time`, a stated model whose terms come with every layout. It is relative,
+unless a model FLOPs utilisation is given: then the fastest layout is taken to reach it and the others keep their ratio to it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from moeplan.architecture import Architecture
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.hardware import Gpus
-from moeplan.parallelism import Layout, Recompute
-from moeplan.step_time import StepAssumptions, StepTime, step_time
-from moeplan.training_memory import TrainingMemory, TrainingSettings, training_memory
+from moeplan.training.memory import TrainingMemory, TrainingSettings, training_memory
+from moeplan.training.parallelism import Layout, Recompute
+from moeplan.training.step_time import StepAssumptions, StepTime, step_time
 from moeplan.units import format_bytes
 
 

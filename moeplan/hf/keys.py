@@ -44,7 +44,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "num_mtp_layers": ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_layers", "mtp_num_hidden_layers"),
 }
 """Spellings of one quantity. Two that differ contradict each other, but a feed-forward width may stand beside an expert
-width; see `moeplan.hf_config`."""
+width; see `moeplan.hf.config`."""
 
 GATED = ("silu", "swish", "swiglu")
 """Activations that in this kind of model always gate: x -> down(act(gate(x)) * up(x))."""

@@ -1,6 +1,6 @@
 """A Hugging Face `config.json` as an `Architecture`: read by structure and aliases, offline, whoever wrote it.
 
-What the file does not say comes from `moeplan.hf_types` or is taken for granted, and is said (`assumptions`). What the
+What the file does not say comes from `moeplan.hf.types` or is taken for granted, and is said (`assumptions`). What the
 model has beyond attention and gated feed-forward blocks (linear attention, state-space layers, unknown keys with sizes)
 is listed (`gaps`): such a model has no total.
 """
@@ -16,9 +16,9 @@ from typing import Any
 from moeplan import counting
 from moeplan.architecture import Architecture
 from moeplan.errors import UsageError
-from moeplan.hf_keys import ALIASES, GATED, OTHER_BLOCKS, Keys
-from moeplan.hf_layers import moe_layers
-from moeplan.hf_types import EVERYTHING, TYPES, Gap, TypeFacts
+from moeplan.hf.keys import ALIASES, GATED, OTHER_BLOCKS, Keys
+from moeplan.hf.layers import moe_layers
+from moeplan.hf.types import EVERYTHING, TYPES, Gap, TypeFacts
 
 LARGEST_FILE = 5_000_000
 """Bytes beyond which a file is no model config."""

@@ -1,7 +1,7 @@
 """Memory of training one exact architecture, per GPU and pipeline stage, by group [bytes].
 
-The peak of a stage is its params' weights, gradients and optimizer state (`moeplan.training_states`), the trainer's
-standing buffers, and the fullest moment of a step (`moeplan.activations`), which is one of
+The peak of a stage is its params' weights, gradients and optimizer state (`moeplan.training.states`), the trainer's
+standing buffers, and the fullest moment of a step (`moeplan.training.activations`), which is one of
 
 * the end of a forward or start of a backward pass: activations of every micro-batch in flight, and the transient of the
   stage's largest layer;
@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from moeplan import counting
-from moeplan.activations import Kept, kept_bytes, kept_tensors, recomputed_bytes, tokens, transient_bytes
 from moeplan.architecture import Architecture
 from moeplan.errors import UsageError
-from moeplan.parallelism import Layout
-from moeplan.training_states import Scheme, load_scheme
+from moeplan.training.activations import Kept, kept_bytes, kept_tensors, recomputed_bytes, tokens, transient_bytes
+from moeplan.training.parallelism import Layout
+from moeplan.training.states import Scheme, load_scheme
 
 TRAINING_GROUPS = ("weights", "gradients", "optimizer", "buffers", "activations", "logits", "transient")
 """The groups whose sum is the peak of a stage."""
@@ -43,7 +43,7 @@ class TrainingSettings:
     seq_len: int = 4096
     """Tokens of a training sequence."""
     optimizer: str = "megatron"
-    """Scheme of weights, gradients and optimizer state: a name in `training_states.SCHEMES`."""
+    """Scheme of weights, gradients and optimizer state: a name in `moeplan.training.states.SCHEMES`."""
     num_micro_batches: int | None = None
     """Micro-batches of a step in one pipeline; None for as many as the schedule holds in flight."""
     fused_cross_entropy: bool = True

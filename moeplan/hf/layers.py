@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moeplan.errors import UsageError
-from moeplan.hf_keys import Keys
+from moeplan.hf.keys import Keys
 
 
 def moe_layers(keys: Keys, num_layers: int) -> list[bool]:

@@ -25,12 +25,12 @@ from dataclasses import dataclass
 from typing import cast
 
 from moeplan import counting
-from moeplan.activations import attention_widths, kept_tensors, tokens
 from moeplan.architecture import Architecture
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.hardware import Device, Gpus, Precision, bundled, load_device
-from moeplan.parallelism import Layout
-from moeplan.training_memory import layer_params
+from moeplan.training.activations import attention_widths, kept_tensors, tokens
+from moeplan.training.memory import layer_params
+from moeplan.training.parallelism import Layout
 
 
 @dataclass(frozen=True, kw_only=True)

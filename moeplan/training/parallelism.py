@@ -14,7 +14,7 @@ from moeplan.architecture import Architecture
 from moeplan.errors import InfeasibleError, UsageError
 
 Recompute = Literal["none", "selective", "full"]
-"""What is computed again in the backward pass instead of kept; see `moeplan.activations`."""
+"""What is computed again in the backward pass instead of kept; see `moeplan.training.activations`."""
 
 _DEGREES = ("tp", "pp", "ep", "etp", "cp", "dp")
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from moeplan.architecture import Architecture
-from moeplan.parallelism import Layout
+from moeplan.training.parallelism import Layout
 
 _BF16, _FP32 = 2, 4
 

@@ -1,0 +1,1 @@
+"""Reading Hugging Face configurations: keys and their spellings, layer patterns, facts of model types."""
