@@ -59,8 +59,8 @@ def leverage_blocks(leverage: Leverage) -> tuple[Block, ...]:
             f"The dense model it equals: {format_count(dense.total_params)} params "
             f"({format_count(dense.non_embedding_params)} without embeddings; {shape.num_layers} layers, d_model "
             f"{shape.d_model:,}) on {format_count(dense.tokens)} tokens, {format_flops(dense.train_flops)} FLOPs as "
-            f"tian2025 counts: the plan's compute times EL times {percent(leverage.allocation_efficiency)} (phi), "
-            "because the plan does not split its compute into size and tokens as tian2025 finds best."
+            f"tian2025 counts: its compute times EL times {percent(leverage.allocation_efficiency)} (phi), "
+            "because it does not split its compute into size and tokens as tian2025 finds best."
         )
     )
     blocks.append(Paragraph(f"{leverage.rule[:1].upper()}{leverage.rule[1:]}."))

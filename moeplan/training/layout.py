@@ -1,7 +1,7 @@
 """Layouts that fit: every way to spread an architecture over given GPUs, kept if it may and fits, fastest first.
 
 The order is that of `moeplan.training.step_time`, a stated model whose terms come with every layout. It is relative,
-unless a model FLOPs utilisation is given: then the fastest layout is taken to reach it and the others keep their ratio to it.
+unless a model FLOPs utilisation is given: then the fastest layout is taken to reach it and the others keep their ratio.
 """
 
 from __future__ import annotations
