@@ -71,9 +71,11 @@ class Gpus:
     """How many."""
     device: Device
     """Which."""
+    file: str = ""
+    """The user's file that describes it; "" for a bundled device."""
 
     def __str__(self) -> str:
-        return f"{self.count}x{self.device.name}"
+        return f"{self.count}x{self.file or self.device.name}"
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,8 @@ def parse_gpus(text: str | Gpus) -> Gpus:
     count = match[1].lstrip("0")
     if not count or len(count) > 7 or int(count) > _MOST_GPUS:
         raise UsageError(f"GPUs {text!r} need between 1 and {_MOST_GPUS} devices, for example 256xH100")
-    return Gpus(int(count), load_device(match[2]))
+    file = match[2] if re.search(r"\.ya?ml$", match[2]) else ""
+    return Gpus(int(count), load_device(match[2]), file)
 
 
 @functools.cache

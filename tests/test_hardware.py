@@ -196,3 +196,14 @@ def test_impossible_times_are_refused(call: object, answer: str) -> None:
     """A time, share, price or precision that cannot be raises one sentence with its name and value."""
     with pytest.raises(UsageError, match=answer):
         call()  # type: ignore[operator]
+
+
+def test_own_devices_are_written_as_they_were_named(tmp_path: Path) -> None:
+    """GPUs of a user's file read back from their own text; bundled ones by name."""
+    file = tmp_path / "mine.yaml"
+    row = "{name: Mine, bf16_tflops: 500, memory_gb: 64, bandwidth_gbs: 2000, source: data sheet, confidence: high}"
+    file.write_text(row, encoding="utf-8")
+    own = parse_gpus(f"16x{file}")
+    assert str(own) == f"16x{file}"
+    assert parse_gpus(str(own)) == own
+    assert str(parse_gpus("8xh100")) == "8xH100 SXM"
