@@ -68,6 +68,7 @@ def megatron_architecture(args: SimpleNamespace) -> Architecture:
         }
     else:
         shape |= {"num_kv_heads": args.num_query_groups, "head_dim": args.kv_channels}
+        shape["qk_norm"] = "head" if getattr(args, "qk_layernorm", False) else "none"
     if args.num_experts is not None:
         pattern = args.moe_layer_freq if isinstance(args.moe_layer_freq, list) else [1] * args.num_layers
         shared = args.moe_shared_expert_intermediate_size or 0
@@ -91,4 +92,5 @@ def megatron_layout(args: SimpleNamespace) -> Layout:
         etp=args.expert_tensor_parallel_size,
         dp=args.data_parallel_size,
         micro_batch=args.micro_batch_size,
+        virtual_stages=args.virtual_pipeline_model_parallel_size or 1,
     )

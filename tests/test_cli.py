@@ -23,13 +23,15 @@ from click.testing import CliRunner, Result
 import moeplan
 from moeplan import planner
 from moeplan.budget import Budget
-from moeplan.cli import cli, complete_law, complete_variable
+from moeplan.cli import cli
+from moeplan.commands.options import complete_law
+from moeplan.commands.program import recorded_command
+from moeplan.commands.recommend import complete_variable
 from moeplan.design import DESIGN_VARIABLES
 from moeplan.files import atomic_write
 from moeplan.laws import law_names
 from moeplan.memory import InferenceSettings
 from moeplan.plan import Plan, plan_schema
-from moeplan.program import recorded_command
 from moeplan.report import output
 from moeplan.units import parse_bytes, parse_count
 from tests.sample import sample_plan

@@ -116,29 +116,37 @@ def test_model_state_differs_from_megatrons_estimate_by_name(case: str) -> None:
         assert memory.stages[0].model_state == pytest.approx(MEGATRON[case]["weight_opt_bytes"], rel=0.005)
 
 
-@pytest.mark.parametrize("case", [case for case in MEGATRON if "llama3" in case])
-def test_activations_differ_from_megatrons_estimate_by_name(case: str) -> None:
-    """Our kept activations of a dense model are Megatron's estimate with five terms replaced, to the byte.
+MEGATRON_VARIANTS = [
+    *((case, {}) for case in MEGATRON),
+    ("qwen3-30b-a3b tp1 pp1 ep8 w8", {"qk_layernorm": True}),
+    ("mixtral-8x7b tp1 pp4 ep8 w32", {"virtual_pipeline_model_parallel_size": 2}),
+    ("gpt3-175b tp8 pp8 w64 (no distopt)", {"virtual_pipeline_model_parallel_size": 3, "micro_batch_size": 2}),
+    (
+        "deepseek-v3 tp1 pp16 ep64 w1024",
+        {"tensor_model_parallel_size": 2, "expert_tensor_parallel_size": 2, "world_size": 2048},
+    ),
+]
+"""Every row, and what no row has: norms of queries and keys, interleaving, two sequences at a time, split experts."""
 
-    Its 18*s*b*h + 4*s*b*f a layer is 11 + 3 + 4 of table 2 in arXiv 2205.05198: dropout masks, keys and values at full
-    width and an ungated block are in it; flash attention's statistics are not.
+
+@pytest.mark.parametrize("case, changes", MEGATRON_VARIANTS)
+def test_activations_differ_from_megatrons_estimate_by_name(case: str, changes: dict[str, Any]) -> None:
+    """Our activations and logits are Megatron's estimate plus named differences and nothing else, on every stage.
+
+    Its estimate is for the first stage and takes every layer as a dense one; `activation_differences` gives a reason
+    for each name.
     """
-    args = SimpleNamespace(**MEGATRON[case]["args"])
+    args = SimpleNamespace(**MEGATRON[case]["args"] | changes)
     model, where = megatron_architecture(args), megatron_layout(args)
-    tp, layers, tokens = where.tp, model.num_layers, args.seq_length * args.micro_batch_size
-    hidden = tokens * args.hidden_size / tp
-    ours = layers * kept_bytes(kept_tensors(model, where, args.seq_length, moe=False), where)
-    key_width = model.num_kv_heads * model.head_dim / tp
-    differences = {
-        "no dropout masks": -2 * hidden * layers,
-        "keys and values at their own width": 4 * (tokens * key_width - hidden) * layers,
-        "gated blocks keep 6 bytes a feature, not 4": 2 * tokens * model.d_ff / tp * layers,
-        "softmax statistics": 4 * tokens * model.num_heads / tp * layers,
-        "embedding's input and mask, final norm and fp32 logits counted elsewhere": -(
-            8 * tokens / tp + hidden + 4 * hidden * (1 + args.padded_vocab_size / args.hidden_size)
-        ),
-    }
-    assert ours == pytest.approx(megatron_theoretical.activation_bytes(args) + sum(differences.values()), rel=1e-9)
+    scheme = "megatron" if args.use_distributed_optimizer else "adam-fp32-gradients"
+    memory = training_memory(model, where, TrainingSettings(seq_len=args.seq_length, optimizer=scheme))
+    theirs = megatron_theoretical.activation_bytes(args)
+    for stage, (dense, moe) in zip(memory.stages, where.stages(model), strict=True):
+        differences = megatron_theoretical.activation_differences(
+            args, stage=stage.stage, dense=dense, moe=moe, logits=stage.moment == "logits", d_ff=model.d_ff
+        )
+        ours = stage.groups["activations"] + stage.groups["logits"]
+        assert ours == pytest.approx(theirs + sum(differences.values()), rel=1e-9), differences
 
 
 def test_mixtral_model_state() -> None:

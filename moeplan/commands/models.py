@@ -1,18 +1,21 @@
-"""The commands that read and write models: `moeplan inspect` and `moeplan export`. `moeplan.cli` adds them."""
+"""The commands that read and write models: `moeplan inspect` and `moeplan export`."""
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import click
 
-from moeplan.program import Command, Option
-
-model_option = functools.partial(click.option, cls=Option, heading="Model")
-training_option = functools.partial(click.option, cls=Option, heading="Training")
-serving_option = functools.partial(click.option, cls=Option, heading="Serving")
-output_option = functools.partial(click.option, cls=Option, heading="Output")
+from moeplan.commands.options import (
+    formats,
+    model_option,
+    one_format,
+    output_option,
+    serving_options,
+    threads_option,
+    training_option,
+)
+from moeplan.commands.program import Command
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
@@ -34,18 +37,9 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
 @training_option(
     "--memory", metavar="SIZE", help="Memory limit that the laws' own designs must fit. [default: what MODEL needs]"
 )
-@serving_option(
-    "--weights",
-    "weight_dtype",
-    type=click.Choice(["bf16", "fp8", "int8", "int4"]),
-    help="Dtype of the served weights. [default: bf16]",
-)
-@serving_option("--kv-dtype", type=click.Choice(["bf16", "fp8"]), help="Dtype of the KV cache. [default: bf16]")
-@serving_option("--context", type=int, help="Tokens of one served sequence. [default: 8192]")
-@serving_option("--concurrency", type=int, help="Served sequences at a time. [default: 1]")
-@output_option("--json", "as_json", is_flag=True, help="Print JSON.")
-@output_option("--markdown", "as_markdown", is_flag=True, help="Print Markdown.")
-@output_option("--threads", type=int, default=2, help="Threads to search with; the answer is the same. [default: 2]")
+@serving_options
+@formats
+@threads_option
 def inspect(
     model: str | None,
     tokens: str | None,
@@ -70,8 +64,7 @@ def inspect(
     """
     from moeplan.report import output as out
 
-    if as_json and as_markdown:
-        raise click.UsageError("--json and --markdown exclude each other; give one")
+    one_format(as_json, as_markdown)
     if model is None:
         from moeplan import records
         from moeplan.models import published_models

@@ -1,0 +1,1 @@
+"""The commands, one module each: thin readings of the library that import it only when they run."""
