@@ -100,6 +100,8 @@ class Architecture:
             value = getattr(self, f.name)
             if f.type == "int" and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
                 raise UsageError(f"{f.name} {value!r} must be a whole number of at least 0")
+            if f.type == "int" and value >= 2**31:
+                raise UsageError(f"{f.name} {value!r} must be below 2**31")
             if f.type == "bool" and not isinstance(value, bool):
                 raise UsageError(f"{f.name} {value!r} must be true or false")
         pattern: object = self.moe_layer_pattern

@@ -74,6 +74,10 @@ def request_conditions(request: Request) -> dict[str, Any]:
 def override(conditions: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """`conditions` with those `given` instead; of `fix` and `ranges` only the variables named are replaced."""
     result = {**conditions, **given}
+    if "flops" in given:  # one of the two makes the budget: the one given
+        result["days"] = 0.0
+    elif "days" in given:
+        result["flops"] = 0.0
     fix, ranges = given.get("fix", {}), given.get("ranges", {})
     for key, own in (("fix", fix), ("ranges", ranges)):
         kept = {name: value for name, value in conditions.get(key, {}).items() if name not in {**fix, **ranges}}

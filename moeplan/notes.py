@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from moeplan.architecture import Architecture
-from moeplan.budget import Budget
+from moeplan.budget import ORDINARY_MFU, Budget
 from moeplan.grid import Grid
+from moeplan.hardware import mfu_preset
 from moeplan.laws import Law
 from moeplan.plan import Design, Leverage
 from moeplan.units import format_count, format_flops
@@ -34,6 +35,7 @@ def notes(
 ) -> tuple[str, ...]:
     """The notes of a plan, in sentences."""
     return (
+        *_utilisation(architecture, budget),
         *_worth(leverage),
         *_edges(grid, design, budget),
         *_unseen(budget),
@@ -43,6 +45,16 @@ def notes(
         *_embeddings(design, architecture),
         *_digits(laws),
     )
+
+
+def _utilisation(architecture: Architecture, budget: Budget) -> Iterator[str]:
+    own = mfu_preset(architecture)
+    if budget.days and not budget.mfu and own.mfu != ORDINARY_MFU:
+        yield (
+            f"The days were turned into compute at {100 * ORDINARY_MFU:g} % of peak; models of this kind ({own.name}) "
+            f"are planned at {100 * own.mfu:g} %, where this takes {budget.days * ORDINARY_MFU / own.mfu:.3g} days. "
+            "Give --mfu to choose."
+        )
 
 
 def _worth(leverage: Leverage) -> Iterator[str]:

@@ -49,8 +49,12 @@ def training_run(architecture: Architecture, train_flops: float, batch_tokens: f
     mfu = budget.mfu or (train_flops / _peak_flops(budget, gpus) if budget.days else preset.mfu)
     basis = "as given" if budget.mfu else "the ordinary preset" if budget.days else f"the preset {preset.name}"
     if not budget.mfu:
-        runs = [run for run in published_mfu(preset) if run.mfu]
-        examples = ", ".join(f"{run.run} {run.mfu[0]:.2g}-{run.mfu[1]:.2g}" for run in runs[:3] if run.mfu)
+        runs = [run for run in published_mfu(preset) if run.mfu and (run.granularity is None) == architecture.is_dense]
+        examples = ", ".join(
+            f"{run.run} on {run.hardware} {'-'.join(dict.fromkeys(f'{x:.2g}' for x in run.mfu))}"
+            for run in runs[:3]
+            if run.mfu
+        )
         basis += f"; published for models of this kind: {examples}" if examples else ""
     time = gpu_time(train_flops, gpus, mfu, price_per_gpu_hour=budget.price_per_gpu_hour)
     batch = batch_sequences(batch_tokens, budget.seq_len, gpus.count if budget.gpus else 1)

@@ -111,6 +111,8 @@ class Space:
         for law in laws:
             if not law.can_search:
                 raise MoeplanError(f"law {law.full_name} cannot choose a design: {law.why_not}")
+        if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
+            raise UsageError(f"threads {threads!r} must be a whole number from 1 to 1024")
         self.budget, self.laws, self.flops, self.threads = budget, tuple(laws), flops, threads
         self.reference_grid = reference or budget.reference_grid()
         self.grid = budget.grid(base or self.reference_grid)

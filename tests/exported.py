@@ -43,6 +43,16 @@ TINY = Architecture(
 
 
 def plan_of(shape: Architecture) -> Plan:
-    """A plan whose model is `shape`, with no layout."""
-    plan = sample_plan(architecture=shape)
+    """A plan whose model is `shape`, for Megatron's optimizer, with no layout."""
+    plan = with_layouts(shape)
     return dataclasses.replace(plan, training=dataclasses.replace(plan.training, layouts=()))
+
+
+def with_layouts(shape: Architecture) -> Plan:
+    """The same with the sample plan's layout."""
+    plan = sample_plan(architecture=shape)
+    return dataclasses.replace(
+        plan,
+        request=dataclasses.replace(plan.request, optimizer="megatron"),
+        design=dataclasses.replace(plan.design, total_params=shape.total_params(), active_params=shape.active_params()),
+    )

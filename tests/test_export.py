@@ -18,15 +18,14 @@ from moeplan.architecture import Architecture
 from moeplan.cli import cli
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.export import TARGETS, export
-from moeplan.export.megatron import model_args
+from moeplan.export.megatron import model_args, stage_args
 from moeplan.export.recipe import read_layout
 from moeplan.hf.config import read_config
 from moeplan.inspection import inspect
 from moeplan.plan import Plan
 from moeplan.training.parallelism import Layout
-from tests.exported import SHAPES, TINY, plan_of
+from tests.exported import SHAPES, TINY, plan_of, with_layouts
 from tests.published import MODELS
-from tests.sample import sample_plan
 
 _LISTED = """
 --num-layers --hidden-size --ffn-hidden-size --num-attention-heads --group-query-attention --num-query-groups
@@ -182,7 +181,7 @@ def test_megatron_trains_on_the_plans_tokens(layout: Layout | None) -> None:
 
 def test_megatron_takes_the_plans_fastest_layout() -> None:
     """Without a layout, the first that the plan lists is written; one that breaks a rule is refused."""
-    listed = sample_plan(architecture=dataclasses.replace(SHAPES["gqa-4096"], num_layers=48, num_kv_layers=48))
+    listed = with_layouts(dataclasses.replace(SHAPES["gqa-4096"], num_layers=48, num_kv_layers=48))
     args = arguments(export(listed, "megatron"))
     option = listed.training.layouts[0]
     assert int(args["--pipeline-model-parallel-size"]) == option.pp
@@ -348,3 +347,33 @@ def test_shapes_cover_every_kind() -> None:
     assert len(kinds) == 5
     assert all(isinstance(shape, Architecture) for shape in SHAPES.values())
     assert read_config(json.loads(export(plan_of(TINY), "hf"))).architecture == TINY
+
+
+@pytest.mark.parametrize("layers, pp, first, last", [(31, 2, "16", "15"), (35, 4, "9", "8"), (32, 4, None, None)])
+def test_megatron_is_told_of_unequal_stages(layers: int, pp: int, first: str | None, last: str | None) -> None:
+    """Layers that do not divide over the stages are given for the first and the last stage."""
+    shape = dataclasses.replace(SHAPES["gqa-4096"], num_layers=layers, num_kv_layers=layers)
+    args = stage_args(Layout(pp=pp), shape)
+    assert args.get("--decoder-first-pipeline-num-layers") == first
+    assert args.get("--decoder-last-pipeline-num-layers") == last
+
+
+def test_megatron_refuses_what_its_flags_cannot_say() -> None:
+    """Stages that differ in the middle, and optimizers that the arguments do not set up, are refused in words."""
+    shape = dataclasses.replace(SHAPES["gqa-4096"], num_layers=29, num_kv_layers=29)
+    with pytest.raises(InfeasibleError, match="29 layers do not divide over pp 4"):
+        stage_args(Layout(pp=4), shape)
+    plan = plan_of(shape)
+    muon = dataclasses.replace(plan, request=dataclasses.replace(plan.request, optimizer="muon"))
+    with pytest.raises(InfeasibleError, match="optimizer muon"):
+        export(muon, "megatron")
+
+
+def test_a_plan_that_contradicts_itself_is_not_exported() -> None:
+    """A plan file whose architecture was changed by hand is refused, not exported with the old model's recipe."""
+    plan = plan_of(SHAPES["gqa-4096"])
+    changed = dataclasses.replace(
+        plan, architecture=dataclasses.replace(plan.architecture, d_expert=64, d_shared_expert=64)
+    )
+    with pytest.raises(UsageError, match="plan anew"):
+        export(changed, "hf")

@@ -28,6 +28,8 @@ def hardware(name: str | None, layouts: bool, as_json: bool, as_markdown: bool) 
 
     one_format(as_json, as_markdown)
     chosen = [load_device(name)] if name else list(devices().values())
+    if layouts and (name or as_json):
+        raise click.UsageError("--layouts shows one table as text or Markdown; leave out NAME and --json")
     if layouts:
         out.emit_sections(report.layout_sections(), markdown=as_markdown)
     elif as_json:

@@ -130,7 +130,9 @@ def export(plan: str, target: str, layout: str | None, output: str | None) -> No
     from moeplan.plan import read_plan
     from moeplan.report import output as out
 
-    text = write(read_plan(plan), target, layout=read_layout(layout) if layout else None)
+    if layout is not None and target in ("hf", "maxtext"):
+        raise click.UsageError(f"--layout has no place in {target}; leave it out")
+    text = write(read_plan(plan), target, layout=read_layout(layout) if layout is not None else None)
     if output is None:
         out.emit(text)
         return

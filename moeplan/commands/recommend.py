@@ -48,12 +48,14 @@ def complete_variable(ctx: click.Context, param: click.Parameter, incomplete: st
 @training_option("--price-per-gpu-hour", type=float, help="Price of a device-hour, in any currency.")
 @training_option(
     "--memory-for",
-    type=click.Choice(["inference", "training"]),
+    type=click.Choice(["inference", "training", "both"]),
     multiple=True,
-    help="What must fit: the served model into --memory, training into the GPUs; repeatable. [default: inference]",
+    help="What must fit: the served model into --memory, training into the GPUs. [default: inference]",
 )
 @training_option(
-    "--optimizer", metavar="NAME", help="Optimizer scheme: megatron, zero3, fsdp2, muon. [default: megatron]"
+    "--optimizer",
+    metavar="NAME",
+    help="Optimizer scheme: megatron, zero1, zero3, fsdp2, adam8bit, muon, ... [default: megatron]",
 )
 @option(
     "--law",
@@ -133,6 +135,11 @@ def recommend(
 
     one_format(as_json, as_markdown)
     given = {name: value for name, value in conditions.items() if value not in (None, ())}
+    for condition in ("mfu", "days"):
+        if given.get(condition) == 0:
+            raise click.UsageError(f"--{condition} 0 must be above 0")
+    if "both" in given.get("memory_for", ()):
+        given["memory_for"] = ("inference", "training")
     given |= {"fix": parse_fix(conditions["fix"]), "ranges": parse_ranges(conditions["ranges"])}
     before = read_plan(source) if source else None
     if before is not None:

@@ -35,6 +35,12 @@ def export(plan: Plan, to: str, *, layout: Layout | None = None) -> str:
     """
     if to not in TARGETS:
         raise UsageError(f"target {to!r} must be one of {', '.join(TARGETS)}")
+    for name in ("total_params", "active_params"):
+        counted, stated = getattr(plan.architecture, name)(), getattr(plan.design, name)
+        if counted != stated:
+            raise UsageError(
+                f"the plan's architecture has {counted:,} {name} but its design says {stated:,}; plan anew"
+            )
     layout = layout or planned_layout(plan)
     if layout is not None:
         broken = layout.problems(plan.architecture, plan.request.seq_len)

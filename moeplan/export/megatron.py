@@ -12,6 +12,8 @@ from moeplan.export.recipe import recipe, summary
 from moeplan.plan import Plan
 from moeplan.training.parallelism import Layout
 
+OPTIMIZERS = ("megatron", "zero1", "zero1-fp32-gradients")
+"""Optimizer schemes that Megatron-LM's distributed optimizer is."""
 AUX_LOSS = "1e-4"
 """Weight of the sequence-wise balance loss beside the expert bias (DeepSeek-V3, arXiv 2412.19437, section 4.2)."""
 BIAS_UPDATE_RATE = "1e-3"
@@ -20,11 +22,16 @@ BIAS_UPDATE_RATE = "1e-3"
 
 def export(plan: Plan, layout: Layout | None = None) -> str:
     """The plan's model and training as arguments."""
+    if plan.request.optimizer not in OPTIMIZERS:
+        raise InfeasibleError(
+            f"the plan counts memory for optimizer {plan.request.optimizer}, which these arguments do not set up; "
+            f"plan with --optimizer {' or '.join(OPTIMIZERS)}"
+        )
     chosen = recipe(plan, layout)
     args = {**model_args(plan.architecture, layout.tp if layout else 1), "--seq-length": str(chosen.seq_len)}
     args["--max-position-embeddings"] = str(chosen.seq_len)
     if layout is not None:
-        args |= layout_args(layout, bool(plan.architecture.num_moe_layers))
+        args |= layout_args(layout, bool(plan.architecture.num_moe_layers)) | stage_args(layout, plan.architecture)
     args |= {
         "--lr": f"{chosen.learning_rate:g}",
         "--global-batch-size": str(chosen.batch),
@@ -116,6 +123,25 @@ def _expert_args(shape: Architecture) -> dict[str, object]:
         "--moe-router-dtype": "fp32",
         "--moe-grouped-gemm": "",
         "--moe-token-dispatcher-type": "alltoall",
+    }
+
+
+def stage_args(layout: Layout, shape: Architecture) -> dict[str, str]:
+    """The flags of pipeline stages with unequal layers: the first and the last have their own number.
+
+    Raises `InfeasibleError` where the stages between them differ, which Megatron-LM's flags cannot say.
+    """
+    chunks = layout.chunks(shape.num_layers)
+    if len(set(chunks)) == 1:
+        return {}
+    if layout.virtual_stages > 1 or len(set(chunks[1:-1])) > 1:
+        raise InfeasibleError(
+            f"{shape.num_layers} layers do not divide over pp {layout.pp} in a way that Megatron-LM's flags can say; "
+            "give another with --layout"
+        )
+    return {
+        "--decoder-first-pipeline-num-layers": str(chunks[0]),
+        "--decoder-last-pipeline-num-layers": str(chunks[-1]),
     }
 
 

@@ -60,6 +60,8 @@ def load_json(path: str | Path) -> Any:
             if not (path / "config.json").exists():
                 raise UsageError(f"{path}: the folder has no config.json")
             path = path / "config.json"
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path}: is no file; give a config.json or a plan file")
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except (OSError, ValueError) as error:

@@ -27,6 +27,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "moe_topk",
         "moe_k",
         "num_experts_per_token",
+        "experts_per_token",
         "ffn_config.moe_top_k",
     ),
     "d_expert": ("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size"),
@@ -67,7 +68,7 @@ _NO_PARAMS = re.compile(
       no_rope_layers|no_rope_layer_interval|mup_enabled|num_logits_to_keep|logits_to_keep|hidden_dropout|dropout|
       embedding_dropout|attention_dropout|tie_encoder_decoder|add_cross_attention|cross_attention_hidden_size|
       dim_model_base|scale_emb|scale_depth|swiglu_limit|use_attention_mask|max_length|min_length|default_chat_template|
-      _?sliding_window_pattern|use_associative_scan|scale_embedding|original_max_position_embeddings|group_limited_greedy|multi_gate|seq_aux|bos_token|eos_token|pad_token|
+      _?sliding_window_pattern|use_associative_scan|scale_embedding|original_max_position_embeddings|initial_context_length|group_limited_greedy|multi_gate|seq_aux|bos_token|eos_token|pad_token|
       use_logits_norm|logit_softcap|is_decoder|generation_config|cache_implementation|type_vocab
     """,
     re.VERBOSE,

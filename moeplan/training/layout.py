@@ -7,6 +7,7 @@ unless a model FLOPs utilisation is given: then the fastest layout is taken to r
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -117,8 +118,9 @@ class LayoutPlan:
         return self.ranked[0]
 
 
-def _divisors(n: int, most: int) -> list[int]:
-    return [i for i in range(1, min(n, most) + 1) if n % i == 0]
+@functools.cache
+def _divisors(n: int, most: int) -> tuple[int, ...]:
+    return tuple(i for i in range(1, min(n, most) + 1) if n % i == 0)
 
 
 def allowed_layouts(
