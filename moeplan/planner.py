@@ -42,6 +42,8 @@ SECOND_OPINIONS = ("krajewski2024", "clark2022", "marin2026")
 """Laws shown beside them, outside the mean."""
 MARKED = 0.25
 """Alternatives differ by at least this in N_a, N or tokens, or by a factor of 2 in experts or G."""
+MOST_RULED_OUT = 500
+"""Designs that no layout may spread before the search for a trainable one gives up."""
 _BINDS = 1.001
 """A resource binds if 10 % more of it raises the best V by more than .1 %."""
 
@@ -147,6 +149,7 @@ class _Answer:
                 "optimizer state take too much memory; use more GPUs"
             )
         overheads: list[float] = []
+        ruled_out = 0
         while True:
             index = self.space.choose(self.scores.mean(self.columns), self.scores)
             architecture = self.space.architecture(index)
@@ -156,6 +159,12 @@ class _Answer:
             self.scores.feasible[index] = False
             if least is not None:
                 overheads.append(least / (state * architecture.total_params()))
+            ruled_out += least is None
+            if ruled_out > MOST_RULED_OUT:
+                raise InfeasibleError(
+                    f"no layout of {gpus} divides heads, experts, layers and batch of the {ruled_out} best designs; "
+                    "try a number of GPUs with more factors of 2"
+                )
             if len(overheads) % 8 == 7:
                 # What the state grew by in designs that failed, the next ones will hardly escape.
                 self._trainable_params = usable / state / (1 + 0.9 * (min(overheads) - 1))

@@ -21,9 +21,9 @@ _LEAST_SPACE = LayoutSpace(micro_batches=(1,), recompute=("full",))
 
 
 def batch_sequences(batch_tokens: float, seq_len: int, num_gpus: int) -> int:
-    """A batch in sequences near `batch_tokens`, a multiple of the GPUs or of the largest power of two below it."""
+    """A batch in sequences near `batch_tokens`: a multiple of the largest divisor of the GPUs that is not above it."""
     wanted = max(1, round(batch_tokens / seq_len))
-    multiple = min(num_gpus, 1 << (wanted.bit_length() - 1))
+    multiple = max(divisor for divisor in range(1, min(num_gpus, wanted) + 1) if num_gpus % divisor == 0)
     return max(multiple, round(wanted / multiple) * multiple)
 
 

@@ -14,6 +14,7 @@ from moeplan import Architecture, Budget, Plan, load_law, plan_schema, read_plan
 from moeplan.errors import InfeasibleError, LawError, UsageError
 from moeplan.leverage import dense_compute, dense_loss, dense_params_at_tokens, leverage_by
 from moeplan.memory import InferenceSettings, total_inference_bytes
+from moeplan.running import batch_sequences
 from moeplan.variables import Variables
 from tests.small import LAWS
 
@@ -458,3 +459,12 @@ def test_budgets_of_the_wrong_kind_are_refused(conditions) -> None:
     with pytest.raises(UsageError) as caught:
         Budget(**{"flops": "1e22", "memory": "80GB", **conditions})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "tokens, gpus, batch",
+    [(7.16e6, 256, 1792), (7.16e6, 2048, 2048), (20e6, 10000, 5000), (3e6, 37, 740), (1e4, 64, 2)],
+)
+def test_batches_divide_over_the_gpus(tokens: float, gpus: int, batch: int) -> None:
+    """The batch is near the law's and a multiple of the largest divisor of the GPUs that it allows."""
+    assert batch_sequences(tokens, 4096, gpus) == batch

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -50,12 +51,13 @@ class LayoutSpace:
         max_cp = self.max_cp or (1 if seq_len <= 8192 else 16)
         experts = max(architecture.num_experts if architecture.num_moe_layers else 1, 1)
         max_etp = self.max_etp if architecture.num_moe_layers else 1
+        # Only degrees that divide what they split: the rest would break a rule of `Layout.problems`.
         for pp in _divisors(num_gpus, min(self.max_pp, architecture.num_layers)):
             stage = num_gpus // pp
-            for tp in _divisors(stage, self.max_tp):
+            for tp in _divisors(math.gcd(stage, architecture.num_heads), self.max_tp):
                 for cp in _divisors(stage // tp, max_cp):
-                    for etp in _divisors(stage, max_etp):
-                        for ep in _divisors(stage // etp, experts):
+                    for etp in _divisors(math.gcd(stage, architecture.d_expert or 1), max_etp):
+                        for ep in _divisors(math.gcd(stage // etp, experts), experts):
                             yield tp, pp, cp, stage // tp // cp, ep, etp
 
     def layouts(self, num_gpus: int, architecture: Architecture, batch: int, seq_len: int) -> Iterator[Layout]:
