@@ -215,6 +215,11 @@ class Budget:
         return 2**62 if self.memory is None else int(self.memory.bytes_per_device * (1 - self.headroom))
 
     @property
+    def usable_training_bytes(self) -> float | None:
+        """Memory of one training GPU less the headroom [bytes]; None without GPUs."""
+        return None if self.gpus is None else self.gpus.device.memory_bytes * (1 - self.headroom)
+
+    @property
     def num_devices(self) -> int:
         """Devices that the served model is spread over."""
         return 1 if self.memory is None else self.memory.num_devices

@@ -136,10 +136,9 @@ class _Answer:
 
     def _choose(self) -> int:
         """The best design; with training limits, the first of the best that some layout can train."""
-        budget, gpus = self.budget, self.budget.gpus
-        if "training" not in budget.memory_for or gpus is None:
+        budget, gpus, usable = self.budget, self.budget.gpus, self.budget.usable_training_bytes
+        if "training" not in budget.memory_for or gpus is None or usable is None:
             return self.space.choose(self.scores.mean(self.columns), self.scores)
-        usable = gpus.device.memory_bytes * (1 - budget.headroom)
         state = state_bytes_per_gpu(1.0, budget.optimizer, gpus.count)
         self._trainable_params = usable / state
         self._keep_trainable(self.scores)
@@ -157,18 +156,19 @@ class _Answer:
             if least is not None and least <= usable:
                 return index
             self.scores.feasible[index] = False
-            if least is not None:
+            if least is None:
+                ruled_out += 1
+                if ruled_out > MOST_RULED_OUT:
+                    raise InfeasibleError(
+                        f"no layout of {gpus} divides heads, experts, layers and batch of {ruled_out} designs; "
+                        "try a number of GPUs with more factors of 2"
+                    )
+            else:
                 overheads.append(least / (state * architecture.total_params()))
-            ruled_out += least is None
-            if ruled_out > MOST_RULED_OUT:
-                raise InfeasibleError(
-                    f"no layout of {gpus} divides heads, experts, layers and batch of the {ruled_out} best designs; "
-                    "try a number of GPUs with more factors of 2"
-                )
-            if len(overheads) % 8 == 7:
-                # What the state grew by in designs that failed, the next ones will hardly escape.
-                self._trainable_params = usable / state / (1 + 0.9 * (min(overheads) - 1))
-                self._keep_trainable(self.scores)
+                if len(overheads) % 8 == 7:
+                    # What the state grew by in designs that failed, the next ones will hardly escape.
+                    self._trainable_params = usable / state / (1 + 0.9 * (min(overheads) - 1))
+                    self._keep_trainable(self.scores)
             if not self.scores.feasible.any():
                 raise InfeasibleError(
                     f"no design that fits can be trained on {gpus}: every layout breaks a rule or memory"

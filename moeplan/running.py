@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moeplan.architecture import Architecture
-from moeplan.budget import Budget
+from moeplan.budget import ORDINARY_MFU, Budget
 from moeplan.errors import InfeasibleError
 from moeplan.hardware import Gpus, gpu_time, load_device, mfu_preset, published_mfu
 from moeplan.plan import LayoutOption, ServingUse, TrainingRun
@@ -46,7 +46,7 @@ def training_run(architecture: Architecture, train_flops: float, batch_tokens: f
     gpus = budget.gpus or Gpus(1, load_device(DEFAULT_DEVICE))
     preset = mfu_preset(architecture)
     # A budget made of GPU time keeps the utilisation that made it.
-    mfu = budget.mfu or (train_flops / _peak_flops(budget, gpus) if budget.days else preset.mfu)
+    mfu = budget.mfu or (ORDINARY_MFU if budget.days else preset.mfu)
     basis = "as given" if budget.mfu else "the ordinary preset" if budget.days else f"the preset {preset.name}"
     if not budget.mfu:
         runs = [run for run in published_mfu(preset) if run.mfu and (run.granularity is None) == architecture.is_dense]
@@ -69,7 +69,7 @@ def training_run(architecture: Architecture, train_flops: float, batch_tokens: f
         money=time.money,
         optimizer=budget.optimizer,
         batch_sequences=batch,
-        usable_bytes=gpus.device.memory_bytes * (1 - budget.headroom) if budget.gpus else None,
+        usable_bytes=budget.usable_training_bytes,
         layouts=layouts,
         layout_note=note,
     )
@@ -89,10 +89,6 @@ def serving_use(architecture: Architecture, budget: Budget) -> ServingUse:
         prefill_flops={str(tokens): flops for tokens, flops in found.prefill_flops.items()},
         prefill_seconds={str(tokens): seconds for tokens, seconds in found.prefill_seconds.items()},
     )
-
-
-def _peak_flops(budget: Budget, gpus: Gpus) -> float:
-    return gpus.count * budget.days * 86400 * gpus.device.bf16_flops
 
 
 def _settings(budget: Budget) -> TrainingSettings:
