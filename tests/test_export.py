@@ -369,6 +369,31 @@ def test_megatron_refuses_what_its_flags_cannot_say() -> None:
         export(muon, "megatron")
 
 
+def test_the_next_layout_is_taken_where_flags_cannot_say_the_fastest(tmp_path: Path) -> None:
+    """Where the fastest layout has unequal stages in the middle, the plan's next one is written, and why is said."""
+    shape = dataclasses.replace(SHAPES["gqa-4096"], num_layers=29, num_kv_layers=29)
+    plan = with_layouts(shape)
+    fastest = dataclasses.replace(plan.training.layouts[0], tp=1, pp=4, cp=1, dp=8, ep=8, etp=1)
+    also = dataclasses.replace(fastest, pp=8, dp=4, ep=4, step_time=1.1)  # 29 layers over 8 stages: unequal too
+    second = dataclasses.replace(fastest, pp=2, dp=16, step_time=1.25)
+
+    def listing(*layouts: Any) -> Plan:
+        return dataclasses.replace(plan, training=dataclasses.replace(plan.training, layouts=layouts))
+
+    path = tmp_path / "plan.json"
+    path.write_text(listing(fastest, also, second).to_text(), encoding="utf-8")
+    done = run("export", str(path), "--to", "megatron")
+    assert (done.exit_code, arguments(done.stdout)["--pipeline-model-parallel-size"]) == (0, "2")
+    assert re.fullmatch(
+        r"Note: .* tp1 pp2 .* 1\.25 times .* tp1 pp4 .*: 29 layers do not divide over pp 4 .*\n", done.stderr
+    )
+    for plain, target in ((listing(second, fastest), "megatron"), (listing(fastest, second), "torchtitan")):
+        path.write_text(plain.to_text(), encoding="utf-8")
+        assert run("export", str(path), "--to", target).stderr == ""
+    with pytest.raises(InfeasibleError, match=r"29 layers do not divide over pp 4 .*--layout"):
+        export(listing(fastest, also), "megatron")
+
+
 def test_a_plan_that_contradicts_itself_is_not_exported() -> None:
     """A plan file whose architecture was changed by hand is refused, not exported with the old model's recipe."""
     plan = plan_of(SHAPES["gqa-4096"])

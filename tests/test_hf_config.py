@@ -246,10 +246,32 @@ def test_absent_tying_is_said() -> None:
         ({"hidden_size": 64.5}, "hidden_size is 64.5"),
         ({"hidden_size": -1}, "hidden_size is -1"),
         ({"hidden_size": 10**30}, "must be a whole number"),
-        ({"hidden_size": 0}, "d_model 0"),
+        ({"hidden_size": 0}, "hidden_size is 0, must be at least 1"),
         ({"num_hidden_layers": 10**9}, "1000000000 layers"),
         ({"attention_bias": "no"}, "attention_bias is 'no'"),
-        ({"num_key_value_heads": 3}, "num_kv_heads 3"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads 3 must divide num_attention_heads 4"),
+        ({"num_key_value_heads": 0}, "num_key_value_heads is 0"),
+        ({"num_attention_heads": 128}, "num_attention_heads 128 is above hidden_size 64"),
+        ({"head_dim": 0}, "head_dim is 0"),
+        ({"kv_lora_rank": 0, "qk_nope_head_dim": 16, "v_head_dim": 16}, "kv_lora_rank is 0, must be at least 1 beside"),
+        ({"kv_lora_rank": 16, "v_head_dim": 16}, "qk_nope_head_dim is 0"),
+        ({"moe_intermediate_size": 0}, "moe_intermediate_size is 0"),
+        ({"first_k_dense_replace": 1, "intermediate_size_mlp": 0}, "intermediate_size_mlp is 0"),
+        ({"num_nextn_predict_layers": 1.5}, "num_nextn_predict_layers is 1.5"),
+        ({"decoder_sparse_step": [1, 2]}, "decoder_sparse_step is [1, 2]"),
+        ({"moe_layers": [1, 9]}, "moe_layers names layers outside 0 to 3: 9"),
+        ({"mlp_only_layers": [True]}, "mlp_only_layers names layers outside 0 to 3: True"),
+        ({"moe_layer_freq": [0, 1, 2, 1]}, "moe_layer_freq"),
+        ({"moe_layer_start_index": 3, "moe_layer_end_index": 1}, "moe_layer_start_index 3 is above"),
+        ({"expert_layer_period": 2, "expert_layer_offset": 2}, "expert_layer_offset 2 must be below"),
+        ({"layer_types": []}, "layer_types has 0 entries"),
+        ({"mlp_layer_types": []}, "mlp_layer_types has 0 entries"),
+        ({"model_type": 8}, "model_type is 8, must be text"),
+        ({"hidden_act": 1}, "hidden_act is 1, must be text"),
+        ({"ffn_config": 8}, "ffn_config is 8, must be an object"),
+        ({"text_config": [1]}, "text_config is [1], must be an object"),
+        ({"mlp_bias": "yes"}, "mlp_bias is 'yes', must be true or false"),
+        ({"use_mla": 1}, "use_mla is 1, must be true or false"),
         ({"tie_word_embeddings": 1}, "tie_word_embeddings is 1"),
         ({"layer_types": "full_attention"}, "must be a list"),
         ({"moe_intermediate_size": [32, 64, 32, 64]}, "moe_intermediate_size is [32"),
@@ -263,6 +285,66 @@ def test_impossible_configs_are_refused(changes: dict[str, Any], words: str) -> 
     assert words in str(error.value)
     assert str(error.value).startswith("x/config.json: ")
     assert "\n" not in str(error.value)
+
+
+COUNTS = {alias for names in ALIASES.values() for alias in names} | {
+    "kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "intermediate_size_mlp",
+    "first_k_dense_replace", "decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_start_index",
+    "moe_layer_interval", "expert_layer_period", "expert_layer_offset",
+}  # fmt: skip
+AT_LEAST_ONE = {
+    alias
+    for name in ("d_model", "num_layers", "num_heads", "vocab_size", "num_kv_heads", "head_dim")
+    for alias in ALIASES[name]
+}
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def test_no_broken_count_is_read(path: Path) -> None:
+    """In every committed file, a count that is negative, fractional, text, a switch or far too large is refused.
+
+    So is 0 where a model needs at least one. The sentence names the key and the value.
+    """
+    data = load_json(path)
+    inner = data.get("text_config", data)
+    for key in COUNTS & set(inner):
+        zero = (0,) if key in AT_LEAST_ONE else ()
+        for value in (-1, 1.5, float("nan"), "8", True, {}, [1, 2], 10**12, *zero):
+            broken = {**inner, key: value}
+            with pytest.raises(UsageError) as error:
+                read_config({**data, "text_config": broken} if inner is not data else broken)
+            assert f"{key} is {value!r}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"head_dim": None, "num_key_value_heads": None, "kv_lora_rank": None, "q_lora_rank": None, "layer_types": None},
+        {"use_mla": False, "kv_lora_rank": None, "qk_nope_head_dim": 0, "qk_rope_head_dim": 0, "v_head_dim": 0},
+        {"use_mla": False, "kv_lora_rank": 16, "qk_nope_head_dim": 8},
+        {"kv_lora_rank": 0, "q_lora_rank": 0},
+        {"num_experts": 0, "n_shared_experts": None, "moe_layer_freq": None, "mlp_bias": None},
+        {"hidden_size": 64.0, "num_nextn_predict_layers": 0},
+    ],
+)
+def test_what_published_files_leave_out_is_read(keys: dict[str, Any]) -> None:
+    """A key that is null, a zero that says "none of these" and a whole number with a point read as absent ones do."""
+    found = read_config(SMALL | keys)
+    assert (found.architecture, found.unknown_groups) == (read_config(SMALL).architecture, ())
+
+
+def test_a_latent_of_queries_alone_is_named() -> None:
+    """Queries through a latent without a latent of keys and values are no grouped-query attention: no total."""
+    found = read_config(SMALL | {"q_lora_rank": 32})
+    assert found.unknown_groups == ("attention",)
+    assert any("q_lora_rank 32" in gap.what for gap in found.gaps)
+
+
+def test_text_under_a_key_of_other_blocks_is_named() -> None:
+    """A key that speaks of other blocks takes the total away whatever its value, unless it is switched off."""
+    for value in ("auto", 1.5, 3, True):
+        assert read_config(SMALL | {"mamba_dt_rank": value}).unknown_groups
+    assert not read_config(SMALL | {"mamba_dt_rank": ""}).unknown_groups
 
 
 @pytest.mark.parametrize("data", [[], "text", 3, None, {}, {"name": "a-package", "version": "1.0"}])

@@ -110,7 +110,7 @@ def inspect(
 @model_option(
     "--layout",
     metavar="DEGREES",
-    help="How training is spread over GPUs: tp=2,pp=4,ep=8,dp=16. [default: the plan's fastest, if it lists any]",
+    help="How training is spread over GPUs: tp=2,pp=4,ep=8,dp=16. [default: the plan's first that it can express]",
 )
 @output_option("--output", metavar="FILE", help="Write to a file in place of stdout.")
 def export(plan: str, target: str, layout: str | None, output: str | None) -> None:
@@ -124,7 +124,7 @@ def export(plan: str, target: str, layout: str | None, output: str | None) -> No
       moeplan export plan.json --to hf --output config.json
       moeplan export plan.json --to megatron --layout tp=2,ep=8,dp=8
     """
-    from moeplan.export import export as write
+    from moeplan.export import exported
     from moeplan.export.recipe import read_layout
     from moeplan.files import atomic_write
     from moeplan.plan import read_plan
@@ -132,10 +132,12 @@ def export(plan: str, target: str, layout: str | None, output: str | None) -> No
 
     if layout is not None and target in ("hf", "maxtext"):
         raise click.UsageError(f"--layout has no place in {target}; leave it out")
-    text = write(read_plan(plan), target, layout=read_layout(layout) if layout is not None else None)
+    found = exported(read_plan(plan), target, layout=read_layout(layout) if layout is not None else None)
+    if found.note:
+        click.echo(f"Note: {found.note}", err=True)
     if output is None:
-        out.emit(text)
+        out.emit(found.text)
         return
     with atomic_write(output) as file:
-        file.write(text)
+        file.write(found.text)
     click.echo(f"Written to {output}", err=True)

@@ -48,13 +48,13 @@ def recipe(plan: Plan, layout: Layout | None = None) -> Recipe:
     )
 
 
-def planned_layout(plan: Plan) -> Layout | None:
-    """The fastest layout that the plan lists; None if it lists none."""
-    for option in plan.training.layouts:
-        recompute = cast(Recompute, option.recompute)
-        degrees = {name: getattr(option, name) for name in ("tp", "pp", "ep", "etp", "cp", "dp", "micro_batch")}
-        return Layout(**degrees, recompute=recompute)
-    return None
+def planned_layouts(plan: Plan) -> list[Layout]:
+    """The layouts that the plan lists, fastest first."""
+    names = ("tp", "pp", "ep", "etp", "cp", "dp", "micro_batch")
+    return [
+        Layout(**{name: getattr(option, name) for name in names}, recompute=cast(Recompute, option.recompute))
+        for option in plan.training.layouts
+    ]
 
 
 def read_layout(text: str) -> Layout:

@@ -16,7 +16,7 @@ from typing import Any
 from moeplan import counting
 from moeplan.architecture import Architecture
 from moeplan.errors import UsageError
-from moeplan.hf.keys import ALIASES, GATED, OTHER_BLOCKS, Keys
+from moeplan.hf.keys import ALIASES, BIASES, GATED, OTHER_BLOCKS, Keys
 from moeplan.hf.layers import moe_layers
 from moeplan.hf.types import EVERYTHING, TYPES, Gap, TypeFacts
 
@@ -28,7 +28,9 @@ NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 """Where multimodal configs keep their language model."""
 TOWERS = ("vision_config", "audio_config", "audio_encoder_config", "vision_tower", "encoder_config", "vq_config")
 """Where they keep the rest, which is not counted."""
-PLAIN_ATTENTION = ("full_attention", "sliding_attention", "chunked_attention", "attention", "full", "sliding")
+WINDOWED = ("sliding_attention", "chunked_attention", "sliding", "reference_sliding_attention")
+"""Kinds of layers with keys and values of full shape that see a window."""
+PLAIN_ATTENTION = ("full_attention", "attention", "full", *WINDOWED)
 """Kinds of layers with keys and values of full shape."""
 
 
@@ -105,6 +107,8 @@ def _language_model(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Ga
     outside = [Gap(f"the part under {key}", ()) for key in TOWERS if data.get(key)]
     for name in NESTED:
         inner = data.get(name)
+        if inner is not None and not isinstance(inner, Mapping):
+            raise UsageError(f"{name} is {inner!r:.40}, must be an object")
         if isinstance(inner, Mapping) and not set(ALIASES["d_model"]) & set(data):
             inner, more = _language_model(inner)
             tied = {"tie_word_embeddings": data["tie_word_embeddings"]} if "tie_word_embeddings" in data else {}
@@ -117,7 +121,7 @@ def _read(data: Mapping[str, Any]) -> ModelConfig:
     keys = Keys(data)
     for name in (*NESTED, *TOWERS):
         keys.get(name)
-    model_type = str(keys.get("model_type") or "")
+    model_type = keys.text("model_type")
     facts = TYPES.get(model_type)
     assumptions = [] if facts else [_unknown_type(model_type)]
     facts = facts or TypeFacts("")
@@ -159,7 +163,7 @@ def _unknown_type(model_type: str) -> str:
 
 def _sizes(keys: Keys) -> dict[str, int]:
     """Width, depth, heads and vocabulary; raises `UsageError` naming those that are missing."""
-    found = {name: keys.number(*ALIASES[name]) for name in ("d_model", "num_layers", "vocab_size", "num_heads")}
+    found = {name: keys.size(*ALIASES[name]) for name in ("d_model", "num_layers", "vocab_size", "num_heads")}
     missing = [ALIASES[name][0] for name, value in found.items() if value is None]
     if len(missing) == len(found):
         raise UsageError(f"is JSON but no model config: it has none of {', '.join(missing)}")
@@ -174,6 +178,8 @@ def _experts(keys: Keys) -> dict[str, int]:
     """Number, top-k and width of experts; empty for a dense model."""
     number, top_k = (keys.whole(*ALIASES[name]) for name in ("num_experts", "num_active_experts"))
     num_experts, num_active = keys.number(*number), keys.number(*top_k)
+    if num_experts:
+        keys.size(*ALIASES["d_expert"])
     width = keys.number(*ALIASES["d_expert"])
     if not num_experts:
         if num_active or width:
@@ -224,6 +230,7 @@ def _feed_forward(keys: Keys, pattern: list[bool]) -> dict[str, Any]:
         else:
             fields["moe_layer_pattern"] = tuple(pattern)
     if not all(pattern) or not pattern:
+        keys.size("intermediate_size_mlp", "dense_intermediate_size")
         if not width:
             raise UsageError("lacks intermediate_size, the width of its dense layers")
         fields["d_ff"] = width
@@ -233,24 +240,38 @@ def _feed_forward(keys: Keys, pattern: list[bool]) -> dict[str, Any]:
 def _attention(keys: Keys, facts: TypeFacts, gaps: list[Gap], assumptions: list[str]) -> dict[str, Any]:
     """Kind, heads, biases and query-key norms of attention."""
     heads = keys.number(*ALIASES["num_heads"])
-    kv_heads = keys.number(*ALIASES["num_kv_heads"])
-    head_dim = keys.number(*ALIASES["head_dim"])
+    kv_heads = keys.size(*ALIASES["num_kv_heads"])
+    head_dim = keys.size(*ALIASES["head_dim"])
     bias = keys.flag("attention_bias")
     ranks = ("kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
     latent = {name: keys.number(name) or 0 for name in ranks}
+    if keys.flag("use_mla") is False:
+        latent = dict.fromkeys(ranks, 0)
+    if keys.get("kv_lora_rank") == 0 and any(latent.values()):
+        other = next(name for name, size in latent.items() if size)
+        raise UsageError(f"kv_lora_rank is 0, must be at least 1 beside {other} {latent[other]}")
     norm = keys.flag("use_qk_norm", "qk_norm", "qk_layernorm", "use_qk_layernorm")
     fields: dict[str, Any] = {"num_heads": heads}
     if latent["kv_lora_rank"]:
+        for name in ("qk_nope_head_dim", "v_head_dim"):
+            if not latent[name]:
+                raise UsageError(f"{name} is {keys.get(name) or 0}, must be at least 1 beside kv_lora_rank")
         if bias:
             gaps.append(Gap("biases of latent attention (attention_bias)", ("attention",)))
         if norm and "qk_norm" not in facts.fields:
             assumptions.append("Latent attention norms its latents; no other query-key norm is counted.")
         return {**fields, "attention": "mla", **latent}
+    if latent["q_lora_rank"]:
+        gaps.append(Gap(f"queries through a latent (q_lora_rank {latent['q_lora_rank']}) alone", ("attention",)))
+    d_model = keys.number(*ALIASES["d_model"]) or 0
+    if heads and kv_heads and heads % kv_heads:
+        name, own = next(iter(keys.whole(*ALIASES["num_kv_heads"]))), next(iter(keys.whole(*ALIASES["num_heads"])))
+        raise UsageError(f"{name} {kv_heads} must divide {own} {heads}")
+    if heads and not head_dim and heads > d_model:
+        name, own = next(iter(keys.whole(*ALIASES["num_heads"]))), next(iter(keys.whole(*ALIASES["d_model"])))
+        raise UsageError(f"{name} {heads} is above {own} {d_model}, and head_dim is absent")
     # transformers divides whole numbers where head_dim is absent
-    fields |= {
-        "num_kv_heads": kv_heads or 0,
-        "head_dim": head_dim or (keys.number(*ALIASES["d_model"]) or 0) // (heads or 1),
-    }
+    fields |= {"num_kv_heads": kv_heads or 0, "head_dim": head_dim or d_model // (heads or 1)}
     qkv = keys.flag("qkv_bias", "use_qkv_bias", "add_qkv_bias", "attention_qkv_bias")
     output = keys.flag("attention_out_bias", "attention_output_bias", "o_bias")
     if bias is not None or qkv is not None:
@@ -276,6 +297,8 @@ def _activation(keys: Keys, facts: TypeFacts, gaps: list[Gap]) -> None:
     names = ("hidden_act", "hidden_activation", "activation_function", "activation", "act_fn", "mlp_hidden_act")
     for name, value in keys.present(*names, "ffn_config.ffn_act_fn").items():
         word = value.get("name", "") if isinstance(value, Mapping) else value
+        if not isinstance(word, str):
+            raise UsageError(f"{name} is {word!r:.40}, must be text")
         if str(word).lower() not in GATED and not facts.gated:
             groups = ("dense_ffn", "routed_experts", "shared_experts")
             gaps.append(Gap(f"feed-forward blocks with {name} {word!r}, which may not be gated", groups))
@@ -285,14 +308,14 @@ def _activation(keys: Keys, facts: TypeFacts, gaps: list[Gap]) -> None:
 def _layer_kinds(keys: Keys, num_layers: int, gaps: list[Gap], assumptions: list[str]) -> None:
     """A gap for layers without plain attention, a note for sliding windows."""
     kinds = keys.entries("layer_types")
-    if not kinds:
+    if kinds is None:
         return
     if len(kinds) != num_layers:
         raise UsageError(f"layer_types has {len(kinds)} entries, {ALIASES['num_layers'][0]} is {num_layers}")
     other = {kind: kinds.count(kind) for kind in dict.fromkeys(map(str, kinds)) if kind not in PLAIN_ATTENTION}
     for kind, number in other.items():
         gaps.append(Gap(f"{number} of {num_layers} layers of kind {kind}", ("attention",)))
-    windows = sum(kind in ("sliding_attention", "chunked_attention", "sliding") for kind in kinds)
+    windows = sum(kind in WINDOWED for kind in kinds)
     if windows:
         assumptions.append(
             f"{windows} of {num_layers} layers see a window; their FLOPs and KV cache are counted at full length."
@@ -301,6 +324,7 @@ def _layer_kinds(keys: Keys, num_layers: int, gaps: list[Gap], assumptions: list
 
 def _unread(keys: Keys) -> list[Gap]:
     """Gaps of keys that nobody read: those of known other blocks together, the others by name."""
+    keys.check_switches(*BIASES)
     unread = keys.unread()
     gaps = []
     for pattern, what, groups in OTHER_BLOCKS:

@@ -50,7 +50,7 @@ width; see `moeplan.hf.config`."""
 GATED = ("silu", "swish", "swiglu")
 """Activations that in this kind of model always gate: x -> down(act(gate(x)) * up(x))."""
 
-_LARGEST = 2**31
+_LARGEST = 2**31 - 1
 _NO_PARAMS = re.compile(
     r"""
     (?!.*(ffn|proj|adapter|dim_factor)) .*_(ids?|theta|dropout|dropout_prob|pdrop|eps|epsilon|coefs?|coeff|alpha|beta|
@@ -60,6 +60,7 @@ _NO_PARAMS = re.compile(
        model_max|seq|topk|score|scoring|ep|use_flash|use_sliding|decoder_start)_.*
     | output_(attentions|hidden_states|router_logits|scores|dropout|past|gate)
     | moe_(aux|z)_loss.* | moe_(router|gate|token|capacity|norm|dropout)_.* | .*router_aux.* | .*aux_loss.*
+    | enable_.*fp32.*
     | architectures|model_type|dtype|seed|length_penalty|repetition_penalty|diversity_penalty|temperature|top_k|top_p|
       typical_p|num_beams|num_beam_groups|early_stopping|do_sample|remove_invalid_values|id2label|label2id|problem_type|
       task_specific_params|chunk_size_feed_forward|use_cache|use_bfloat16|use_return_dict|use_rmsnorm|
@@ -68,7 +69,7 @@ _NO_PARAMS = re.compile(
       no_rope_layers|no_rope_layer_interval|mup_enabled|num_logits_to_keep|logits_to_keep|hidden_dropout|dropout|
       embedding_dropout|attention_dropout|tie_encoder_decoder|add_cross_attention|cross_attention_hidden_size|
       dim_model_base|scale_emb|scale_depth|swiglu_limit|use_attention_mask|max_length|min_length|default_chat_template|
-      _?sliding_window_pattern|use_associative_scan|scale_embedding|original_max_position_embeddings|initial_context_length|group_limited_greedy|multi_gate|seq_aux|bos_token|eos_token|pad_token|
+      _?(prefix_dense_)?sliding_window_pattern|use_associative_scan|scale_embedding|original_max_position_embeddings|initial_context_length|group_limited_greedy|multi_gate|seq_aux|bos_token|eos_token|pad_token|
       use_logits_norm|logit_softcap|is_decoder|generation_config|cache_implementation|type_vocab
     """,
     re.VERBOSE,
@@ -103,6 +104,9 @@ OTHER_BLOCKS: tuple[tuple[re.Pattern[str], str, tuple[str, ...]], ...] = tuple(
 )  # fmt: skip
 """Keys of blocks that are not counted: a pattern, what they speak of, the groups of params they leave unknown."""
 
+BIASES = ("mlp_bias", "add_bias_linear", "ffn_bias", "use_bias", "enable_bias", "lm_head_bias")
+"""Those of them that are switches."""
+
 
 class Keys:
     """A config's keys; remembers which were read."""
@@ -115,7 +119,11 @@ class Keys:
         self.read.add(key)
         outer, dot, inner = key.partition(".")
         value = self.data.get(outer)
-        return value.get(inner) if dot and isinstance(value, Mapping) else None if dot else value
+        if not dot or value is None:
+            return value
+        if not isinstance(value, Mapping):
+            raise UsageError(f"{outer} is {_short(value)}, must be an object")
+        return value.get(inner)
 
     def present(self, *keys: str) -> dict[str, Any]:
         """The keys that are there and not null, with their values."""
@@ -143,6 +151,26 @@ class Keys:
             raise UsageError(f"{first} {x} and {second} {y} contradict each other")
         return next(iter(found.values()), None)
 
+    def size(self, *keys: str) -> int | None:
+        """The whole number of at least 1 that `keys` agree on; None if all are absent."""
+        for key, value in self.whole(*keys).items():
+            if value == 0:
+                raise UsageError(f"{key} is 0, must be at least 1")
+        return self.number(*keys)
+
+    def check_switches(self, *keys: str) -> None:
+        """Raise `UsageError` for a switch among `keys` that is not true, false or absent; none of them is read."""
+        for key in keys:
+            if not isinstance(self.data.get(key), bool | None):
+                raise UsageError(f"{key} is {_short(self.data[key])}, must be true or false")
+
+    def text(self, key: str) -> str:
+        """The text under `key`; "" if it is absent."""
+        value = self.get(key)
+        if value is None or isinstance(value, str):
+            return value or ""
+        raise UsageError(f"{key} is {_short(value)}, must be text")
+
     def flag(self, *keys: str) -> bool | None:
         """The switch that `keys` agree on; None if all are absent."""
         found = self.present(*keys)
@@ -163,18 +191,22 @@ class Keys:
     def unread(self) -> dict[str, Any]:
         """Keys that nobody read, that may have weights, and that are not switched off.
 
-        Text and broken numbers (rates, scales) have no weights; nor has what `_NO_PARAMS` names.
+        Text and broken numbers (rates, scales) have no weights, but under a key of `OTHER_BLOCKS`; nor has what
+        `_NO_PARAMS` names.
         """
         known = {key.partition(".")[0] for key in self.read}
         return {
             key: value
             for key, value in self.data.items()
             if key not in known
-            and value not in (None, False, 0, [], {})
-            and not isinstance(value, str)
-            and not (isinstance(value, float) and not value.is_integer())
+            and value not in (None, False, 0, [], {}, "")
             and not _NO_PARAMS.fullmatch(key)
+            and (_weighs(value) or any(pattern.fullmatch(key) for pattern, _, _ in OTHER_BLOCKS))
         }
+
+
+def _weighs(value: object) -> bool:
+    return not isinstance(value, str) and not (isinstance(value, float) and not value.is_integer())
 
 
 def _short(value: object) -> str:

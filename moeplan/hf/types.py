@@ -59,6 +59,7 @@ _LIKE_LLAMA = (
     "llama", "mistral", "ministral3", "mixtral", "granite", "granitemoe", "granitemoeshared", "smollm3", "phi3",
     "deepseek", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu", "hyperclovax", "cwm", "ernie4_5", "minicpm3",
     "emu3", "aria_text", "bailing_moe", "bailing_moe_v2", "internlm3", "iquestcoder", "pangu_pro_moe",
+    "kimi_k2", "mistral4", "deepseek_ocr2_text", "unlimited_ocr_text",
 )  # fmt: skip
 
 TYPES: dict[str, TypeFacts] = {
@@ -70,6 +71,15 @@ TYPES: dict[str, TypeFacts] = {
     ),
     "qwen3": _head(),
     "qwen3_moe": _head(),
+    "qwen3_vl_moe_text": _head(),
+    "qwen3_omni_moe_text": _head(),
+    "qwen3_omni_moe_talker_text": TypeFacts(
+        "its attention class norms queries and keys by head, its shared expert has a gate; it speaks",
+        {"qk_norm": "head", "shared_expert_gate": True},
+        gaps=(Gap("a head that predicts codes of sound, and maps from text to them", ("output_head",)),),
+    ),
+    "hy_v3": _head(),
+    "minimax_m3_vl_text": _head(),
     "dots1": _head(),
     "hunyuan_v1_dense": _head(),
     "hunyuan_v1_moe": TypeFacts(
@@ -86,6 +96,7 @@ TYPES: dict[str, TypeFacts] = {
         "MiniMaxM2Attention norms queries and keys over their full width", {"qk_norm": "full"}, qk_norm="full"
     ),
     "glm4_moe": TypeFacts("Glm4MoeAttention has no bias on its output map", attention_bias="qkv"),
+    "glm4v_moe_text": TypeFacts("Glm4vMoeTextAttention has no bias on its output map", attention_bias="qkv"),
     "solar_open": TypeFacts("SolarOpenAttention has no bias on its output map", attention_bias="qkv"),
     "helium": TypeFacts("HeliumAttention has no bias on its output map", attention_bias="qkv"),
     "glm": TypeFacts("GlmAttention has no bias on its output map", attention_bias="qkv"),
@@ -94,6 +105,11 @@ TYPES: dict[str, TypeFacts] = {
     "gpt_oss": TypeFacts(
         "GptOss has one sink a head and biases in router and experts",
         {"attention_sinks": True, "router_bias": True, "expert_bias": True},
+    ),
+    "openai_privacy_filter": TypeFacts(
+        "its blocks are those of GptOss; its class labels tokens",
+        {"attention_sinks": True, "router_bias": True, "expert_bias": True},
+        gaps=(Gap("a head that labels tokens in place of a language model's", ("output_head",)),),
     ),
     "llama4_text": TypeFacts(
         "Llama4TextMoe has one shared expert as wide as a routed one; its query-key norm has no weights",
@@ -128,6 +144,9 @@ TYPES: dict[str, TypeFacts] = {
     "cohere2": TypeFacts(
         "Cohere2DecoderLayer has one norm for both sub-blocks", {"norms_per_block": 1, "tied_embeddings": True}
     ),
+    "cohere2_moe": TypeFacts(
+        "Cohere2MoeDecoderLayer has one norm for both sub-blocks", {"norms_per_block": 1, "tied_embeddings": True}
+    ),
     "olmo": TypeFacts("OlmoLayerNorm has no weights", {"norms_per_block": 0, "num_final_norms": 0}),
     "nanochat": _gap("feed-forward blocks that are not gated and norms without weights", "dense_ffn", "norms"),
     "mellum": _head(),
@@ -144,6 +163,10 @@ TYPES: dict[str, TypeFacts] = {
     "afmoe": _gap("a gate on attention's output, query-key norms and four norms a block", "attention", "norms"),
     "beam": _gap("a gate on attention's output, query-key norms and four norms a block", "attention", "norms"),
     "diffllama": _gap("the weights of differential attention", "attention"),
+    "laguna": _gap("a gate on attention's output, query-key norms and a correction bias", "attention", "router"),
+    "step3p5": _gap("a gate on attention's output, query-key norms and experts of their own kind"),
+    "muse_spark_text": _gap("experts of another width than the residual stream, and gates on attention and residuals"),
+    "doge": _gap("weights on residuals and a learned attention mask"),
     "jetmoe": _gap("experts in attention", "attention"),
     "mimo_v2_flash": _gap("attention layers of two shapes", "attention"),
     "phi4_multimodal": _gap("adapters of its image and sound towers", "attention", "dense_ffn"),

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from moeplan.architecture import Architecture
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.hardware import Gpus
-from moeplan.training.memory import TrainingMemory, TrainingSettings, training_memory
+from moeplan.training.memory import Counted, TrainingMemory, TrainingSettings, training_memory
 from moeplan.training.parallelism import Layout, Recompute
+from moeplan.training.step_time import Counted as StepCounted
 from moeplan.training.step_time import StepAssumptions, StepTime, step_time
 from moeplan.units import format_bytes
 
@@ -134,12 +135,12 @@ def allowed_layouts(
 ) -> list[tuple[Layout, TrainingMemory]]:
     """Every layout of the space that breaks no rule, with its memory."""
     settings, space = settings or TrainingSettings(), space or LayoutSpace()
+    counted = Counted()
     result = []
     for layout in space.layouts(num_gpus, architecture, batch, settings.seq_len):
         m = batch // (layout.dp * layout.micro_batch)
-        result.append(
-            (layout, training_memory(architecture, layout, dataclasses.replace(settings, num_micro_batches=m)))
-        )
+        own = dataclasses.replace(settings, num_micro_batches=m)
+        result.append((layout, training_memory(architecture, layout, own, counted)))
     return result
 
 
@@ -183,8 +184,13 @@ def search_layouts(
             f"training needs at least {format_bytes(memory.total)} a GPU on {gpus.count} GPUs (layout {layout}), "
             f"and {format_bytes(usable)} are usable; use more GPUs or more memory"
         )
+    counted: StepCounted = {}
     ranked = [
-        RankedLayout(layout, memory, step_time(architecture, layout, gpus.device, batch, settings.seq_len, assumptions))
+        RankedLayout(
+            layout,
+            memory,
+            step_time(architecture, layout, gpus.device, batch, settings.seq_len, assumptions, counted),
+        )
         for layout, memory in fitting
     ]
     ranked.sort(key=_order)

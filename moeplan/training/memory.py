@@ -15,7 +15,7 @@ multi-token-prediction layers are not counted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from moeplan import counting
@@ -91,45 +91,64 @@ class StageMemory:
 class TrainingMemory:
     """Peak memory of every pipeline stage."""
 
+    architecture: Architecture
+    """The architecture it is for."""
     layout: Layout
     """The layout it is for."""
     settings: TrainingSettings
     """The settings it is for."""
-    stages: tuple[StageMemory, ...]
-    """One entry a pipeline stage."""
+    heaviest: StageMemory
+    """The stage that needs most; a GPU must hold it."""
 
     @cached_property
-    def heaviest(self) -> StageMemory:
-        """The stage that needs most; a GPU must hold it."""
-        return max(self.stages, key=lambda stage: stage.total)
+    def stages(self) -> tuple[StageMemory, ...]:
+        """One entry a pipeline stage."""
+        model = _Model(self.architecture, self.layout, self.settings, Counted())
+        stages = self.layout.stages(self.architecture)
+        return tuple(_stage_memory(model, stage, *layers) for stage, layers in enumerate(stages))
 
-    @property
+    @cached_property
     def total(self) -> float:
         """Bytes a GPU must have: those of the heaviest stage."""
         return self.heaviest.total
 
 
+@dataclass
+class Counted:
+    """What layouts of one architecture and the same settings have in common, kept from one to the next."""
+
+    layers: dict[tuple[object, ...], _Layer] = field(default_factory=dict)
+    """Layers on one GPU by `Layout.layer_key`."""
+    states: dict[tuple[object, ...], dict[str, float]] = field(default_factory=dict)
+    """Weights, gradients, optimizer state and buffers of a stage, by its layers and how they are spread."""
+
+
 def training_memory(
-    architecture: Architecture, layout: Layout, settings: TrainingSettings | None = None
+    architecture: Architecture,
+    layout: Layout,
+    settings: TrainingSettings | None = None,
+    counted: Counted | None = None,
 ) -> TrainingMemory:
     """Peak bytes of one GPU of each pipeline stage, by group.
 
-    Raises `InfeasibleError` for a layout that the architecture cannot have.
+    `counted` holds what was counted for other layouts of this architecture, whose settings may differ in
+    `num_micro_batches` alone. Raises `InfeasibleError` for a layout that the architecture cannot have.
     """
     settings = settings or TrainingSettings()
     layout.check(architecture, settings.seq_len)
-    model = _Model(architecture, layout, settings)
-    stages = layout.stages(architecture)
-    return TrainingMemory(
-        layout, settings, tuple(_stage_memory(model, stage, *layers) for stage, layers in enumerate(stages))
-    )
+    model = _Model(architecture, layout, settings, counted or Counted())
+    stages = [_stage_memory(model, *stage) for stage in layout.kinds_of_stages(architecture)]
+    heaviest = max(stages, key=lambda stage: stage.total)
+    return TrainingMemory(architecture, layout, settings, heaviest)
 
 
 class _Model:
     """What the stages share: params, activations and buffers of one dense and one MoE layer on one GPU."""
 
-    def __init__(self, architecture: Architecture, layout: Layout, settings: TrainingSettings) -> None:
-        self.architecture, self.layout, self.settings = architecture, layout, settings
+    def __init__(
+        self, architecture: Architecture, layout: Layout, settings: TrainingSettings, counted: Counted
+    ) -> None:
+        self.architecture, self.layout, self.settings, self.counted = architecture, layout, settings, counted
         self.scheme: Scheme = load_scheme(settings.optimizer)
         self.tokens = tokens(architecture, layout, settings.seq_len, settings.imbalance)
         multiple = layout.tp * (_MEGATRON_VOCAB_MULTIPLE if self.scheme.fused_gradients else 1)
@@ -137,9 +156,16 @@ class _Model:
         self.layers = {moe: self._layer(moe) for moe in (False, True)}
 
     def _layer(self, moe: bool) -> _Layer | None:
-        a, settings = self.architecture, self.settings
+        a = self.architecture
         if (a.num_moe_layers if moe else a.num_layers - a.num_moe_layers) == 0:
             return None
+        key = self.layout.layer_key(moe)
+        if key not in self.counted.layers:
+            self.counted.layers[key] = self._count_layer(moe)
+        return self.counted.layers[key]
+
+    def _count_layer(self, moe: bool) -> _Layer:
+        a, settings = self.architecture, self.settings
         tensors = kept_tensors(
             a,
             self.layout,
@@ -169,6 +195,15 @@ class _Layer:
     tensors: list[Kept]
     transient: float
     shapes: frozenset[tuple[float, float]]
+    amounts: dict[tuple[int, int], tuple[float, float]] = field(default_factory=dict, compare=False)
+
+    def kept_and_recomputed(self, layout: Layout, num_layers: int) -> tuple[float, float]:
+        """Bytes that `num_layers` of it keep, and bytes that recomputation brings back; counted once."""
+        key = num_layers, layout.recompute_layers
+        if key not in self.amounts:
+            kept = kept_bytes(self.tensors, layout, num_layers)
+            self.amounts[key] = kept, recomputed_bytes(self.tensors, layout, num_layers)
+        return self.amounts[key]
 
     @property
     def params(self) -> float:
@@ -239,6 +274,40 @@ def _stage_memory(model: _Model, stage: int, num_dense: int, num_moe: int) -> St
         (n, layer) for n, layer in ((num_dense, model.layers[False]), (num_moe, model.layers[True])) if n and layer
     ]
     embedding = model.vocab_rows * architecture.d_model
+    key = (layout.tp, layout.cp, layout.dp, layout.ep, layout.etp, first, last, num_dense, num_moe)
+    if key not in model.counted.states:
+        model.counted.states[key] = _state_groups(model, layers, first, last)
+    groups = model.counted.states[key].copy()
+    if last and layout.splits_sequence and scheme.fused_gradients:
+        # the gathered input of the output head (megatron/core/utils.py, GlobalMemoryBuffer)
+        groups["buffers"] += 2 * model.tokens.full * architecture.d_model
+
+    num_layers = num_dense + num_moe
+    if layout.recompute == "full":
+        kept, _ = layers[0][1].kept_and_recomputed(layout, num_layers)
+    else:
+        kept = sum(layer.kept_and_recomputed(layout, n)[0] for n, layer in layers)
+    transient = max(layer.transient + layer.kept_and_recomputed(layout, n)[1] for n, layer in layers)
+    flying = layout.in_flight(stage, model.settings.num_micro_batches)
+    hidden = 2 * model.tokens.split * architecture.d_model
+    moments = {"layer": {"activations": flying * kept, "transient": transient}}
+    if last:
+        rows = model.tokens.full
+        logits = rows * model.vocab_rows * (2 if model.settings.fused_cross_entropy else 6)
+        # input and output of the final norm; gradient of the latter, whole before tp sums it
+        whole = 2 * rows * architecture.d_model
+        summed = hidden if layout.splits_sequence else 0
+        moments["logits"] = {"activations": flying * kept + 2 * hidden, "logits": logits, "transient": whole + summed}
+    if first and scheme.fused_gradients:
+        moments["embedding"] = {"activations": max(flying - 1, 0) * kept, "transient": 2 * embedding + hidden}
+    moment = max(moments, key=lambda name: sum(moments[name].values()))
+    return StageMemory(stage, groups | moments[moment], moment)
+
+
+def _state_groups(model: _Model, layers: list[tuple[int, _Layer]], first: bool, last: bool) -> dict[str, float]:
+    """Weights, gradients, optimizer state and standing buffers of a stage; the other groups are 0."""
+    architecture, layout, scheme = model.architecture, model.layout, model.scheme
+    embedding = model.vocab_rows * architecture.d_model
     # A tied embedding has its own copy on the last stage of a pipeline.
     tables = int(first) + int(last and not (architecture.tied_embeddings and layout.pp == 1))
     matrices = sum(n * layer.matrices for n, layer in layers)
@@ -259,46 +328,22 @@ def _stage_memory(model: _Model, stage: int, num_dense: int, num_moe: int) -> St
     if scheme.gathered_blocks:
         groups["buffers"] += 2 * scheme.gathered_blocks * blocks[0]
     groups["buffers"] += _standing_buffers(model, layers, last)
-
-    num_layers = num_dense + num_moe
-    if layout.recompute == "full":
-        kept = kept_bytes(layers[0][1].tensors, layout, num_layers)
-    else:
-        kept = sum(kept_bytes(layer.tensors, layout, n) for n, layer in layers)
-    transient = max(layer.transient + recomputed_bytes(layer.tensors, layout, n) for n, layer in layers)
-    flying = layout.in_flight(stage, model.settings.num_micro_batches)
-    hidden = 2 * model.tokens.split * architecture.d_model
-    moments = {"layer": {"activations": flying * kept, "transient": transient}}
-    if last:
-        rows = model.tokens.full
-        logits = rows * model.vocab_rows * (2 if model.settings.fused_cross_entropy else 6)
-        # input and output of the final norm; gradient of the latter, whole before tp sums it
-        whole = 2 * rows * architecture.d_model
-        summed = hidden if layout.splits_sequence else 0
-        moments["logits"] = {"activations": flying * kept + 2 * hidden, "logits": logits, "transient": whole + summed}
-    if first and scheme.fused_gradients:
-        moments["embedding"] = {"activations": max(flying - 1, 0) * kept, "transient": 2 * embedding + hidden}
-    moment = max(moments, key=lambda name: sum(moments[name].values()))
-    return StageMemory(stage, groups | moments[moment], moment)
+    return groups
 
 
 def _standing_buffers(model: _Model, layers: list[tuple[int, _Layer]], last: bool) -> float:
-    """Buffers that live through training [bytes].
+    """Buffers that live through training, whatever the micro-batch [bytes].
 
     Workspaces of matrix products. With gradients fused into products, one bf16 placeholder for each distinct shape of
     weight, the output head's among them (transformer_engine/pytorch/module/base.py, get_dummy_wgrad;
-    megatron/core/tensor_parallel/layers.py); and the gathered input of the output head under sequence parallelism
-    (megatron/core/utils.py, GlobalMemoryBuffer).
+    megatron/core/tensor_parallel/layers.py).
     """
-    layout, scheme = model.layout, model.scheme
     size: float = _WORKSPACE
-    if not scheme.fused_gradients:
+    if not model.scheme.fused_gradients:
         return size
     shapes = frozenset[tuple[float, float]]().union(*(layer.shapes for _, layer in layers))
     if last:
         shapes |= {(model.vocab_rows, model.architecture.d_model)}
-        if layout.splits_sequence:
-            size += 2 * model.tokens.full * model.architecture.d_model
     has_experts = any(layer.experts for _, layer in layers)
     size += _WORKSPACE * (1 + _GROUPED_STREAMS * has_experts)
     return size + 2 * sum(rows * columns for rows, columns in shapes)

@@ -7,6 +7,7 @@ GPUs of a stage, each `expert_dp` times (MoE parallel folding, arXiv 2504.14960,
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -103,17 +104,25 @@ class Layout:
 
     def stages(self, architecture: Architecture) -> tuple[tuple[int, int], ...]:
         """(dense layers, MoE layers) of each pipeline stage; chunk i is on stage i mod pp."""
-        pattern = architecture.moe_layer_pattern or [
-            i >= architecture.num_dense_layers for i in range(architecture.num_layers)
-        ]
-        counts = [[0, 0] for _ in range(self.pp)]
-        start = 0
-        for i, layers in enumerate(self.chunks(architecture.num_layers)):
-            moe = sum(pattern[start : start + layers])
-            counts[i % self.pp][0] += layers - moe
-            counts[i % self.pp][1] += moe
-            start += layers
-        return tuple((dense, moe) for dense, moe in counts)
+        return _stages(
+            architecture.moe_layer_pattern,
+            architecture.num_dense_layers,
+            architecture.num_layers,
+            self.chunks(architecture.num_layers),
+            self.pp,
+        )
+
+    def kinds_of_stages(self, architecture: Architecture) -> tuple[tuple[int, int, int], ...]:
+        """(stage, dense layers, MoE layers) of the first stage of each kind.
+
+        Stages of a kind have the same layers and are both or neither the first, and both or neither the last. The
+        first of them has most micro-batches in flight (`in_flight`), and every other cost in common.
+        """
+        return _kinds(self.stages(architecture))
+
+    def layer_key(self, moe: bool) -> tuple[object, ...]:
+        """What decides the costs of one dense or MoE layer and micro-batch on one GPU: neither pp nor dp does."""
+        return moe, self.tp, self.cp, self.ep, self.etp, self.micro_batch, self.sequence_parallel, self.recompute
 
     def in_flight(self, stage: int, num_micro_batches: int | None = None) -> float:
         """Micro-batches whose activations stage `stage` (from 0) holds at its peak.
@@ -174,3 +183,27 @@ class Layout:
         broken = self.problems(architecture, seq_len)
         if broken:
             raise InfeasibleError(f"layout {self}: {broken[0]}")
+
+
+# A search asks for the same stages thousands of times.
+@functools.lru_cache(maxsize=256)
+def _stages(
+    pattern: tuple[bool, ...] | None, num_dense: int, num_layers: int, chunks: tuple[int, ...], pp: int
+) -> tuple[tuple[int, int], ...]:
+    has_experts = pattern or [i >= num_dense for i in range(num_layers)]
+    counts = [[0, 0] for _ in range(pp)]
+    start = 0
+    for i, layers in enumerate(chunks):
+        moe = sum(has_experts[start : start + layers])
+        counts[i % pp][0] += layers - moe
+        counts[i % pp][1] += moe
+        start += layers
+    return tuple((dense, moe) for dense, moe in counts)
+
+
+@functools.lru_cache(maxsize=256)
+def _kinds(stages: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int, int], ...]:
+    first: dict[tuple[bool, bool, int, int], int] = {}
+    for i, (dense, moe) in enumerate(stages):
+        first.setdefault((i == 0, i == len(stages) - 1, dense, moe), i)
+    return tuple((i, dense, moe) for (_, _, dense, moe), i in first.items())

@@ -109,26 +109,29 @@ def step_time(
     batch: int,
     seq_len: int = 4096,
     assumptions: StepAssumptions | None = None,
+    counted: Counted | None = None,
 ) -> StepTime:
     """Time of one step of `batch` sequences [s], by the model in the module's docstring.
 
-    Raises `InfeasibleError` for a layout that the architecture or the batch cannot have.
+    `counted` holds the layers counted for other layouts, all else being the same. Raises `InfeasibleError` for a layout
+    that the architecture or the batch cannot have.
     """
     layout.check(architecture, seq_len)
     if batch % (layout.dp * layout.micro_batch):
         raise InfeasibleError(
             f"batch {batch} must be a multiple of dp {layout.dp} times micro_batch {layout.micro_batch}"
         )
-    model = _Costs(architecture, layout, device, seq_len, assumptions or StepAssumptions())
+    counted = {} if counted is None else counted
+    model = _Costs(architecture, layout, device, seq_len, assumptions or StepAssumptions(), counted)
     m = batch // (layout.dp * layout.micro_batch)
-    stages = [model.stage(i, *layers) for i, layers in enumerate(layout.stages(architecture))]
-    slowest = max(stages, key=lambda terms: sum(terms.values()))
+    kinds = layout.kinds_of_stages(architecture)
+    slowest = max((model.stage(*kind) for kind in kinds), key=lambda terms: sum(terms.values()))
     once = sum(slowest.values())
     tokens_per_gpu = batch * seq_len / layout.num_gpus
     return StepTime(
         **{name: m * seconds for name, seconds in slowest.items()},
         bubble=(layout.pp - 1) / layout.virtual_stages * once,
-        update=max(model.update(i, *layers) for i, layers in enumerate(layout.stages(architecture))),
+        update=max(model.update(*kind) for kind in kinds),
         model_flops=architecture.flops_per_token(seq_len) * tokens_per_gpu,
     )
 
@@ -187,11 +190,21 @@ def published_steps() -> tuple[PublishedStep, ...]:
     return tuple(steps)
 
 
+Counted = dict[tuple[object, ...], tuple[dict[str, float], tuple[float, float, float]]]
+"""Times of layers by term, and their params, by how they are split and what is recomputed (`Layout.layer_key`)."""
+
+
 class _Costs:
     """Times of one micro-batch on one GPU of each stage."""
 
     def __init__(
-        self, architecture: Architecture, layout: Layout, device: Device, seq_len: int, assumptions: StepAssumptions
+        self,
+        architecture: Architecture,
+        layout: Layout,
+        device: Device,
+        seq_len: int,
+        assumptions: StepAssumptions,
+        counted: Counted,
     ) -> None:
         self.architecture, self.layout, self.device, self.seq_len = architecture, layout, device, seq_len
         self.network = assumptions.network_bandwidth
@@ -200,8 +213,12 @@ class _Costs:
         self.tokens = tokens(architecture, layout, seq_len)
         self.table = architecture.vocab_size * architecture.d_model / layout.tp
         kinds = {True: architecture.num_moe_layers, False: architecture.num_layers - architecture.num_moe_layers}
-        self.layers = {moe: self._layer(moe) for moe, count in kinds.items() if count}
-        self.params = {moe: layer_params(architecture, layout, moe) for moe in self.layers}
+        self.layers, self.params = {}, {}
+        for moe in (moe for moe, count in kinds.items() if count):
+            key = layout.layer_key(moe)
+            if key not in counted:
+                counted[key] = self._layer(moe), layer_params(architecture, layout, moe)
+            self.layers[moe], self.params[moe] = counted[key]
 
     def _members(self, stride: int) -> int:
         """GPUs of one link domain in a group whose members are `stride` apart."""
