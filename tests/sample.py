@@ -28,6 +28,7 @@ from moeplan.plan import (
     TrainingRun,
 )
 from moeplan.serving import DecodePoint
+from moeplan.spread import LawSpread, Spread, VariableSpread
 
 MOE = Architecture(
     d_model=2048,
@@ -215,11 +216,40 @@ def sample_plan(**changes: Any) -> Plan:
             sample_design(total_params=9_870_000_000, active_params=876_000_000, value=2.98e21, num_experts=256),
         ),
         notes=("A note of <b>markup</b> | [link] & *stars*.",),
+        goal=None,
+        spread=sample_spread(),
         provenance=Provenance(
             "0.0.9", "moeplan recommend", {"tian2025": "0123456789abcdef"}, "fedcba98", 98_765, 4_321
         ),
     )
     return dataclasses.replace(plan, **changes)
+
+
+def sample_spread() -> Spread:
+    """What a fitted law leaves open, every number different."""
+    design = sample_design()
+    law = LawSpread(
+        "mylaw", 2.0918, 2.0559, 2.135, 2.0418, 2.1436, 1.553, 1.258, 2.088, "its own draws", ("active_params",), True
+    )
+    return Spread(
+        level=0.885,
+        draws=234,
+        unusable=3,
+        held=("tian2025",),
+        variables=tuple(sample_variable_spread(name, float(getattr(design, name))) for name in DESIGN_VARIABLES),
+        laws=(law,),
+        same_design=0.2051,
+        efficiency_median=0.9438,
+        efficiency_low=0.7096,
+        covers="Coefficients alone.",
+    )
+
+
+def sample_variable_spread(name: str, value: float) -> VariableSpread:
+    """An interval about a value, whole numbers for variables that are."""
+    if DESIGN_VARIABLES[name].integer:
+        return VariableSpread(name, value, max(value - 3, 0.0), value + 1, value + 7)
+    return VariableSpread(name, value, *(float(f"{value * factor:.6g}") for factor in (0.61, 1.07, 1.77)))
 
 
 def sample_band(name: str, value: float) -> Band:

@@ -35,6 +35,7 @@ TITLES = [
     "Serving",
     "What limits it",
     "What the laws say",
+    "How sure the fitted law is",
     "Learning rate and batch",
     "Alternatives",
     "Notes",
@@ -106,6 +107,20 @@ def test_terminal_keeps_to_its_width(width: int) -> None:
     text = terminal_text(plan_sections(sample_plan()), width)
     assert all(len(line) <= width and line == line.rstrip() for line in text.splitlines())
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", text)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_wide_tables_become_several(width: int) -> None:
+    """A table too wide for the terminal becomes several, each with the first column, and no word or number is cut."""
+    names = [f"column{place}" for place in range(9)]
+    rows = tuple(tuple(f"{row}.{place}B-A{row}.{place}M" for place in range(9)) for row in range(3))
+    text = terminal_text([Section("Wide", (Table(rows, tuple(names), right=tuple(range(2, 9))),))], width)
+    words = text.split()
+    assert {cell for row in rows for cell in row} | set(names) <= set(words)
+    times = words.count("column0")
+    assert times == (1 if width == 120 else times > 1 and times)
+    assert [words.count(row[0]) for row in rows] == [times] * 3
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_colour_changes_no_text() -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from html import escape
 
 from moeplan.plan import Plan
-from moeplan.report.blocks import Block, Items, Paragraph, Section, Table
+from moeplan.report.blocks import Block, Chart, Items, Paragraph, Section, Table
+from moeplan.report.charts import chart_table
 from moeplan.report.sections import plan_sections
 
 # Colours come from the page; grey lines are visible on white and on black.
@@ -39,6 +40,10 @@ def _render(block: Block, lead: bool) -> str:
     if isinstance(block, Items):
         items = "".join(f"<li>{escape(text)}</li>" for text in block.texts)
         return f'<ul style="margin:.3em 0">{items}</ul>'
+    if isinstance(block, Chart):
+        title = f'<p style="margin:.6em 0 .3em"><strong>{escape(block.title)}</strong> ({escape(block.y_title)})</p>'
+        note = f'<p style="margin:.3em 0">{escape(block.note)}</p>' if block.note else ""
+        return "\n".join(part for part in (title, _table(chart_table(block)), note) if part)
     return _table(block)
 
 

@@ -109,8 +109,15 @@ def _fit(fit: Fit) -> tuple[Block, ...]:
             (
                 "uncertainty",
                 f"rms {rule.rms:g} in ln, {rule.per_decade_outside:g} more for each factor of 10 outside, interval of "
-                f"{rule.level:g} never under {rule.floor:g}; {rule.source}",
+                f"{rule.level:g} never under {rule.floor:g}; rms: {rule.source}; outside: {rule.per_decade_source}",
             )
+        )
+    if fit.residual:
+        freedom = fit.residual.degrees_of_freedom
+        rows.append(("residual", f"rms {fit.residual.rms:.3g} in ln, {freedom} degrees of freedom"))
+    if fit.covariance:
+        rows.append(
+            ("covariance", f"of {', '.join(_coordinate(*item) for item in fit.covariance.coordinates.items())}")
         )
     if fit.note:
         rows.append(("note", fit.note))
@@ -120,6 +127,10 @@ def _fit(fit: Fit) -> tuple[Block, ...]:
         table = tuple((name, _counted(fit, name), _domain(fit, name)) for name in variables)
         blocks.append(Table(table, ("variable", "counted as", "measured"), right=(2,)))
     return tuple(blocks)
+
+
+def _coordinate(name: str, kind: str) -> str:
+    return f"ln {name}" if kind == "ln" else name
 
 
 def _coefficients(fit: Fit) -> str:
@@ -144,6 +155,17 @@ def _counted(fit: Fit, name: str) -> str:
     words = CONVENTIONS.get(name, {}).get(fit.convention(name), "")
     unstated = "not stated in the paper; here " if name in fit.unstated else ""
     return f"{unstated}{words}" if words else (unstated.partition(";")[0] or NONE)
+
+
+def counted(fit: Fit) -> str:
+    """How a fit counts each of its variables that can be counted in several ways."""
+    names = [name for name in dict.fromkeys((*fit.variables, *fit.conventions)) if _counted(fit, name) != NONE]
+    return "; ".join(f"{name}: {_counted(fit, name)}" for name in names)
+
+
+def measured(fit: Fit) -> str:
+    """The range of each variable that a fit was measured on."""
+    return ", ".join(f"{name} {interval(name, *bounds)}" for name, bounds in fit.domain.items())
 
 
 def _domain(fit: Fit, name: str) -> str:
@@ -232,8 +254,16 @@ def _fit_record(fit: Fit) -> dict[str, Any]:
         "dense_fit": fit.dense_fit,
         "band": fit.band,
         "uncertainty": dataclasses.asdict(fit.uncertainty) if fit.uncertainty else None,
+        "covariance": _covariance_record(fit),
+        "residual": dataclasses.asdict(fit.residual) if fit.residual else None,
         "note": fit.note,
     }
+
+
+def _covariance_record(fit: Fit) -> dict[str, Any] | None:
+    if fit.covariance is None:
+        return None
+    return {"coordinates": dict(fit.covariance.coordinates), "matrix": [list(row) for row in fit.covariance.matrix]}
 
 
 def check_record(results: Mapping[str, Sequence[CheckResult]]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from moeplan.report.blocks import Block, Items, Paragraph, Section, Table
+from moeplan.report.blocks import Block, Chart, Items, Paragraph, Section, Table
+from moeplan.report.charts import chart_table
 
 
 def markdown_text(sections: Iterable[Section]) -> str:
@@ -25,6 +26,13 @@ def _render(block: Block) -> str:
         return _escape(block.text)
     if isinstance(block, Items):
         return "\n".join(f"- {_escape(text)}" for text in block.texts)
+    if isinstance(block, Chart):
+        parts = (
+            f"**{_escape(block.title)}** ({_escape(block.y_title)})",
+            _table(chart_table(block)),
+            _escape(block.note),
+        )
+        return "\n\n".join(part for part in parts if part)
     return _table(block)
 
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+from moeplan.leverage import LEVERAGE_LAW
 from moeplan.plan import Plan
+from moeplan.report import sources
 from moeplan.report.blocks import (
     EXTRAPOLATED,
     Block,
+    Cell,
     Items,
     Paragraph,
     Section,
+    Source,
     Table,
+    at,
     interval,
     number,
     percent,
     quantity,
     times,
 )
+from moeplan.report.goal import goal_blocks
 from moeplan.report.opinions import (
     alternative_blocks,
     hyperparameter_blocks,
@@ -26,6 +34,7 @@ from moeplan.report.opinions import (
     limit_blocks,
     size,
 )
+from moeplan.report.spread import spread_blocks, spread_source, spread_title
 from moeplan.report.training import serving_blocks, training_blocks
 from moeplan.units import format_bytes, format_count, format_flops
 
@@ -48,18 +57,34 @@ _SYMBOLS = {
 def plan_sections(plan: Plan) -> list[Section]:
     """The whole report of a plan."""
     return [
-        Section("", (Paragraph(headline(plan)), Paragraph(_conditions(plan)))),
-        Section("The model", _model(plan)),
-        Section("Compute", _compute(plan)),
-        Section("Efficiency Leverage", leverage_blocks(plan.leverage)),
-        Section("Memory", _memory(plan)),
-        Section("Training", training_blocks(plan)),
-        Section("Serving", serving_blocks(plan)),
-        Section("What limits it", limit_blocks(plan)),
-        Section("What the laws say", law_blocks(plan)),
-        Section("Learning rate and batch", hyperparameter_blocks(plan)),
-        *([Section("Alternatives", alternative_blocks(plan))] if plan.alternatives else []),
-        Section("Notes", (Items(plan.notes), *_legend(plan), Paragraph(_provenance(plan)))),
+        Section("", (Paragraph(headline(plan), _answer(plan)), Paragraph(_conditions(plan), sources.ASKED))),
+        *([Section("The target", goal_blocks(plan, plan.goal), source=sources.NOTE)] if plan.goal else []),
+        Section("The model", _model(plan), source=sources.COUNTED),
+        Section("Compute", _compute(plan), source=sources.COUNTED),
+        Section("Efficiency Leverage", leverage_blocks(plan.leverage), source=sources.leverage(plan.leverage)),
+        Section("Memory", _memory(plan), source=sources.MEMORY),
+        Section("Training", training_blocks(plan), source=sources.training(plan)),
+        Section("Serving", serving_blocks(plan), source=sources.SERVING),
+        Section("What limits it", limit_blocks(plan), source=sources.price(plan)),
+        Section("What the laws say", law_blocks(plan), source=sources.NOTE),
+        *(
+            [
+                Section(
+                    spread_title(plan.spread), spread_blocks(plan, plan.spread), source=spread_source(plan, plan.spread)
+                )
+            ]
+            if plan.spread
+            else []
+        ),
+        Section("Learning rate and batch", hyperparameter_blocks(plan), source=sources.NOTE),
+        *(
+            [Section("Alternatives", alternative_blocks(plan), source=sources.alternatives(plan))]
+            if plan.alternatives
+            else []
+        ),
+        Section(
+            "Notes", (Items(plan.notes), *_legend(plan), Paragraph(_provenance(plan), _made(plan))), source=sources.NOTE
+        ),
     ]
 
 
@@ -72,6 +97,18 @@ def headline(plan: Plan) -> str:
         f"{leverage_text(leverage)} ({leverage_interval(leverage)}) by tian2025, "
         f"{times(leverage.efficiency_leverage * leverage.allocation_efficiency)} as this budget is split: the work of "
         f"a dense {format_count(dense.total_params)} model on {format_count(dense.tokens)} tokens."
+    )
+
+
+def _answer(plan: Plan) -> Source:
+    """Where the numbers of the headline stand, in their order."""
+    return Source(
+        "The answer in short: the best design of the declared grid for what was asked, and tian2025's leverage of it "
+        "with the dense model that it equals. The tables say more of each number.",
+        ", ".join(dict.fromkeys((*plan.request.laws, LEVERAGE_LAW))),
+        "params with embeddings; tokens; EL is dense compute / MoE compute at equal loss",
+        path="/design/total_params /design/active_params /design/tokens /leverage/efficiency_leverage /leverage/level "
+        "/leverage/low /leverage/high - /leverage/dense/total_params /leverage/dense/tokens",
     )
 
 
@@ -115,11 +152,14 @@ def _model(plan: Plan) -> tuple[Block, ...]:
         (
             _SYMBOLS.get(band.variable, ""),
             band.variable,
-            quantity(band.variable, band.value),
-            interval(band.variable, band.low_1, band.high_1),
-            interval(band.variable, band.low_5, band.high_5),
+            Cell(
+                quantity(band.variable, band.value),
+                dataclasses.replace(sources.chosen(plan, band.variable), path=f"/bands/{place}/value"),
+            ),
+            at(interval(band.variable, band.low_1, band.high_1), f"/bands/{place}/low_1", f"/bands/{place}/high_1"),
+            at(interval(band.variable, band.low_5, band.high_5), f"/bands/{place}/low_5", f"/bands/{place}/high_5"),
         )
-        for band in plan.bands
+        for place, band in enumerate(plan.bands)
     ]
     heads = f"{shape.num_heads} heads"
     if shape.attention == "mla":
@@ -132,7 +172,12 @@ def _model(plan: Plan) -> tuple[Block, ...]:
     first = "first" if shape.num_dense_layers == 1 else f"first {shape.num_dense_layers}"
     dense = f", the {first} dense (d_ff {shape.d_ff:,})" if shape.num_dense_layers else ""
     return (
-        Table(tuple(rows), ("", "variable", "plan", "within 1 % of V", "within 5 % of V"), right=(2, 3, 4)),
+        Table(
+            tuple(rows),
+            ("", "variable", "plan", "within 1 % of V", "within 5 % of V"),
+            right=(2, 3, 4),
+            sources=(None, None, None, sources.band(plan, 1), sources.band(plan, 5)),
+        ),
         Paragraph(
             f"{shape.num_layers} layers{dense}; {heads}; embedding of {shape.vocab_size:,} rows, "
             f"{'tied' if shape.tied_embeddings else 'untied'}. Params include embeddings, widths are in features. "
@@ -150,28 +195,55 @@ def _compute(plan: Plan) -> tuple[Block, ...]:
         "non_embedding": "params, without embeddings",
     }
     params = tuple(
-        (names.get(name, name), f"{format_count(total, 4)} total, {format_count(counts.active_params[name], 4)} active")
+        (
+            names.get(name, name),
+            at(
+                f"{format_count(total, 4)} total, {format_count(counts.active_params[name], 4)} active",
+                f"/counts/total_params/{name}",
+                f"/counts/active_params/{name}",
+            ),
+        )
         for name, total in counts.total_params.items()
     )
     return (
         Table(
             (
-                ("budget", f"{format_flops(plan.request.flops)} FLOPs"),
-                ("training", f"{format_flops(counts.train_flops)} FLOPs on {plan.design.tokens:,} tokens"),
+                ("budget", Cell(f"{format_flops(plan.request.flops)} FLOPs", _asked("/request/flops"))),
+                (
+                    "training",
+                    at(
+                        f"{format_flops(counts.train_flops)} FLOPs on {plan.design.tokens:,} tokens",
+                        "/counts/train_flops",
+                        "/design/tokens",
+                    ),
+                ),
                 (
                     "FLOPs per token",
-                    f"{format_flops(counts.flops_per_token)}: 6 x active params without input embedding + causal "
-                    "attention, forward + backward",
+                    at(
+                        f"{format_flops(counts.flops_per_token)}: 6 x active params without input embedding + causal "
+                        "attention, forward + backward",
+                        "/counts/flops_per_token",
+                    ),
                 ),
                 (
                     "as tian2025 counts",
-                    f"{format_flops(counts.flops_per_token_tian2025)}: non-embedding params, full attention, no logits",
+                    at(
+                        f"{format_flops(counts.flops_per_token_tian2025)}: non-embedding params, full attention, no "
+                        "logits",
+                        "/counts/flops_per_token_tian2025",
+                    ),
                 ),
                 *params,
-                ("worth (V)", f"{format_flops(plan.design.value)} FLOPs, {percent(plan.value_ratio)} of the budget"),
+                (
+                    "worth (V)",
+                    Cell(
+                        f"{format_flops(plan.design.value)} FLOPs, {percent(plan.value_ratio)} of the budget",
+                        dataclasses.replace(sources.worth(plan), path="/design/value /value_ratio"),
+                    ),
+                ),
             )
         ),
-        Paragraph(_worth(plan)),
+        Paragraph(_worth(plan), dataclasses.replace(sources.worth(plan), path="/value_ratio /design/value")),
     )
 
 
@@ -193,21 +265,39 @@ def _worth(plan: Plan) -> str:
 
 def _memory(plan: Plan) -> tuple[Block, ...]:
     memory, request = plan.memory, plan.request
-    rows = [(group, format_bytes(size), "") for group, size in memory.by_group.items() if size]
     cached = f"{request.context:,} tokens x {request.concurrency:,}, {request.kv_dtype}"
-    rows = [(group, size, cached if group == "kv_cache" else what) for group, size, what in rows]
+    rows: list[tuple[str, ...]] = []
+    for group, used in memory.by_group.items():
+        if used:
+            what = Cell(cached, _asked("/request/context /request/concurrency")) if group == "kv_cache" else ""
+            rows.append((group, at(format_bytes(used), f"/memory/by_group/{group}"), what))
     weights = [i for i, row in enumerate(rows) if row[0] != "kv_cache"]
     if weights:
         rows[weights[0]] = (*rows[weights[0]][:2], f"weights, {request.weight_dtype}")
+    total = at(format_bytes(memory.total_bytes), "/memory/total_bytes")
     if memory.usable_bytes is None or memory.limit_bytes is None:
-        rows.append(("total", format_bytes(memory.total_bytes), "no limit is given"))
+        rows.append(("total", total, "no limit is given"))
         return (Table(tuple(rows), right=(1,), strong=(len(rows) - 1,)),)
-    rows.append(("total", format_bytes(memory.total_bytes), f"of {format_bytes(memory.usable_bytes)} usable"))
+    rows.append(("total", total, at(f"of {format_bytes(memory.usable_bytes)} usable", "/memory/usable_bytes")))
     limit = f"with {percent(request.headroom)} headroom"
     if memory.num_devices > 1:
         limit += f", each of {memory.num_devices} devices; the fullest is shown"
-    rows.append(("limit", format_bytes(memory.limit_bytes), limit))
+    rows.append(
+        (
+            "limit",
+            Cell(format_bytes(memory.limit_bytes), _asked("/memory/limit_bytes")),
+            Cell(limit, _asked("/request/headroom /memory/num_devices")),
+        )
+    )
     return (Table(tuple(rows), right=(1,), strong=(len(rows) - 2,)),)
+
+
+def _asked(path: str) -> Source:
+    return dataclasses.replace(sources.ASKED, path=path)
+
+
+def _made(plan: Plan) -> Source:
+    return Source("What the plan was made from.", path="/provenance/num_designs /provenance/num_feasible")
 
 
 def _legend(plan: Plan) -> tuple[Block, ...]:
@@ -216,6 +306,7 @@ def _legend(plan: Plan) -> tuple[Block, ...]:
         or any(law.outside for law in plan.laws)
         or any(law.extrapolated for law in plan.hyperparameters)
         or any(law.extrapolated for law in plan.leverage.others)
+        or (plan.spread is not None and any(law.inside is False for law in plan.spread.laws))
     )
     text = f"Marked {EXTRAPOLATED}: extrapolated, outside the range that the law was measured on."
     return (Paragraph(text),) if flagged else ()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from moeplan.report.blocks import Block, Items, Paragraph, Section, Table
+from moeplan.report.blocks import Block, Chart, Items, Paragraph, Section, Table
+from moeplan.report.charts.text import chart_lines
 
 NARROWEST, WIDEST = 60, 120
 """Columns that a report is laid out for, whatever the terminal has."""
+_GAP = 2
+"""Spaces between the columns of a table."""
 _FLAG = r"(?<=\w)\*(?!\w)"
 
 
@@ -37,12 +40,13 @@ def terminal_text(sections: Iterable[Section], width: int = 80, color: bool = Fa
             console.print(Text(section.title, style="bold cyan" if section.level == 1 else "bold"))
         first = not section.title
         for block in section.blocks:
-            console.print(Padding(_render(block, lead=first), (0, 0, 0, 0 if not section.title else 2)))
+            indent = 2 if section.title else 0
+            console.print(Padding(_render(block, first, console.width - indent), (0, 0, 0, indent)))
             first = False
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
-def _render(block: Block, lead: bool) -> RenderableType:
+def _render(block: Block, lead: bool, width: int) -> RenderableType:
     if isinstance(block, Paragraph):
         return _text(block.text, "bold" if lead else "")
     if isinstance(block, Items):
@@ -52,19 +56,47 @@ def _render(block: Block, lead: bool) -> RenderableType:
         for text in block.texts:
             grid.add_row("•", _text(text))
         return grid
-    return Group(_table(block))
+    if isinstance(block, Chart):
+        return Group(*chart_lines(block, width), *([_text(block.note)] if block.note else []))
+    return Group(*(_table(block, places) for places in _parts(block, width)))
 
 
-def _table(block: Table) -> RichTable:
+def _parts(block: Table, width: int) -> list[list[int]]:
+    """Places of the columns, in as few tables as hold every word and number whole; each begins with the first."""
+    count = len(block.rows[0]) if block.rows else len(block.columns)
+    needs = []
+    for place in range(count):
+        texts = [*([block.columns[place]] if block.columns else []), *(row[place] for row in block.rows)]
+        # Numbers stand on one line; words may be broken between them.
+        needs.append(max(len(one) for text in texts for one in ([text] if place in block.right else text.split(" "))))
+    found = _packed(needs, width)
+    for narrower in range(width - 1, 0, -1):  # as many tables, but of like widths
+        if len(parts := _packed(needs, narrower)) > len(found):
+            break
+        found = parts
+    return found if len(found) > 1 else [list(range(count))]
+
+
+def _packed(needs: Sequence[int], width: int) -> list[list[int]]:
+    parts: list[list[int]] = [[0]]
+    for place in range(1, len(needs)):
+        taken = sum(needs[at] + _GAP for at in parts[-1])
+        if taken + needs[place] > width and len(parts[-1]) > 1:
+            parts.append([0])
+        parts[-1].append(place)
+    return parts
+
+
+def _table(block: Table, places: Sequence[int]) -> RichTable:
     table = RichTable(
-        box=None, show_header=bool(block.columns), pad_edge=False, padding=(0, 2, 0, 0), header_style="dim"
+        box=None, show_header=bool(block.columns), pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim"
     )
-    for place in range(len(block.rows[0]) if block.rows else len(block.columns)):
+    for place in places:
         number = place in block.right
         header = block.columns[place] if block.columns else ""
         table.add_column(header, justify="right" if number else "left", overflow="fold", no_wrap=number)
     for place, row in enumerate(block.rows):
-        table.add_row(*(_text(cell) for cell in row), style="bold" if place in block.strong else "")
+        table.add_row(*(_text(row[at]) for at in places), style="bold" if place in block.strong else "")
     return table
 
 

@@ -1,0 +1,182 @@
+"""The blocks of a report as elements of a page, on which every number is a button that leads to its source."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from moeplan.report.blocks import Block, Cell, Chart, Items, Paragraph, Section, Series, Source, Table
+from moeplan.report.charts import chart_table, outside_note
+from moeplan.report.charts.figures import figure
+from moeplan.report.page.numbers import pieces
+
+_SHORT, _LONG = 16, 30
+"""Characters of a cell up to which it is not broken into lines, and from which on it wants a wide column."""
+
+
+@dataclass
+class Numbers:
+    """What is collected while a page is written."""
+
+    data: Any
+    """The report's JSON."""
+    sources: dict[Source, int] = field(default_factory=dict)
+    """Number of each source, without its path."""
+    laws: dict[str, None] = field(default_factory=dict)
+    """Laws that sources rest on, in order."""
+    figures: list[Any] = field(default_factory=list)
+    """Charts for plotly."""
+    without: list[str] = field(default_factory=list)
+    """Numbers that have no source."""
+
+    def number(self, source: Source | None) -> int:
+        """The number of a source in the list of sources; 0 for none."""
+        if source is None or not source.says:
+            return 0
+        for name in law_names_of(source):
+            self.laws.setdefault(name)
+        return self.sources.setdefault(
+            Source(source.says, source.law, source.convention, source.domain), len(self.sources) + 1
+        )
+
+
+def section_html(section: Section, name: str, state: Numbers) -> str:
+    """A section: its title and what stands below."""
+    tag = f"h{section.level + 1}"
+    parts = [f'<section id="{name}" class="level-{section.level}">']
+    if section.title:
+        parts.append(f"<{tag}>{escape(section.title)}</{tag}>")
+    parts += [block_html(block, section.source, state) for block in section.blocks]
+    return "\n".join((*parts, "</section>"))
+
+
+def block_html(block: Block, default: Source | None, state: Numbers, lead: bool = False, small: bool = False) -> str:
+    """Any block; `default` is the source of numbers that do not say, `lead` and `small` are styles of a paragraph."""
+    if isinstance(block, Paragraph):
+        style = ' class="lead"' if lead else ' class="small"' if small else ""
+        return f"<p{style}>{text_html(block.text, _within(block.source, default), state)}</p>"
+    if isinstance(block, Items):
+        source = _within(block.source, default)
+        items = (text_html(str(text), cell_source(text, source), state) for text in block.texts)
+        return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
+    if isinstance(block, Chart):
+        return _chart(block, default, state)
+    return _table(block, default, state)
+
+
+def _within(source: Source | None, outer: Source | None) -> Source | None:
+    """The source of something inside something else: its own, or, where that says only a path, the outer one there."""
+    if source is None:
+        return outer
+    if source.says or outer is None:
+        return source
+    return Source(outer.says, outer.law, outer.convention, outer.domain, source.path)
+
+
+def cell_source(cell: str, outer: Source | None) -> Source | None:
+    """The source of a text inside something: a cell's own, else the outer one, whose path is not the text's."""
+    return _within(cell.source, outer) if isinstance(cell, Cell) else outer and _pathless(outer)
+
+
+def _pathless(source: Source) -> Source:
+    return Source(source.says, source.law, source.convention, source.domain)
+
+
+def text_html(text: str, source: Source | None, state: Numbers) -> str:
+    """Text with its numbers as buttons."""
+    paths = iter(source.path.split() if source else ())
+    parts = []
+    for is_number, piece in pieces(text):
+        known = state.number(source) if is_number else 0
+        if is_number and not known:
+            state.without.append(f"{piece} in {text!r}")
+        parts.append(_button(piece, known, next(paths, "-"), state) if known else escape(piece, quote=False))
+    return "".join(parts)
+
+
+def _button(text: str, source: int, path: str, state: Numbers) -> str:
+    where = ""
+    if path != "-":
+        value = json.dumps(pointed_at(state.data, path), ensure_ascii=False)
+        where = f' data-path="{escape(path)}" data-value="{escape(value)}"'
+    # No <button>: lines break on both sides of one, which leaves brackets and commas alone.
+    return f'<span class="n" role="button" tabindex="0" data-source="{source}"{where}>{escape(text)}</span>'
+
+
+def pointed_at(data: Any, path: str) -> Any:
+    """What a JSON pointer (RFC 6901) points at; raises `LookupError` for nothing."""
+    for part in path.split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        data = data[int(key)] if isinstance(data, list) else data[key]
+    return data
+
+
+def card_html(card: Table, state: Numbers) -> str:
+    """Rows of (name, value, what else is to say) as the fields of a card."""
+    parts = [f'<dl class="card{" in-one-row" if len(card.rows) < 6 else ""}">']
+    for place, (name, value, *more) in enumerate(card.rows):
+        source = cell_source(value, card.source)
+        strong = ' class="strong"' if place in card.strong else ""
+        note = "".join(f'<dd class="note">{text_html(str(x), cell_source(x, source), state)}</dd>' for x in more)
+        parts.append(f"<div{strong}><dt>{escape(name)}</dt><dd>{text_html(str(value), source, state)}</dd>{note}</div>")
+    return "\n".join((*parts, "</dl>"))
+
+
+def _table(table: Table, default: Source | None, state: Numbers) -> str:
+    outer = _within(table.source, default)
+    style = "" if table.columns else ' class="list"'
+    parts = [f'<div class="scroll"><table{style}>']
+    if table.columns:
+        names = "".join(
+            f'<th scope="col"{_style(place, "", table)}>{escape(name, quote=False)}</th>'
+            for place, name in enumerate(table.columns)
+        )
+        parts.append(f"<thead><tr>{names}</tr></thead>")
+    parts.append("<tbody>")
+    for number, row in enumerate(table.rows):
+        strong = ' class="strong"' if number in table.strong else ""
+        cells = []
+        for place, cell in enumerate(row):
+            column = table.sources[place] if place < len(table.sources) else None
+            text = text_html(str(cell), cell_source(cell, _within(column, outer)), state)
+            tag = 'th scope="row"' if place == 0 and 0 not in table.right else "td"
+            cells.append(f"<{tag}{_style(place, cell, table)}>{text}</{tag[:2]}>")
+        parts.append(f"<tr{strong}>{''.join(cells)}</tr>")
+    return "\n".join((*parts, "</tbody></table></div>"))
+
+
+def _style(place: int, cell: str, table: Table) -> str:
+    """Numbers stand on the right, what is short on one line, sentences in a wide column."""
+    if place in table.right:
+        return ' class="right"'
+    if not cell or not table.columns or _SHORT < len(cell) < _LONG:
+        return ""
+    return ' class="short"' if len(cell) <= _SHORT else ' class="long"'
+
+
+def _chart(chart: Chart, default: Source | None, state: Numbers) -> str:
+    """A place for the picture, and its numbers as a table for those who do not see it, or want to ask them."""
+    place = len(state.figures)
+    state.figures.append(figure(chart, [_point_sources(series, default, state) for series in chart.series]))
+    words = " ".join(part for part in (chart.note, outside_note([chart])) if part)
+    note = f'<p class="note">{text_html(words, default, state)}</p>' if words else ""
+    table = _table(chart_table(chart, whole=True), default, state)
+    title = escape(chart.title, quote=False)
+    return (
+        f'<figure><figcaption>{title} <span class="axis">{escape(chart.y_title)}</span></figcaption>'
+        f'<div class="chart" id="chart-{place}" role="img" '
+        f'aria-label="{escape(chart.title)}; its numbers are in the table below"></div>{note}'
+        f"<details><summary>The numbers of this chart</summary>{table}</details></figure>"
+    )
+
+
+def _point_sources(series: Series, default: Source | None, state: Numbers) -> list[int]:
+    every = series.sources or (series.source,) * len(series.x)
+    return [state.number(_within(source, default)) for source in every]
+
+
+def law_names_of(source: Source) -> list[str]:
+    """The laws that a source names."""
+    return [name.strip() for name in source.law.split(",") if name.strip()]
