@@ -8,7 +8,7 @@ own FLOPs. Losses of two laws never meet.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -45,6 +45,13 @@ def dense_loss(law: Law, total_params: Any, tokens: Any) -> Any:
     return fit(*(values[name] for name in fit.variables))
 
 
+def dense_size(law: Law, variables: Variables) -> float:
+    """The size of a dense architecture [params] as the law's dense side counts it."""
+    fit = dense_fit(law)
+    name = "total_params" if "total_params" in fit.variables else "active_params"
+    return float(variables.get(name, fit.convention(name)))
+
+
 def dense_compute(law: Law, loss: float) -> float:
     """C_dense [FLOPs]: the least 6*N*D at which the law's best dense model reaches `loss` [nats]; inf if never."""
 
@@ -60,14 +67,14 @@ def dense_compute(law: Law, loss: float) -> float:
     return math.exp((low + high) / 2)
 
 
-def dense_params_at_tokens(law: Law, loss: float) -> float:
-    """The dense size [params] with the same loss, for laws at fixed tokens; inf if none has."""
+def dense_params_at_tokens(law: Law, loss: float, tokens: float = 1.0) -> float:
+    """The dense size [params] with the same loss on `tokens` (not seen by laws at fixed tokens); inf if none has."""
     low, high = math.log(1e3), math.log(1e20)
-    if float(dense_loss(law, math.exp(high), 1.0)) > loss:
+    if float(dense_loss(law, math.exp(high), tokens)) > loss:
         return math.inf
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (low, middle) if float(dense_loss(law, math.exp(middle), 1.0)) <= loss else (middle, high)
+        low, high = (low, middle) if float(dense_loss(law, math.exp(middle), tokens)) <= loss else (middle, high)
     return math.exp((low + high) / 2)
 
 
@@ -119,37 +126,47 @@ def predict(law: Law, others: Sequence[Law], architecture: Architecture, tokens:
 def _rule_text(rule: Uncertainty, decades: float, width: float) -> str:
     """The interval's rule with its numbers."""
     z = NormalDist().inv_cdf(0.5 + rule.level / 2)
+    outside = (
+        f" and {rule.per_decade_outside:g} for each of {decades:.2f} decades outside the measured range "
+        f"({rule.per_decade_source}), added in squares"
+    )
     return (
-        f"{100 * rule.level:.0f} % interval: EL divided and multiplied by exp({width:.3f}) = {math.exp(width):.3g}, "
-        f"{width:.3f} being the larger of {rule.floor:g} and {z:.3f}*sqrt({rule.rms:g}^2 + "
-        f"({rule.per_decade_outside:g}*{decades:.2f})^2): the rms residual of ln EL, and {rule.per_decade_outside:g} "
-        f"for each of {decades:.2f} decades outside the measured range"
+        f"{100 * rule.level:.0f} % interval: EL divided and multiplied by {math.exp(width):.3g}, the exponential of "
+        f"{z:.3f} standard errors of ln EL: {rule.rms:g} inside the measured range ({rule.source})"
+        f"{outside if decades else ''}; at least {rule.floor:g} in all"
     )
 
 
 def _dense_equivalent(law: Law, train_flops: float, like: Architecture, seq_len: int) -> DenseEquivalent:
     """The compute-optimal dense model of a leverage law at `train_flops` (its FLOPs), as an integer shape."""
     fit = law.predicting("flops_per_token", "dense_flops_per_token")
-    target = float(fit(train_flops))
     convention = fit.convention("flops_per_token")
 
+    def flops(shape: Architecture) -> float:
+        return float(Variables(shape, seq_len).get("flops_per_token", convention))
+
+    target = float(fit(train_flops))
+    shape = nearest_dense(lambda shape: flops(shape) / target, like)
+    return DenseEquivalent(
+        total_params=shape.total_params(),
+        non_embedding_params=shape.total_params("non_embedding"),
+        tokens=round(train_flops / flops(shape)),
+        train_flops=train_flops,
+        architecture=shape,
+    )
+
+
+def nearest_dense(ratio: Callable[[Architecture], float], like: Architecture) -> Architecture:
+    """The dense shape whose `ratio` (some size over what it should be) is nearest to 1, with vocabulary as `like`."""
+
     def nearest(shapes: list[Architecture]) -> Architecture:
-        flops = [float(Variables(shape, seq_len).get("flops_per_token", convention)) for shape in shapes]
-        return shapes[int(np.argmin(np.abs(np.log(np.array(flops) / target))))]
+        return shapes[int(np.argmin(np.abs(np.log(np.array([ratio(shape) for shape in shapes])))))]
 
     # The width nearest at the usual aspect ratio, then the depth nearest at that width.
     widths = (*range(128, SMALL_D_MODEL, 64), *range(SMALL_D_MODEL, 65536, 128))
     d_model = nearest([dense_shape(width, like) for width in widths]).d_model
     depths = range(max(1, round(d_model / 100)), max(1, round(d_model / 76)) + 1)
-    shape = nearest([dense_shape(d_model, like, depth) for depth in depths])
-    per_token = float(Variables(shape, seq_len).get("flops_per_token", convention))
-    return DenseEquivalent(
-        total_params=shape.total_params(),
-        non_embedding_params=shape.total_params("non_embedding"),
-        tokens=round(train_flops / per_token),
-        train_flops=train_flops,
-        architecture=shape,
-    )
+    return nearest([dense_shape(d_model, like, depth) for depth in depths])
 
 
 def dense_shape(d_model: int, like: Architecture, num_layers: int = 0) -> Architecture:
