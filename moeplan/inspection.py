@@ -157,7 +157,7 @@ class Inspection:
 
 
 @dataclass(frozen=True)
-class _Subject:
+class Subject:
     """A model to inspect, wherever it came from."""
 
     name: str
@@ -206,7 +206,7 @@ def inspect(
     UsageError
         For a file that is no model config, and for laws' questions about a model that is not fully counted.
     """
-    subject = _subject(source)
+    subject = read_subject(source)
     seq_len = subject.seq_len if seq_len is None else seq_len
     if isinstance(seq_len, bool) or not isinstance(seq_len, int) or not 1 <= seq_len <= 2**24:
         raise UsageError(f"seq_len {seq_len!r} must be a whole number from 1 to {2**24}")
@@ -258,7 +258,7 @@ def inspect(
     )
 
 
-def _subject(source: str | Path) -> _Subject:
+def read_subject(source: str | Path) -> Subject:
     """Read a file, a folder or a name."""
     if not Path(source).exists():
         if isinstance(source, Path) or source.endswith(".json"):
@@ -270,14 +270,14 @@ def _subject(source: str | Path) -> _Subject:
             plan = Plan.from_json(data)
         except UsageError as error:
             raise UsageError(f"{source}: {error}") from None
-        return _Subject(
+        return Subject(
             str(source), "plan", "", plan.architecture, tokens=float(plan.design.tokens), seq_len=plan.request.seq_len
         )
     config = read_config(data, str(source))
-    return _Subject(str(source), "config", config.model_type, config.architecture, config.gaps, config.assumptions)
+    return Subject(str(source), "config", config.model_type, config.architecture, config.gaps, config.assumptions)
 
 
-def _published(model: PublishedModel) -> _Subject:
+def _published(model: PublishedModel) -> Subject:
     publication = Publication(
         hf_id=model.hf_id,
         source=model.source,
@@ -288,7 +288,7 @@ def _published(model: PublishedModel) -> _Subject:
         class_params=model.class_params,
         note=model.note,
     )
-    return _Subject(
+    return Subject(
         model.name, "published", model.model_type, model.architecture, model.not_counted, (), publication,
         model.training_tokens,
     )  # fmt: skip

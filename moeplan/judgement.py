@@ -172,15 +172,14 @@ def _mean(values: Iterable[float | None]) -> float:
 
 def _compute(law: Any, reference: Any, shape: Architecture, v: Variables, tokens: float, flops: float) -> float | str:
     """ln C_l of a model by one law, or why the law cannot judge it."""
-    from moeplan.leverage import dense_fit, dense_loss
+    from moeplan.leverage import dense_loss, dense_size
 
     if not shape.is_dense:
         return float(reference.judge(v, tokens, flops))
     if law.objective.predicts == "efficiency_leverage":
         return "judges a dense model by definition alone: its leverage is 1"
     try:
-        size = float(v.get("active_params", dense_fit(law).convention("active_params")))
-        return float(reference.ln_compute(float(dense_loss(law, size, tokens))))
+        return float(reference.ln_compute(float(dense_loss(law, dense_size(law, v), tokens))))
     except LawError:
         return "says nothing about dense models"
 

@@ -41,9 +41,8 @@ def least_bytes(architecture: Architecture, budget: Budget, batch: int) -> float
     return None if least is None else float(least[1].total)
 
 
-def training_run(architecture: Architecture, train_flops: float, batch_tokens: float, budget: Budget) -> TrainingRun:
-    """GPU-hours, days, money and the fastest layouts of one training run."""
-    gpus = budget.gpus or Gpus(1, load_device(DEFAULT_DEVICE))
+def utilisation(architecture: Architecture, budget: Budget) -> tuple[float, str]:
+    """Share of the dense bf16 peak that training is planned at, and where it is from, with published runs."""
     preset = mfu_preset(architecture)
     # A budget made of GPU time keeps the utilisation that made it.
     mfu = budget.mfu or (ORDINARY_MFU if budget.days else preset.mfu)
@@ -56,6 +55,13 @@ def training_run(architecture: Architecture, train_flops: float, batch_tokens: f
             if run.mfu
         )
         basis += f"; published for models of this kind: {examples}" if examples else ""
+    return mfu, basis
+
+
+def training_run(architecture: Architecture, train_flops: float, batch_tokens: float, budget: Budget) -> TrainingRun:
+    """GPU-hours, days, money and the fastest layouts of one training run."""
+    gpus = budget.gpus or Gpus(1, load_device(DEFAULT_DEVICE))
+    mfu, basis = utilisation(architecture, budget)
     time = gpu_time(train_flops, gpus, mfu, price_per_gpu_hour=budget.price_per_gpu_hour)
     batch = batch_sequences(batch_tokens, budget.seq_len, gpus.count if budget.gpus else 1)
     layouts, note = _layouts(architecture, budget, batch) if budget.gpus else ((), "no GPUs are given")
