@@ -44,6 +44,13 @@ REAL_TOLERANCE = 0.02
 """How near a realised real variable must be to a fixed one."""
 
 
+def defaults_by_compute(flops: float) -> dict[str, int | bool]:
+    """Vocabulary and tying of embeddings that a compute budget [FLOPs] chooses where they are not given."""
+    small = flops < SMALL_BUDGET
+    vocab_size = 131072 if not small else 49152 if flops >= SMALL_BUDGET / 10 else 32768
+    return {"vocab_size": vocab_size, "tied_embeddings": small}
+
+
 @dataclass(frozen=True)
 class Budget:
     """A compute budget with a memory limit, and every condition on the design.
@@ -111,11 +118,11 @@ class Budget:
             )
         if self.flops > 1e30:
             raise UsageError(f"compute budget {self.flops:g} FLOPs is beyond what any law here can say; try up to 1e28")
-        small = self.flops < SMALL_BUDGET
+        chosen = defaults_by_compute(self.flops)
         if self.vocab_size == 0:
-            put("vocab_size", 131072 if not small else 49152 if self.flops >= SMALL_BUDGET / 10 else 32768)
+            put("vocab_size", chosen["vocab_size"])
         if self.tied_embeddings is None:
-            put("tied_embeddings", small)
+            put("tied_embeddings", chosen["tied_embeddings"])
         for name, low, high in (("vocab_size", 2, 2**24), ("seq_len", 1, 2**24)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:

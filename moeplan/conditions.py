@@ -6,14 +6,16 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from moeplan.budget import Budget
+from moeplan.budget import Budget, defaults_by_compute
 from moeplan.errors import UsageError
 from moeplan.memory import InferenceSettings
-from moeplan.plan import Request
+from moeplan.plan import Plan, Request
 from moeplan.units import parse_count
 
 SERVING = ("weight_dtype", "kv_dtype", "context", "concurrency")
 """Conditions that say how the model is served."""
+_BY_COMPUTE = {"vocab_size": ("--vocab-size",), "tied_embeddings": ("--tied", "--untied")}
+"""Conditions whose default follows from compute, with the flags that give them."""
 
 
 def parse_fix(texts: Iterable[str]) -> dict[str, float]:
@@ -85,6 +87,73 @@ def override(conditions: Mapping[str, Any], given: Mapping[str, Any]) -> dict[st
     return result
 
 
+def _at_default(plan: Plan) -> list[str]:
+    """Conditions of a plan whose value is the one that its compute chooses."""
+    chosen = defaults_by_compute(plan.request.flops)
+    return [name for name in _BY_COMPUTE if getattr(plan.request, name) == chosen[name]]
+
+
+def _flags(plan: Plan) -> set[str] | None:
+    """The flags of the command that made a plan; None if it repeats another plan, or was no command."""
+    words = {word.partition("=")[0] for word in plan.provenance.command.split()}
+    return words if {"moeplan", "recommend"} <= words and "--from" not in words else None
+
+
+def left_to_compute(plan: Plan) -> list[str]:
+    """Conditions that a plan's compute chose: its command gave none, so that they follow from compute again."""
+    flags = _flags(plan)
+    return [] if flags is None else [name for name in _at_default(plan) if not flags & {*_BY_COMPUTE[name]}]
+
+
+def kept_notes(before: Plan, after: Plan, given: Iterable[str]) -> list[str]:
+    """What a repeated plan keeps although its compute would choose otherwise, where nobody can tell if that is meant.
+
+    A plan that repeats another, or that no command made, does not say whether a value was given or chosen.
+    """
+    if _flags(before) is not None:
+        return []
+    chosen = defaults_by_compute(after.request.flops)
+    notes = []
+    for name in _at_default(before):
+        value, default = getattr(after.request, name), chosen[name]
+        if name not in given and value == getattr(before.request, name) != default:
+            flag = f"--vocab-size {default}" if name == "vocab_size" else "--tied" if default else "--untied"
+            notes.append(f"{name} stays at {value} as in the plan given; {flag} is the default at this compute")
+    return notes
+
+
+def repeated_target(
+    before: Plan, target: Mapping[str, Any], given: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The target (for `moeplan.inverse.recommend_for`; empty if there is none) and the conditions of a repeated plan.
+
+    `target` and `given` are what is asked now. A plan whose budget was found is searched for again, unless the limit
+    that was found is given now. With a new target the limit that is not given now is found: compute, if neither is.
+    """
+    inherited = request_conditions(before.request)
+    for name in left_to_compute(before):
+        del inherited[name]
+    conditions = override(inherited, given)
+    named = {"flops" if name == "days" else name for name in ("flops", "days", "memory") if name in given}
+    goal, asked = before.goal, dict(target)
+    finds = next((name for name in ("flops", "memory") if len(named) == 1 and name not in named), "flops")
+    if goal is not None and not named:
+        finds = goal.finds
+    if not asked and goal is not None and goal.finds not in named:
+        finds = goal.finds
+        if goal.dense is None:
+            asked = {"target_el": goal.target_efficiency_leverage}
+        else:
+            asked = {"match_dense": goal.dense.asked, "dense_tokens": goal.dense.tokens}
+    if asked and len(named) < 2:
+        for name in ("flops", "days") if finds == "flops" else ("memory",):
+            conditions.pop(name, None)
+        for name in ("vocab_size", "tied_embeddings"):  # they follow the compute that is found
+            if goal is not None and finds == "flops" and name not in (*goal.given, *given):
+                conditions.pop(name, None)
+    return asked, conditions
+
+
 def make_budget(conditions: Mapping[str, Any]) -> Budget:
     """A `Budget` of conditions by name, defaults for what is absent; raises `UsageError` for values that cannot be."""
     absent = {
@@ -95,5 +164,11 @@ def make_budget(conditions: Mapping[str, Any]) -> Budget:
         if name not in conditions and absent[name]:
             what = {"flops": "a compute budget", "memory": "a memory limit"}[name]
             raise UsageError(f"{what} is missing; add {example}, as in: moeplan recommend --flops 1e22 --memory 80GB")
-    serving = InferenceSettings(**{name: conditions[name] for name in SERVING if name in conditions})
-    return Budget(**{name: value for name, value in conditions.items() if name not in SERVING}, serving=serving)
+    return Budget(
+        **{name: value for name, value in conditions.items() if name not in SERVING}, serving=serving_of(conditions)
+    )
+
+
+def serving_of(conditions: Mapping[str, Any]) -> InferenceSettings:
+    """How the model is served, of conditions by name."""
+    return InferenceSettings(**{name: conditions[name] for name in SERVING if name in conditions})

@@ -71,19 +71,25 @@ def _worth(leverage: Leverage) -> Iterator[str]:
         )
 
 
-def _edges(grid: Grid, design: Design, budget: Budget) -> Iterator[str]:
-    """Axes whose end the plan lies on: beyond it, something better may be."""
-    free = [axis for axis in EDGES if not budget.limits(axis)]
+def edges(grid: Grid, design: Design, budget: Budget) -> dict[str, tuple[float, float, float]]:
+    """Axes whose end a design lies on, with its value and the ends: beyond them, something better may be."""
     ends = {
         "num_layers": (grid.min_layers, grid.max_layers),
         "granularity": (min(grid.granularity), max(grid.granularity)),
     }
-    found = []
-    for axis in free:
+    found = {}
+    for axis in EDGES:
         low, high = ends.get(axis) or (min(getattr(grid, axis)), max(getattr(grid, axis)))
         value = getattr(design, axis)
-        if low < high and (value <= low * 1.02 or value >= high * 0.98):
-            found.append(f"{axis} {value:g} of {low:g} to {high:g}")
+        if not budget.limits(axis) and low < high and (value <= low * 1.02 or value >= high * 0.98):
+            found[axis] = value, low, high
+    return found
+
+
+def _edges(grid: Grid, design: Design, budget: Budget) -> Iterator[str]:
+    found = [
+        f"{axis} {value:g} of {low:g} to {high:g}" for axis, (value, low, high) in edges(grid, design, budget).items()
+    ]
     if found:
         yield f"On the edge of the declared grid: {', '.join(found)}; widen it with --range."
 

@@ -15,7 +15,9 @@ from typing import Any
 from moeplan import records
 from moeplan.architecture import Architecture
 from moeplan.errors import UsageError
+from moeplan.goal import Goal
 from moeplan.serving import DecodePoint
+from moeplan.spread import Spread
 
 SCHEMA = "moeplan.plan/1"
 
@@ -438,6 +440,10 @@ class Plan:
     """The next best designs that differ markedly."""
     notes: tuple[str, ...]
     """Extrapolation and caveats, in sentences."""
+    goal: Goal | None
+    """What the budget was found for; null where it was given."""
+    spread: Spread | None
+    """What the runs behind fitted laws leave open; null where no chosen law gives a covariance."""
     provenance: Provenance
     """What it was made from."""
 

@@ -2,50 +2,77 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from moeplan import __version__, counting
-from moeplan.architecture import Architecture
+from moeplan.answer import Answer
 from moeplan.budget import Budget
 from moeplan.design import DESIGN_VARIABLES
 from moeplan.errors import InfeasibleError, UsageError
-from moeplan.hyperparams import HYPERPARAMETER_LAWS, hyperparameters
 from moeplan.laws import Law, load_law
-from moeplan.leverage import LEVERAGE_LAW, predict
-from moeplan.memory import inference_bytes
-from moeplan.notes import notes
-from moeplan.plan import (
-    SCHEMA,
-    Band,
-    Counts,
-    Design,
-    LawOpinion,
-    MemoryUse,
-    OutsideDomain,
-    Plan,
-    Price,
-    Provenance,
-    Request,
-)
-from moeplan.running import batch_sequences, least_bytes, serving_use, state_bytes_per_gpu, training_run
-from moeplan.search import MORE, Floats, Scores, Space, objective
-from moeplan.units import format_count
-from moeplan.variables import CONVENTIONS, Variables
+from moeplan.leverage import LEVERAGE_LAW
+from moeplan.plan import Plan
+from moeplan.search import Space
+
+if TYPE_CHECKING:
+    from moeplan.spread.drawn import DrawnLaw
 
 DEFAULT_LAWS = ("tian2025", "zhao2025", "ludziejewski2025", "abnar2025")
 """The laws whose geometric mean is maximised unless told otherwise."""
 SECOND_OPINIONS = ("krajewski2024", "clark2022", "marin2026")
 """Laws shown beside them, outside the mean."""
-MARKED = 0.25
-"""Alternatives differ by at least this in N_a, N or tokens, or by a factor of 2 in experts or G."""
-MOST_RULED_OUT = 500
-"""Designs that no layout may spread before the search for a trainable one gives up."""
-_BINDS = 1.001
-"""A resource binds if 10 % more of it raises the best V by more than .1 %."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The laws that a plan asks."""
+
+    chosen: tuple[Law, ...]
+    """Those whose geometric mean is maximised."""
+    opinions: tuple[Law, ...]
+    """Those that are heard besides."""
+
+    @property
+    def judges(self) -> tuple[Law, ...]:
+        """Those that can search, the chosen ones first."""
+        return (*self.chosen, *(law for law in self.opinions if law.can_search))
+
+    @cached_property
+    def drawn(self) -> dict[str, DrawnLaw]:
+        """The chosen laws whose files say how far off their coefficients may be, with draws of these."""
+        if not any(law.objective and law.objective.covariance for law in self.chosen):
+            return {}
+        from moeplan.spread.drawn import draw
+
+        found = {law.full_name: draw(law) for law in self.chosen}
+        return {name: drawn for name, drawn in found.items() if drawn is not None}
+
+
+def read_panel(laws: Sequence[str | Path] | None) -> Panel:
+    """The laws by name or file, by default `DEFAULT_LAWS`, and the second opinions; raises `UsageError` for none."""
+    if isinstance(laws, (str, Path)):
+        laws = [laws]
+    chosen = tuple(load_law(name) for name in (laws if laws is not None else DEFAULT_LAWS))
+    if not chosen:
+        raise UsageError("no law is chosen; name at least one, for example tian2025")
+    if len({(law.path, law.objective.name if law.objective else "") for law in chosen}) < len(chosen):
+        raise UsageError("a law is named twice; name each once")
+    others = (LEVERAGE_LAW, *SECOND_OPINIONS)
+    return Panel(chosen, tuple(load_law(name) for name in others if name not in {law.name for law in chosen}))
+
+
+def between_steps_may_help(budget: Budget) -> bool:
+    """Whether a grid with halved steps may meet conditions that the declared one cannot: those on real variables."""
+    return not all(DESIGN_VARIABLES[name].integer for name in (*budget.fix, *budget.ranges))
+
+
+def check_whole(name: str, value: object, low: int, high: int) -> None:
+    """Raise `UsageError` unless an argument is a whole number from `low` to `high`."""
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise UsageError(f"{name} {value!r} must be a whole number from {low} to {high}")
 
 
 def recommend(
@@ -83,344 +110,21 @@ def recommend(
     UsageError
         For unknown or broken laws, or arguments that cannot be.
     """
-    for name, value, low, high in (("alternatives", alternatives, 0, 100), ("threads", threads, 1, 1024)):
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise UsageError(f"{name} {value!r} must be a whole number from {low} to {high}")
+    check_whole("alternatives", alternatives, 0, 100)
+    check_whole("threads", threads, 1, 1024)
     if not isinstance(budget, Budget):
         raise UsageError(f"budget {budget!r} must be a Budget, for example Budget('1e22', '80GB')")
-    if isinstance(laws, (str, Path)):
-        laws = [laws]
     say = progress or (lambda _: None)
-    chosen = [load_law(name) for name in (laws if laws is not None else DEFAULT_LAWS)]
-    if not chosen:
-        raise UsageError("no law is chosen; name at least one, for example tian2025")
-    if len({(law.path, law.objective.name if law.objective else "") for law in chosen}) < len(chosen):
-        raise UsageError("a law is named twice; name each once")
-    others = (LEVERAGE_LAW, *SECOND_OPINIONS)
-    opinions = [load_law(name) for name in others if name not in {law.name for law in chosen}]
-    judges = [*chosen, *(law for law in opinions if law.can_search)]
+    panel = read_panel(laws)
     say("building the grid")
     try:
-        answer = _Answer(Space(budget, judges, threads=threads), budget, len(chosen), alternatives)
+        answer = Answer(Space(budget, panel.judges, threads=threads), budget, len(panel.chosen), alternatives)
     except InfeasibleError:
-        if all(DESIGN_VARIABLES[name].integer for name in (*budget.fix, *budget.ranges)):
+        if not between_steps_may_help(budget):
             raise
         say("searching between the grid's steps")
-        finer = budget.reference_grid().halved()
-        answer = _Answer(Space(budget, judges, base=finer, threads=threads), budget, len(chosen), alternatives)
+        space = Space(budget, panel.judges, base=budget.reference_grid().halved(), threads=threads)
+        answer = Answer(space, budget, len(panel.chosen), alternatives)
     say("writing the plan")
     # Through its own file format, so that a plan equals what is read back from its file.
-    return Plan.from_json(answer.plan(chosen, opinions, command).to_json())
-
-
-class _Answer:
-    """One search, scored, and what a plan says of it. `columns` are the chosen laws' columns in the scores."""
-
-    def __init__(self, space: Space, budget: Budget, num_chosen: int, alternatives: int) -> None:
-        self.space, self.budget = space, budget
-        self.columns = list(range(num_chosen))
-        self.alternatives = alternatives
-        self.scores = space.score(budget.flops)
-        self.leverage_law = load_law(LEVERAGE_LAW)
-        self._trainable_params = math.inf
-        self.index = self._choose()
-        self.ln_value = self.scores.mean(self.columns)
-        self.architecture = space.architecture(self.index)
-        self.tokens = math.floor(self.scores.tokens[self.index])
-
-    def _keep_trainable(self, scores: Scores, memory_factor: float = 1.0) -> None:
-        """Drop designs whose model state, times the least overhead seen, is too much for the training GPUs."""
-        if "training" in self.budget.memory_for:
-            params = self.space.values("total_params", np.arange(len(self.space)), scores)
-            scores.feasible[:] &= params <= self._trainable_params * memory_factor
-
-    def _choose(self) -> int:
-        """The best design; with training limits, the first of the best that some layout can train."""
-        budget, gpus, usable = self.budget, self.budget.gpus, self.budget.usable_training_bytes
-        if "training" not in budget.memory_for or gpus is None or usable is None:
-            return self.space.choose(self.scores.mean(self.columns), self.scores)
-        state = state_bytes_per_gpu(1.0, budget.optimizer, gpus.count)
-        self._trainable_params = usable / state
-        self._keep_trainable(self.scores)
-        if not self.scores.feasible.any():
-            raise InfeasibleError(
-                f"no design that fits can be trained on {gpus} with {budget.optimizer}: weights, gradients and "
-                "optimizer state take too much memory; use more GPUs"
-            )
-        overheads: list[float] = []
-        ruled_out = 0
-        while True:
-            index = self.space.choose(self.scores.mean(self.columns), self.scores)
-            architecture = self.space.architecture(index)
-            least = least_bytes(architecture, budget, self._batch(architecture, float(self.scores.tokens[index])))
-            if least is not None and least <= usable:
-                return index
-            self.scores.feasible[index] = False
-            if least is None:
-                ruled_out += 1
-                if ruled_out > MOST_RULED_OUT:
-                    raise InfeasibleError(
-                        f"no layout of {gpus} divides heads, experts, layers and batch of {ruled_out} designs; "
-                        "try a number of GPUs with more factors of 2"
-                    )
-            else:
-                overheads.append(least / (state * architecture.total_params()))
-                if len(overheads) % 8 == 7:
-                    # What the state grew by in designs that failed, the next ones will hardly escape.
-                    self._trainable_params = usable / state / (1 + 0.9 * (min(overheads) - 1))
-                    self._keep_trainable(self.scores)
-            if not self.scores.feasible.any():
-                raise InfeasibleError(
-                    f"no design that fits can be trained on {gpus}: every layout breaks a rule or memory"
-                )
-
-    def _batch(self, architecture: Architecture, tokens: float) -> int:
-        """Sequences of a step by tian2025."""
-        (own,) = hyperparameters([self.leverage_law], architecture, tokens, self.budget.seq_len)
-        gpus = self.budget.gpus
-        return batch_sequences(own.batch_tokens, self.budget.seq_len, gpus.count if gpus else 1)
-
-    def plan(self, chosen: list[Law], opinions: list[Law], command: str) -> Plan:
-        """Assemble the plan."""
-        budget, architecture, tokens = self.budget, self.architecture, self.tokens
-        speakers = [*chosen, *opinions]
-        variables = Variables(architecture, budget.seq_len)
-        prices = self._prices()
-        hyper_laws = [load_law(name) for name in HYPERPARAMETER_LAWS]
-        hyper = hyperparameters(hyper_laws, architecture, tokens, budget.seq_len)
-        by_name = {law.full_name: law for law in (*speakers, *hyper_laws, self.leverage_law)}
-        best = float(self.ln_value.max())
-        design = self._design(self.index, self.scores, self.ln_value)
-        leverage = predict(self.leverage_law, speakers, architecture, budget.worth(tokens), budget.seq_len)
-        return Plan(
-            schema=SCHEMA,
-            request=self._request(chosen),
-            design=design,
-            architecture=architecture,
-            counts=_counts(architecture, tokens, budget.seq_len),
-            memory=self._memory(),
-            leverage=leverage,
-            hyperparameters=hyper,
-            training=training_run(
-                architecture,
-                float(architecture.flops_per_token(budget.seq_len)) * tokens,
-                next(own.batch_tokens for own in hyper if own.law == LEVERAGE_LAW),
-                budget,
-            ),
-            serving=serving_use(architecture, budget),
-            value_ratio=math.exp(float(self.ln_value[self.index])) / budget.flops,
-            best_value=math.exp(best),
-            binding=self._binding(prices),
-            prices=prices,
-            bands=self._bands(),
-            designs_within_1=int(np.count_nonzero(self.ln_value >= best + math.log(0.99))),
-            designs_within_5=int(np.count_nonzero(self.ln_value >= best + math.log(0.95))),
-            laws=tuple(self._opinion(law, number, len(chosen), variables) for number, law in enumerate(speakers)),
-            alternatives=self._alternatives(),
-            notes=notes(self.space.grid, design, architecture, budget, speakers, leverage),
-            provenance=Provenance(
-                version=__version__,
-                command=command,
-                law_digests={name: law.digest for name, law in sorted(by_name.items())},
-                grid_digest=self.space.grid.digest,
-                num_designs=self.space.num_designs,
-                num_feasible=int(np.count_nonzero(self.scores.feasible)),
-            ),
-        )
-
-    def _request(self, chosen: list[Law]) -> Request:
-        budget = self.budget
-        return Request(
-            flops=budget.flops,
-            memory=str(budget.memory) if budget.memory else None,
-            laws=tuple(law.source for law in chosen),
-            vocab_size=budget.vocab_size,
-            tied_embeddings=bool(budget.tied_embeddings),
-            seq_len=budget.seq_len,
-            attention=budget.attention,
-            weight_dtype=budget.serving.weight_dtype,
-            kv_dtype=budget.serving.kv_dtype,
-            context=budget.serving.context,
-            concurrency=budget.serving.concurrency,
-            headroom=budget.headroom,
-            fix=dict(budget.fix),
-            ranges={name: tuple(bounds) for name, bounds in budget.ranges.items()},
-            tokens_available=budget.tokens_available if math.isfinite(budget.tokens_available) else None,
-            max_epochs=budget.max_epochs,
-            max_tokens=budget.max_tokens,
-            inference_tokens=budget.inference_tokens,
-            gpus=str(budget.gpus) if budget.gpus else None,
-            days=budget.days,
-            mfu=budget.mfu,
-            price_per_gpu_hour=budget.price_per_gpu_hour,
-            memory_for=budget.memory_for,
-            optimizer=budget.optimizer,
-            alternatives=self.alternatives,
-        )
-
-    def _design(self, index: int, scores: Scores, ln_value: Floats) -> Design:
-        """A design of the scores in numbers; V by `ln_value`."""
-        architecture, tokens = self.space.architecture(index), math.floor(scores.tokens[index])
-        variables = Variables(architecture, self.budget.seq_len)
-        at = np.array([index])
-        fit = self.leverage_law.predicting("efficiency_leverage")
-        return Design(
-            total_params=architecture.total_params(),
-            active_params=architecture.active_params(),
-            active_param_ratio=architecture.active_param_ratio,
-            tokens=tokens,
-            tokens_per_param=tokens / architecture.active_params(),
-            G=architecture.G,
-            shared_ratio=architecture.shared_ratio,
-            granularity=architecture.granularity,
-            activation_ratio=architecture.activation_ratio,
-            expansion_ratio=architecture.expansion_ratio,
-            num_experts=architecture.num_experts,
-            num_active_experts=architecture.num_active_experts,
-            num_shared_experts=architecture.num_shared_experts,
-            d_expert=architecture.d_expert,
-            d_model=architecture.d_model,
-            num_layers=architecture.num_layers,
-            num_heads=architecture.num_heads,
-            attention_share=float(self.space.values("attention_share", at, scores)[0]),
-            value=math.exp(float(ln_value[index])),
-            efficiency_leverage=float(fit.at(variables, self.budget.worth(tokens))),
-        )
-
-    def _memory(self) -> MemoryUse:
-        memory, devices = self.budget.memory, self.budget.num_devices
-        groups = inference_bytes(self.architecture, self.budget.serving, devices)
-        return MemoryUse(
-            by_group=groups,
-            total_bytes=sum(groups.values()),
-            usable_bytes=self.budget.usable_bytes if memory else None,
-            limit_bytes=memory.bytes_per_device if memory else None,
-            num_devices=devices,
-        )
-
-    def _prices(self) -> tuple[Price, ...]:
-        prices = []
-        for resource, compute, memory in (("memory", 1.0, MORE), ("compute", MORE, 1.0)):
-            scores = self.space.score(self.budget.flops * compute, memory)
-            self._keep_trainable(scores, memory)
-            value = scores.mean(self.columns)
-            index = self.space.choose(value, scores)
-            by_law = {
-                law.full_name: math.exp(float(scores.mean([c]).max() - self.scores.mean([c]).max()))
-                for c, law in zip(self.columns, self.space.laws, strict=False)
-            }
-            prices.append(
-                Price(
-                    resource=resource,
-                    factor=MORE,
-                    value_ratio=math.exp(float(value.max() - self.ln_value.max())),
-                    by_law=by_law,
-                    efficiency_leverage=self._design(index, scores, value).efficiency_leverage,
-                )
-            )
-        return tuple(prices)
-
-    def _binding(self, prices: tuple[Price, ...]) -> tuple[str, ...]:
-        """What holds the plan back, the dearest first."""
-        held = sorted(prices, key=lambda price: -price.value_ratio)
-        binding = [price.resource for price in held if price.value_ratio > _BINDS]
-        if self.tokens >= math.floor(self.budget.token_cap):
-            binding.append("tokens")
-        return tuple(binding) or ("the grid's own edges",)
-
-    def _bands(self) -> tuple[Band, ...]:
-        best = float(self.ln_value.max())
-        near = np.flatnonzero(self.ln_value >= best + math.log(0.95))
-        nearest = self.ln_value[near] >= best + math.log(0.99)
-        bands = []
-        here = np.array([self.index])
-        for name in DESIGN_VARIABLES:
-            values = self.space.values(name, near, self.scores)
-            bands.append(
-                Band(
-                    variable=name,
-                    value=float(self.space.values(name, here, self.scores)[0]),
-                    low_1=float(values[nearest].min()),
-                    high_1=float(values[nearest].max()),
-                    low_5=float(values.min()),
-                    high_5=float(values.max()),
-                )
-            )
-        return tuple(bands)
-
-    def _opinion(self, law: Law, number: int, num_chosen: int, variables: Variables) -> LawOpinion:
-        role = "objective" if number < num_chosen else "second opinion"
-        fit = objective(law)
-        optimum = efficiency = regret = without = None
-        if law in self.space.laws:
-            column = self.space.laws.index(law)
-            alone = self.scores.mean([column])
-            optimum = self._design(self.space.choose(alone, self.scores), self.scores, alone)
-            best, own = float(alone.max()), float(alone[self.index])
-            efficiency, regret = math.exp(own - best), math.exp(best) - math.exp(own)
-            others = [c for c in self.columns if c != column]
-            if role == "objective" and others:
-                rest = self.scores.mean(others)
-                without = self._design(self.space.choose(rest, self.scores), self.scores, rest)
-        return LawOpinion(
-            law=law.full_name,
-            grade=law.grade,
-            role=role,
-            optimum=optimum,
-            efficiency=efficiency,
-            regret_flops=regret,
-            outside=tuple(OutsideDomain(o.name, o.value, o.low, o.high) for o in fit.outside(variables, self.tokens)),
-            has_domain=bool(fit.domain),
-            without=without,
-            says="" if optimum else self._says(law, variables),
-        )
-
-    def _says(self, law: Law, variables: Variables) -> str:
-        """What a law that cannot choose a design says about the budget, in words."""
-        fits = {fit.predicts: fit for fit in reversed(list(law.fits.values())) if fit.variables == ("train_flops",)}
-        if "active_params" in fits and "tokens" in fits:
-            fit = fits["active_params"]
-            flops = float(variables.get("train_flops", fit.convention("train_flops"), self.tokens))
-            recipe = ", ".join(f"{name}={value:g}" for name, value in fit.fixed.items())
-            return (
-                f"would train {format_count(float(fit(flops)))} active params on "
-                f"{format_count(float(fits['tokens'](flops)))} tokens ({recipe})"
-            )
-        tokens = objective(law).fixed.get("tokens")
-        if tokens:
-            return f"fitted at {format_count(tokens)} tokens, so it cannot trade size against tokens; leverage only"
-        return "cannot choose a design at a compute budget"
-
-    def _alternatives(self) -> tuple[Design, ...]:
-        """The best designs that differ markedly from the plan and from each other."""
-        names = ("active_params", "total_params", "tokens", "num_experts", "G")
-        order = np.argsort(-self.ln_value, kind="stable")[: int(np.count_nonzero(self.scores.feasible))]
-        everything = np.arange(len(self.space))
-        ln = {name: np.log(self.space.values(name, everything, self.scores)) for name in names}
-        limits = np.array([math.log1p(MARKED)] * 3 + [math.log(2)] * 2) * (1 - 1e-9)
-        table = np.stack([ln[name] for name in names])
-        free = np.ones(len(everything), dtype=bool)
-        found: list[int] = []
-        last = self.index
-        while len(found) < self.alternatives:
-            free &= (np.abs(table - table[:, [last]]) >= limits[:, None]).any(axis=0)
-            remaining = order[free[order]]
-            if len(remaining) == 0:
-                break
-            last = int(self.space.choose(np.where(free, self.ln_value, -np.inf), self.scores))
-            found.append(last)
-        return tuple(self._design(index, self.scores, self.ln_value) for index in found)
-
-
-def _counts(architecture: Architecture, tokens: int, seq_len: int) -> Counts:
-    conventions = tuple(CONVENTIONS["total_params"])
-    per_token = float(architecture.flops_per_token(seq_len))
-    own = float(counting.flops_per_token(architecture, seq_len, attention="full", logits=False))
-    return Counts(
-        total_params={name: architecture.total_params(name) for name in conventions},  # type: ignore[arg-type]
-        active_params={name: architecture.active_params(name) for name in conventions},  # type: ignore[arg-type]
-        params_by_group=architecture.params_by_group(),
-        flops_per_token=per_token,
-        flops_per_token_tian2025=own,
-        train_flops=per_token * tokens,
-    )
+    return Plan.from_json(answer.plan(panel.chosen, panel.opinions, command).to_json())

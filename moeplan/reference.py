@@ -14,15 +14,19 @@ own FLOPs, and C_l = C' times the design's ratio of moeplan's FLOPs to the law's
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moeplan.boxes import cells
 from moeplan.errors import LawError
 from moeplan.laws import Fit, Law
+from moeplan.spread.draws import coefficient_draws
 from moeplan.variables import Variables
 
 Floats = NDArray[np.float64]
@@ -35,6 +39,10 @@ _LN10 = float(np.log(10))
 _LEAST_DECADE = 8  # no design of any grid is worth less than 1e8 FLOPs
 _CHUNK = 1 << 14
 """Designs evaluated at a time: few enough to stay in the processor's cache."""
+_OTHERS = 8
+"""Draws of a fitted law's coefficients under which designs that may be best stay in its table."""
+_CELL = 0.08
+"""Width in ln of the cells of reference designs of which one stands for all, where other coefficients are tried."""
 
 
 def token_partners(fit: Fit) -> tuple[str, ...]:
@@ -65,27 +73,28 @@ class LossReference:
     """R^-1 of one loss law over the reference designs, as a table from loss to ln C.
 
     `collect` is called for each block of the reference grid; its results, in order, go to `finish`. `flops` names the
-    convention that budgets are counted by.
+    convention that budgets are counted by. The designs that may be best with the coefficients of `others` stay in the
+    table, too, for `under`.
     """
 
-    def __init__(self, fit: Fit, flops: str) -> None:
-        self.fit, self.flops = fit, flops
+    def __init__(self, fit: Fit, flops: str, others: Sequence[Fit] = ()) -> None:
+        self.fit, self.flops, self._others = fit, flops, tuple(others)
         self._static = tuple(name for name in fit.variables if name != "tokens")
         self._partners = token_partners(fit)
         self.table: Floats = np.empty((0, 0))
         """Rows: FLOPs per token, then the law's variables but tokens. Columns: designs that may be best at some C."""
-        self._losses = self._ln_compute = np.empty(0)
+        self._losses = self._ln_compute = self._few_here = np.empty(0)
 
     def collect(self, v: Variables) -> Floats:
         """The designs of one block that may be the best at some compute, as columns."""
         rows = v.get("flops_per_token", self.flops), *v.select(self._static, self.fit.conventions)
         return self._undominated(np.stack(np.broadcast_arrays(*rows)).astype(float))
 
-    def finish(self, blocks: Sequence[Floats], train_flops: float) -> None:
-        """Tabulate R around `train_flops` over all collected blocks."""
+    def finish(self, blocks: Sequence[Floats], least: float, most: float) -> None:
+        """Tabulate R around budgets from `least` to `most` FLOPs over all collected blocks."""
         self.table = self._undominated(np.concatenate(blocks, axis=1))
-        middle = math.floor(math.log10(train_flops))
-        self._set(*self._tabulate(middle - DECADES_BELOW, middle + 1 + DECADES_ABOVE))
+        first, last = (math.floor(math.log10(flops)) for flops in (least, most))
+        self._set(*self._tabulate(first - DECADES_BELOW, last + 1 + DECADES_ABOVE))
 
     def extend(self, decades: int) -> bool:
         """Tabulate R further below; false if it reaches far enough for any budget."""
@@ -120,14 +129,15 @@ class LossReference:
     def _set(self, ln_compute: Floats, losses: Floats) -> None:
         self._losses, self._ln_compute = losses[::-1].copy(), ln_compute[::-1].copy()
 
-    def _loss(self, table: Floats, tokens: Any) -> Floats:
-        """Losses of the table's columns; in chunks that stay in the processor's cache."""
+    def _loss(self, table: Floats, tokens: Any, fit: Fit | None = None) -> Floats:
+        """Losses of the table's columns (by another fit); in chunks that stay in the processor's cache."""
+        fit = fit or self.fit
         losses = np.empty(table.shape[1])
         tokens = np.broadcast_to(tokens, losses.shape)
         for start in range(0, len(losses), _CHUNK):
             part = slice(start, start + _CHUNK)
             values = dict(zip(self._static, table[1:, part], strict=True))
-            losses[part] = self.fit(*(tokens[part] if n == "tokens" else values[n] for n in self.fit.variables))
+            losses[part] = fit(*(tokens[part] if n == "tokens" else values[n] for n in fit.variables))
         return losses
 
     def _undominated(self, table: Floats) -> Floats:
@@ -150,11 +160,18 @@ class LossReference:
         ln_cost = np.log(table[0])
         span = float(np.ptp(ln_cost)) or 1.0
         slot = codes * bins + ((ln_cost - ln_cost.min()) / span * (bins - 1)).astype(np.intp)
-        least = np.full((classes, bins), np.inf)
-        np.minimum.at(least.reshape(-1), slot, loss)
-        cheaper = np.full_like(least, np.inf)
-        cheaper[:, 1:] = np.minimum.accumulate(least, axis=1)[:, :-1]
-        kept: Floats = table[:, loss < cheaper.reshape(-1)[slot]]
+
+        def undominated(loss: Floats) -> NDArray[np.bool_]:
+            least = np.full((classes, bins), np.inf)
+            np.minimum.at(least.reshape(-1), slot, loss)
+            cheaper = np.full_like(least, np.inf)
+            cheaper[:, 1:] = np.minimum.accumulate(least, axis=1)[:, :-1]
+            return np.asarray(loss < cheaper.reshape(-1)[slot])
+
+        keep = undominated(loss)
+        for other in self._others:
+            keep |= undominated(self._loss(table, 1e12, other))
+        kept: Floats = table[:, keep]
         return kept
 
     def _best(self, table: Floats, train_flops: float) -> float:
@@ -176,6 +193,54 @@ class LossReference:
         losses[middle] = at_middle.min()
         self._fill(ln_compute, losses, first, middle, table, at_middle)
         self._fill(ln_compute, losses, middle, last, table, at_last)
+
+    def around(self, least: float, most: float) -> LossReference:
+        """The reference with the knots around ln C from `least` to `most` alone, ready for `under`."""
+        inside = np.flatnonzero((self._ln_compute >= least) & (self._ln_compute <= most))
+        middle = int(np.argmin(np.abs(self._ln_compute - (least + most) / 2)))
+        first, last = (int(inside[0]), int(inside[-1])) if len(inside) else (middle, middle)
+        knots = slice(max(first - 1, 0), last + 2)
+        other = copy.copy(self)
+        other._losses, other._ln_compute = self._losses[knots], self._ln_compute[knots]
+        other._few_here = other._few_losses()
+        return other
+
+    def covers(self, v: Variables, tokens: Any) -> bool:
+        """Whether the table holds the losses of designs, so that nothing must be continued."""
+        loss = self.fit.at(v, tokens)
+        return bool(self._losses[0] <= loss.min() and loss.max() <= self._losses[-1])
+
+    def under(self, fit: Fit) -> LossReference:
+        """The reference if the law had the coefficients of `fit`.
+
+        What they change of R is taken over few designs, the best of each cell of the table.
+        """
+        other = copy.copy(self)
+        other.fit = fit
+        # The larger the compute the less the loss, or nothing could be read from it.
+        other._losses = np.maximum.accumulate(self._losses + (other._few_losses() - self._few_here))
+        return other
+
+    @cached_property
+    def _few(self) -> Floats:
+        """The best column of each cell of the table at the largest knot."""
+        loss = self._loss(self.table, math.exp(self._ln_compute[0]) / self.table[0])
+        order = np.lexsort((loss, codes := cells(self.table[1:], _CELL)))
+        return np.asarray(self.table[:, order[np.append(True, np.diff(codes[order]) != 0)]])
+
+    def _few_losses(self) -> Floats:
+        """R over the few designs, at the knots."""
+        table, ln_compute = self._few, self._ln_compute
+        at_first = self._loss(table, math.exp(ln_compute[0]) / table[0])
+        losses = np.empty(len(ln_compute))
+        losses[-1] = self._best(table, math.exp(ln_compute[-1]))
+        if not np.isfinite(losses[-1]) or not np.isfinite(at_first).all():
+            return np.full(len(ln_compute), np.nan)
+        table = table[:, at_first <= losses[-1]]
+        losses[0] = at_first.min()
+        for place in range(1, len(ln_compute) - 1):
+            losses[place] = self._best(table, math.exp(ln_compute[place]))
+        return losses
 
     def ln_compute(self, loss: Any) -> Any:
         """ln C_l at a loss [nats]: interpolated; continued straight beyond the ends of the table."""
@@ -219,20 +284,49 @@ class LeverageReference:
         self.allocation = law.allocation if allocation else None
         self._static = tuple(name for name in fit.variables if name != "train_flops")
         self._ln_compute = self._ln_worth = np.empty(0)
+        self.table: Floats = np.empty((0, 0))
+        """The law's variables but compute; columns: the distinct designs."""
 
     def collect(self, v: Variables) -> Floats:
         """The law's variables but compute, of one block's designs, as distinct columns."""
         return _distinct(np.stack(np.broadcast_arrays(*v.select(self._static, self.fit.conventions))))
 
-    def finish(self, blocks: Sequence[Floats], train_flops: float) -> None:
-        """Tabulate C*EL_max(C), whatever the budget; EL_max is a power of C between knots."""
-        values = dict(zip(self._static, _distinct(np.concatenate(blocks, axis=1)), strict=True))
+    def finish(self, blocks: Sequence[Floats], least: float, most: float) -> None:
+        """Tabulate C*EL_max(C), whatever the budgets; EL_max is a power of C between knots."""
+        self.table = _distinct(np.concatenate(blocks, axis=1))
         self._ln_compute = np.arange(_LEAST_DECADE, 36, 0.5) * _LN10
-        best = [
+        self._ln_worth = self._ln_compute + np.log(self._best(self._ln_compute))
+
+    def _best(self, ln_compute: Floats) -> list[float]:
+        """EL_max at each compute."""
+        values = dict(zip(self._static, self.table, strict=True))
+        return [
             float(np.max(self.fit(*(c if name == "train_flops" else values[name] for name in self.fit.variables))))
-            for c in np.exp(self._ln_compute)
+            for c in np.exp(ln_compute)
         ]
-        self._ln_worth = self._ln_compute + np.log(best)
+
+    def around(self, least: float, most: float) -> LeverageReference:
+        """The reference with the knots around ln C from `least` to `most` alone, ready for `under`."""
+        first, last = np.searchsorted(self._ln_compute, (least, most))
+        knots = slice(max(int(first) - 1, 0), int(last) + 1)
+        other = copy.copy(self)
+        other._ln_compute, other._ln_worth = self._ln_compute[knots], self._ln_worth[knots]
+        return other
+
+    def covers(self, v: Variables, tokens: Any) -> bool:
+        """Whether the table holds what designs are worth, so that nothing must be continued."""
+        worth = np.log(v.get("train_flops", self.fit.convention("train_flops"), tokens)) + np.log(
+            self.fit.at(v, tokens)
+        )
+        return bool(self._ln_worth[0] <= worth.min() and worth.max() <= self._ln_worth[-1])
+
+    def under(self, fit: Fit) -> LeverageReference:
+        """The reference if the law had the coefficients of `fit`."""
+        other = copy.copy(self)
+        other.fit = fit
+        # Leverage may fall so fast that more compute would seem worth less; nothing could be read from that.
+        other._ln_worth = np.maximum.accumulate(self._ln_compute + np.log(other._best(self._ln_compute)))
+        return other
 
     def judge(self, v: Variables, tokens: Any, train_flops: Any) -> Any:
         """ln C_l of designs trained on `tokens` for `train_flops` by moeplan's count."""
@@ -253,8 +347,7 @@ def make_reference(law: Law, flops: str, *, allocation: bool = True) -> Referenc
     """The reference of a law that can search, still to be filled from the blocks of the reference grid."""
     fit = law.objective
     assert fit is not None
-    return (
-        LeverageReference(law, allocation=allocation)
-        if fit.predicts == "efficiency_leverage"
-        else LossReference(fit, flops)
-    )
+    if fit.predicts == "efficiency_leverage":
+        return LeverageReference(law, allocation=allocation)
+    drawn = coefficient_draws(fit)
+    return LossReference(fit, flops, [drawn.fit(fit, place) for place in range(_OTHERS)] if drawn else ())

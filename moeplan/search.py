@@ -12,6 +12,7 @@ integers.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,7 @@ from moeplan.grid import AXES, Designs, Grid
 from moeplan.laws import Fit, Law
 from moeplan.memory import total_inference_bytes
 from moeplan.reference import LossReference, make_reference
-from moeplan.units import format_bytes, format_count, format_flops
+from moeplan.refusals import refuse, why_empty
 from moeplan.variables import Variables
 
 Floats = NDArray[np.float64]
@@ -43,12 +44,8 @@ MARGIN = float(np.log(100))
 """How far below a law's best design its table of C_l must reach, in ln C_l."""
 MOST_DESIGNS = 15_000_000
 """Largest grid that is searched, for memory's sake."""
-_FREED = {
-    "shared_ratio": {"shared_ratio": (0.0, 1.0)},
-    "G": {"G": (0.0, 1e9)},
-    "attention_share": {"attention_share": (0.0, 1.0)},
-}
-"""What takes a bound off the grid, for bounds that are no axes."""
+FEW_DESIGNS = 20_000
+"""Below so many designs one thread scores faster than two."""
 MORE = 1.1
 """Factor by which the price of memory and of compute is asked."""
 
@@ -66,6 +63,11 @@ class Block:
     flops_per_token: Floats
     """Training FLOPs per token by the budget's convention."""
 
+    def take(self, index: Any) -> Block:
+        """The designs at `index` (an index array or a mask)."""
+        designs = self.designs.take(index)
+        return Block(designs, self.variables.take(designs, index), self.memory[index], self.flops_per_token[index])
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -75,17 +77,28 @@ class Scores:
     """Training tokens of each design."""
     train_flops: Floats
     """Training FLOPs of each design."""
-    feasible: NDArray[np.bool_]
-    """Which designs meet every condition."""
+    allowed: NDArray[np.bool_]
+    """Which designs meet every condition but the memory limit."""
     ln_compute: Floats
     """ln C_l of each design (rows) by each law (columns)."""
+    feasible: NDArray[np.bool_]
+    """Which designs meet every condition."""
 
     def mean(self, columns: Sequence[int]) -> Floats:
         """ln V over the laws at `columns`; -inf where infeasible."""
+        return np.where(self.feasible, self.unlimited_mean(columns), -np.inf)
+
+    def unlimited_mean(self, columns: Sequence[int]) -> Floats:
+        """ln V over the laws at `columns`, whether feasible or not."""
         total = self.ln_compute[:, columns[0]].copy()
         for column in columns[1:]:  # one by one, so that the sum's order is fixed
             total += self.ln_compute[:, column]
-        return np.where(self.feasible, total / len(columns), -np.inf)
+        mean: Floats = total / len(columns)
+        return mean
+
+    def take(self, index: Any) -> Scores:
+        """The designs at `index` (an index array or a mask)."""
+        return Scores(*(getattr(self, f.name)[index] for f in dataclasses.fields(self)))
 
 
 class Space:
@@ -93,7 +106,8 @@ class Space:
 
     `laws` judge; each must be able to search. `flops` is the convention that budgets are counted by: "causal" is
     moeplan's, the others exist to compare with papers. `allocation=False` switches off the discount of leverage laws
-    for misallocated budgets (to show why it is there).
+    for misallocated budgets (to show why it is there). `span` is the least and the most compute [FLOPs] that the space
+    will be scored at, by default the budget's.
     """
 
     def __init__(
@@ -107,6 +121,7 @@ class Space:
         allocation: bool = True,
         threads: int = 1,
         memory_factor: float = MORE,
+        span: tuple[float, float] | None = None,
     ) -> None:
         for law in laws:
             if not law.can_search:
@@ -122,21 +137,48 @@ class Space:
         self._limit = budget.usable_bytes * memory_factor
         self.references = [make_reference(law, flops, allocation=allocation) for law in self.laws]
         self.blocks: list[Block] = []
-        self.num_designs, self.smallest_bytes = 0, np.inf
+        self.num_designs, smallest_bytes = 0, np.inf
         same = self.grid == self.reference_grid
         collected = []
         for size, smallest, block, tables in self._map(lambda d: self._visit(d, collect=same), self.grid.d_model):
             self.num_designs += size
-            self.smallest_bytes = min(self.smallest_bytes, smallest)
+            smallest_bytes = min(smallest_bytes, smallest)
             self.blocks += [block] if block else []
             collected += [tables] if tables else []
         if not self.blocks:
-            self._refuse()
+            refuse(self, smallest_bytes)
         if not same:
             collected = [tables for tables in self._map(self._collect, self.reference_grid.d_model) if tables]
         for judge, tables in zip(self.references, zip(*collected, strict=True), strict=True):
-            judge.finish(tables, budget.flops)
+            judge.finish(tables, *(span or (budget.flops, budget.flops)))
         del collected, tables  # a third of the memory
+
+    def at(self, budget: Budget) -> Space:
+        """The same designs under another budget that differs in compute and memory alone and gives no more memory."""
+        return self._with(budget, self.blocks)
+
+    def take(self, kept: NDArray[np.bool_]) -> Space:
+        """The designs where `kept`."""
+        if kept.all():
+            return self
+        masks = np.split(kept, self._offsets[1:-1])
+        return self._with(
+            self.budget, [block.take(mask) for block, mask in zip(self.blocks, masks, strict=True) if mask.any()]
+        )
+
+    def heard_by(self, count: int) -> Space:
+        """The same designs, judged by the first `count` laws only."""
+        other = copy.copy(self)
+        other.laws, other.references = self.laws[:count], self.references[:count]
+        return other
+
+    def _with(self, budget: Budget, blocks: list[Block]) -> Space:
+        other = copy.copy(self)
+        other.budget, other.blocks = budget, blocks
+        if blocks is not self.blocks:
+            for name in ("_offsets", "memory"):
+                vars(other).pop(name, None)
+        return other
 
     def _map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         if self.threads == 1:
@@ -170,61 +212,18 @@ class Space:
         v = Variables(designs, self.reference_grid.seq_len)
         return [reference.collect(v) for reference in self.references]
 
-    def _refuse(self) -> None:
-        if self.num_designs == 0:
-            given = [*self.budget.fix, *self.budget.ranges]
-            if not given:
-                low, high = (100 * share for share in self.grid.attention_share)
-                raise InfeasibleError(
-                    f"no architecture of the grid keeps attention within {low:g}-{high:g} % of its FLOPs at sequences "
-                    f"of {self.budget.seq_len} tokens; allow more with --range attention_share=0.25..0.9"
-                )
-            for name in given:
-                nearest = self._nearest(name)
-                if nearest is not None:
-                    others = [f"{x}={_range_text(self.budget, x)}" for x in given if x != name]
-                    together = f" with {', '.join(others)}" if others else ""
-                    raise InfeasibleError(
-                        f"no architecture of the grid has {name}={_range_text(self.budget, name)}{together}; "
-                        f"nearest is {_number(name, nearest)}"
-                    )
-            everything = ", ".join(f"{name}={_range_text(self.budget, name)}" for name in given)
-            raise InfeasibleError(f"no architecture of the grid meets {everything} together")
-        needed = self.smallest_bytes / (1 - self.budget.headroom)
-        devices = self.budget.num_devices
-        each = f"{devices}x" if devices > 1 else ""
-        raise InfeasibleError(
-            f"memory limit {self.budget.memory} is too small for any MoE of the grid: the smallest needs "
-            f"{each}{format_bytes(np.ceil(needed / 1e6) * 1e6, 4)}, {100 * self.budget.headroom:g} % headroom included"
-        )
-
-    def _nearest(self, name: str) -> float | None:
-        """The value nearest to a bounded variable that the grid has under the other conditions; None if none helps."""
-        freed: dict[str, Any] = _FREED.get(name, {})
-        axes = {"num_layers": ("num_layers", "min_layers", "max_layers")}.get(name, (name,))
-        freed = freed or {axis: getattr(self.reference_grid, axis) for axis in axes if hasattr(self.grid, axis)}
-        low, high = self.budget.limits(name) or (0.0, np.inf)
-        values = dataclasses.replace(self.grid, **freed).values(name)
-        nearest = min(values, key=lambda x: max(low - x, x - high), default=None)
-        return None if nearest is None or low <= nearest <= high else nearest
-
     def __len__(self) -> int:
         return sum(len(block.designs) for block in self.blocks)
 
     def score(self, train_flops: float, memory_factor: float = 1.0) -> Scores:
         """Judge every design at a budget of `train_flops` and `memory_factor` times the memory."""
+        few = len(self) < FEW_DESIGNS
         while True:
-            parts = list(self._map(lambda block: self._score_block(block, train_flops, memory_factor), self.blocks))
-            scores = Scores(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-            short = [
-                reference
-                for column, reference in enumerate(self.references)
-                if isinstance(reference, LossReference)
-                and scores.feasible.any()
-                and scores.mean([column]).max() < reference.least_ln_compute + MARGIN
-            ]
+            judged = (map if few else self._map)(lambda block: self._score_block(block, train_flops), self.blocks)
+            tokens, train, allowed, ln_compute = (np.concatenate(arrays) for arrays in zip(*judged, strict=True))
+            scores = self.limit(Scores(tokens, train, allowed, ln_compute, allowed), memory_factor)
             # Where a budget buys little, the tables must reach further down.
-            extended = [reference.extend(3) for reference in short]
+            extended = [reference.extend(3) for reference in self.short(scores)]
             if not any(extended):
                 break
         for column, law in enumerate(self.laws):
@@ -232,7 +231,22 @@ class Space:
                 raise LawError(f"law {law.full_name} gives results that are not finite numbers; check its coefficients")
         return scores
 
-    def _score_block(self, block: Block, train_flops: float, memory_factor: float) -> tuple[Any, ...]:
+    def short(self, scores: Scores) -> list[LossReference]:
+        """The references whose tables do not reach far enough below the best design of their law."""
+        return [
+            reference
+            for column, reference in enumerate(self.references)
+            if isinstance(reference, LossReference)
+            and scores.feasible.any()
+            and scores.mean([column]).max() < reference.least_ln_compute + MARGIN
+        ]
+
+    def limit(self, scores: Scores, memory_factor: float = 1.0) -> Scores:
+        """The same judgements, of designs that fit `memory_factor` times this space's memory limit."""
+        fits = self.memory <= self.budget.usable_bytes * memory_factor
+        return dataclasses.replace(scores, feasible=scores.allowed & fits)
+
+    def _score_block(self, block: Block, train_flops: float) -> tuple[Any, ...]:
         budget, v = self.budget, block.variables
         spendable = train_flops - 2 * v.get("active_params") * budget.inference_tokens
         positive = spendable > 0
@@ -241,17 +255,22 @@ class Space:
         if "tokens" in budget.fix:
             low = high = float(budget.fix["tokens"])
         tokens = np.minimum(tokens, min(high, budget.token_cap))
-        feasible = positive & (tokens >= low) & (block.memory <= budget.usable_bytes * memory_factor)
+        allowed = positive & (tokens >= low)
         for name in (*budget.fix, *budget.ranges):
             if name != "tokens":
                 bounds = budget.limits(name)
                 assert bounds is not None
                 values = DESIGN_VARIABLES[name].of(v, tokens)
-                feasible &= (bounds[0] <= values) & (values <= bounds[1])
+                allowed &= (bounds[0] <= values) & (values <= bounds[1])
         worth = budget.worth(tokens)
         train = block.flops_per_token * tokens
         judged = [reference.judge(v, worth, block.flops_per_token * worth) for reference in self.references]
-        return tokens, train, feasible, np.stack(judged, axis=1)
+        return tokens, train, allowed, np.stack(judged, axis=1)
+
+    @cached_property
+    def memory(self) -> NDArray[np.int64]:
+        """Bytes of each design on the fullest device when served."""
+        return np.concatenate([block.memory for block in self.blocks])
 
     @cached_property
     def _offsets(self) -> NDArray[np.int64]:
@@ -278,77 +297,33 @@ class Space:
                 parts.append(np.broadcast_to(values, stop - start)[chosen - start])
         return np.concatenate(parts)
 
+    def each(self, value: Callable[[Variables, Floats], Any], scores: Scores) -> Floats:
+        """A number (or a column of them) for every design, from its variables and its training tokens."""
+        parts = []
+        for number, block in enumerate(self.blocks):
+            part = slice(int(self._offsets[number]), int(self._offsets[number + 1]))
+            found = np.asarray(value(block.variables, scores.tokens[part]), dtype=float)
+            parts.append(np.broadcast_to(found, (*found.shape[:-1], len(block.designs))))
+        return np.concatenate(parts, axis=-1)
+
     def choose(self, ln_value: Floats, scores: Scores) -> int:
         """The best design by `ln_value`, ties within `TIE` broken as the module says; raises `InfeasibleError`."""
         best = float(ln_value.max())
         if best == -np.inf:
-            raise InfeasibleError(self._why_empty(scores))
+            raise InfeasibleError(why_empty(self, scores))
         ties = np.flatnonzero(ln_value >= best + np.log1p(-TIE))
-        keys = [self.values(name, ties, scores) for name in reversed(AXES)]
-        aspect = self.values("d_model", ties, scores) / self.values("num_layers", ties, scores)
-        keys.append(self.values("total_params", ties, scores))
+        return int(ties[np.argmin(self.rank(ties, scores))])
+
+    def rank(self, index: NDArray[np.intp], scores: Scores) -> NDArray[np.intp]:
+        """The place of each design at `index` (sorted) in the order that ties go by; it is the same for any law."""
+        keys = [self.values(name, index, scores) for name in reversed(AXES)]
+        aspect = self.values("d_model", index, scores) / self.values("num_layers", index, scores)
+        keys.append(self.values("total_params", index, scores))
         keys.append(np.rint(np.abs(aspect - BEST_ASPECT_RATIO)))
-        keys.append(np.rint(np.abs(self.values("attention_share", ties, scores) - BEST_ATTENTION_SHARE) * 100))
-        return int(ties[np.lexsort(keys)[0]])
-
-    def _why_empty(self, scores: Scores) -> str:
-        """The condition that leaves nothing, with the nearest value the others allow."""
-        budget = self.budget
-        everything = np.arange(len(self))
-        memory = np.concatenate([block.memory for block in self.blocks])
-        fits = memory <= budget.usable_bytes
-        if not fits.any():
-            self.smallest_bytes = float(memory.min())
-            try:
-                self._refuse()
-            except InfeasibleError as error:
-                return str(error)
-        names = (*budget.fix, *budget.ranges)
-        values = {name: self.values(name, everything, scores) for name in names}
-        inside = {}
-        for name in names:
-            low, high = budget.limits(name) or (0.0, np.inf)
-            inside[name] = (low <= values[name]) & (values[name] <= high)
-        for name in names:
-            others = fits.copy()
-            for other in names:
-                if other != name:
-                    others &= inside[other]
-            if others.any() and not (others & inside[name]).any():
-                low, high = budget.limits(name) or (0.0, np.inf)
-                options = values[name][others]
-                distance = np.maximum(low - options, options - high)
-                nearest = float(options[np.argmin(distance)])
-                together = [f"{other}={_range_text(budget, other)}" for other in names if other != name]
-                under = " with " + ", ".join(together) if together else ""
-                return (
-                    f"no design that fits {_limits(budget)} has "
-                    f"{name}={_range_text(budget, name)}{under}; nearest is {_number(name, nearest)}"
-                )
-        given = ", ".join(f"{name}={_range_text(budget, name)}" for name in names)
-        if given:
-            return f"no design that fits {_limits(budget)} meets {given} together"
-        return (
-            f"no design can be trained on {format_flops(budget.flops)} FLOPs: "
-            f"serving {format_count(budget.inference_tokens)} tokens alone costs more"
-        )
-
-
-def _limits(budget: Budget) -> str:
-    return f"{format_flops(budget.flops)} FLOPs" + (f" and {budget.memory}" if budget.memory else "")
-
-
-def _number(name: str, value: float) -> str:
-    if DESIGN_VARIABLES[name].integer:
-        return str(int(value))
-    return format_count(value, 4) if value >= 1e4 else f"{value:.4g}"
-
-
-def _range_text(budget: Budget, name: str) -> str:
-    if name in budget.fix:
-        return _number(name, budget.fix[name])
-    low, high = budget.ranges[name]
-    return f"{_number(name, low)}..{_number(name, high)}"
+        keys.append(np.rint(np.abs(self.values("attention_share", index, scores) - BEST_ATTENTION_SHARE) * 100))
+        rank = np.empty(len(index), dtype=np.intp)
+        rank[np.lexsort(keys)] = np.arange(len(index))
+        return rank
 
 
 def objective(law: Law) -> Fit:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from moeplan import counting
 
 Value = Any  # float or float64 array, as `moeplan.counting` says
@@ -64,6 +66,20 @@ class Variables:
     def __init__(self, shape: Any, seq_len: int) -> None:
         self.shape, self.seq_len = shape, seq_len
         self._known: dict[tuple[str, str], Value] = {}
+
+    @classmethod
+    def known(cls, values: Mapping[tuple[str, str], Value], seq_len: int) -> Variables:
+        """Variables of which no shape is at hand, by name and convention."""
+        made = cls(None, seq_len)
+        made._known = dict(values)
+        return made
+
+    def take(self, shape: Any, index: Any) -> Variables:
+        """Of `shape`, this one's designs at `index`: what is known of them stays known."""
+        taken = Variables(shape, self.seq_len)
+        arrays = {key: np.ndim(value) > 0 for key, value in self._known.items()}
+        taken._known = {key: value[index] if arrays[key] else value for key, value in self._known.items()}
+        return taken
 
     def get(self, name: str, convention: str = "", tokens: Value = None) -> Value:
         """The variable `name`, counted by `convention` (default: the first one listed for it).

@@ -176,7 +176,7 @@ def test_pruning_loses_no_best_design() -> None:
     for law in laws("zhao2025", "ludziejewski2025", "abnar2025", "krajewski2024"):
         reference = LossReference(law.objective, "causal")
         blocks = [Variables(block, 4096) for d in grid.d_model if (block := grid.block(d)) is not None]
-        reference.finish([reference.collect(v) for v in blocks], 1e22)
+        reference.finish([reference.collect(v) for v in blocks], 1e22, 1e22)
         for compute in np.geomspace(1e17, 1e27, 21):
             every = min(float(np.min(law.objective.at(v, compute / v.get("flops_per_token")))) for v in blocks)
             assert reference._best(reference.table, compute) == pytest.approx(every, rel=1e-12)

@@ -33,6 +33,9 @@ MAX_HELP_RATIO = 1.5
 """Wall time of `moeplan --help` over that of importing click."""
 MAX_RECOMMEND_SECONDS, MAX_RECOMMEND_BYTES = 2.0, 300e6
 """Wall time and peak memory of the default recommendation on two cores, start included."""
+MAX_FRONTIER_RATIO, MAX_INVERSE_RATIO = 5.0, 6.0
+"""Wall times of a frontier of 40 points and of a target over that of the default recommendation: 10 s and 12 s where
+that takes its 2 s."""
 MIN_ARCHITECTURES_PER_SECOND = 1e6
 """Architectures through counts, FLOPs, memory, all default laws and V."""
 AT_LEAST = f"at least {MIN_ARCHITECTURES_PER_SECOND:.0e}/s"
@@ -77,6 +80,33 @@ def test_recommend_is_fast_and_small(benchmark: BenchmarkFixture, record_propert
     record_property("its peak memory", f"{peak / 1e6:.0f} MB (at most {MAX_RECOMMEND_BYTES / 1e6:.0f})")
     assert seconds <= MAX_RECOMMEND_SECONDS
     assert peak <= MAX_RECOMMEND_BYTES
+
+
+def recommend() -> float:
+    """Wall time of the default recommendation [s]."""
+    return run(*MOEPLAN, "recommend", "--flops", "1e22", "--memory", "80GB")
+
+
+@pytest.mark.parametrize(
+    "name, limit, command",
+    [
+        ("40 points along memory", MAX_FRONTIER_RATIO, "frontier --flops 1e22 --memory 24GB..640GB"),
+        ("40 points along compute", MAX_FRONTIER_RATIO, "frontier --flops 1e20..1e25 --memory 80GB"),
+        ("40 points over granularity", MAX_FRONTIER_RATIO, "frontier --flops 1e22 --memory 80GB --over granularity"),
+        ("the compute for a leverage", MAX_INVERSE_RATIO, "recommend --target-el 7 --memory 80GB"),
+        ("the memory for a leverage", MAX_INVERSE_RATIO, "recommend --target-el 6 --flops 1e22"),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) and "--" not in value else "",
+)
+def test_curves_and_targets_are_fast(
+    benchmark: BenchmarkFixture, record_property: Record, name: str, limit: float, command: str
+) -> None:
+    """A frontier of 40 points takes at most 5 times one recommendation, a target at most 6; in turn, medians of 3."""
+    once: list[float] = []
+    benchmark.pedantic(run, (*MOEPLAN, *command.split()), setup=lambda: once.append(recommend()), rounds=3)
+    seconds, one = benchmark.stats.stats.median, statistics.median(once)
+    record_property(name, f"{seconds:.2f} s, {seconds / one:.1f} recommendations (at most {limit:g})")
+    assert seconds / one <= limit
 
 
 def test_search_rate(benchmark: BenchmarkFixture, record_property: Record) -> None:
