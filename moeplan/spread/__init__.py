@@ -1,0 +1,77 @@
+"""How far a fitted law leaves its own answer open: `Spread`, a part of plans, frozen and typed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class VariableSpread:
+    """Where the best value of one design variable lies, the optimum found anew for every draw."""
+
+    variable: str
+    """The design variable."""
+    value: float
+    """Its value in the plan."""
+    low: float
+    """Lower end of the interval."""
+    median: float
+    """The middle draw's."""
+    high: float
+    """Upper end of the interval."""
+
+
+@dataclass(frozen=True)
+class LawSpread:
+    """What one law with draws says of the plan's own design."""
+
+    law: str
+    """The law."""
+    loss: float | None
+    """Loss by the law [nats/token]; null for laws of leverage."""
+    loss_low: float | None
+    """Lower end of its interval, from the coefficients alone."""
+    loss_high: float | None
+    """Upper end of its interval, from the coefficients alone."""
+    run_low: float | None
+    """Lower end for the loss that one run would measure: the runs' own scatter about the law added; null without."""
+    run_high: float | None
+    """Upper end for the loss that one run would measure."""
+    efficiency_leverage: float | None
+    """EL by the law; null if it has no dense counterpart."""
+    leverage_low: float | None
+    """Lower end of its interval, from the coefficients alone."""
+    leverage_high: float | None
+    """Upper end of its interval, from the coefficients alone."""
+    basis: str
+    """Where the draws come from."""
+    sees: tuple[str, ...]
+    """The variables of its equation; no other makes a difference to it."""
+    inside: bool | None
+    """Whether the plan lies inside the range that the law was measured on; null if the law file gives none."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Intervals of a plan from what the chosen laws' runs leave open of their coefficients."""
+
+    level: float
+    """Probability that the intervals are meant to cover, if the law's equation is right."""
+    draws: int
+    """Draws of the coefficients."""
+    unusable: int
+    """Draws left out because the law gives no finite number for the plan."""
+    held: tuple[str, ...]
+    """Chosen laws that stay at their own coefficients, since their files give no covariance."""
+    variables: tuple[VariableSpread, ...]
+    """The best design's variables over the draws, under the same limits."""
+    laws: tuple[LawSpread, ...]
+    """The laws with draws."""
+    same_design: float
+    """Share of the draws in which the plan's own design is the best, or ties with it."""
+    efficiency_median: float
+    """V of the plan / the best V of a draw: the middle draw's."""
+    efficiency_low: float
+    """The same, reached or passed in the share `level` of the draws."""
+    covers: str
+    """What the intervals cover and what they do not, in words."""
