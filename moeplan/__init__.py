@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Architecture": "architecture",
     "Budget": "budget",
+    "FittedLaw": "fitting",
     "InferenceSettings": "memory",
     "InfeasibleError": "errors",
     "Law": "laws",
@@ -19,11 +20,17 @@ _HOMES = {
     "MoeplanError": "errors",
     "Plan": "plan",
     "UsageError": "errors",
+    "backtest": "backtesting",
+    "compare": "comparison",
+    "fit": "fitting",
+    "frontier": "frontiers",
     "law_names": "laws",
+    "law_text": "fitting",
     "load_law": "laws",
     "plan_schema": "plan",
     "read_plan": "plan",
     "recommend": "planner",
+    "recommend_for": "inverse",
 }
 
 __all__ = [*_HOMES, "__version__"]

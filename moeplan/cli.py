@@ -8,11 +8,16 @@ from __future__ import annotations
 import click
 
 from moeplan import __version__
+from moeplan.commands.backtest import backtest
+from moeplan.commands.compare import compare
+from moeplan.commands.fit import fit
+from moeplan.commands.frontier import frontier
 from moeplan.commands.hardware import hardware
 from moeplan.commands.laws import laws
 from moeplan.commands.models import export, inspect
 from moeplan.commands.program import Program
 from moeplan.commands.recommend import recommend
+from moeplan.commands.verify import verify
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,7 +38,7 @@ def schema() -> None:
     emit_json(plan_schema())
 
 
-for command in (recommend, inspect, export, laws, hardware):
+for command in (recommend, compare, frontier, inspect, export, fit, laws, hardware, backtest, verify):
     cli.add_command(command)
 
 

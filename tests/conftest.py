@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Generator
 from typing import TypeVar
@@ -13,6 +14,11 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 REQUIRE_ALL = os.environ.get("MOEPLAN_REQUIRE_ALL", "") not in ("", "0")
 """Whether a skipped test fails the run, as in continuous integration."""
+
+# These import torch, which the extra `test` does not bring; `pytest -m verify` runs where it is installed.
+collect_ignore = (
+    [] if importlib.util.find_spec("torch") else ["test_verify_model.py", "test_verify_train.py", "test_verify_data.py"]
+)
 
 # A machine that is busy with something else must not fail a property; there, examples are the same in every run.
 settings.register_profile("moeplan", deadline=None, derandomize=REQUIRE_ALL)

@@ -105,6 +105,15 @@ def _laws() -> str:
     return "\n".join([*rows, "", *(f"- **{grade}**: {meaning}" for grade, meaning in GRADES.items())]) + "\n"
 
 
+def _backtest() -> str:
+    from moeplan.backtesting import backtest
+    from moeplan.report.backtest import score_table
+    from moeplan.report.blocks import Section
+    from moeplan.report.markdown import markdown_text
+
+    return markdown_text([Section("", (score_table(backtest()),))])
+
+
 def _help() -> str:
     from moeplan.cli import cli
 
@@ -181,6 +190,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "refusals": _refusals,
     "variables": _variables,
     "laws": _laws,
+    "backtest": _backtest,
     "conventions": _conventions,
     "files": _files,
     "help": _help,

@@ -24,9 +24,8 @@ import moeplan
 from moeplan import planner
 from moeplan.budget import Budget
 from moeplan.cli import cli
-from moeplan.commands.options import complete_law
+from moeplan.commands.options import complete_law, complete_variable
 from moeplan.commands.program import recorded_command
-from moeplan.commands.recommend import complete_variable
 from moeplan.design import DESIGN_VARIABLES
 from moeplan.files import atomic_write
 from moeplan.laws import law_names
@@ -104,7 +103,7 @@ def test_help_imports_nothing_heavy(args: list[str]) -> None:
     assert result.stdout.decode().splitlines()[-1] == "LOADED 0", result.stderr.decode()
 
 
-@pytest.mark.parametrize("command", ["recommend", "laws", "schema"])
+@pytest.mark.parametrize("command", ["recommend", "frontier", "laws", "schema"])
 def test_help_names_every_option(command: str) -> None:
     """Every option stands in the help with a sentence, in plain ASCII and at most 80 columns."""
     result = run(command, "--help")
@@ -139,6 +138,7 @@ def test_help_states_the_true_defaults() -> None:
     assert (texts.pop("memory_for"),) == budget.memory_for
     assert texts.pop("optimizer") == budget.optimizer
     assert texts.pop("mfu") == "a preset by the model"
+    assert texts.pop("dense_tokens") == "as published"
     assert texts == {}
 
 

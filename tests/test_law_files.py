@@ -384,6 +384,15 @@ def test_wheel_holds_every_law(built: Built) -> None:
     assert {f"moeplan/laws/bundled/{name}" for name in law_files()} <= names
 
 
+def test_wheel_holds_every_file_of_the_package(built: Built) -> None:
+    """Data and the parts of report pages travel in the wheel, each at its place."""
+    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "moeplan").rglob("*") if path.is_file()}
+    with zipfile.ZipFile(built.wheel) as wheel:
+        names = set(wheel.namelist())
+    assert {name for name in files if "__pycache__" not in name} <= names
+    assert {f"moeplan/report/page/static/page.{kind}" for kind in ("html", "css", "js")} <= names
+
+
 def test_sdist_holds_every_law(built: Built) -> None:
     """The sdist has every law file in its top-level `laws/`."""
     with tarfile.open(built.sdist) as sdist:
@@ -397,13 +406,14 @@ sys.path.insert(0, sys.argv[1])
 import moeplan
 from moeplan.laws import law_names, load_law
 assert moeplan.__file__.startswith(sys.argv[1]), moeplan.__file__
+assert moeplan.backtest(["tian2025"]).scores[0].equal
 print(json.dumps({name: load_law(name).digest for name in law_names()}))
 """
 
 
 @pytest.mark.parametrize("zipped", [False, True], ids=["unzipped", "zipped"])
 def test_laws_load_from_the_wheel(built: Built, tmp_path: Path, zipped: bool) -> None:
-    """The laws load byte for byte from an installed wheel and from one that stays zipped, and leave no files behind."""
+    """From an installed wheel and a zipped one laws load byte for byte, the back-test runs, no files stay behind."""
     place = built.wheel
     if not zipped:
         place = tmp_path / "site"

@@ -15,11 +15,16 @@ from moeplan.errors import MoeplanError
 EXAMPLES = {
     "moeplan": "moeplan recommend --flops 1e22 --memory 80GB",
     "moeplan recommend": "moeplan recommend --flops 1e22 --memory 80GB",
+    "moeplan compare": "moeplan compare --flops 1e22 --memory 80GB",
     "moeplan laws": "moeplan laws zhao2025",
+    "moeplan fit": "moeplan fit runs.csv --form ludziejewski2025 --output law.yaml",
+    "moeplan backtest": "moeplan backtest --law tian2025",
     "moeplan schema": "moeplan schema",
     "moeplan hardware": "moeplan hardware H100",
     "moeplan inspect": "moeplan inspect deepseek-v3",
+    "moeplan frontier": "moeplan frontier --flops 1e22 --memory 24GB..640GB",
     "moeplan export": "moeplan export plan.json --to hf",
+    "moeplan verify": "moeplan verify plan.json",
 }
 """What works, by command, for errors to say."""
 INTERRUPTED = 130

@@ -14,9 +14,21 @@ from tempfile import TemporaryDirectory
 
 from moeplan.errors import LawError
 from moeplan.laws.file import read_law
-from moeplan.laws.law import Citation, Fit, Law, Outside, Table, Uncertainty
+from moeplan.laws.law import Citation, Covariance, Fit, Law, Outside, Residual, Table, Uncertainty
 
-__all__ = ["Citation", "Fit", "Law", "Outside", "Table", "Uncertainty", "law_names", "load_law", "read_law"]
+__all__ = [
+    "Citation",
+    "Covariance",
+    "Fit",
+    "Law",
+    "Outside",
+    "Residual",
+    "Table",
+    "Uncertainty",
+    "law_names",
+    "load_law",
+    "read_law",
+]
 
 ENVIRONMENT = "MOEPLAN_LAWS"
 """Environment variable that names a folder with a user's own law files."""

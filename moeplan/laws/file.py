@@ -10,14 +10,17 @@ from types import MappingProxyType
 from typing import Any
 
 from moeplan.laws.law import (
+    COORDINATES,
     FAMILIES,
     FORMS,
     GRADES,
     PREDICTS,
     SCHEMA,
     Citation,
+    Covariance,
     Fit,
     Law,
+    Residual,
     Table,
     Uncertainty,
     form_coefficients,
@@ -59,10 +62,10 @@ def read_law(path: Path) -> Law:
 
 
 def _read_citation(section: Section) -> Citation:
-    section.only(("authors", "year", "title", "arxiv", "where"), ("authors", "year", "title"))
+    section.only(("authors", "year", "title", "arxiv", "where"), ("authors", "title"))
     return Citation(
         authors=section.text("authors"),
-        year=int(section.number("year")),
+        year=int(section.number("year", 0.0)),
         title=section.text("title"),
         arxiv=section.text("arxiv", ""),
         where=section.text("where", ""),
@@ -93,6 +96,8 @@ def _read_fit(law: str, name: str, section: Section, fits: Section) -> Fit:
             "family",
             "band",
             "uncertainty",
+            "covariance",
+            "residual",
             "note",
         ),
         ("predicts", "form", "coefficients", "grade"),
@@ -134,6 +139,8 @@ def _read_fit(law: str, name: str, section: Section, fits: Section) -> Fit:
         band=band,
         uncertainty=_read_uncertainty(section),
         note=section.text("note", ""),
+        covariance=_read_covariance(section, digits),
+        residual=_read_residual(section),
     )
 
 
@@ -174,9 +181,10 @@ def _read_uncertainty(section: Section) -> Uncertainty | None:
     if "uncertainty" not in section:
         return None
     rule = section.section("uncertainty")
-    keys = ("level", "rms", "floor", "per_decade_outside", "source")
-    rule.only(keys, keys)
-    for key in keys[:-1]:
+    numbers = ("level", "rms", "floor", "per_decade_outside")
+    texts = ("source", "per_decade_source")
+    rule.only((*numbers, *texts), (*numbers, *texts))
+    for key in numbers:
         if not 0 <= rule.number(key) < (1 if key == "level" else math.inf):
             raise rule.error(key, f"is {rule[key]}, must be at least 0{' and below 1' if key == 'level' else ''}")
     return Uncertainty(
@@ -185,7 +193,77 @@ def _read_uncertainty(section: Section) -> Uncertainty | None:
         floor=rule.number("floor"),
         per_decade_outside=rule.number("per_decade_outside"),
         source=rule.text("source"),
+        per_decade_source=rule.text("per_decade_source"),
     )
+
+
+def _read_covariance(section: Section, digits: Mapping[str, float]) -> Covariance | None:
+    """`covariance: {coordinates: {A: ln, alpha: linear}, matrix: [[...], [...]]}`, rows in the order of the keys.
+
+    It may hold `draws`, a text with a draw of the coefficients in each line, in the same order.
+    """
+    if "covariance" not in section:
+        return None
+    covariance = section.section("covariance")
+    covariance.only(("coordinates", "matrix", "draws"), ("coordinates", "matrix"))
+    coordinates = covariance.section("coordinates")
+    coordinates.only(digits)
+    for key in coordinates:
+        if _one_of(coordinates, key, COORDINATES) == "ln" and digits[key] <= 0:
+            raise coordinates.error(key, f"is ln, but the coefficient is {digits[key]}, not above 0")
+    size = len(coordinates)
+    rows = covariance["matrix"]
+    if (
+        not isinstance(rows, list)
+        or len(rows) != size
+        or any(not isinstance(row, list) or len(row) != size for row in rows)
+        or any(isinstance(x, bool) or not isinstance(x, (int, float)) for row in rows for x in row)
+    ):
+        raise covariance.error(
+            "matrix", f"must be {size} rows of {size} numbers, one for each of {', '.join(coordinates)}"
+        )
+    matrix = tuple(tuple(float(x) for x in row) for row in rows)
+    names = list(coordinates)
+    for i in range(size):
+        if matrix[i][i] < 0:
+            raise covariance.error("matrix", f"has the variance {matrix[i][i]:g} for {names[i]}, must be at least 0")
+        for j in range(i):
+            if not math.isclose(matrix[i][j], matrix[j][i], rel_tol=1e-9, abs_tol=1e-300):
+                raise covariance.error("matrix", f"is not symmetric in {names[j]} and {names[i]}")
+            if abs(matrix[i][j]) > math.sqrt(matrix[i][i] * matrix[j][j]) * (1 + 1e-9):
+                raise covariance.error("matrix", f"has a correlation above 1 between {names[j]} and {names[i]}")
+    return Covariance(MappingProxyType(dict(coordinates)), matrix, _read_draws(covariance, coordinates))
+
+
+def _read_draws(covariance: Section, coordinates: Section) -> tuple[tuple[float, ...], ...]:
+    """The lines of `draws`, numbers apart by spaces: a text, because it reads so much faster than lists."""
+    lines = covariance.text("draws", "").splitlines()
+    draws = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            draw = tuple(float(word) for word in line.split())
+        except ValueError:
+            draw = ()
+        if len(draw) != len(coordinates) or not all(math.isfinite(x) for x in draw):
+            raise covariance.error("draws", f"has in line {number} {line[:40]!r}, must be {len(coordinates)} numbers")
+        for key, value in zip(coordinates, draw, strict=True):
+            if coordinates[key] == "ln" and value <= 0:
+                raise covariance.error("draws", f"has {value:g} for {key} in line {number}, must be above 0")
+        draws.append(draw)
+    return tuple(draws)
+
+
+def _read_residual(section: Section) -> Residual | None:
+    """`residual: {rms: 0.0075, degrees_of_freedom: 235}`."""
+    if "residual" not in section:
+        return None
+    residual = section.section("residual")
+    keys = ("rms", "degrees_of_freedom")
+    residual.only(keys, keys)
+    for key in keys:
+        if not 0 <= residual.number(key) < math.inf:
+            raise residual.error(key, f"is {residual[key]}, must be at least 0")
+    return Residual(residual.number("rms"), int(residual.number("degrees_of_freedom")))
 
 
 def _read_table(section: Section) -> Table:

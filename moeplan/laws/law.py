@@ -20,6 +20,7 @@ from moeplan.variables import ARCHITECTURAL, Variables, default_convention
 SCHEMA = "moeplan.law/1"
 GRADES = {
     "proven": "recomputed from the paper's own tables or raw data",
+    "fitted": "fitted by moeplan to the user's own runs",
     "read": "read in the paper's text",
     "second_hand": "one secondary source, consistent with the stated results",
     "inferred": "computed here, not stated in the paper",
@@ -79,9 +80,11 @@ class Uncertainty:
     floor: float
     """Least half-width of the interval, in ln."""
     per_decade_outside: float
-    """Added (in quadrature) to `rms` for each factor of 10 outside the domain, summed over variables."""
+    """Added (in quadrature) to `rms` for each factor of 10 outside the domain, summed over the equation's variables."""
     source: str
-    """Where these numbers come from."""
+    """Where level, rms and floor come from."""
+    per_decade_source: str
+    """Where the widening outside the domain comes from."""
 
     def half_width(self, decades_outside: float) -> float:
         """Half-width of the interval in ln: max(floor, z(level) * sqrt(rms^2 + (per_decade_outside*decades)^2))."""
@@ -89,6 +92,32 @@ class Uncertainty:
 
         z = NormalDist().inv_cdf(0.5 + self.level / 2)
         return max(self.floor, z * math.hypot(self.rms, self.per_decade_outside * decades_outside))
+
+
+@dataclass(frozen=True)
+class Covariance:
+    """How the coefficients of a fit vary together, where its runs are at hand."""
+
+    coordinates: Mapping[str, str]
+    """ln or linear, by coefficient in the matrix's order: whether its logarithm or it itself is meant."""
+    matrix: tuple[tuple[float, ...], ...]
+    """The covariance of these coordinates, symmetric."""
+    draws: tuple[tuple[float, ...], ...] = ()
+    """A sample of the coefficients as the fit drew them, in the same order; empty if the file gives none."""
+
+
+@dataclass(frozen=True)
+class Residual:
+    """How far the runs of a fit lie from it."""
+
+    rms: float
+    """Root mean square of ln(measured / predicted)."""
+    degrees_of_freedom: int
+    """Runs less coefficients that they determine."""
+
+
+COORDINATES = ("ln", "linear")
+"""What the coordinates of a covariance can be."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +178,10 @@ class Fit:
     """Residuals and widening rule, where known."""
     note: str
     """One sentence on what this fit is."""
+    covariance: Covariance | None = None
+    """How the coefficients vary together, where known."""
+    residual: Residual | None = None
+    """How far the runs lie from it, where known."""
 
     @property
     def full_name(self) -> str:
@@ -231,7 +264,7 @@ class Citation:
     authors: str
     """First author and others."""
     year: int
-    """Year of publication."""
+    """Year of publication; 0 for a fit to a user's own runs."""
     title: str
     """Title of the paper."""
     arxiv: str
@@ -241,7 +274,8 @@ class Citation:
 
     def __str__(self) -> str:
         place = f", arXiv {self.arxiv}" if self.arxiv else ""
-        return f"{self.authors} ({self.year}). {self.title}{place}. {self.where}"
+        year = f" ({self.year})" if self.year else ""
+        return f"{self.authors}{year}. {self.title}{place}. {self.where}"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,104 @@
+"""How far the coefficients may be off: the fit repeated under random weights of the runs.
+
+Each draw gives every run (or every cluster of runs that rise and fall together) an exponential weight of mean 1, the
+smooth form of drawing runs with replacement (Rubin 1981, The Bayesian Bootstrap): a draw never loses a corner of the
+design altogether, which matters with a few dozen runs. With a prior, each draw also pulls to a centre drawn from it.
+
+Intervals are percentiles of the draws, of coefficients and of anything computed from them. A quadratic objective hugs
+few runs too closely, so draws are stretched about the fit by (t/z * sqrt(n/(n - p)))^q: n runs (or clusters), p
+coefficients that the runs determine, t and z the quantiles of Student's t with n - p degrees of freedom and of the
+normal, q the share of the runs in the quadratic part of the objective. In its linear part, where runs scatter by much
+more than delta, q is near 0: the draws of such an objective spread enough as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moeplan.fitting.identify import quantile
+from moeplan.fitting.problem import Floats, Problem
+from moeplan.fitting.solve import solve
+
+TOLERANCE = 1e-6
+"""Root mean square change of ln predictions at which a draw has converged: a thousandth of any run's own noise."""
+MAX_STEPS = 400
+"""Steps after which a draw is taken as it is."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Coefficients as they might have come out."""
+
+    y: Floats
+    """Coordinates of each draw, stretched about the fit, (B, P)."""
+    stretch: float
+    """The factor they were stretched by."""
+    unconverged: int
+    """Draws that did not converge."""
+
+
+def bootstrap(
+    problem: Problem,
+    fitted: Floats,
+    count: int,
+    *,
+    seed: int = 0,
+    level: float = 0.9,
+    clusters: NDArray[np.intp] | None = None,
+    determined: int | None = None,
+) -> Draws:
+    """`count` draws around `fitted` (K, P), the fit first and then other minima nearly as good, tried as well.
+
+    `clusters` (R,) numbers the runs' clusters from 0; `determined` is how many coefficients the runs determine.
+    """
+    rng = np.random.default_rng(seed)
+    units = problem.num_runs if clusters is None else int(clusters.max()) + 1
+    weights = rng.exponential(size=(count, units))
+    weights /= weights.mean(axis=1, keepdims=True)
+    if clusters is not None:
+        weights = weights[:, clusters]
+    centers = None
+    if problem.pull is not None:
+        centers = problem.pull.center + problem.pull.width * rng.standard_normal((count, len(problem.names)))
+    best_y, best = np.tile(fitted[0], (count, 1)), np.full(count, np.inf)
+    converged = np.zeros(count)
+    for start in fitted:
+        found = solve(
+            problem,
+            np.tile(start, (count, 1)),
+            weights,
+            centers=centers,
+            tolerance=TOLERANCE,
+            max_steps=MAX_STEPS,
+        )
+        better = found.objective < best
+        best_y[better], best[better] = found.y[better], found.objective[better]
+        converged[better] = found.converged[better]
+    residuals, _ = problem.residuals(fitted[:1])
+    coefficients = len(problem.names) if determined is None else determined
+    factor = stretch(residuals[0], problem.delta, units, coefficients, level)
+    y = np.clip(fitted[0] + factor * (best_y - fitted[0]), *problem.bounds())
+    return Draws(y, factor, int(count - converged.sum()))
+
+
+def stretch(residuals: Floats, delta: float, units: int, coefficients: int, level: float) -> float:
+    """The factor by which draws are stretched about the fit; see the module."""
+    from scipy.special import stdtrit
+
+    freedom = max(units - coefficients, 1)
+    students = float(stdtrit(freedom, 0.5 + level / 2)) / quantile(level)
+    quadratic = float((np.abs(residuals) <= delta).mean())
+    return float((students * math.sqrt(units / freedom)) ** quadratic)
+
+
+def interval(values: Floats, level: float) -> tuple[float, float]:
+    """The central interval of draws that holds a share `level` of them; NaN where fewer than half are finite."""
+    finite = values[np.isfinite(values)]
+    if 2 * len(finite) <= len(values):
+        return math.nan, math.nan
+    low, high = np.quantile(finite, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)

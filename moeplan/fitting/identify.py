@@ -1,0 +1,215 @@
+"""What the runs determine, and what they leave open, in words.
+
+Directions in which the predictions for the runs do not change at all are found from the singular values of the
+Jacobian. Coefficients that they do change, but too little, are found one by one:
+
+* a level (an irreducible loss) by its profile: it is fixed 25 % below and above, everything else fitted again; if
+  the runs do not tell either from the fit at 90 %, it is not identified;
+* an exponent of known sign by the same profile at 50 % below and above;
+* an amplitude by its term's size at the middle of the runs (its own value is the term's at one param and one token,
+  which nobody trained), not identified if the term is not known within a factor of 2 at 90 %;
+* any other coefficient by its own interval (and its draws): a factor of 2 for positive ones, four times the range in
+  which published values lie for those of either sign.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from moeplan.fitting.problem import Floats, Problem
+from moeplan.fitting.solve import solve
+from moeplan.laws.law import FORMS
+
+LEVEL_SHIFT, EXPONENT_SHIFT = 0.25, 0.5
+"""How far a level and an exponent are moved to see whether the runs notice."""
+FACTOR = 2.0
+"""Within which a term's size must be known."""
+LEVEL = 0.9
+"""At which the runs must tell."""
+_ANYTHING = math.log(1e4)
+"""Half-width of an interval in ln from which no number is worth giving."""
+_RANK = 1e-8
+"""Singular values below this share of the largest are no more than rounding."""
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What the runs determine."""
+
+    says: Mapping[str, str]
+    """Why a coefficient is not determined, by coefficient; absent where it is."""
+    directions: tuple[str, ...]
+    """Everything that is not determined, a sentence each."""
+    determined: int
+    """How many combinations of coefficients the runs determine at all."""
+    covariance: Floats
+    """Covariance of the coordinates near the fit, (P, P); 0 for coefficients at a bound."""
+    at_bound: Mapping[str, float]
+    """Coefficients that stand at a bound of the form, with that bound."""
+
+
+def identify(problem: Problem, y: Floats) -> Identified:
+    """What the runs of a problem determine at its fit `y` (P,)."""
+    names = problem.names
+    low, high = problem.bounds()
+    residuals, jacobian = problem.residuals(y[None])
+    r, j = residuals[0], jacobian[0]
+    at_bound = {
+        name: float(problem.coefficients(y)[name])
+        for i, name in enumerate(names)
+        if name not in problem.fixed and (y[i] <= low[i] or y[i] >= high[i])
+    }
+    free = [i for i, name in enumerate(names) if name not in at_bound and name not in problem.fixed]
+    pull = None if problem.pull is None else problem.pull.curvature
+    rank, null = _null_directions(j[free], None if pull is None else pull[free])
+    noise = problem.noise(r, rank)
+    covariance = np.zeros((len(names), len(names)))
+    covariance[np.ix_(free, free)] = _covariance(j[free], noise, None if pull is None else pull[free])
+    if problem.pull is not None:  # what is as wide as its prior is the prior's, not the runs'
+        from_prior = np.minimum(np.diag(covariance) / problem.pull.width**2, 1.0).sum()
+        rank = max(1, round(len(free) - float(from_prior)))
+    says: dict[str, str] = {}
+    directions = []
+    if null:
+        part = np.abs(np.array(null)).max(axis=0) > 0.1
+        involved = [names[i] for i, is_part in zip(free, part, strict=True) if is_part]
+        sentence = _null_sentence(involved, len(null))
+        directions.append(sentence)
+        says |= dict.fromkeys(involved, sentence)
+    for i in free:
+        if names[i] not in says and pull is None:
+            sentence = _weak_sentence(problem, y, i, covariance, noise)
+            if sentence:
+                says[names[i]] = sentence
+                directions.append(sentence)
+    return Identified(says, tuple(directions), rank, covariance, at_bound)
+
+
+def with_draws(identified: Identified, problem: Problem, draws: Floats) -> Identified:
+    """The same, and positive coefficients whose draws (B, P) spread over more than the factor either way."""
+    says = dict(identified.says)
+    directions = list(identified.directions)
+    for i, (name, coordinate) in enumerate(problem.table.coordinates.items()):
+        judged = coordinate.kind == "ln" and (name not in problem.table.affine)
+        if not judged or name in says or problem.pull is not None:
+            continue
+        low, high = np.quantile(draws[:, i], [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
+        if high - low > 2 * math.log(FACTOR):
+            ends = f"{math.exp(low):.3g} to {math.exp(high):.3g}"
+            says[name] = f"{name} is not identified: {100 * LEVEL:g} % of the draws spread over {ends}"
+            directions.append(says[name])
+    return dataclasses.replace(identified, says=says, directions=tuple(directions))
+
+
+def quantile(level: float = LEVEL) -> float:
+    """Half-width of the central interval of a standard normal."""
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf(0.5 + level / 2)
+
+
+def _null_directions(j: Floats, pull: Floats | None) -> tuple[int, list[Floats]]:
+    """Rank of a Jacobian (P, R) and the directions (in scaled coordinates) that it does not see."""
+    size = np.sqrt((j * j).sum(axis=1))
+    blind = size <= 1e-10 * max(float(size.max(initial=0.0)), 1e-300)
+    scaled = j / np.where(blind, 1.0, size)[:, None]
+    if pull is not None:
+        return len(j), []
+    if not len(j):
+        return 0, []
+    left, values, _ = np.linalg.svd(np.where(blind[:, None], 0.0, scaled), full_matrices=True)
+    values = np.concatenate((values, np.zeros(len(j) - len(values))))
+    rank = int((values > _RANK * values[0]).sum())
+    return rank, [left[:, i] for i in range(rank, len(j))]
+
+
+def _covariance(j: Floats, noise: float, pull: Floats | None) -> Floats:
+    information = j @ j.T / noise
+    if pull is not None:
+        information = information + np.diag(pull / noise)
+    size = np.sqrt(np.maximum(np.diag(information), 1e-300))
+    scaled = information / np.outer(size, size)
+    # The ridge keeps an unseen direction at a huge but finite variance.
+    inverse = np.linalg.inv(scaled + 1e-13 * np.eye(len(j)))
+    return np.asarray(inverse / np.outer(size, size))
+
+
+def _null_sentence(involved: list[str], open_directions: int) -> str:
+    if len(involved) == open_directions:
+        it = "it" if open_directions == 1 else "them"
+        return f"{_listed(involved)} not identified: no run's prediction depends on {it}"
+    left = len(involved) - open_directions
+    return (
+        f"{_listed(involved)} not identified: the runs determine only {left} combination{'s' if left > 1 else ''} of "
+        f"these {len(involved)}"
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return f"{names[0]} is" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} are"
+
+
+def _weak_sentence(problem: Problem, y: Floats, i: int, covariance: Floats, noise: float) -> str:
+    """Why coefficient `i` is not identified; "" if it is."""
+    name = problem.names[i]
+    coordinate = problem.table.coordinates[name]
+    width = quantile() * math.sqrt(max(float(covariance[i, i]), 0.0))
+    value = float(problem.coefficients(y)[name])
+    if coordinate.role in ("level", "exponent"):
+        shift = LEVEL_SHIFT if coordinate.role == "level" else EXPONENT_SHIFT
+        return _profile_sentence(problem, y, i, shift, noise)
+    if coordinate.role == "signed":
+        most = 4 * max(-coordinate.start[0], coordinate.start[1])
+        if name in problem.table.affine or width <= most:
+            return ""
+        return f"{name} is not identified: {value:.3g} may be off by {width:.2g} either way"
+    if name in problem.table.affine and not problem.table.log:
+        gradient = _term_gradient(problem, y, name)
+        width = quantile() * math.sqrt(max(float(gradient @ covariance @ gradient), 0.0))
+        if width <= np.log(FACTOR):
+            return ""
+        return f"{name} is not identified: its term is not known within a factor of {FACTOR:g} even amid the runs"
+    if width <= np.log(FACTOR):
+        return ""
+    if width > _ANYTHING:
+        return f"{name} is not identified: the runs say next to nothing about it"
+    return f"{name} is not identified: {value:.3g} may be off by a factor of {math.exp(width):.2g} either way"
+
+
+def _profile_sentence(problem: Problem, y: Floats, i: int, shift: float, noise: float) -> str:
+    """Whether the runs notice when a coefficient is moved by a share of itself and the rest fitted again."""
+    name, role = problem.names[i], problem.table.coordinates[problem.names[i]].role
+    low, high = problem.bounds()
+    moved = np.clip(y[i] * np.array([1 - shift, 1 + shift]), low[i], high[i])
+    box = np.tile(low, (2, 1)), np.tile(high, (2, 1))
+    starts = np.tile(y, (2, 1))
+    starts[:, i] = box[0][:, i] = box[1][:, i] = moved
+    found = solve(problem, starts, box=box, tolerance=1e-6)
+    here = problem.objective(y[None], problem.residuals(y[None])[0])[0]
+    unnoticed = 2 * (found.objective - here) / noise < quantile() ** 2
+    if not unnoticed.any():
+        return ""
+    what = f"the irreducible level {name}" if role == "level" else f"the exponent {name}"
+    others = " and ".join(f"{value:.3g}" for value, no in zip(moved, unnoticed, strict=True) if no)
+    return (
+        f"{what} is not identified: with {others} in place of {y[i]:.3g} the runs are described as well, at "
+        f"{100 * LEVEL:g} %"
+    )
+
+
+def _term_gradient(problem: Problem, y: Floats, name: str) -> Floats:
+    """Gradient (P,) of the logarithm of a term's size at the middle of the runs."""
+    middle = tuple(np.array([np.exp(np.mean(np.log(x))) if (x > 0).all() else np.mean(x)]) for x in problem.variables)
+    center = dataclasses.replace(problem, variables=middle, observed=np.ones(1))
+    step = 1e-5
+    points = np.concatenate([y + step * np.eye(len(y)), y - step * np.eye(len(y))])
+    with np.errstate(all="ignore"):
+        found = FORMS[problem.form](*center.variables, **center.duals(points))
+        terms = np.log(np.abs(np.broadcast_to(found.parts[name], (len(points), 1))[:, 0]))
+    gradient = (terms[: len(y)] - terms[len(y) :]) / (2 * step)
+    return np.asarray(np.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0))

@@ -1,0 +1,359 @@
+"""Runs: the numbers of a file under glossary names, selected, checked, and completed by what follows from them.
+
+Counted by the conventions asked for: params and FLOPs of a run whose architecture stands in the file are counted
+exactly (`moeplan.variables`); others are taken as they stand. Compute, size and tokens give one another by C = 6*Na*D.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from moeplan.architecture import Architecture
+from moeplan.errors import UsageError
+from moeplan.fitting.names import QUANTITIES, SHAPE_FIELDS, Naming, name_columns
+from moeplan.fitting.optimum import FLOPS_PER_PARAM
+from moeplan.fitting.problem import Floats
+from moeplan.fitting.selection import Excluded, drop_highest, select
+from moeplan.fitting.table import RawTable, read_table
+from moeplan.variables import ARCHITECTURAL, CONVENTIONS, Variables, default_convention
+
+_POSITIVE_OR_ZERO = ("shared_ratio", "num_shared_experts", "num_dense_layers", "weight_sparsity", "seed")
+"""Quantities that may be 0; every other one must be above 0."""
+_SHAPE_NEEDED = ("d_model", "num_layers", "vocab_size", "num_heads")
+
+
+@dataclass
+class Runs:
+    """The runs that count, column by column; `column` completes what the file does not hold."""
+
+    table: RawTable
+    """The file."""
+    naming: Naming
+    """Which column is which quantity."""
+    rows: list[int]
+    """Places of the runs that count."""
+    excluded: list[Excluded]
+    """Runs that were left out, and why."""
+    conventions: dict[str, str]
+    """How quantities are counted: as asked for, or as a column's name says."""
+    fixed: dict[str, float] = field(default_factory=dict)
+    """What all runs have and no column says."""
+    derived: dict[str, str] = field(default_factory=dict)
+    """How each computed quantity was computed, in words."""
+    _known: dict[str, Floats | None] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Number of runs that count."""
+        return len(self.rows)
+
+    @property
+    def lines(self) -> list[int]:
+        """Line of the file of each run."""
+        return [self.table.lines[place] for place in self.rows]
+
+    def convention(self, name: str) -> str:
+        """How a quantity is counted."""
+        return self.conventions.get(name, default_convention(name))
+
+    def has(self, name: str) -> bool:
+        """Whether the file holds a quantity, or it follows from others."""
+        return self.column(name) is not None
+
+    def require(self, name: str, form: str) -> Floats:
+        """A quantity that a form needs; raises `UsageError` if the file neither holds nor gives it."""
+        found = self.column(name)
+        if found is None:
+            raise UsageError(
+                f"{self.table.file}: has no column {name}, which {form} sees, nor columns that give it; its columns "
+                f"are {', '.join(self.table.columns)} (name one with --map {name}=COLUMN)"
+            )
+        return found
+
+    def column(self, name: str) -> Floats | None:
+        """A quantity over the runs: from its column, or computed; None where neither is there."""
+        if name not in self._known:
+            self._known[name] = None  # what would need itself is not there
+            self._known[name] = self._own(name)
+        return self._known[name]
+
+    def texts(self, column: str) -> list[str]:
+        """The cells of a column, by its own or its glossary name; raises `UsageError` if there is none."""
+        actual = self.naming.columns.get(column, column)
+        if actual not in self.table.columns:
+            raise UsageError(f"{self.table.file}: has no column {column!r}; it has {', '.join(self.table.columns)}")
+        return [self.table.rows[place][actual] for place in self.rows]
+
+    def _own(self, name: str) -> Floats | None:
+        column = self.naming.columns.get(name)
+        counted = name in ("total_params", "active_params", "flops_per_token")
+        if column is not None and not (counted and self.shapes_known):
+            filled = [place for place in self.rows if self.table.rows[place][column]]
+            if filled:
+                return self._numbers(name, column)
+        if name in self.fixed and column is None:
+            return np.full(self.count, self.fixed[name])
+        return self._computed(name)
+
+    def _numbers(self, name: str, column: str) -> Floats:
+        values = []
+        for place in self.rows:
+            cell, line = self.table.rows[place][column], self.table.lines[place]
+            try:
+                value = float(cell)
+            except ValueError:
+                what = f"is {cell!r}" if cell else "is empty"
+                raise self._bad_cell(line, column, f"{what}, must be a number", f"{column}={cell}") from None
+            least = "at least 0" if name in _POSITIVE_OR_ZERO else "above 0"
+            if math.isnan(value) or math.isinf(value):
+                raise self._bad_cell(line, column, f"is {cell}, must be finite", f"{column}={cell}")
+            if value < 0 or (value == 0 and name not in _POSITIVE_OR_ZERO):
+                raise self._bad_cell(line, column, f"is {cell}, must be {least}", f"{column}<=0")
+            values.append(value)
+        return np.array(values)
+
+    def _bad_cell(self, line: int, column: str, what: str, rule: str) -> UsageError:
+        return UsageError(
+            f"{self.table.file}, line {line}: column {column!r} {what}; leave such runs out with --exclude {rule!r}"
+        )
+
+    @property
+    def shapes_known(self) -> bool:
+        """Whether the file describes each run's architecture."""
+        return all(name in self.naming.columns for name in _SHAPE_NEEDED)
+
+    def _computed(self, name: str) -> Floats | None:
+        from_shape = self._from_shape(name)
+        if from_shape is not None:
+            return from_shape
+        for needs, compute, says in _RULES.get(name, ()):
+            if (name, *needs) in _DENSE_RULES and self.says_moe:
+                continue
+            columns = [self.column(need) for need in needs]
+            if all(column is not None for column in columns):
+                result = compute(*columns)
+                self.derived[name] = says
+                return np.asarray(result, dtype=float)
+        return None
+
+    def _from_shape(self, name: str) -> Floats | None:
+        """A quantity counted on each run's architecture."""
+        if name not in ARCHITECTURAL or name in ("tokens", "tokens_per_param") or not self.shapes_known:
+            return None
+        tokens = self.column("tokens") if name == "train_flops" else np.ones(self.count)
+        if tokens is None:
+            return None
+        convention = self.convention(name)
+        values = []
+        for place, shape in enumerate(self._shapes()):
+            seq_len = self.column("seq_len")
+            variables = Variables(shape, int(seq_len[place]) if seq_len is not None else 4096)
+            values.append(float(variables.get(name, convention, tokens[place])))
+        counted = CONVENTIONS.get(name, {}).get(convention, "")
+        self.derived[name] = "counted on each run's architecture" + (f": {counted}" if counted else "")
+        return np.array(values)
+
+    def _shapes(self) -> list[Architecture]:
+        fields = [name for name in (*SHAPE_FIELDS, "num_experts") if name in self.naming.columns]
+        shapes = []
+        for place in self.rows:
+            values: dict[str, int] = {}
+            for name in fields:
+                cell = self.table.rows[place][self.naming.columns[name]]
+                if cell:
+                    values[name] = self._whole(place, name, cell)
+            if not values.get("num_experts"):
+                for name in ("num_experts", "num_active_experts", "num_shared_experts", "d_expert", "d_shared_expert"):
+                    values.pop(name, None)
+            try:
+                shapes.append(Architecture.from_dict(values))
+            except UsageError as error:
+                raise UsageError(f"{self.table.file}, line {self.table.lines[place]}: {error}") from None
+        return shapes
+
+    def _whole(self, place: int, name: str, cell: str) -> int:
+        try:
+            value = float(cell)
+            if value != int(value):
+                raise ValueError
+        except (ValueError, OverflowError):
+            column, line = self.naming.columns[name], self.table.lines[place]
+            raise UsageError(
+                f"{self.table.file}, line {line}: column {column!r} is {cell!r}, must be a whole number"
+            ) from None
+        return int(value)
+
+    def total_over_active(self) -> float:
+        """Middle of total params / active params; 1 where the runs do not say."""
+        total, active = self.column("total_params"), self.column("active_params")
+        return 1.0 if total is None or active is None else float(np.exp(np.median(np.log(total / active))))
+
+    @property
+    def says_moe(self) -> bool:
+        """Whether anything says that some run is a Mixture-of-Experts model: a column, or what is fixed."""
+        own = self.naming.columns
+        if any(self.fixed.get(name, 1.0) != 1 for name in _DENSE_AT_ONE):
+            return True
+        for name in _DENSE_AT_ONE:
+            if name in own:
+                cells = [self.table.rows[place][own[name]] for place in self.rows]
+                if any(float(cell) not in (0.0, 1.0) for cell in cells if _is_number(cell)):
+                    return True
+        for name, most in _DENSE_UP_TO.items():
+            if name in own:
+                cells = [self.table.rows[place][own[name]] for place in self.rows]
+                if any(float(cell) > most for cell in cells if _is_number(cell)):
+                    return True
+        return "total_params" in own and "active_params" in own and self.total_over_active() > 1.001
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
+
+
+_DENSE_AT_ONE = ("num_experts", "num_active_experts", "expansion_ratio", "activation_ratio", "G")
+"""Quantities that are 1 (or 0, or absent) for a dense model."""
+_DENSE_UP_TO = {"shared_ratio": 0.0, "num_shared_experts": 0.0, "granularity": 4 / 3}
+"""Quantities that are no larger for a dense model (granularity: a gated block of d_ff = 1.5*d_model)."""
+_DENSE_RULES = (("total_params", "active_params"), ("active_params", "total_params"), ("base_params", "active_params"))
+"""Rules that hold for dense models alone."""
+_Compute = Callable[..., Floats]
+_PER = f"{FLOPS_PER_PARAM}*Na"
+_RULES: dict[str, tuple[tuple[tuple[str, ...], _Compute, str], ...]] = {
+    "tokens": (
+        (("steps", "batch_tokens"), lambda steps, batch: steps * batch, "steps * batch_tokens"),
+        (
+            ("train_flops", "active_params"),
+            lambda flops, active: flops / (FLOPS_PER_PARAM * active),
+            f"train_flops / ({_PER})",
+        ),
+    ),
+    "train_flops": (
+        (
+            ("flops_per_token", "tokens"),
+            lambda per_token, tokens: per_token * tokens,
+            "flops_per_token * tokens",
+        ),
+    ),
+    "active_params": (
+        (("total_params",), lambda total: total, "total_params: nothing says that fewer are active"),
+        (("base_params",), lambda base: base, "base_params"),
+        (("nonzero_params",), lambda nonzero: nonzero, "nonzero_params"),
+    ),
+    "total_params": ((("active_params",), lambda active: active, "active_params: nothing says that there are more"),),
+    "base_params": ((("active_params",), lambda active: active, "active_params: the dense model's own size"),),
+    "flops_per_token": ((("active_params",), lambda active: FLOPS_PER_PARAM * active, _PER),),
+    "tokens_per_param": (
+        (("tokens", "active_params"), lambda tokens, active: tokens / active, "tokens / active_params"),
+    ),
+    "activation_ratio": (
+        (
+            ("num_experts", "num_active_experts"),
+            lambda experts, active: active / experts,
+            "num_active_experts / num_experts",
+        ),
+    ),
+    "expansion_ratio": (
+        (
+            ("num_experts", "num_active_experts", "num_shared_experts"),
+            lambda experts, active, shared: (experts + shared) / (active + shared),
+            "(num_experts + shared) / (num_active_experts + shared), experts of equal width",
+        ),
+        (
+            ("num_experts", "num_active_experts"),
+            lambda experts, active: experts / active,
+            "num_experts / num_active_experts",
+        ),
+        (("activation_ratio",), lambda ratio: 1 / ratio, "1 / activation_ratio"),
+    ),
+    "G": (
+        (
+            ("num_active_experts", "num_shared_experts"),
+            lambda active, shared: active + shared,
+            "num_active_experts + num_shared_experts",
+        ),
+    ),
+    "shared_ratio": (
+        (
+            ("num_active_experts", "num_shared_experts"),
+            lambda active, shared: shared / (active + shared),
+            "num_shared_experts / (num_active_experts + num_shared_experts)",
+        ),
+    ),
+    "granularity": ((("d_model", "d_expert"), lambda width, expert: 2 * width / expert, "2 * d_model / d_expert"),),
+}
+
+
+def read_runs(
+    path: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    where: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    drop_highest_loss: int = 0,
+    target: str = "loss",
+    conventions: Mapping[str, str] | None = None,
+    fixed: Mapping[str, float] | None = None,
+) -> Runs:
+    """Read the runs that count from a CSV or JSON-lines file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    columns : mapping, optional
+        Column by quantity, for columns whose names say nothing.
+    where, exclude : iterables of str
+        Comparisons that all must hold, or of which none may: "router_type=S-Base,Dense", "loss>3.2".
+    drop_highest_loss : int
+        How many of the highest losses to leave out.
+    target : str
+        The measured quantity, "loss" unless the form predicts another.
+    conventions : mapping, optional
+        How quantities are counted, where not by the default (`moeplan.variables.CONVENTIONS`).
+    fixed : mapping, optional
+        What all runs have and no column says.
+
+    Raises
+    ------
+    UsageError
+        For anything that cannot be read as runs, with the line and the column.
+    """
+    table = read_table(path)
+    naming = name_columns(table.columns, columns or {}, table.file)
+    for name, convention in (conventions or {}).items():
+        if name not in CONVENTIONS or convention not in CONVENTIONS[name]:
+            known = ", ".join(CONVENTIONS.get(name, CONVENTIONS))
+            raise UsageError(f"convention {name}={convention} is not known; known are {known}")
+    for name, value in (fixed or {}).items():
+        if name not in QUANTITIES:
+            raise UsageError(f"fixed {name} is no quantity that runs have; known are {', '.join(sorted(QUANTITIES))}")
+        if name in naming.columns:
+            raise UsageError(f"{name} cannot be fixed at {value:g}: {table.file} has a column of it")
+        if not math.isfinite(value) or value < 0:
+            raise UsageError(f"fixed {name} {value} must be finite and at least 0")
+    rows, excluded = select(table, naming, where, exclude)
+    if not rows:
+        raise UsageError(
+            f"{table.file}: no run is left of {len(table.rows)}; the first was left out by {excluded[0].reason}"
+        )
+    runs = Runs(table, naming, rows, excluded, {**naming.conventions, **(conventions or {})}, dict(fixed or {}))
+    measured = runs.column(target)
+    if measured is None or target not in naming.columns:
+        raise UsageError(
+            f"{table.file}: has no column {target}; its columns are {', '.join(table.columns)} "
+            f"(name one with --map {target}=COLUMN)"
+        )
+    if drop_highest_loss:
+        rows, dropped = drop_highest(rows, dict(zip(rows, measured.tolist(), strict=True)), drop_highest_loss, table)
+        left_out = sorted([*excluded, *dropped], key=lambda x: x.line)
+        runs = Runs(table, naming, rows, left_out, runs.conventions, runs.fixed)
+    return runs

@@ -1,0 +1,124 @@
+"""Whether runs can determine a form at all; if not, one sentence that says what would."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moeplan.errors import InfeasibleError
+from moeplan.fitting.coordinates import COORDINATES, form_coordinates
+from moeplan.fitting.optimum import has_optimum
+from moeplan.fitting.runs import Runs
+from moeplan.laws.law import FORMS, form_variables
+from moeplan.variables import ARCHITECTURAL
+
+ONE_BUDGET = 1.02
+"""Largest over least compute up to which all runs are at one budget."""
+VARIED = 1e-6
+"""Relative range from which a quantity counts as varied."""
+_SEEN_WITH: dict[str, tuple[str, ...]] = {
+    "num_experts": ("expansion_ratio", "activation_ratio", "G", "total_params"),
+    "num_active_experts": ("expansion_ratio", "activation_ratio", "G", "total_params"),
+    "num_shared_experts": ("shared_ratio", "G", "expansion_ratio"),
+    "shared_ratio": ("shared_ratio",),
+    "granularity": ("granularity",),
+    "activation_ratio": ("activation_ratio", "expansion_ratio", "total_params"),
+    "expansion_ratio": ("expansion_ratio", "activation_ratio", "total_params"),
+    "G": ("G",),
+    "tokens": ("tokens", "train_flops", "tokens_per_param"),
+    "total_params": ("total_params", "active_params", "base_params", "nonzero_params", "flops_per_token"),
+    "active_params": (
+        "total_params",
+        "active_params",
+        "base_params",
+        "nonzero_params",
+        "flops_per_token",
+        "train_flops",
+    ),
+    "d_expert": ("granularity",),
+    "vocab_size": ("total_params", "active_params"),
+    "seq_len": ("seq_len",),
+}
+"""Quantities that runs may vary, and the variables through which a form would notice."""
+
+
+def check(runs: Runs, form: str, predicts: str, *, has_prior: bool = False) -> None:
+    """Raise `InfeasibleError` if the runs cannot determine a form.
+
+    A prior stands in for what the runs leave open: with one, only a form that sees nothing that varies is refused.
+    """
+    variables = form_variables(form)
+    columns = {name: runs.require(name, form) for name in variables}
+    count = len(form_coordinates(form).coordinates)
+    if runs.count < count and not has_prior:
+        fewer = [name for name in simpler(runs, predicts) if name != form]
+        hint = f"fit a form with fewer, such as {fewer[0]}" if fewer else "give a --prior"
+        raise InfeasibleError(
+            f"{runs.count} runs cannot determine the {count} coefficients of {form}; give at least {count}, or {hint}"
+        )
+    constant = [name for name in variables if not varies(columns[name])]
+    if constant and (not has_prior or len(constant) == len(variables)):
+        unseen = unseen_quantities(runs, form)
+        names, verb = " and ".join(constant), "is" if len(constant) == 1 else "are"
+        blind = f", and does not see {' and '.join(unseen)}, which they vary" if unseen else ""
+        fitting = [name for name in simpler(runs, predicts) if name != form]
+        hint = f"{fitting[0]} sees what they vary" if fitting else f"add runs that vary {names}"
+        raise InfeasibleError(
+            f"{form} cannot be determined: it sees {', '.join(variables)}, of which {names} {verb} the same in all "
+            f"{runs.count} runs{blind}; {hint}, or give a --prior"
+        )
+    flops = runs.column("train_flops")
+    one = flops is not None and flops.max() <= ONE_BUDGET * flops.min()
+    if one and has_optimum(form) and not has_prior:
+        assert flops is not None
+        raise InfeasibleError(
+            f"all {runs.count} runs are at one budget, {flops.min():.3g} FLOPs, so {form} cannot tell size from "
+            f"tokens; add runs at a second budget, or give a --prior"
+        )
+
+
+def varies(values: np.ndarray) -> bool:
+    """Whether a quantity is varied."""
+    return bool(np.ptp(values) > VARIED * np.abs(values).max())
+
+
+def unseen_quantities(runs: Runs, form: str) -> list[str]:
+    """Quantities that the runs vary and a form does not see, by their glossary names."""
+    seen = set(form_variables(form))
+    unseen = []
+    ratio = runs.column("activation_ratio")
+    moe = [True] * runs.count if ratio is None or (ratio == 1).all() else (ratio != 1).tolist()
+    for name in runs.naming.columns:
+        through = _SEEN_WITH.get(name)
+        if through is None or seen & set(through):
+            continue
+        # How a MoE is routed differs from how a dense model is not, which no form is asked to see.
+        cells = {cell for cell, counts in zip(runs.texts(name), moe, strict=True) if cell and counts}
+        if len(cells) > 1 and varies(np.array([_as_number(cell) for cell in cells])):
+            unseen.append(name)
+    return unseen
+
+
+def simpler(runs: Runs, predicts: str) -> list[str]:
+    """Forms that the runs can determine, those with most coefficients first."""
+    forms = [form for form in candidates(runs, predicts) if len(COORDINATES[form].coordinates) <= runs.count]
+    return sorted(forms, key=lambda form: -len(COORDINATES[form].coordinates))
+
+
+def candidates(runs: Runs, predicts: str) -> list[str]:
+    """Forms that predict a quantity from what the runs vary."""
+    found = []
+    for form in FORMS:
+        names = form_variables(form)
+        if COORDINATES[form].predicts != predicts or not names or not set(names) <= set(ARCHITECTURAL):
+            continue
+        columns = [runs.column(name) for name in names]
+        if all(column is not None and varies(column) for column in columns):
+            found.append(form)
+    return found
+
+
+def _as_number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return float("nan")

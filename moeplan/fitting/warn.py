@@ -1,0 +1,123 @@
+"""What to beware of in a fit: narrow ranges, outliers, few budgets, unseen quantities, learning-rate artefacts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from moeplan.fitting.optimum import has_optimum
+from moeplan.fitting.problem import Floats, Problem, spread
+from moeplan.fitting.runs import Runs
+from moeplan.fitting.sufficiency import unseen_quantities
+from moeplan.laws.law import form_variables
+
+OUTLIER = 6.0
+"""Residual, in units of the residuals' spread, from which a run is an outlier."""
+FEW_BUDGETS = 3
+"""Fewer distinct budgets than this say little about how the optimum moves."""
+NARROW = {"total_params": 10.0, "active_params": 10.0, "tokens": 10.0, "train_flops": 30.0, "expansion_ratio": 4.0}
+"""Ratio of largest to least below which an exponent is read off too short a stretch."""
+_NOTICED = 3.0
+"""t value from which residuals go with the learning rate."""
+
+
+def run_warnings(runs: Runs, problem: Problem, residuals: Floats, at_bound: Mapping[str, float]) -> list[str]:
+    """Warnings about runs and their residuals ln(observed/predicted), (R,), one sentence each."""
+    found = []
+    variables = form_variables(problem.form)
+    for name, values in zip(variables, problem.variables, strict=True):
+        least, most = float(values.min()), float(values.max())
+        if name in NARROW and least > 0 and most / least < NARROW[name]:
+            found.append(f"{name} spans only a factor of {most / least:.2g}; its exponent rests on a short stretch")
+    scale = spread(residuals)
+    outliers = [line for line, r in zip(runs.lines, residuals, strict=True) if scale and abs(r) > OUTLIER * scale]
+    if outliers:
+        listed = ", ".join(str(line) for line in outliers[:8]) + (", ..." if len(outliers) > 8 else "")
+        plural = "runs lie" if len(outliers) > 1 else "run lies"
+        found.append(
+            f"{len(outliers)} {plural} more than {OUTLIER:g} spreads from the law "
+            f"(line{'s' if len(outliers) > 1 else ''} {listed}); the objective bounds their pull"
+        )
+    flops = runs.column("train_flops")
+    if flops is not None and has_optimum(problem.form):
+        budgets = distinct_budgets(flops)
+        if budgets < FEW_BUDGETS:
+            found.append(
+                f"the runs lie at {budgets} budgets; how the optimum moves with compute rests on {budgets} points"
+            )
+    unseen = unseen_quantities(runs, problem.form)
+    if unseen:
+        found.append(
+            f"the runs vary {', '.join(unseen)}, which {problem.form} does not see: what it does to the loss "
+            f"counts as noise"
+        )
+    if runs.count <= len(problem.names):
+        found.append("there are as many coefficients as runs, so the residuals say nothing about the noise")
+    found += [f"{name} stands at the bound {value:.3g} of the form" for name, value in at_bound.items()]
+    return found + _learning_rate(runs, residuals)
+
+
+def distinct_budgets(train_flops: Floats) -> int:
+    """Budgets that differ by more than 10 %, the runs in order of compute."""
+    logs = np.sort(np.log(train_flops))
+    count, last = 1, logs[0]
+    for value in logs:
+        if value - last > 0.1:
+            count, last = count + 1, value
+    return count
+
+
+def _learning_rate(runs: Runs, residuals: Floats) -> list[str]:
+    """Whether residuals go with the learning rate, and whether a sweep ends at its best rate."""
+    if "learning_rate" not in runs.naming.columns:
+        return []
+    rates = runs.column("learning_rate")
+    if rates is None or np.ptp(np.log(rates)) < 1e-9:
+        return []
+    found = []
+    columns = [np.ones(runs.count)]
+    for name in ("active_params", "tokens"):
+        values = runs.column(name)
+        if values is not None and np.ptp(np.log(values)) > 1e-9:
+            columns.append(np.log(values))
+    base = np.stack(columns, axis=1)
+    # What size and tokens do not explain of the rate, against what they do not explain of the residuals.
+    rate, rest = (x - base @ np.linalg.lstsq(base, x, rcond=None)[0] for x in (np.log(rates), residuals))
+    freedom = runs.count - base.shape[1] - 1
+    if freedom > 2 and rate @ rate > 1e-12 * len(rate):
+        r = float(rate @ rest / np.sqrt((rate @ rate) * (rest @ rest) + 1e-300))
+        t = r * np.sqrt(freedom / max(1 - r * r, 1e-12))
+        if abs(t) > _NOTICED:
+            way = "higher" if t > 0 else "lower"
+            found.append(
+                f"losses above the law go with {way} learning rates than size and tokens explain (t = {t:.1f}): the "
+                f"runs were not tuned alike, and the law has part of that in its coefficients"
+            )
+    return found + _sweeps(runs, rates)
+
+
+def _sweeps(runs: Runs, rates: Floats) -> list[str]:
+    size, tokens = runs.column("active_params"), runs.column("tokens")
+    if size is None or tokens is None or "loss" not in runs.naming.columns:
+        return []
+    losses = runs.column("loss")
+    assert losses is not None
+    cells: dict[tuple[float, float], list[int]] = {}
+    for place in range(runs.count):
+        cells.setdefault((float(size[place]), float(tokens[place])), []).append(place)
+    swept = [places for places in cells.values() if len({float(rates[i]) for i in places}) > 2]
+    if not swept:
+        return []
+    edge = sum(
+        rates[best] in (min(rates[i] for i in places), max(rates[i] for i in places))
+        for places in swept
+        for best in [min(places, key=lambda i: float(losses[i]))]
+    )
+    text = (
+        f"{len(swept)} settings were trained at several learning rates; keep only the best of each, since the others "
+        f"measure the rate"
+    )
+    if edge:
+        text += f" ({edge} of them end at the best rate, so a better one may lie beyond)"
+    return [text]

@@ -1,0 +1,1 @@
+"""Where runs happen: a module an engine, each with `launch(specs, folder, where, listen)`."""

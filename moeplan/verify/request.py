@@ -1,0 +1,96 @@
+"""What is asked of a study: how long, on which text, and where its runs happen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from moeplan.errors import UsageError
+
+SEEDS = 2
+"""Seeds of every rung where none is given."""
+PRECISIONS = ("auto", "fp32", "bf16")
+"""Arithmetic of matrix products that can be asked for; auto takes what the probe finds faster."""
+
+
+ENGINES = {
+    "local": "processes of this machine, one a core, or two a GPU",
+    "ray": "a Ray cluster, or a local one that is started for it",
+    "slurm": "Slurm jobs, by submitit",
+    "plan": "nowhere: prints one command for each run",
+}
+"""Where runs happen, by engine."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a study."""
+
+    time: float | None = None
+    """Time of the runs [s]; null for the default, or with a budget."""
+    budget: float | None = None
+    """Compute of all runs together [FLOPs], in place of a time."""
+    seeds: int = SEEDS
+    """Seeds of every rung."""
+    data: str = "builtin"
+    """Text to train on."""
+    controls: bool = False
+    """Whether the controls run as well."""
+    precision: str = "auto"
+    """auto, fp32 or bf16."""
+
+    def __post_init__(self) -> None:
+        if self.time is not None and self.budget is not None:
+            raise UsageError("a time and a compute budget exclude each other; give one")
+        if not 1 <= self.seeds <= 100:
+            raise UsageError(f"seeds {self.seeds} must be 1 to 100")
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"precision {self.precision!r} must be one of {', '.join(PRECISIONS)}")
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which engine runs things, and with what."""
+
+    engine: str = "local"
+    """One of `ENGINES`."""
+    workers: int = 0
+    """Runs at a time; 0 for one a core, or as many as the GPUs take."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    address: str = ""
+    """Address of a Ray cluster; "" starts a local one."""
+    slurm: dict[str, str] = field(default_factory=dict)
+    """What submitit is told: partition, account, timeout_min; cluster=local runs without Slurm."""
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise UsageError(f"engine {self.engine!r} must be one of {', '.join(ENGINES)}")
+        if self.workers < 0:
+            raise UsageError(f"workers {self.workers} must be at least 1")
+        if self.address and self.engine != "ray":
+            raise UsageError("an address is for the engine ray; give engine ray as well")
+        if self.slurm and self.engine != "slurm":
+            raise UsageError("Slurm options are for the engine slurm; give engine slurm as well")
+
+
+def duration(seconds: float) -> str:
+    """A time in the way it is given: 45s, 5m, 2.5h."""
+    if seconds < 90:
+        return f"{seconds:.0f}s"
+    return f"{seconds / 60:.3g}m" if seconds < 5400 else f"{seconds / 3600:.3g}h"
+
+
+def parse_duration(text: str | float, what: str = "time") -> float:
+    """Read a time [s]: 90s, 5m, 2h; a bare number is seconds. Raises `UsageError` for anything else."""
+    units = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+    raw = str(text).strip().lower()
+    digits = raw.rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = raw[len(digits) :]
+    try:
+        value = float(digits) * units[unit]
+    except (ValueError, KeyError):
+        raise UsageError(f"{what} {text!r} is no duration; write it like 90s, 5m or 2h") from None
+    if not (math.isfinite(value) and value > 0):
+        raise UsageError(f"{what} {text!r} must be positive and finite, for example 5m")
+    return value
