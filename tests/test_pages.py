@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from moeplan.cli import cli
+from moeplan.laws import load_law
 from tests.chromium import CHROMIUM, Browser
 
 BUDGET = ("--flops", "1e21", "--memory", "24GB")
@@ -20,6 +21,7 @@ COMMANDS = {
     "frontier": ("frontier", "--flops", "1e21", "--memory", "16GB..80GB", "--points", "4"),
     "granularity": ("frontier", *BUDGET, "--over", "granularity"),
     "backtest": ("backtest",),
+    "fit": ("fit", "RUNS", "--form", "additive_power_law", "--draws", "50"),
 }
 """Commands with a page, by what to call it."""
 
@@ -34,6 +36,18 @@ def browser() -> Iterator[Browser]:
     browser.close()
 
 
+def runs_file(path: Path) -> str:
+    """Runs of a known law, its losses moved by half a per cent to and fro."""
+    law = load_law("besiroglu2024").predicting("loss")
+    sizes = [(size, size * ratio) for size in (1e8, 3e8, 1e9, 3e9) for ratio in (5, 10, 20, 40, 80)]
+    rows = [
+        f"{size:g},{tokens:g},{law(size, tokens) * (1.005 if place % 2 else 0.995):.6f}"
+        for place, (size, tokens) in enumerate(sizes)
+    ]
+    path.write_text("\n".join(["total_params,tokens,loss", *rows]) + "\n", encoding="utf-8")
+    return str(path)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_page_is_whole(browser: Browser, tmp_path: Path, name: str) -> None:
     """It opens from disk under 6 MB with no complaint and one request; its charts are drawn; all numbers have a source.
@@ -41,7 +55,8 @@ def test_page_is_whole(browser: Browser, tmp_path: Path, name: str) -> None:
     Numbers that point into the JSON are what --json prints there; on a phone nothing but tables scrolls sideways.
     """
     path = tmp_path / "page.html"
-    done = CliRunner().invoke(cli, [*COMMANDS[name], "--html", str(path), "--json"])
+    words = [runs_file(tmp_path / "runs.csv") if word == "RUNS" else word for word in COMMANDS[name]]
+    done = CliRunner().invoke(cli, [*words, "--html", str(path), "--json"])
     assert done.exit_code == 0, done.output
     assert path.stat().st_size < 6e6
     browser.media()

@@ -136,7 +136,9 @@ def _subject(source: str | Path, tokens: float | None) -> tuple[Subject, float, 
             "15T"
         )
     if count < FEWEST_TOKENS:
-        raise UsageError(f"{path}: {count:g} tokens are too few to train on; give at least {FEWEST_TOKENS:g}")
+        raise UsageError(
+            f"{path}: {format_count(count)} tokens are too few to train on; give at least {format_count(FEWEST_TOKENS)}"
+        )
     return subject, count, says
 
 

@@ -2,7 +2,7 @@
 
 Runs are read and selected (`runs`, `selection`), a form of `moeplan.laws.forms` is fitted to them (`problem`, `start`,
 `solve`), what they leave open is named (`identify`), intervals are bootstrapped (`bootstrap`), the largest runs are
-held out (`holdout`), and the result is written as a law file (`write`).
+held out (`holdout`), and the result is written as a law file (`write`). `suggest` says what to run next.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moeplan import records
+from moeplan.fitting.suggestion import Suggestion
 
 SCHEMA = "moeplan.fit/1"
 
@@ -311,6 +312,8 @@ class FittedLaw:
     """What was the same in all runs."""
     warnings: tuple[str, ...]
     """What to beware of."""
+    suggestion: Suggestion | None = None
+    """What to run next; null unless asked for."""
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON's types; see `fitted_schema`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from moeplan.fitting.result import Coefficient, FittedLaw, Optimum
@@ -21,6 +22,7 @@ from moeplan.report.blocks import (
     percent,
     quantity,
 )
+from moeplan.report.suggestion import suggestion_sections
 from moeplan.units import format_count, format_flops
 
 RESIDUALS = 8
@@ -45,11 +47,14 @@ def fit_sections(fitted: FittedLaw) -> list[Section]:
     if fitted.comparisons:
         sections.append(Section("Bundled laws of the same reach", _comparisons(fitted)))
     sections.append(Section("Largest residuals", (_residuals(fitted), *_chart(residual_chart(fitted)))))
+    if fitted.suggestion is not None:
+        sections += suggestion_sections(fitted.suggestion)
     if fitted.warnings:
         sections.append(Section("Warnings", (Items(_sentences(fitted.warnings)),)))
     if fitted.runs.excluded:
         sections.append(Section(f"Runs left out: {len(fitted.runs.excluded)}", (Items(_excluded(fitted)),)))
-    return sections
+    fallback = _source(fitted, "Fitted to the runs, or counted from them.", "")
+    return [section if section.source else dataclasses.replace(section, source=fallback) for section in sections]
 
 
 def _source(fitted: FittedLaw, says: str, path: str) -> Source:

@@ -1,0 +1,328 @@
+"""What to run next: `suggest(law, budget, 6, 1e20)`, the proxy runs that best tell a law which model to recommend.
+
+The law's draws (`moeplan.spread.draws`) say what its runs leave open. Under each draw the target's best design is
+found anew (`moeplan.spread.redraw`), and the value ln C_l of every design that is ever the best is known; so is what
+each proxy run that could be made (`moeplan.fitting.candidates`) would measure. The runs are chosen as
+`moeplan.fitting.choosing` says.
+
+The form itself may be wrong. Beside the draws an error of ln loss is therefore allowed for, a random polynomial of
+second degree in the law's ln variables about the middle of its runs (as in designs that guard against what a model
+leaves out, Box and Draper 1959): it makes runs near the target, and apart from each other, worth more than the same
+extreme again and again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from moeplan import __version__
+from moeplan.answer import Answer
+from moeplan.boxes import Floats, Indices
+from moeplan.budget import Budget
+from moeplan.errors import InfeasibleError, UsageError
+from moeplan.fitting.candidates import Candidates, make_candidates
+from moeplan.fitting.choosing import choose, left_by, regrets, roots
+from moeplan.fitting.result import FittedLaw
+from moeplan.fitting.suggestion import SCHEMA, Expected, SuggestedRun, Suggestion
+from moeplan.fitting.write import law_text
+from moeplan.grid import Grid
+from moeplan.laws import Fit, Law, read_law
+from moeplan.laws.law import FORMS
+from moeplan.search import Space, objective
+from moeplan.spread.drawn import LEVEL, DrawnLaw, ends
+from moeplan.spread.draws import SEED, law_draws
+from moeplan.spread.redraw import drawn_ln_compute, redraw
+from moeplan.units import format_flops
+from moeplan.variables import Variables
+
+MOST_RUNS = 100
+"""Most runs that are suggested at a time: beyond, fit again in between."""
+LEAST_NOISE = 3e-4
+"""Standard deviation of ln loss between seeds that no run is better than (three seeds of clark2022's dense 130M)."""
+DISCREPANCY, REACH = 0.003, 2.0
+"""Standard deviation [ln loss] of the error that a form may have amid its runs, and the way from there [ln], a factor
+of 7, at which it has doubled: a judgement, not measured. In a few trials 0, .003 and .01 did about equally well."""
+_LEAST = 0.01
+"""From where a share that may be 0 counts."""
+_ASIDE = 0.01
+"""Weight of the predicted loss beside the choice: ln L counts for so much of ln C_l."""
+SHOWN = ("total_params", "active_params", "tokens", "expansion_ratio", "granularity")
+"""Design variables whose intervals are shown."""
+
+
+def suggest(
+    law: Law,
+    budget: Budget,
+    count: int,
+    max_flops: float,
+    *,
+    base: Grid | None = None,
+    threads: int = 2,
+    command: str = "",
+    progress: Callable[[str], None] | None = None,
+) -> Suggestion:
+    """The `count` proxy runs of at most `max_flops` [FLOPs] each that shrink most the regret at `budget`.
+
+    Parameters
+    ----------
+    law : Law
+        A law with draws of its coefficients, as `moeplan fit` writes one.
+    budget : Budget
+        The budget whose recommendation is to become surer.
+    count : int
+        How many runs.
+    max_flops : float
+        Most compute of one run [FLOPs].
+    base : Grid, optional
+        Designs of the target to choose among; default the declared grid.
+    threads : int
+        Threads to search with; the answer does not depend on it.
+
+    Raises
+    ------
+    UsageError
+        For a count or a compute that cannot be.
+    InfeasibleError
+        For a law that cannot choose a design, whose coefficients have no draws, or that no single run measures.
+    """
+    check_wanted(budget, count, max_flops)
+    fit = _check(law)
+    say = progress or (lambda _: None)
+    say("recommending")
+    answer = Answer(Space(budget, [law], base=base, reference=base, threads=threads), budget, 1)
+    say("recommending under every draw")
+    draws = law_draws(law)
+    drawn = DrawnLaw(law, draws)
+    optima = redraw(answer.space, answer.scores, [law], {law.full_name: draws}, answer.index, drawn.count)
+    designs = np.unique(np.append(optima.chosen, answer.index))
+    values = drawn_ln_compute(answer, drawn, 0, designs)
+    say("weighing proxy runs")
+    candidates = make_candidates(fit, answer.architecture, budget.seq_len, max_flops)
+    columns = {name: column[:, None] for name, column in draws[fit.name].values.items()}
+    with np.errstate(all="ignore"):
+        measured = np.log(FORMS[fit.form](*candidates.variables, **columns))
+    usable = np.isfinite(values).all(axis=1) & np.isfinite(measured).all(axis=1)
+    if 2 * usable.sum() <= len(usable):
+        raise InfeasibleError(f"law {law.full_name} gives finite losses under too few of its draws to weigh runs by")
+    values, measured = values[usable], measured[usable]
+    own = answer.scores.ln_compute[designs, 0]
+    noise = _noise(fit) ** 2
+    v, tokens = Variables(answer.architecture, budget.seq_len), budget.worth(float(answer.tokens))
+    ln_loss = np.log(drawn.predictions(v, tokens))[usable]
+    runs = choose(*_wanted(answer, fit, candidates, designs, values, measured, own, ln_loss), noise, count)
+    now, after = _regrets(values, own, measured[:, runs], noise)
+    return Suggestion(
+        schema=SCHEMA,
+        moeplan_version=__version__,
+        command=command or f"moeplan.fitting.suggest({law.full_name!r}, ..., {count}, {max_flops:g})",
+        law=law.full_name,
+        form=fit.form,
+        target_flops=budget.flops,
+        target_memory="" if budget.memory is None else str(budget.memory),
+        max_flops=max_flops,
+        seq_len=budget.seq_len,
+        runs=tuple(_run(candidates, fit, run, left) for run, left in zip(runs, after, strict=True)),
+        train_flops=float(candidates.train_flops[runs].sum()),
+        candidates=len(candidates),
+        noise=math.sqrt(noise),
+        regret_now=now,
+        regret_after=after[-1],
+        expected=_expected(answer, drawn, fit, designs, usable, values, measured[:, runs], own, noise),
+        level=LEVEL,
+        draws=int(usable.sum()),
+        notes=_notes(fit, candidates, runs),
+    )
+
+
+def check_wanted(budget: Budget, count: int, max_flops: float) -> None:
+    """Raise `UsageError` for a number of runs or a compute of one that cannot be."""
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_RUNS:
+        raise UsageError(f"suggest {count!r} must be a whole number of runs from 1 to {MOST_RUNS}")
+    if not (math.isfinite(max_flops) and max_flops > 0):
+        raise UsageError(f"max_flops {max_flops} must be positive and finite, for example 1e20")
+    if max_flops >= budget.flops:
+        raise UsageError(
+            f"max_flops {format_flops(max_flops)} must be below the {format_flops(budget.flops)} FLOPs of the target; "
+            f"with as much a run could be the target itself"
+        )
+
+
+def with_suggestion(
+    fitted: FittedLaw,
+    budget: Budget,
+    count: int,
+    max_flops: float,
+    *,
+    command: str = "",
+    threads: int = 2,
+    progress: Callable[[str], None] | None = None,
+) -> FittedLaw:
+    """A fitted law with what to run next; see `suggest`."""
+    with TemporaryDirectory(prefix="moeplan-") as folder:
+        # Through its own file format, so that runs are suggested for the law that recommend will read.
+        path = Path(folder) / f"{fitted.name}.yaml"
+        path.write_text(law_text(fitted), encoding="utf-8")
+        law = dataclasses.replace(read_law(path), source=fitted.name)
+    found = suggest(law, budget, count, max_flops, threads=threads, command=command, progress=progress)
+    return dataclasses.replace(fitted, suggestion=found)
+
+
+def _check(law: Law) -> Fit:
+    """The fit that runs are suggested for; raises `InfeasibleError` with why there is none."""
+    if not law.can_search:
+        raise InfeasibleError(
+            f"no runs can be suggested for law {law.full_name}, since it cannot choose a design: {law.why_not}"
+        )
+    fit = objective(law)
+    if fit.predicts != "loss":
+        raise InfeasibleError(
+            f"no runs can be suggested for law {law.full_name}: it predicts {fit.predicts}, which no single run "
+            f"measures; fit a form that predicts loss"
+        )
+    if fit.covariance is None:
+        raise InfeasibleError(
+            f"no runs can be suggested for law {law.full_name}, since it has no draws of its coefficients; fit it to "
+            f"more runs than it has coefficients, with --draws above 0, or with --prior"
+        )
+    return fit
+
+
+def _noise(fit: Fit) -> float:
+    """Standard deviation of a run's ln loss about the law, from the fit's residuals."""
+    residual = fit.residual
+    if residual is None or not residual.degrees_of_freedom:
+        return LEAST_NOISE
+    freedom = residual.degrees_of_freedom
+    return max(residual.rms * math.sqrt((freedom + len(fit.coefficients)) / freedom), LEAST_NOISE)
+
+
+def _wanted(
+    answer: Answer, fit: Fit, candidates: Candidates, designs: Indices, values: Floats, measured: Floats, own: Floats,
+    ln_loss: Floats,
+) -> tuple[Floats, Floats]:  # fmt: skip
+    """What is to be known and what runs would measure, as columns whose inner products are covariances.
+
+    Rows are the law's draws and the features of the form's own error; U moves by d ln C_l / d ln L, read off the
+    designs. The loss of the recommended design (`ln_loss`, by draw) counts a little, for where no design but that one
+    is ever the best.
+    """
+    shares = np.bincount(np.argmax(values, axis=1), minlength=len(own)) / len(values)
+
+    def contrasts(rows: Floats) -> Floats:
+        return np.asarray((rows - (rows @ shares)[:, None]) * np.sqrt(shares))
+
+    target = np.stack([_variables(answer, fit, int(index)) for index in designs], axis=1)
+    at_target = np.log(FORMS[fit.form](*target, **fit.coefficients))
+    slope = 0.0
+    if np.ptp(at_target) > 1e-9:
+        slope = float(np.cov(at_target, own)[0, 1] / np.var(at_target, ddof=1))
+    middle = np.log(
+        [_middle(fit, name, column) for name, column in zip(fit.variables, candidates.variables, strict=True)]
+    )
+
+    def error(variables: Floats) -> Floats:
+        z = (np.log(np.maximum(variables, _LEAST)) - middle[:, None]) / REACH
+        # the features of the kernel (1 + z.z')^2
+        squares = [z[k] * z[m] * (1 if k == m else math.sqrt(2)) for k in range(len(z)) for m in range(k, len(z))]
+        return DISCREPANCY * np.stack([np.ones(z.shape[1]), *(math.sqrt(2) * z), *squares])
+
+    errors, here = error(target), int(np.argmax(own))
+    level = _ASIDE * np.concatenate([roots(ln_loss), errors[:, here]])
+    choice = np.concatenate([contrasts(roots(values)), contrasts(slope * errors)])
+    return np.column_stack([choice, level]), np.concatenate([roots(measured), error(candidates.variables)])
+
+
+def _middle(fit: Fit, name: str, column: Floats) -> float:
+    """The middle of the law's runs in one variable; of the candidates, if the law does not say."""
+    low, high = fit.domain.get(name, (float(column.min()), float(column.max())))
+    return math.sqrt(max(low, _LEAST) * max(high, _LEAST))
+
+
+def _variables(answer: Answer, fit: Fit, index: int) -> Floats:
+    """The law's variables of one design of the target."""
+    v = Variables(answer.space.architecture(index), answer.budget.seq_len)
+    tokens = answer.budget.worth(float(answer.scores.tokens[index]))
+    return np.array([float(x) for x in v.select(fit.variables, fit.conventions, tokens)])
+
+
+def _regrets(values: Floats, own: Floats, measured: Floats, noise: float) -> tuple[float, list[float]]:
+    """Share of the budget that the choice is expected to waste: now, and after each run."""
+    after = []
+    now = 0.0
+    for count in range(1, measured.shape[1] + 1):
+        now, left = regrets(values, own, measured[:, :count], noise, seed=SEED)
+        after.append(left)
+    return -math.expm1(-now), [-math.expm1(-left) for left in after]
+
+
+def _run(candidates: Candidates, fit: Fit, run: int, left: float) -> SuggestedRun:
+    shape = candidates.architecture(run)
+    variables = candidates.variables[:, run]
+    return SuggestedRun(
+        architecture=shape,
+        total_params=shape.total_params(),
+        active_params=shape.active_params(),
+        tokens=int(candidates.tokens[run]),
+        train_flops=float(candidates.train_flops[run]),
+        predicted=float(fit(*variables)),
+        sees=dict(zip(fit.variables, variables.tolist(), strict=True)),
+        regret_after=left,
+    )
+
+
+def _expected(
+    answer: Answer, drawn: DrawnLaw, fit: Fit, designs: Indices, usable: Floats, values: Floats, measured: Floats,
+    own: Floats, noise: float,
+) -> tuple[Expected, ...]:  # fmt: skip
+    """Intervals of the recommendation's loss and leverage and of the best design's variables, now and after the runs.
+
+    After the runs the draws keep the covariance that the runs leave, about the law's own values.
+    """
+    v, tokens = Variables(answer.architecture, answer.budget.seq_len), answer.budget.worth(float(answer.tokens))
+    said = {"loss": (float(fit.at(v, tokens)), drawn.predictions(v, tokens))}
+    leverages = drawn.leverages(v, tokens)
+    if leverages is not None:
+        own_leverage = float(np.exp(np.log(leverages[np.isfinite(leverages)]).mean()))
+        said["efficiency_leverage"] = (own_leverage, leverages)
+    ln = {name: np.log(draws[usable]) for name, (_, draws) in said.items()}
+    ln = {name: draws for name, draws in ln.items() if np.isfinite(draws).all()}
+    left = left_by(np.concatenate([values, *(x[:, None] for x in ln.values())], axis=1), measured, noise)
+    found = []
+    for place, (name, draws) in enumerate(ln.items()):
+        now = ends(np.exp(draws))
+        middle = float(np.median(draws))
+        then = ends(np.exp(middle + left[:, len(own) + place]))
+        if now and then:
+            found.append(Expected(name, said[name][0], *now, *then))
+    best_now, best_then = np.argmax(values, axis=1), np.argmax(own + left[:, : len(own)], axis=1)
+    for name in SHOWN:
+        column = np.asarray(answer.space.values(name, designs, answer.scores), dtype=float)
+        shares = (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)
+        low, high = (float(x) for x in np.quantile(column[best_now], shares, method="nearest"))
+        low_after, high_after = (float(x) for x in np.quantile(column[best_then], shares, method="nearest"))
+        own_value = float(column[int(np.searchsorted(designs, answer.index))])
+        found.append(Expected(name, own_value, low, high, low_after, high_after))
+    return tuple(found)
+
+
+def _notes(fit: Fit, candidates: Candidates, runs: list[int]) -> tuple[str, ...]:
+    notes = []
+    chosen = candidates.variables[:, runs]
+    beyond = [
+        f"{name} ({low:.4g} to {high:.4g})"
+        for name, column in zip(fit.variables, chosen, strict=True)
+        for low, high in [fit.domain.get(name, (0.0, math.inf))]
+        if column.min() < low * (1 - 1e-9) or column.max() > high * (1 + 1e-9)
+    ]
+    if beyond:
+        notes.append(f"Some of the runs lie beyond those that the law was fitted to in {', '.join(beyond)}.")
+    if len(set(runs)) < len(runs):
+        notes.append("A run that is listed more than once is to be made with as many seeds.")
+    notes.append("Train them as the others were: same data, tokenizer, schedule, and a learning rate tuned alike.")
+    return tuple(notes)

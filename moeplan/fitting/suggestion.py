@@ -1,0 +1,122 @@
+"""What to run next: `Suggestion`, frozen and typed, the same in Python, JSON and every report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moeplan import records
+from moeplan.architecture import Architecture
+from moeplan.errors import UsageError
+
+SCHEMA = "moeplan.suggestion/1"
+
+
+@dataclass(frozen=True)
+class SuggestedRun:
+    """A proxy run worth making."""
+
+    architecture: Architecture
+    """The exact shape."""
+    total_params: int
+    """N, embeddings included."""
+    active_params: int
+    """Na, embeddings included."""
+    tokens: int
+    """D, training tokens."""
+    train_flops: float
+    """Compute [FLOPs], as moeplan counts budgets."""
+    predicted: float
+    """Loss by the fitted law."""
+    sees: dict[str, float]
+    """The law's variables, in its own conventions."""
+    regret_after: float
+    """Regret to expect once this run and those before it are made [share of the budget]."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """An interval now, and the one to expect after the runs."""
+
+    quantity: str
+    """What is meant: the predicted loss, or a variable of the best design at the target."""
+    value: float
+    """By the fitted law."""
+    low: float
+    """Lower end now."""
+    high: float
+    """Upper end now."""
+    low_after: float
+    """Lower end to expect, about the same value."""
+    high_after: float
+    """Upper end to expect, about the same value."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """The proxy runs that shrink most the regret of a law's recommendation at a budget."""
+
+    schema: str
+    """Version of this structure, moeplan.suggestion/1."""
+    moeplan_version: str
+    """Version that made it."""
+    command: str
+    """The command line, or the Python call."""
+    law: str
+    """The fitted law."""
+    form: str
+    """Its form."""
+    target_flops: float
+    """Budget of the recommendation [FLOPs]."""
+    target_memory: str
+    """Its memory limit; "" for none."""
+    max_flops: float
+    """Most compute of one run [FLOPs]."""
+    seq_len: int
+    """Sequence length of the runs [tokens]."""
+    runs: tuple[SuggestedRun, ...]
+    """The runs, the most valuable first."""
+    train_flops: float
+    """Compute of all of them [FLOPs]."""
+    candidates: int
+    """Runs that they were chosen from."""
+    noise: float
+    """Standard deviation of one run's ln loss about the law, as the fit's residuals have it."""
+    regret_now: float
+    """Regret of the recommendation as it is: mean share of the budget that it wastes, over the law's draws."""
+    regret_after: float
+    """The same, to expect once the runs are made and the law fitted again."""
+    expected: tuple[Expected, ...]
+    """Intervals now and after."""
+    level: float
+    """Probability that the intervals are meant to cover, if the law's equation is right."""
+    draws: int
+    """Draws of the coefficients behind all this."""
+    notes: tuple[str, ...]
+    """What to beware of."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The suggestion as JSON's types."""
+        return records.to_json(self)  # type: ignore[no-any-return]
+
+    def to_text(self) -> str:
+        """The suggestion as the text of a file; `read_suggestion` reads it."""
+        return json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_suggestion(path: str | Path) -> Suggestion:
+    """Read a suggestion's file; raises `UsageError` for anything else."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    except ValueError:
+        raise UsageError(f"{path}: is not JSON; moeplan fit --suggest writes one") from None
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise UsageError(f"{path}: is no suggestion; its schema must be {SCHEMA}, as moeplan fit --suggest writes it")
+    try:
+        return records.from_json(Suggestion, data)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None

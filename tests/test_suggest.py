@@ -1,0 +1,270 @@
+"""What to run next: the choice of runs, the runs that could be made, and the list that comes out."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from moeplan import Budget
+from moeplan.answer import Answer
+from moeplan.cli import cli
+from moeplan.errors import InfeasibleError, UsageError
+from moeplan.fitting.candidates import TOKENS_PER_PARAM, make_candidates
+from moeplan.fitting.choosing import choose, left_by, regrets, roots
+from moeplan.fitting.suggest import suggest
+from moeplan.fitting.suggestion import Suggestion, read_suggestion
+from moeplan.grid import Grid
+from moeplan.laws import Law, load_law
+from moeplan.laws.law import Covariance, Residual
+from moeplan.search import Space
+from moeplan.variables import Variables
+from tests.drawn_laws import kinds, uncertain, with_covariance
+from tests.fitting_truths import write_runs
+
+BUDGET = Budget("1e22", "80GB")
+GRID = Grid(
+    d_model=(1024, 2048, 3072), aspect_ratio=(64, 88), num_experts=(16, 64, 256), num_active_experts=(4, 8),
+    granularity=(2, 4, 8), attention_width=(1, 1),
+)  # fmt: skip
+RNG = np.random.default_rng(7)
+NOISE = 0.05
+
+
+def left(wanted: np.ndarray, measured: np.ndarray, runs: list[int]) -> np.ndarray:
+    """Cov(U | S) by the formula of a best linear prediction."""
+    u, p = wanted - wanted.mean(axis=0), measured[:, runs] - measured[:, runs].mean(axis=0)
+    between = u.T @ p / len(u)
+    return u.T @ u / len(u) - between @ np.linalg.solve(p.T @ p / len(u) + NOISE * np.eye(len(runs)), between.T)
+
+
+def draws(coefficients: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """Draws of 5 values and 12 measurements that few coefficients move."""
+    theta = RNG.standard_normal((150, coefficients))
+    return theta @ RNG.standard_normal((coefficients, 5)), theta @ RNG.standard_normal((coefficients, 12))
+
+
+def test_measurements_leave_the_conditional_covariance() -> None:
+    """Updating draws run by run gives the covariance that the formula gives for all at once, repeated runs included."""
+    wanted, measured = draws()
+    runs = [3, 7, 7, 0]
+    after = left_by(wanted, measured[:, runs], NOISE)
+    np.testing.assert_allclose(after.T @ after / len(after), left(wanted, measured, runs), atol=1e-10)
+
+
+def test_the_choice_is_near_the_best_of_all() -> None:
+    """Of all triples of 12 runs, repeats included, the one chosen leaves at most 10 % more variance than the best."""
+    for _ in range(10):
+        wanted, measured = draws()
+        chosen = choose(roots(wanted), roots(measured), NOISE, 3)
+        every = itertools.combinations_with_replacement(range(12), 3)
+        best = min(float(np.trace(left(wanted, measured, list(runs)))) for runs in every)
+        assert np.trace(left(wanted, measured, chosen)) <= 1.1 * best
+
+
+def test_runs_come_in_order_of_value() -> None:
+    """No other of the chosen runs would leave less variance than the first."""
+    wanted, measured = draws()
+    chosen = choose(roots(wanted), roots(measured), NOISE, 4)
+    alone = [np.trace(left(wanted, measured, [run])) for run in chosen]
+    assert alone[0] == min(alone)
+
+
+def test_regret_vanishes_with_all_known_and_stays_with_nothing() -> None:
+    """Runs that measure every value without noise leave no regret; runs that measure none of it leave all."""
+    values, _ = draws()
+    own = values.mean(axis=0)
+    now, none_left = regrets(values, own, values, 1e-12, seed=0)
+    assert none_left < 1e-6 < now
+    silent = np.tile(values[:, :1] * 0, (1, 2))
+    assert regrets(values, own, silent, NOISE, seed=0)[1] == pytest.approx(now)
+
+
+def test_candidates_can_be_trained_and_are_counted_exactly() -> None:
+    """Every candidate keeps the compute and the range of tokens; its variables are those of its own integer shape."""
+    law = load_law("ludziejewski2025")
+    fit = law.objective
+    assert fit is not None
+    like = Answer(Space(BUDGET, [law], base=GRID, reference=GRID), BUDGET, 1).architecture
+    found = make_candidates(fit, like, 4096, 1e19)
+    assert found.train_flops.max() <= 1e19
+    for run in RNG.choice(len(found), 20, replace=False):
+        shape, tokens = found.architecture(int(run)), float(found.tokens[run])
+        v = Variables(shape, 4096)
+        assert [float(x) for x in v.select(fit.variables, fit.conventions, tokens)] == list(found.variables[:, run])
+        assert float(v.get("flops_per_token")) * tokens == found.train_flops[run]
+        assert TOKENS_PER_PARAM[0] <= tokens / shape.active_params() <= TOKENS_PER_PARAM[1]
+        assert (shape.vocab_size, shape.tied_embeddings) == (like.vocab_size, like.tied_embeddings)
+
+
+def test_dense_runs_are_suggested_only_where_the_law_covers_them() -> None:
+    """expansion_joint describes dense models, fine_grained does not; a law of 64 experts is given none but these."""
+    like = Answer(Space(BUDGET, [load_law("ludziejewski2025")], base=GRID, reference=GRID), BUDGET, 1).architecture
+    for name, dense in (("ludziejewski2025", True), ("krajewski2024", False)):
+        fit = load_law(name).objective
+        assert fit is not None
+        found = make_candidates(fit, like, 4096, 1e19)
+        shapes = [found.architecture(run) for run in range(0, len(found), 7)]
+        assert any(shape.is_dense for shape in shapes) == dense
+        if "num_experts" in fit.fixed:
+            assert {shape.num_experts for shape in shapes} == {fit.fixed["num_experts"]}
+
+
+def moved(name: str, which: tuple[str, ...], deviation: float) -> Law:
+    """A bundled law of which only some coefficients are uncertain."""
+    law = load_law(name)
+    assert law.objective is not None
+    own = kinds(law.objective)
+    matrix = np.diag([deviation**2 if key in which else 0.0 for key in own])
+    return with_covariance(law, Covariance(own, tuple(map(tuple, matrix.tolist()))), Residual(0.005, 50))
+
+
+def law_with_draws() -> Law:
+    """The joint law, uncertain in every coefficient."""
+    law = uncertain("ludziejewski2025", 0.05)
+    assert law.objective is not None
+    assert law.objective.covariance is not None
+    return with_covariance(law, law.objective.covariance, Residual(0.005, 50))
+
+
+def grid() -> Grid:
+    """The small grid at the budget's vocabulary."""
+    return dataclasses.replace(GRID, vocab_size=BUDGET.vocab_size, tied_embeddings=bool(BUDGET.tied_embeddings))
+
+
+@pytest.fixture(scope="module")
+def found() -> Suggestion:
+    """Four runs for the small grid."""
+    return suggest(law_with_draws(), BUDGET, 4, 1e19, base=grid(), threads=1)
+
+
+def test_suggested_runs_shrink_regret_and_intervals(found: Suggestion) -> None:
+    """The runs cost what is stated, none more than allowed; regret and the interval of the loss become smaller."""
+    assert len(found.runs) == 4
+    assert all(run.train_flops <= 1e19 for run in found.runs)
+    assert sum(run.train_flops for run in found.runs) == pytest.approx(found.train_flops)
+    assert found.regret_after < found.regret_now
+    assert found.runs[-1].regret_after == found.regret_after
+    loss = next(x for x in found.expected if x.quantity == "loss")
+    assert loss.low < loss.low_after < loss.value < loss.high_after < loss.high
+
+
+def test_the_suggestion_is_the_same_every_time_and_reads_back(found: Suggestion, tmp_path: Path) -> None:
+    """Two calls agree to the last digit, and its file holds all of it."""
+    again = suggest(law_with_draws(), BUDGET, 4, 1e19, base=grid(), threads=2)
+    assert again == found
+    file = tmp_path / "next.json"
+    file.write_text(found.to_text(), encoding="utf-8")
+    assert read_suggestion(file).to_json() == found.to_json()
+
+
+def test_what_is_unknown_is_what_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If only the saturation of experts is unknown, and the form taken as right, the first run has many experts."""
+    monkeypatch.setattr("moeplan.fitting.suggest.DISCREPANCY", 0.0)
+    law = moved("ludziejewski2025", ("Em",), 0.5)
+    first = suggest(law, BUDGET, 1, 1e19, base=grid(), threads=1).runs[0]
+    assert first.sees["expansion_ratio"] > 30
+
+
+@pytest.mark.verify
+def test_proxies_of_verify_can_be_made_of_them(found: Suggestion) -> None:
+    """Every suggested shape is one that verify builds, with its text's vocabulary, and gets the tokens suggested."""
+    pytest.importorskip("torch")
+    from moeplan.verify.ladder import Data, Settings
+    from moeplan.verify.suggested import suggested_ladder
+
+    data = Data("builtin", "0" * 16, 256, 10**9)
+    ladder = suggested_ladder(found, data, Settings("fp32", 1, False))
+    assert {rung.architecture.vocab_size for rung in ladder.rungs} == {256}
+    tokens = sorted({rung.steps * rung.batch_sequences * ladder.seq_len for rung in ladder.rungs})
+    wanted = sorted({run.tokens for run in found.runs})
+    assert len(tokens) == len(wanted)
+    assert tokens == pytest.approx(wanted, rel=0.05)
+
+
+def test_laws_that_no_run_can_be_suggested_for_say_why() -> None:
+    """A law without draws, one that cannot search and one of leverage are refused with the reason."""
+    for law, words in (
+        (load_law("ludziejewski2025"), "no draws"),
+        (load_law("clark2022"), "cannot choose a design"),
+        (load_law("tian2025"), "no single run"),
+    ):
+        with pytest.raises(InfeasibleError, match=words):
+            suggest(law, BUDGET, 4, 1e19, base=grid())
+
+
+@pytest.mark.parametrize(
+    "count, max_flops, words",
+    [(0, 1e19, "from 1 to 100"), (101, 1e19, "from 1 to 100"), (4, 1e22, "below"), (4, math.inf, "finite")],
+)
+def test_counts_and_computes_that_cannot_be_are_refused(count: int, max_flops: float, words: str) -> None:
+    """No runs, too many, and runs as large as the target."""
+    with pytest.raises(UsageError, match=words):
+        suggest(law_with_draws(), BUDGET, count, max_flops, base=grid())
+
+
+def test_too_little_compute_for_any_proxy_is_refused() -> None:
+    """At 1e12 FLOPs not even the smallest proxy gets its tokens."""
+    with pytest.raises(InfeasibleError, match="small enough"):
+        suggest(law_with_draws(), BUDGET, 2, 1e12, base=grid())
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """36 runs of the joint law with noise."""
+    law = load_law("ludziejewski2025")
+    fit = law.objective
+    assert fit is not None
+    rng = np.random.default_rng(3)
+    rows = [(n, n * t, e) for n in np.geomspace(5e7, 8e8, 4) for t in (5.0, 20.0, 80.0) for e in (1.0, 6.0, 30.0)]
+    active, tokens, expansion = np.array(rows).T
+    loss = fit(active, tokens, expansion) * np.exp(0.003 * rng.standard_normal(len(rows)))
+    columns = {"active_params": active, "tokens": tokens, "expansion_ratio": expansion, "loss": loss}
+    return write_runs(tmp_path_factory.mktemp("runs") / "runs.csv", columns)
+
+
+TARGET = "--flops 1e22 --memory 80GB --fix d_model=2048"
+
+
+def test_fit_suggests_and_writes_a_list(runs: str, tmp_path: Path) -> None:
+    """The command prints the runs in JSON, writes them to a file, and lists them in the report."""
+    file = tmp_path / "next.json"
+    asked = ["fit", runs, "--form", "ludziejewski2025", "--prior", "ludziejewski2025", "--draws", "100"]
+    asked += ["--suggest", "3", "--max-flops", "1e20", "--for", TARGET, "--runs", str(file)]
+    result = CliRunner().invoke(cli, [*asked, "--json"])
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)["suggestion"]
+    assert printed == read_suggestion(file).to_json()
+    assert len(printed["runs"]) == 3
+    assert printed["target_flops"] == 1e22
+    assert "What to run next" in CliRunner().invoke(cli, [*asked, "--markdown"]).stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--suggest", "6"], "--suggest needs --max-flops"),
+        (["--max-flops", "1e20"], "--max-flops needs --suggest"),
+        (["--suggest", "6", "--max-flops", "1e20"], "--suggest needs --for"),
+        (["--suggest", "0", "--max-flops", "1e20", "--for", TARGET], "from 1 to 100"),
+        (["--suggest", "6", "--max-flops", "1e23", "--for", TARGET], "below"),
+        (["--suggest", "6", "--max-flops", "much", "--for", TARGET], "much"),
+        (["--suggest", "6", "--max-flops", "1e20", "--for", "--flops 1e22"], "memory limit"),
+        (["--suggest", "6", "--max-flops", "1e20", "--for", "--law x"], "--law"),
+        (["--suggest", "6", "--max-flops", "1e20", "--for", "'--flops"], "quot"),
+        (["--suggest", "6", "--max-flops", "1e20", "--for", "1e22"], "1e22"),
+    ],
+)
+def test_what_cannot_be_suggested_for_is_one_sentence(runs: str, arguments: list[str], words: str) -> None:
+    """Each mistake ends with exit code 2 and one sentence that names it, before anything is fitted."""
+    result = CliRunner().invoke(cli, ["fit", runs, "--form", "ludziejewski2025", *arguments])
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" not in result.stderr
