@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from moeplan.errors import UsageError
+from moeplan.verify import text
 from moeplan.verify.data import DOCUMENT_TOKENS, MAX_EPOCHS, load_corpus, split, windows
 from moeplan.verify.formats import BLOCK_TOKENS, Documents, read_documents
 from tests.tiny import documents, sentences
@@ -95,8 +96,8 @@ def test_text_formats_are_read_back(tmp_path: Path) -> None:
     (folder / "deep").mkdir(parents=True)
     (folder / ".git").mkdir()
     (folder / ".git" / "no.txt").write_bytes(b"no")
-    for i, text in enumerate(TEXTS):
-        (folder / ("deep" if i % 2 else ".") / f"{i:04}.txt").write_bytes(text)
+    for i, content in enumerate(TEXTS):
+        (folder / ("deep" if i % 2 else ".") / f"{i:04}.txt").write_bytes(content)
     assert read_documents(tmp_path / "a.txt").tokens.tobytes() == b"".join(TEXTS)
     assert texts_of(read_documents(tmp_path / "a.jsonl")) == TEXTS
     assert texts_of(read_documents(tmp_path / "b.jsonl.gz")) == TEXTS
@@ -273,3 +274,42 @@ def test_builtin_corpus_is_large_and_repeats() -> None:
     assert corpus.digest == load_corpus("builtin").digest
     assert b"def forward(self" in corpus.tokens[:40_000_000].tobytes()
     assert corpus.vocab_size == 256
+
+
+def test_a_study_reads_its_text_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder keeps the corpus: a second look reads nothing, and a run gets the same tokens mapped from there."""
+    source = tmp_path / "data"
+    source.mkdir()
+    for number, content in enumerate(TEXTS):
+        (source / f"{number}.txt").write_bytes(content)
+    whole = load_corpus(source)
+    first = text.describe(str(source), tmp_path / "study")
+    with monkeypatch.context() as patched:
+        patched.setattr(text, "load_corpus", None)
+        assert text.describe(str(source), tmp_path / "study") == first
+        kept = text.corpus_of(str(source), first.digest, tmp_path / "study")
+    assert isinstance(kept.tokens, np.memmap)
+    assert np.array_equal(kept.tokens, whole.tokens)
+    assert np.array_equal(kept.validation_tokens, whole.validation_tokens)
+    assert np.array_equal(kept.validation_ends, whole.validation_ends)
+    assert (kept.vocab_size, kept.text, kept.digest) == (whole.vocab_size, whole.text, whole.digest)
+    (source / "0.txt").write_bytes(TEXTS[0] + b" more")
+    assert text.describe(str(source), tmp_path / "study").digest != first.digest
+
+
+@pytest.mark.parametrize("damage", ["torn", "changed", "gone"])
+def test_a_damaged_kept_text_is_not_taken(tmp_path: Path, damage: str) -> None:
+    """A kept corpus whose content is not that of its digest is passed over, and the source is read instead."""
+    source = tmp_path / "data.bin"
+    IDS.tofile(source)
+    digest = text.describe(str(source), tmp_path).digest
+    file = tmp_path / "text" / f"{digest}.npy"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(content[: len(content) // 2] if damage == "torn" else content)
+    found = text.corpus_of(str(source), digest, tmp_path)
+    assert found.digest == digest
+    assert not isinstance(found.tokens, np.memmap)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import jsonschema
 import numpy as np
@@ -21,6 +22,7 @@ from moeplan.verify import estimate, study
 from moeplan.verify.estimate import Group, Measured, measure
 from moeplan.verify.ladder import Choice, Ladder
 from moeplan.verify.power import power
+from moeplan.verify.request import Request
 from moeplan.verify.save import COLUMNS, runs_csv
 from moeplan.verify.spec import RunResult
 from moeplan.verify.verdict import UNHEALTHY_LOAD, judge, seeds_needed
@@ -365,3 +367,19 @@ def test_runs_are_saved_as_glossary_columns() -> None:
         assert (float(row["activation_ratio"]), float(row["expansion_ratio"])) == (
             (1.0, 1.0) if dense else (pytest.approx(8 / 184), pytest.approx(185 / 9))
         )
+
+
+@pytest.mark.parametrize("faster", ["fp32", "bf16"])
+def test_the_arithmetic_that_allows_larger_runs_is_taken(
+    faster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """auto takes the arithmetic whose ladder is larger in the same time, whatever was faster in the probe's shapes."""
+    machine = study.Machine(
+        "x", False, "fp32", 2, lambda spec: spec.tokens / (1e5 if spec.precision == faster else 5e4)
+    )
+    monkeypatch.setattr(study, "probe_machine", lambda where: machine)
+    monkeypatch.setattr(study, "describe", lambda source, folder: DATA)
+    planned = study.outline(plan_for(PLANNED), tmp_path, Request(time=600.0))
+    assert planned.precision == faster
+    assert planned.seconds is not None
+    assert planned.seconds <= 600

@@ -30,7 +30,11 @@ machine_option = functools.partial(option, heading="Machines")
 @runs_option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of matrix products. [default: auto]")
 @runs_option("--controls", is_flag=True, help="Also run comparisons whose answer is known: one expert, frozen router.")
 @runs_option("--dry-run", is_flag=True, help="Print the runs with compute, tokens, memory and time; train nothing.")
-@runs_option("--folder", metavar="FOLDER", help="Where runs are kept and resumed from. [default: beside PLAN, .verify]")
+@runs_option(
+    "--folder",
+    metavar="FOLDER",
+    help="Where runs and a copy of the text are kept, to resume from. [default: beside PLAN, .verify]",
+)
 @machine_option(
     "--engine",
     type=click.Choice(["local", "ray", "slurm", "plan"]),

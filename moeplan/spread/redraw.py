@@ -2,8 +2,8 @@
 
 For each draw (`moeplan.spread.draws`) of the chosen laws that have draws, the others at their own coefficients, V is
 judged anew, its reference curves included (`LossReference.under`), and the best design chosen by the search's own rule.
-Only designs that can be near the best are asked (`moeplan.boxes`). Intervals are percentiles over the draws, as those of a
-fit's own report are (`moeplan.fitting.bootstrap`).
+Only designs that can be near the best are asked (`moeplan.boxes`). Intervals are percentiles over the draws, as in a
+fit's own report (`moeplan.fitting.bootstrap`).
 
 Two laws' draws are independent of each other. Whether some layout can train a design is not asked again.
 """

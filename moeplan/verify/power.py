@@ -127,7 +127,7 @@ def _says(
     if seeds is not None and seeds_seconds is not None:
         parts.append(
             f"If the leverage is what was measured, {seeds} seeds would resolve its side: --seeds {seeds} --time "
-            f"{_up(seeds_seconds)}; finished runs are kept."
+            f"{_up(seeds_seconds)}; finished runs of the same ladder count."
         )
     if flops is not None and flops_seconds is not None:
         text = "" if enough else ", and more text than there is here (--data)"

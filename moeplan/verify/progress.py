@@ -87,6 +87,5 @@ class Bars(AbstractContextManager["Bars"]):
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.stop()
         if kind is not None and issubclass(kind, KeyboardInterrupt) and self._finished:
-            click.echo(
-                f"{self._finished} runs are kept in {self.folder}; the same command goes on from there.", err=True
-            )
+            kept = "1 run is" if self._finished == 1 else f"{self._finished} runs are"
+            click.echo(f"{kept} kept in {self.folder}; the same command goes on from there.", err=True)

@@ -20,6 +20,8 @@ ENGINES = {
     "plan": "nowhere: prints one command for each run",
 }
 """Where runs happen, by engine."""
+DEVICES = ("auto", "cpu", "cuda")
+"""What runs can be asked to train on; auto takes GPUs where there are any. CUDA_VISIBLE_DEVICES says which."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Where:
             raise UsageError(f"engine {self.engine!r} must be one of {', '.join(ENGINES)}")
         if self.workers < 0:
             raise UsageError(f"workers {self.workers} must be at least 1")
+        if self.device not in DEVICES:
+            raise UsageError(f"device {self.device!r} must be one of {', '.join(DEVICES)}")
         if self.address and self.engine != "ray":
             raise UsageError("an address is for the engine ray; give engine ray as well")
         if self.slurm and self.engine != "slurm":

@@ -129,21 +129,34 @@ def _prepare(plan: Plan, folder: Path, request: Request, where: Where) -> tuple[
         settings = Settings(cast(Literal["fp32", "bf16"], planned.precision), request.seeds, request.controls)
         return planned, make_ladder(plan.architecture, base, settings, data.vocab_size), data
     here = probe_machine(where)
-    precision = here.precision if request.precision == "auto" else request.precision
-    settings = Settings(cast(Literal["fp32", "bf16"], precision), request.seeds, request.controls)
     time = request.time
     if time is None and request.budget is None:
         time = TIME_ON_GPU if here.is_gpu else TIME_ON_CPU
-    choice = choose_ladder(
-        plan.architecture,
-        settings,
-        data,
-        time=time,
-        budget=request.budget,
-        seconds=here.seconds,
-        workers=here.workers,
-        at_least=request.time is None and request.budget is None,
-    )
+
+    def choose(precision: str) -> Choice:
+        return choose_ladder(
+            plan.architecture,
+            Settings(cast(Literal["fp32", "bf16"], precision), request.seeds, request.controls),
+            data,
+            time=time,
+            budget=request.budget,
+            seconds=here.seconds,
+            workers=here.workers,
+            at_least=request.time is None and request.budget is None,
+        )
+
+    kinds = ["bf16", "fp32"]  # which is faster hangs on the size of the runs: the one that allows larger ones is taken
+    if request.precision != "auto" or request.budget is not None:
+        kinds = [here.precision if request.precision == "auto" else request.precision]
+    choices, refused = [], None
+    for kind in kinds:
+        try:
+            choices.append(choose(kind))
+        except InfeasibleError as error:
+            refused = refused or error
+    if refused is not None and not choices:
+        raise refused
+    choice = max(choices, key=lambda c: (c.ladder.base, -ladder_seconds(c.ladder, data, here.seconds, here.workers)))
     planned = make_outline(plan, choice, data, here)
     _write_outline(folder, key, choice.ladder.base, planned)
     return planned, choice.ladder, data

@@ -7,10 +7,10 @@ that a budget can train at 3 to 400 tokens a param, everything else stepped even
 recommends a design, whose regret under the truth is what counts. In a third of the trials the truth's form is not the
 fitted one.
 
-The bound of .8 on the ratio of medians is not met: over 50 trials it was 1.00 (.0130 against .01305 in ln compute; means
-.238 against .297; better in 18 trials, worse in 7, equal in 25). The set-up was changed three times before (no prior;
-other sizes of the random move; a coarser grid of targets), each time with a new seed, after seeing results. Where the
-truth's form is not the fitted one the ratio was .72; with the fitted form right, both ways leave almost no regret.
+The bound of .8 on the ratio of medians is not met: over 50 trials it was 1.00 (.0130 against .01305 in ln compute;
+means .238 against .297; better in 18 trials, worse in 7, equal in 25). The set-up was changed three times before (no
+prior; other sizes of the random move; a coarser grid of targets), each time with a new seed, after seeing results.
+Where the truth's form is not the fitted one the ratio was .72; with the fitted form right, both leave almost no regret.
 """
 
 from __future__ import annotations

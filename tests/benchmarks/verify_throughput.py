@@ -2,6 +2,7 @@
 
 `python -m tests.benchmarks.verify_throughput [THREADS]` prints a table. One MoE layer with its router, forward and
 backward, same shapes, same weights, same device, same run: the implementations take turns and each keeps its best time.
+Every turn has a batch of its own, as in training, so that the loads of experts differ from turn to turn.
 MFU is of the layer's matrix products (6 FLOPs a param a token) against the best square product of the same type
 measured here. As a test (`pytest tests/benchmarks/verify_throughput.py`): never slower than transformers' default
 back-end on a CPU, at least 3 times as fast on a GPU. Needs torch and transformers (the extra `export-test`).
@@ -156,29 +157,29 @@ def measure(shape: tuple[int, int, int, int], precision: str, device: str) -> Ro
 
     made, default = implementations(shape, precision, device)
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    x = torch.randn(TOKENS[device], shape[0], device=device).to(kind).requires_grad_()
     upstream = torch.randn(TOKENS[device], shape[0], device=device).to(kind)
-    steps = {name: _step(module, x, upstream, name) for name, module in made.items()}
+    steps = {name: _step(module, upstream, name) for name, module in made.items()}
     best = dict.fromkeys(steps, float("inf"))
     for turn in range(ROUNDS + 1):
+        x = torch.randn(TOKENS[device], shape[0], device=device).to(kind).requires_grad_()
         for name, step in steps.items():
             if turn > 2 and name not in ("ours", default) and best[name] > 1.5 * best["ours"]:
                 continue  # settled
             _wait(device)
             start = time.perf_counter()
-            step()
+            step(x)
             _wait(device)
             if turn:  # the first turn warms up
                 best[name] = min(best[name], time.perf_counter() - start)
     return Row(shape, precision, best, default, matmul_flops(device, precision), device)
 
 
-def _step(module: Any, x: Any, upstream: Any, name: str) -> Callable[[], None]:
+def _step(module: Any, upstream: Any, name: str) -> Callable[[Any], None]:
     import torch
 
     parameters = [p for p in module.parameters() if p.requires_grad]
 
-    def step() -> None:
+    def step(x: Any) -> None:
         y = module(x[None] if name in BACKENDS else x)
         torch.autograd.grad(y.reshape(upstream.shape), [x, *parameters], upstream.to(y.dtype))
 
