@@ -12,6 +12,21 @@ from moeplan.errors import UsageError
 ParamConvention = Literal["with_embeddings", "without_input_embedding", "non_embedding"]
 """What a parameter count includes: both embeddings, all but the input embedding, or neither."""
 
+PLAIN: dict[str, object] = {
+    "qkv_bias": False,
+    "output_bias": False,
+    "attention_sinks": False,
+    "router_bias": False,
+    "router_correction_bias": False,
+    "expert_bias": False,
+    "shared_expert_gate": False,
+    "d_dense_residual": 0,
+    "norms_per_block": 2,
+    "num_final_norms": 1,
+    "num_mtp_layers": 0,
+}
+"""What a usual decoder has in the fields of biases, sinks, gates and odd norms."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:

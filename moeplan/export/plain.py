@@ -4,27 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moeplan.architecture import Architecture
+from moeplan.architecture import PLAIN, Architecture
 from moeplan.errors import InfeasibleError
-
-_PLAIN: dict[str, object] = {
-    "qkv_bias": False,
-    "output_bias": False,
-    "attention_sinks": False,
-    "router_bias": False,
-    "router_correction_bias": False,
-    "expert_bias": False,
-    "shared_expert_gate": False,
-    "d_dense_residual": 0,
-    "norms_per_block": 2,
-    "num_final_norms": 1,
-    "num_mtp_layers": 0,
-}
 
 
 def require_plain(shape: Architecture, target: str, allowed: Sequence[str] = ()) -> None:
     """Raise `InfeasibleError` for a shape with more than plans have; `allowed` names what the target does express."""
-    for name, value in _PLAIN.items():
+    for name, value in PLAIN.items():
         if name not in allowed and getattr(shape, name) != value:
             raise InfeasibleError(f"{target} export is not written for {name} {getattr(shape, name)!r}")
     if shape.num_kv_layers != shape.num_layers:

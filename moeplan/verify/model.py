@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from moeplan.architecture import Architecture
+from moeplan.architecture import PLAIN, Architecture
 from moeplan.errors import UsageError
 
 ROPE_BASE = 10_000.0
@@ -40,22 +40,7 @@ NORM_EPSILON = 1e-6
 ROOM = 16
 """Blocks of an expert's rows are a multiple of this: a CPU compiles a bf16 product anew for every new number."""
 
-_FIXED = {
-    "attention": "gqa",
-    "qkv_bias": False,
-    "output_bias": False,
-    "attention_sinks": False,
-    "qk_norm": "head",
-    "router_bias": False,
-    "router_correction_bias": False,
-    "expert_bias": False,
-    "shared_expert_gate": False,
-    "d_dense_residual": 0,
-    "norms_per_block": 2,
-    "num_final_norms": 1,
-    "num_mtp_layers": 0,
-    "moe_layer_pattern": None,
-}
+_FIXED = PLAIN | {"attention": "gqa", "qk_norm": "head", "moe_layer_pattern": None}
 """What a proxy must have in these fields; everything else is free."""
 
 
