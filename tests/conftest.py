@@ -1,14 +1,16 @@
-"""What holds for every test: no skips where everything must run, and repeatable property tests."""
+"""What holds for every test: no skips where everything must run, repeatable property tests, one browser."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 import pytest
 from hypothesis import settings
+
+from tests.chromium import CHROMIUM, Browser
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -43,3 +45,13 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Fail skipped modules if all are required."""
     return _refuse_skip((yield))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser, if there is one."""
+    if not CHROMIUM:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    browser = Browser()
+    yield browser
+    browser.close()

@@ -23,7 +23,7 @@ from moeplan.report.page.elements import pointed_at
 from moeplan.report.page.numbers import pieces
 from moeplan.report.plan_page import page_sections, plan_card, plan_charts, write_plan
 from moeplan.units import format_bytes, format_count, format_flops
-from tests.chromium import CHROMIUM, Browser
+from tests.chromium import Browser
 from tests.sample import sample_plan
 
 
@@ -196,16 +196,6 @@ def test_figures_are_plotlys() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- the browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A browser, if there is one."""
-    if not CHROMIUM:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    browser = Browser()
-    yield browser
-    browser.close()
 
 
 @pytest.fixture

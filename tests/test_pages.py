@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from click.testing import CliRunner
 
 from moeplan.cli import cli
 from moeplan.laws import load_law
-from tests.chromium import CHROMIUM, Browser
+from tests.chromium import Browser
 
 BUDGET = ("--flops", "1e21", "--memory", "24GB")
 COMMANDS = {
@@ -24,16 +23,6 @@ COMMANDS = {
     "fit": ("fit", "RUNS", "--form", "additive_power_law", "--draws", "50"),
 }
 """Commands with a page, by what to call it."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A browser, if there is one."""
-    if not CHROMIUM:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    browser = Browser()
-    yield browser
-    browser.close()
 
 
 def runs_file(path: Path) -> str:
