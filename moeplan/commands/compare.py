@@ -8,19 +8,14 @@ import click
 
 from moeplan.commands.models import complete_model
 from moeplan.commands.options import (
-    budget_options,
-    design_options,
     formats,
     given_conditions,
-    headroom_option,
-    law_option,
     model_option,
     one_format,
     option,
     page_options,
-    serving_options,
+    request_options,
     threads_option,
-    training_options,
 )
 from moeplan.commands.program import Command
 
@@ -38,12 +33,7 @@ _OF_MODELS = ("memory", "gpus", "seq_len", "weight_dtype", "kv_dtype", "context"
     "[default: each in turn]",
 )
 @model_option("--tokens", metavar="COUNT", help="Training tokens of MODELS that bring none: 15T.")
-@budget_options
-@training_options
-@law_option
-@design_options
-@serving_options
-@headroom_option
+@request_options
 @formats
 @page_options
 @threads_option

@@ -8,19 +8,14 @@ from typing import Any
 import click
 
 from moeplan.commands.options import (
-    budget_options,
     complete_variable,
-    design_options,
     formats,
     given_conditions,
-    headroom_option,
-    law_option,
     one_format,
     option,
     page_options,
-    serving_options,
+    request_options,
     threads_option,
-    training_options,
 )
 from moeplan.commands.program import Command
 
@@ -34,12 +29,7 @@ from moeplan.commands.program import Command
     help="Draw over a design variable at one budget: active_param_ratio, granularity, tokens, ...",
 )
 @option("--points", type=int, default=40, heading="Curve", help="Points, log-spaced, ends included. [default: 40]")
-@budget_options
-@training_options
-@law_option
-@design_options
-@serving_options
-@headroom_option
+@request_options
 @formats
 @page_options
 @threads_option

@@ -199,6 +199,12 @@ headroom_option = serving_option("--headroom", type=float, help="Share of the me
 """The option --headroom."""
 
 
+request_options = stacked(
+    budget_options, training_options, law_option, design_options, serving_options, headroom_option
+)
+"""Everything that a recommendation may be asked under."""
+
+
 def given_conditions(conditions: Mapping[str, Any]) -> dict[str, Any]:
     """The conditions that were given, by name, as `moeplan.conditions.make_budget` takes them; fix and ranges read."""
     from moeplan.conditions import parse_fix, parse_ranges
