@@ -90,7 +90,7 @@ def test_a_skip_fails_where_all_tests_are_required(tmp_path: Path, required: str
     (tmp_path / "test_some.py").write_text(SKIPS, encoding="utf-8")
     (tmp_path / "test_module.py").write_text('import pytest\npytest.importorskip("no_such_module")\n', encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", "."]
-    environment = {**os.environ, "MOEPLAN_REQUIRE_ALL": required}
+    environment = {**os.environ, "MOEPLAN_REQUIRE_ALL": required, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode != 0) == bool(required), done.stdout
     assert ("MOEPLAN_REQUIRE_ALL is set" in done.stdout) == bool(required), done.stdout
