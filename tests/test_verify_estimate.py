@@ -21,6 +21,7 @@ from moeplan.report.verification import verification_charts, verification_sectio
 from moeplan.verify import estimate, study
 from moeplan.verify.estimate import Group, Measured, measure
 from moeplan.verify.ladder import Choice, Ladder
+from moeplan.verify.machine import Machine
 from moeplan.verify.power import power
 from moeplan.verify.request import Request
 from moeplan.verify.save import COLUMNS, runs_csv
@@ -191,7 +192,7 @@ def studied(
     ladder = small_ladder(base, seeds=seeds, controls=controls)
     rng = np.random.default_rng(1)
     tuned, results = invented_runs(ladder, leverage, rng)
-    machine = study.Machine("an invented one", False, "fp32", 2, lambda spec: spec.tokens / 1e5)
+    machine = Machine("an invented one", False, "fp32", 2, lambda spec: spec.tokens / 1e5)
     planned = study.make_outline(plan, Choice(ladder, ""), DATA, machine)
     return study.conclude(plan, planned, ladder, DATA, tuned, results, command="moeplan verify plan.json"), plan
 
@@ -271,7 +272,7 @@ def test_a_control_that_fails_is_seen() -> None:
         ) if r.spec.frozen_router else r
         for r in results
     ]  # fmt: skip
-    machine = study.Machine("x", False, "fp32", 2, lambda spec: 1.0)
+    machine = Machine("x", False, "fp32", 2, lambda spec: 1.0)
     planned = study.make_outline(plan, Choice(ladder, ""), DATA, machine)
     found = study.conclude(plan, planned, ladder, DATA, tuned, better)
     assert {c.control: c.verdict for c in found.controls}["frozen_router"] == "not as expected"
@@ -282,7 +283,7 @@ def test_diverged_runs_are_told_and_count_nowhere() -> None:
     all is refused."""
     plan, ladder = plan_for(PLANNED), small_ladder(1e15, seeds=3)
     tuned, results = invented_runs(ladder, 1.5, np.random.default_rng(1))
-    machine = study.Machine("x", False, "fp32", 2, lambda spec: 1.0)
+    machine = Machine("x", False, "fp32", 2, lambda spec: 1.0)
     planned = study.make_outline(plan, Choice(ladder, ""), DATA, machine)
 
     def diverged(result: RunResult) -> RunResult:
@@ -293,7 +294,7 @@ def test_diverged_runs_are_told_and_count_nowhere() -> None:
     found = study.conclude(plan, planned, ladder, DATA, tuned, [diverged(results[0]), *results[1:]])
     assert any("1 runs diverged" in note for note in found.notes)
     assert sum(run.status == "diverged" for run in found.runs) == 1
-    assert runs_csv(found).count("\n") == len(results)  # a heading, and all but one
+    assert runs_csv(found.runs, found.outline.seq_len).count("\n") == len(results)  # a heading, and all but one
     gone = [diverged(r) if r.spec.arm == "moe" else r for r in results]
     with pytest.raises(InfeasibleError, match="diverged"):
         study.conclude(plan, planned, ladder, DATA, tuned, gone)
@@ -306,7 +307,7 @@ def test_an_unbalanced_router_is_the_verdict() -> None:
     sick = [
         dataclasses.replace(r, routing=dataclasses.replace(r.routing, load=(5.0,))) if r.routing else r for r in results
     ]
-    machine = study.Machine("x", False, "fp32", 2, lambda spec: 1.0)
+    machine = Machine("x", False, "fp32", 2, lambda spec: 1.0)
     planned = study.make_outline(plan, Choice(ladder, ""), DATA, machine)
     found = study.conclude(plan, planned, ladder, DATA, tuned, sick)
     assert found.verdict == "router unhealthy"
@@ -352,7 +353,7 @@ def test_charts_hold_both_arms_and_both_leverages() -> None:
 def test_runs_are_saved_as_glossary_columns() -> None:
     """One row a measured run, counts equal to the architecture's, dense runs with ratios of one."""
     found, _ = studied(1.5, controls=True)
-    lines = [line.split(",") for line in runs_csv(found).splitlines()]
+    lines = [line.split(",") for line in runs_csv(found.runs, found.outline.seq_len).splitlines()]
     assert tuple(lines[0]) == COLUMNS
     rows = [dict(zip(COLUMNS, line, strict=True)) for line in lines[1:]]
     measured_runs = [r for r in found.runs if r.purpose == "measure" and not r.control]
@@ -374,9 +375,7 @@ def test_the_arithmetic_that_allows_larger_runs_is_taken(
     faster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """auto takes the arithmetic whose ladder is larger in the same time, whatever was faster in the probe's shapes."""
-    machine = study.Machine(
-        "x", False, "fp32", 2, lambda spec: spec.tokens / (1e5 if spec.precision == faster else 5e4)
-    )
+    machine = Machine("x", False, "fp32", 2, lambda spec: spec.tokens / (1e5 if spec.precision == faster else 5e4))
     monkeypatch.setattr(study, "probe_machine", lambda where: machine)
     monkeypatch.setattr(study, "describe", lambda source, folder: DATA)
     planned = study.outline(plan_for(PLANNED), tmp_path, Request(time=600.0))

@@ -1,4 +1,4 @@
-"""`moeplan verify`: short proxy runs that measure the leverage."""
+"""`moeplan verify`: short proxy runs that measure the leverage, and runs that a fit suggests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ machine_option = functools.partial(option, heading="Machines")
 @click.argument("plan")
 @runs_option("--time", metavar="TIME", help="Time of the runs: 90s, 5m, 2h. [default: 2m on a CPU, 5m on a GPU]")
 @runs_option("--budget", metavar="FLOPS", help="Compute of all runs together, in place of --time: 5e12.")
-@runs_option("--seeds", type=int, help="Seeds of every size at every budget. [default: 2]")
+@runs_option("--seeds", type=int, help="Seeds of every size at every budget. [default: 2; of suggested runs 1]")
 @runs_option(
     "--data",
     metavar="PATH",
@@ -51,7 +51,7 @@ machine_option = functools.partial(option, heading="Machines")
 )
 @formats
 @page_options
-@output_option("--output", metavar="FILE", help="Write the verification to a JSON file.")
+@output_option("--output", metavar="FILE", help="Write the result to a JSON file.")
 @output_option("--save", metavar="FILE", help="Write the runs to a CSV file that moeplan fit reads.")
 @click.pass_obj
 def verify(
@@ -78,11 +78,16 @@ def verify(
     output: str | None,
     save: str | None,
 ) -> None:
-    """Measure a plan's leverage by short runs of small models.
+    """Measure a plan's leverage, or train suggested runs.
 
-    Trains small models with the plan's experts, and dense ones beside them, on text that you give or that this machine
-    has, and prints the measured Efficiency Leverage with its interval beside the predicted one. Such runs lie far below
-    the domain of the laws: they can show on which side of 1 the leverage is, not how large it will be.
+    PLAN is a plan's file, or a list of runs that moeplan fit --suggest wrote.
+
+    Of a plan it trains small models with the plan's experts, and dense ones beside them, on text that you give or that
+    this machine has, and prints the measured Efficiency Leverage with its interval beside the predicted one. Such runs
+    lie far below the domain of the laws: they can show on which side of 1 the leverage is, not how large it will be.
+
+    Suggested runs are trained as listed; their losses are printed, and saved for moeplan fit. They need text for at
+    most 4 epochs (mostly --data), and take no --time, --budget or --controls.
 
     \b
     Examples:
@@ -91,32 +96,31 @@ def verify(
       moeplan verify plan.json --time 10m --seeds 4 --data my/text --controls
       moeplan verify plan.json --engine slurm --slurm partition=gpu --time 2h
       moeplan verify plan.json --save runs.csv --output verification.json
+      moeplan verify next.json --dry-run
+      moeplan verify next.json --data my/text --save runs.csv
     """
     from moeplan.files import atomic_write, check_writable
-    from moeplan.plan import read_plan
     from moeplan.report import output as out
+    from moeplan.verify.asked import read_asked
 
     one_format(as_json, as_markdown)
-    asked = read_plan(plan)
+    asked = read_asked(plan)
     for path in (output, save):
         if path is not None:
             check_writable(path)
-    where, request = _where(engine, workers, device, address, slurm), _request(time, budget, seeds, data, precision)
+    where = _where(engine, workers, device, address, slurm)
+    request = _request(asked, time, budget, seeds, data, precision, controls)
     require_torch()
-    import dataclasses
-
-    from moeplan.report.verification import outline_sections, verification_charts, verification_sections
-    from moeplan.verify import study
     from moeplan.verify.engines.plan import Commands
     from moeplan.verify.progress import Bars
 
-    request = dataclasses.replace(request, controls=controls)
+    study = _study(asked)
     place = Path(folder) if folder is not None else Path(plan).with_suffix(".verify")
     if dry_run:
         with out.Progress() as progress:
             progress("reading text and probing this machine")
             planned = study.outline(asked, place, request, where)
-        _emit(planned, outline_sections(planned), as_json, as_markdown)
+        _emit(planned, study.outline_sections(planned), as_json, as_markdown)
         return
     with Bars(place) as bars:
         try:
@@ -128,7 +132,7 @@ def verify(
             click.echo(f"{len(left.commands)} runs are left; run these, then the same command again:", err=True)
             out.emit("".join(f"{line}\n" for line in left.commands))
             return
-    sections, charts = verification_sections(found), verification_charts(found)
+    sections, charts = study.sections(found), study.charts(found)
     if output is not None:
         import json
 
@@ -138,7 +142,7 @@ def verify(
         from moeplan.verify.save import runs_csv
 
         with atomic_write(save) as file:
-            file.write(runs_csv(found))
+            file.write(runs_csv(found.runs, found.outline.seq_len))
     _emit(found, sections, as_json, as_markdown)
     for path in (output, save):
         if path is not None:
@@ -149,8 +153,31 @@ def verify(
 
         write_pictures(
             plot=plot, html=html, title="moeplan verify", sections=[*sections, Section("Charts", charts)],
-            data=found.to_json(), command=command, record="verification.json",
+            data=found.to_json(), command=command, record=study.record,
         )  # fmt: skip
+
+
+def _study(asked: Any) -> Any:
+    """What makes and what reports the runs of a plan, or suggested ones."""
+    from types import SimpleNamespace
+
+    from moeplan.plan import Plan
+
+    if isinstance(asked, Plan):
+        from moeplan.report import verification as report
+        from moeplan.verify import study
+
+        return SimpleNamespace(
+            outline=study.outline, verify=study.verify, outline_sections=report.outline_sections,
+            sections=report.verification_sections, charts=report.verification_charts, record="verification.json",
+        )  # fmt: skip
+    from moeplan.report import proxy_runs
+    from moeplan.verify import suggested
+
+    return SimpleNamespace(
+        outline=suggested.outline, verify=suggested.verify, outline_sections=proxy_runs.proxy_outline_sections,
+        sections=proxy_runs.proxy_runs_sections, charts=proxy_runs.proxy_runs_charts, record="proxy_runs.json",
+    )  # fmt: skip
 
 
 def _emit(found: Any, sections: Any, as_json: bool, as_markdown: bool) -> None:
@@ -162,16 +189,28 @@ def _emit(found: Any, sections: Any, as_json: bool, as_markdown: bool) -> None:
         out.emit_sections(sections, markdown=as_markdown)
 
 
-def _request(time: str | None, budget: str | None, seeds: int | None, data: str | None, precision: str | None) -> Any:
+def _request(
+    asked: Any,
+    time: str | None,
+    budget: str | None,
+    seeds: int | None,
+    data: str | None,
+    precision: str | None,
+    controls: bool,
+) -> Any:
+    from moeplan.plan import Plan
     from moeplan.units import parse_flops
-    from moeplan.verify.request import Request, parse_duration
+    from moeplan.verify.request import Request, check_suggested, parse_duration
 
     given: dict[str, Any] = {"seeds": seeds, "data": data, "precision": precision}
     if time is not None:
         given["time"] = parse_duration(time, "--time")
     if budget is not None:
         given["budget"] = parse_flops(budget, "--budget")
-    return Request(**{name: value for name, value in given.items() if value is not None})
+    request = Request(controls=controls, **{name: value for name, value in given.items() if value is not None})
+    if not isinstance(asked, Plan):
+        check_suggested(request)
+    return request
 
 
 def _where(

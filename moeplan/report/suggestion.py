@@ -39,8 +39,8 @@ def _runs(found: Suggestion) -> Table:
     rows = tuple(
         (
             str(place),
-            _shape(run.architecture),
-            _experts(run.architecture),
+            shape_text(run.architecture),
+            experts_text(run.architecture),
             format_count(run.total_params),
             format_count(run.active_params),
             format_count(run.tokens),
@@ -55,11 +55,13 @@ def _runs(found: Suggestion) -> Table:
     return Table(rows, columns, right=(3, 4, 5, 6, 7, 8), source=source)
 
 
-def _shape(shape: Architecture) -> str:
+def shape_text(shape: Architecture) -> str:
+    """Width and depth."""
     return f"{shape.d_model} x {shape.num_layers}"
 
 
-def _experts(shape: Architecture) -> str:
+def experts_text(shape: Architecture) -> str:
+    """Active and shared of routed experts and their width, or the width of a dense model's block."""
     if shape.is_dense:
         return f"dense, {shape.d_ff}"
     shared = f" + {shape.num_shared_experts}" if shape.num_shared_experts else ""

@@ -25,18 +25,23 @@ from moeplan.report.blocks import (
 from moeplan.units import format_bytes, format_count, format_flops
 from moeplan.verify.estimate import REACH, Measured
 from moeplan.verify.request import duration
+from moeplan.verify.summary import ARM
 from moeplan.verify.verdict import UNHEALTHY_LOAD
-from moeplan.verify.verification import LeverageAt, Outline, PlannedRun, Verification
+from moeplan.verify.verification import LeverageAt, Outline, PlannedRun, Tuning, Verification
 
-_ARM = {"moe": "MoE", "dense": "dense"}
 _CONTROL = {"one_expert": "one expert", "second_seed": "other seeds", "frozen_router": "frozen router"}
-_FLOPS = "FLOPs as tian2025 counts: non-embedding params, full attention, no logits"
+FLOPS = "FLOPs as tian2025 counts: non-embedding params, full attention, no logits"
 _MEASURED = Source(
     "Measured by proxy runs: dense compute / MoE compute at equal validation loss, the dense compute read from the "
     "dense envelope by log-log interpolation.",
-    convention=_FLOPS,
+    convention=FLOPS,
 )
-_COUNTED = Source("Counted from the proxies' exact shapes; times are a forecast from a short probe of this machine.")
+ROUTING = (
+    "Of the worst layer and seed, on the validation documents: largest load of an expert / mean load (above "
+    f"{UNHEALTHY_LOAD:g} the router is unhealthy), experts with under 1 % of the mean load, entropy of the load / that "
+    "of an even one."
+)
+COUNTED = Source("Counted from the proxies' exact shapes; times are a forecast from a short probe of this machine.")
 
 
 def verification_sections(found: Verification) -> list[Section]:
@@ -115,7 +120,7 @@ def _leverage(found: Verification) -> tuple[Block, ...]:
     return (
         Table(tuple(rows), columns, right=(0, 1, 2, 3, 4), strong=(len(rows) - 1,), source=_MEASURED),
         Paragraph(
-            f"Dense compute / MoE compute at equal loss, {_FLOPS}; in time: the same in training time on "
+            f"Dense compute / MoE compute at equal loss, {FLOPS}; in time: the same in training time on "
             f"{found.runs[-1].device}. Interval: the wider of a bootstrap over seeds and validation documents, paired "
             f"across arms, and the spread between estimators. At the largest budget {spread}; {estimators}."
         ),
@@ -132,7 +137,7 @@ _ESTIMATOR = {
 def _envelopes(found: Verification) -> tuple[Block, ...]:
     rows = [
         (
-            _ARM[point.arm],
+            ARM[point.arm],
             format_flops(point.train_flops),
             point.rung.partition("/")[2],
             f"{point.loss:.4f}",
@@ -163,11 +168,7 @@ def _routing(found: Verification) -> tuple[Block, ...]:
     columns = ("MoE compute", "size", "largest load", "dead experts", "entropy")
     return (
         Table(tuple(rows), columns, right=(0, 2, 3, 4)),
-        Paragraph(
-            f"Of the worst layer and seed, on the validation documents: largest load of an expert / mean load (above "
-            f"{UNHEALTHY_LOAD:g} the router is unhealthy), experts with under 1 % of the mean load, entropy of the "
-            "load / that of an even one."
-        ),
+        Paragraph(ROUTING),
     )
 
 
@@ -180,15 +181,7 @@ def _controls(found: Verification) -> tuple[Block, ...]:
 
 
 def _runs(found: Verification) -> tuple[Block, ...]:
-    blocks: list[Block] = []
-    rows = []
-    for tuning in found.tuning:
-        losses = " ".join(
-            f"{rate:.3g}: {'diverged' if loss is None else f'{loss:.4f}'}"
-            for rate, loss in zip(tuning.learning_rates, tuning.losses, strict=True)
-        )
-        rows.append((_ARM[tuning.arm], tuning.rung, losses, f"{tuning.chosen:.3g}"))
-    blocks.append(Table(tuple(rows), ("arm", "tuned at", "rate: loss", "taken"), right=(3,)))
+    blocks: list[Block] = [tuning_table(found.tuning)]
     measured = [run for run in found.runs if run.purpose == "measure"]
     finished = [run for run in measured if run.status == "finished"]
     speeds = {
@@ -205,6 +198,18 @@ def _runs(found: Verification) -> tuple[Block, ...]:
         )
     )
     return tuple(blocks)
+
+
+def tuning_table(tunings: tuple[Tuning, ...]) -> Table:
+    """The learning rates tried for each arm."""
+    rows = []
+    for tuning in tunings:
+        losses = " ".join(
+            f"{rate:.3g}: {'diverged' if loss is None else f'{loss:.4f}'}"
+            for rate, loss in zip(tuning.learning_rates, tuning.losses, strict=True)
+        )
+        rows.append((ARM[tuning.arm], tuning.rung, losses, f"{tuning.chosen:.3g}"))
+    return Table(tuple(rows), ("arm", "tuned at", "rate: loss", "taken"), right=(3,))
 
 
 def _kept(outline: Outline) -> tuple[Block, ...]:
@@ -228,17 +233,8 @@ def _detectable(found: Verification) -> str:
 
 def outline_sections(outline: Outline) -> list[Section]:
     """What will be run, before anything trains."""
-    total = sum(run.count for run in outline.runs)
-    time = "not known" if outline.seconds is None else f"about {duration(outline.seconds)}"
-    head = (
-        f"{total} runs, {format_flops(outline.train_flops)} FLOPs, {time} on this machine ({outline.device}, "
-        f"{outline.workers} at a time); leverage at {' and '.join(map(format_flops, outline.moe_budgets))} FLOPs."
-    )
-    text = (
-        f"{outline.seeds} seeds; sequences of {outline.seq_len} tokens; {outline.precision}; text: {outline.data} "
-        f"(digest {outline.data_digest}), {format_count(outline.train_tokens)} training tokens, losses over "
-        f"{format_count(outline.validation_tokens)} validation tokens."
-    )
+    budgets = " and ".join(map(format_flops, outline.moe_budgets))
+    head = f"{cost_text(outline)}; leverage at {budgets} FLOPs."
     rows = tuple(_planned(run) for run in outline.runs)
     columns = (
         "",
@@ -255,14 +251,14 @@ def outline_sections(outline: Outline) -> list[Section]:
         "time",
     )
     blocks: list[Block] = [
-        Table(rows, columns, right=tuple(range(3, len(columns))), source=_COUNTED),
+        Table(rows, columns, right=tuple(range(3, len(columns))), source=COUNTED),
         Paragraph(
             "Each row is one size at one budget; compute, tokens, memory and time are those of one run. Params without "
-            f"embeddings; {_FLOPS}. Dense runs reach further on both sides, to bracket the MoE's loss."
+            f"embeddings; {FLOPS}. Dense runs reach further on both sides, to bracket the MoE's loss."
         ),
     ]
     sections = [
-        Section("", (Paragraph(head, _COUNTED), Paragraph(text))),
+        Section("", (Paragraph(head, COUNTED), Paragraph(setting_text(outline)))),
         Section("Runs", tuple(blocks)),
         Section("What is kept of the plan", _kept(outline)),
     ]
@@ -272,8 +268,27 @@ def outline_sections(outline: Outline) -> list[Section]:
     return sections
 
 
+def cost_text(outline: Outline) -> str:
+    """Runs, compute and time, the beginning of a sentence."""
+    total = sum(run.count for run in outline.runs)
+    time = "not known" if outline.seconds is None else f"about {duration(outline.seconds)}"
+    return (
+        f"{total} runs, {format_flops(outline.train_flops)} FLOPs, {time} on this machine ({outline.device}, "
+        f"{outline.workers} at a time)"
+    )
+
+
+def setting_text(outline: Outline) -> str:
+    """What all runs share, in a sentence."""
+    return (
+        f"{outline.seeds} seed{'s' * (outline.seeds > 1)}; sequences of {outline.seq_len} tokens; {outline.precision}; "
+        f"text: {outline.data} (digest {outline.data_digest}), {format_count(outline.train_tokens)} training tokens, "
+        f"losses over {format_count(outline.validation_tokens)} validation tokens."
+    )
+
+
 def _planned(run: PlannedRun) -> tuple[str, ...]:
-    what = _CONTROL.get(run.control, f"{_ARM[run.arm]}{', tuning' if run.purpose == 'tune' else ''}")
+    what = _CONTROL.get(run.control, f"{ARM[run.arm]}{', tuning' if run.purpose == 'tune' else ''}")
     budget, _, size = run.rung.partition("/")
     return (
         what,
@@ -283,12 +298,17 @@ def _planned(run: PlannedRun) -> tuple[str, ...]:
         format_count(run.total_params),
         format_count(run.active_params),
         format_count(run.tokens),
-        "< 0.01" if run.epochs < 0.005 else f"{run.epochs:.2f}",
+        epochs_text(run.epochs),
         format_count(run.batch_tokens),
         str(run.steps),
         format_bytes(run.memory_bytes, 2),
         NONE if run.seconds is None else duration(run.seconds),
     )
+
+
+def epochs_text(epochs: float) -> str:
+    """Repeats of the text."""
+    return "< 0.01" if epochs < 0.005 else f"{epochs:.2f}" if epochs < 100 else format_count(epochs)
 
 
 # Charts -------------------------------------------------------------------------------------------------------------
@@ -306,7 +326,7 @@ def _loss_chart(found: Verification) -> Chart:
         best = [point for point in found.envelopes if point.arm == arm]
         series.append(
             Series(
-                f"{_ARM[arm]} envelope",
+                f"{ARM[arm]} envelope",
                 tuple(p.train_flops for p in best),
                 tuple(p.loss for p in best),
                 texts=tuple(p.rung for p in best),
@@ -316,7 +336,7 @@ def _loss_chart(found: Verification) -> Chart:
         )
         series.append(
             Series(
-                f"{_ARM[arm]} runs",
+                f"{ARM[arm]} runs",
                 tuple(r.train_flops for r in own),
                 tuple(r.loss for r in own),
                 kind="points",

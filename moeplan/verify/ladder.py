@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -133,33 +134,30 @@ class Ladder:
     settings: Settings
     """What else all runs share."""
     rungs: tuple[Rung, ...]
-    """Every size at every budget, controls last."""
+    """Every size at every budget, controls last; one that stands here twice gets further seeds."""
+    tuned: tuple[Rung, ...]
+    """Where the learning rate of each arm is tuned, an arm without rungs left out."""
 
     def tuning(self, data: Data) -> tuple[RunSpec, ...]:
-        """The runs that choose the learning rate: the smallest size of each arm with three values."""
+        """The runs that choose the learning rate: one size of each arm with three values."""
         specs = []
-        arms: tuple[Arm, ...] = ("moe", "dense")
-        for arm in arms:
-            rung = make_rung(arm, "", TUNING_BUDGET * self.base, self.smallest(arm).architecture, self.seq_len)
+        for rung in self.tuned:
             centre = TUNING_CENTRE * TUNING_WIDTH / rung.architecture.d_model
             specs += [self._spec(rung, data, centre * factor, TUNING_SEED, "tune") for factor in TUNING_FACTORS]
         return tuple(specs)
 
     def measured(self, data: Data, rates: Mapping[str, float], transfer: Transfer) -> tuple[RunSpec, ...]:
-        """The runs that count, with the tuned rate of each arm's smallest size carried to every other."""
-        specs = []
+        """The runs that count, with the tuned rate of each arm's size carried to every other."""
+        specs, before = [], Counter[Rung]()
+        widths = {rung.arm: rung.architecture.d_model for rung in self.tuned}
         for rung in self.rungs:
-            smallest = self.smallest(tuned_arm(rung))
-            rate = transfer(rates[tuned_arm(rung)], smallest.architecture.d_model, rung.architecture.d_model)
-            first = 1 + (self.settings.seeds if rung.control == "second_seed" else 0)
+            arm = tuned_arm(rung)
+            rate = transfer(rates[arm], widths[arm], rung.architecture.d_model)
+            first = 1 + self.settings.seeds * (before[rung] + (rung.control == "second_seed"))
+            before[rung] += 1
             for seed in range(first, first + self.settings.seeds):
                 specs.append(self._spec(rung, data, rate, seed, "measure"))
         return tuple(sorted(specs, key=lambda spec: spec.control != ""))
-
-    def smallest(self, arm: str) -> Rung:
-        """The arm's cheapest rung, whose size its learning rate is tuned on."""
-        own = [rung for rung in self.rungs if rung.arm == arm and not rung.control]
-        return min(own, key=lambda rung: (rung.train_flops, flops_per_token(rung.architecture, self.seq_len)))
 
     def specs(self, data: Data) -> tuple[RunSpec, ...]:
         """Every run, the rates not tuned yet: what a forecast of time and memory needs."""
@@ -233,6 +231,15 @@ def make_rung(arm: Arm, control: Control, train_flops: float, architecture: Arch
     return Rung(arm, control, train_flops, architecture, batch, max(1, round(tokens / (batch * seq_len))))
 
 
+def smallest_rungs(rungs: Iterable[Rung], seq_len: int) -> tuple[Rung, ...]:
+    """The cheapest rung of each arm that has any, whose size its learning rate is tuned on."""
+    by_arm: dict[Arm, Rung] = {}
+    for rung in sorted(rungs, key=lambda r: (r.train_flops, flops_per_token(r.architecture, seq_len))):
+        if not rung.control:
+            by_arm.setdefault(rung.arm, rung)
+    return tuple(by_arm[arm] for arm in ("moe", "dense") if arm in by_arm)
+
+
 def make_ladder(planned: Architecture, base: float, settings: Settings, vocab_size: int) -> Ladder:
     """The ladder of one base compute."""
     moe_budgets, dense_budgets = (
@@ -257,7 +264,11 @@ def make_ladder(planned: Architecture, base: float, settings: Settings, vocab_si
         rungs += [make_rung("dense", "second_seed", lowest, shape, seq_len) for shape in dense]
         highest = moe_budgets[-1]  # where the router had most time to learn
         rungs += [make_rung("moe", "frozen_router", highest, s, seq_len) for s in models(False, highest)]
-    return Ladder(base, moe_budgets, dense_budgets, seq_len, validation_tokens, settings, tuple(rungs))
+    tuned = tuple(
+        make_rung(rung.arm, "", TUNING_BUDGET * base, rung.architecture, seq_len)
+        for rung in smallest_rungs(rungs, seq_len)
+    )
+    return Ladder(base, moe_budgets, dense_budgets, seq_len, validation_tokens, settings, tuple(rungs), tuned)
 
 
 def makespan(seconds: Iterable[float], workers: int) -> float:
@@ -271,9 +282,9 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
 def ladder_seconds(ladder: Ladder, data: Data, seconds: Seconds, workers: int) -> float:
     """Forecast of a whole study [s]: tuning runs first, then the others."""
     times: dict[str, list[float]] = {"tune": [], "measure": []}
-    known: dict[tuple[str, str, int], float] = {}  # seeds and rates do not change the time
+    known: dict[tuple[Architecture, int, int], float] = {}  # seeds and rates do not change the time
     for spec in ladder.specs(data):
-        key = (spec.rung, spec.arm + spec.control, spec.steps)
+        key = (spec.architecture, spec.batch_sequences, spec.steps)
         if key not in known:
             known[key] = seconds(spec)
         times[spec.purpose].append(known[key])
@@ -363,9 +374,9 @@ def _broken(
 
 
 def tuned_rates(losses: Sequence[tuple[RunSpec, float]]) -> dict[str, float]:
-    """The rate with the least loss for each arm; raises `InfeasibleError` if all of an arm diverged."""
-    rates = {}
-    for arm in ("moe", "dense"):
+    """The rate with the least loss for each arm tried; raises `InfeasibleError` if all of an arm diverged."""
+    rates: dict[str, float] = {}
+    for arm in dict.fromkeys(spec.arm for spec, _ in losses):
         own = [(loss, spec.learning_rate) for spec, loss in losses if spec.arm == arm and math.isfinite(loss)]
         if not own:
             raise InfeasibleError(f"every learning rate tried for the {arm} arm diverged; nothing can be measured")

@@ -31,29 +31,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from moeplan.architecture import PLAIN, Architecture
-from moeplan.errors import UsageError
+from moeplan.architecture import Architecture
+from moeplan.verify.spec import check_architecture
 
 ROPE_BASE = 10_000.0
 """Wavelengths of the rotary positions run from 2*pi to this times 2*pi (Su et al. 2021, arXiv 2104.09864)."""
 NORM_EPSILON = 1e-6
 ROOM = 16
 """Blocks of an expert's rows are a multiple of this: a CPU compiles a bf16 product anew for every new number."""
-
-_FIXED = PLAIN | {"attention": "gqa", "qk_norm": "head", "moe_layer_pattern": None}
-"""What a proxy must have in these fields; everything else is free."""
-
-
-def check_architecture(architecture: Architecture) -> None:
-    """Raise `UsageError` for a shape that `Model` does not build, naming the field."""
-    for name, wanted in _FIXED.items():
-        value = getattr(architecture, name)
-        if value != wanted:
-            raise UsageError(f"a proxy model cannot have {name} {value!r}; it must be {wanted!r}")
-    if architecture.num_kv_layers != architecture.num_layers:
-        raise UsageError(f"a proxy model cannot have num_kv_layers {architecture.num_kv_layers}; leave it 0")
-    if architecture.head_dim % 2:
-        raise UsageError(f"head_dim {architecture.head_dim} must be even for rotary positions")
 
 
 class RMSNorm(nn.Module):

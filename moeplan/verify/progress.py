@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from moeplan.units import format_count, format_flops
+from moeplan.units import format_bytes, format_count, format_flops
 from moeplan.verify.launch import Event
 from moeplan.verify.request import duration
 from moeplan.verify.verification import Outline
@@ -46,9 +46,11 @@ class Bars(AbstractContextManager["Bars"]):
         """Say what will run."""
         total = sum(run.count for run in outline.runs)
         time = "" if outline.seconds is None else f", about {duration(outline.seconds)}"
+        memory = format_bytes(max(run.memory_bytes for run in outline.runs), 2)
         there = len(list(self.folder.glob("*.json")))
         kept = f"{there} results are there already" if there else "results are kept"
-        text = f"{total} runs, {format_flops(outline.train_flops)} FLOPs{time}; {kept} in {self.folder}"
+        cost = f"{format_flops(outline.train_flops)} FLOPs{time}, up to {memory} each"
+        text = f"{total} runs, {cost}; {kept} in {self.folder}"
         if self._bars is None:
             click.echo(text, err=True)
         else:

@@ -6,9 +6,12 @@ import math
 from dataclasses import dataclass, field
 
 from moeplan.errors import UsageError
+from moeplan.units import format_count
 
 SEEDS = 2
 """Seeds of every rung where none is given."""
+SUGGESTED_SEEDS = 1
+"""The same of suggested runs: where seeds are worth more than other runs, a run is listed more than once."""
 PRECISIONS = ("auto", "fp32", "bf16")
 """Arithmetic of matrix products that can be asked for; auto takes what the probe finds faster."""
 
@@ -32,8 +35,8 @@ class Request:
     """Time of the runs [s]; null for the default, or with a budget."""
     budget: float | None = None
     """Compute of all runs together [FLOPs], in place of a time."""
-    seeds: int = SEEDS
-    """Seeds of every rung."""
+    seeds: int | None = None
+    """Seeds of every rung, or of every listed run; null for `SEEDS` or `SUGGESTED_SEEDS`."""
     data: str = "builtin"
     """Text to train on."""
     controls: bool = False
@@ -44,10 +47,19 @@ class Request:
     def __post_init__(self) -> None:
         if self.time is not None and self.budget is not None:
             raise UsageError("a time and a compute budget exclude each other; give one")
-        if not 1 <= self.seeds <= 100:
+        if self.seeds is not None and not 1 <= self.seeds <= 100:
             raise UsageError(f"seeds {self.seeds} must be 1 to 100")
         if self.precision not in PRECISIONS:
             raise UsageError(f"precision {self.precision!r} must be one of {', '.join(PRECISIONS)}")
+
+
+def check_suggested(request: Request) -> None:
+    """Raise `UsageError` for what is asked of a plan's runs and cannot be of suggested ones."""
+    for name in ("time", "budget", "controls"):
+        if getattr(request, name):
+            raise UsageError(
+                f"the option {name} is for a plan; suggested runs have sizes and tokens of their own, so leave it out"
+            )
 
 
 @dataclass(frozen=True)
@@ -79,10 +91,13 @@ class Where:
 
 
 def duration(seconds: float) -> str:
-    """A time in the way it is given: 45s, 5m, 2.5h."""
+    """A time in the way it is given: 45s, 5m, 2.5h; one that nobody would give in days and years."""
     if seconds < 90:
         return f"{seconds:.0f}s"
-    return f"{seconds / 60:.3g}m" if seconds < 5400 else f"{seconds / 3600:.3g}h"
+    if seconds < 100 * 3600:
+        return f"{seconds / 60:.3g}m" if seconds < 5400 else f"{seconds / 3600:.3g}h"
+    days = seconds / 86400
+    return f"{days:.0f} days" if days < 1000 else f"{format_count(days / 365)} years"
 
 
 def parse_duration(text: str | float, what: str = "time") -> float:

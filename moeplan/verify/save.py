@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable
 
 from moeplan.variables import Variables
 from moeplan.verify.shrink import leverage_convention
-from moeplan.verify.verification import RunSummary, Verification
+from moeplan.verify.verification import RunSummary
 
 COLUMNS = (
     "run",
@@ -31,17 +32,17 @@ COLUMNS = (
 """train_flops as the leverage law counts: non-embedding params, full attention, no logits; params with embeddings."""
 
 
-def runs_csv(verification: Verification) -> str:
-    """Every finished run that was measured; tuning runs, controls and diverged runs are left out.
+def runs_csv(runs: Iterable[RunSummary], seq_len: int) -> str:
+    """Every finished run of `seq_len` tokens that was measured; tuning runs, controls and diverged ones are left out.
 
     A dense run has activation_ratio, expansion_ratio and G 1, shared_ratio 0.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for run in verification.runs:
+    for run in runs:
         if run.purpose == "measure" and not run.control and run.status == "finished":
-            values = _values(run, verification.outline.seq_len)
+            values = _values(run, seq_len)
             writer.writerow([values[name] for name in COLUMNS])
     return out.getvalue()
 

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from moeplan import records
-from moeplan.architecture import Architecture
+from moeplan.architecture import PLAIN, Architecture
+from moeplan.errors import UsageError
 
 SPEC_SCHEMA = "moeplan.run/1"
+_FIXED = PLAIN | {"attention": "gqa", "qk_norm": "head", "moe_layer_pattern": None}
+"""What a proxy must have in these fields; everything else is free."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,18 @@ class RunSpec:
         """Name of the run: SHA-256 of the spec as JSON, first 16 hex digits."""
         text = json.dumps({"schema": SPEC_SCHEMA, **records.to_json(self)}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_architecture(architecture: Architecture) -> None:
+    """Raise `UsageError` for a shape that `moeplan.verify.model.Model` does not build, naming the field."""
+    for name, wanted in _FIXED.items():
+        value = getattr(architecture, name)
+        if value != wanted:
+            raise UsageError(f"a proxy model cannot have {name} {value!r}; it must be {wanted!r}")
+    if architecture.num_kv_layers != architecture.num_layers:
+        raise UsageError(f"a proxy model cannot have num_kv_layers {architecture.num_kv_layers}; leave it 0")
+    if architecture.head_dim % 2:
+        raise UsageError(f"head_dim {architecture.head_dim} must be even for rotary positions")
 
 
 @dataclass(frozen=True)

@@ -61,13 +61,13 @@ class Outline:
     runs: tuple[PlannedRun, ...]
     """Every run, tuning first, controls last."""
     kept: tuple[Kept, ...]
-    """What the proxies keep of the plan."""
+    """What the proxies keep of the plan; empty for suggested runs."""
     moe_budgets: tuple[float, ...]
-    """Budgets at which the leverage is measured [FLOPs]."""
+    """Budgets at which the leverage is measured; compute of suggested MoE runs [FLOPs]."""
     dense_budgets: tuple[float, ...]
     """Budgets of the dense runs [FLOPs]."""
     seeds: int
-    """Seeds of every rung."""
+    """Seeds of every rung, or of every listed run."""
     seq_len: int
     """Sequence length [tokens]."""
     precision: str
@@ -89,7 +89,7 @@ class Outline:
     device: str
     """What it was probed on."""
     limit: str
-    """What the next larger ladder would need."""
+    """What the next larger ladder would need; "" if nothing, and for suggested runs."""
     notes: tuple[str, ...]
     """What to know before starting."""
 
