@@ -134,13 +134,14 @@ class Budget:
         put("max_tokens", parse_count(self.max_tokens, "max_tokens"))
         if self.tokens_available != math.inf:
             put("tokens_available", parse_count(self.tokens_available, "tokens_available"))
-        for name, value in (("max_tokens", self.token_cap), ("tokens", self.fix.get("tokens", math.inf))):
-            if value < FEWEST_TOKENS:
-                raise UsageError(f"{name} {value:g} is too few to train on; give at least {FEWEST_TOKENS:g}")
-        if self.inference_tokens:
-            put("inference_tokens", parse_count(self.inference_tokens, "inference_tokens"))
         if not 1 <= self.max_epochs <= 1000:
             raise UsageError(f"max_epochs {self.max_epochs!r} must be from 1 to 1000")
+        most = self.ranges.get("tokens", (0.0, math.inf))[1]
+        for name, value in (("max_tokens", self.token_cap), ("tokens", min(self.fix.get("tokens", math.inf), most))):
+            if value < FEWEST_TOKENS:
+                raise UsageError(f"{name} {value:g} is too few to train on; give at least {FEWEST_TOKENS:g}")
+        if self.inference_tokens != 0:
+            put("inference_tokens", parse_count(self.inference_tokens, "inference_tokens"))
         for name in (*self.fix, *self.ranges):
             if name in SYMBOLS:
                 raise UsageError(f"unknown design variable {name!r}; it is called {SYMBOLS[name]} here")

@@ -10,7 +10,7 @@ from moeplan.budget import Budget, defaults_by_compute
 from moeplan.errors import UsageError
 from moeplan.memory import InferenceSettings
 from moeplan.plan import Plan, Request
-from moeplan.units import parse_count
+from moeplan.units import parse_count, range_ends
 
 SERVING = ("weight_dtype", "kv_dtype", "context", "concurrency")
 """Conditions that say how the model is served."""
@@ -36,12 +36,12 @@ def parse_ranges(texts: Iterable[str]) -> dict[str, tuple[float, float]]:
     ranges: dict[str, tuple[float, float]] = {}
     for text in texts:
         name, equals, bounds = (part.strip() for part in text.partition("="))
-        low, dots, high = bounds.partition("..")
-        if not name or not equals or not dots:
+        ends = range_ends(bounds)
+        if not name or not equals or ends is None:
             raise UsageError(f"--range {text!r} is not NAME=LO..HI; write it like granularity=4..8 or tokens=1T..2T")
         if name in ranges:
             raise UsageError(f"{name} is bounded twice; give one range")
-        ranges[name] = (_number(low, f"--range {name}"), _number(high, f"--range {name}"))
+        ranges[name] = (_number(ends[0], f"--range {name}"), _number(ends[1], f"--range {name}"))
     return ranges
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 from moeplan.architecture import Architecture
 from moeplan.errors import UsageError
-from moeplan.laws.reader import Section, read_yaml, read_yaml_file
+from moeplan.laws.reader import Section, read_text_file, read_yaml
 
 Precision = Literal["bf16", "fp8"]
 """Of the matrix products, and so which of a device's two peaks counts."""
@@ -196,7 +196,7 @@ def load_device(name: str | Path) -> Device:
     """
     text = str(name)
     if re.search(r"\.ya?ml$", text):
-        return _device(read_yaml_file(Path(text))[0])
+        return _device(read_yaml(read_text_file(Path(text)), text))
     spellings = _spellings()
     plain = _plain(text)
     if plain in spellings:

@@ -15,6 +15,7 @@ from typing import Any
 from moeplan import counting, records
 from moeplan.architecture import Architecture
 from moeplan.errors import UsageError
+from moeplan.files import source_file
 from moeplan.hf.config import load_json, read_config
 from moeplan.hf.types import Gap
 from moeplan.judgement import SEQ_LEN, Judgement, judge
@@ -260,7 +261,7 @@ def inspect(
 
 def read_subject(source: str | Path) -> Subject:
     """Read a file, a folder or a name."""
-    if not Path(source).exists():
+    if not source_file(source).exists():
         if isinstance(source, Path) or source.endswith(".json"):
             raise UsageError(f"{source}: there is no such file")
         return _published(find_model(source))

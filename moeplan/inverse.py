@@ -107,14 +107,23 @@ def recommend_for(
     panel = read_panel(laws)
     law = load_law(LEVERAGE_LAW)
     dense = None if match_dense is None else _read_dense(match_dense, dense_tokens, given, law)
-    if dense is not None and not {"flops", "days", "memory"} & set(given):
+    own_memory = dense is not None and not {"flops", "days", "memory"} & set(given)
+    if dense is not None and own_memory:
         given["memory"] = dense.memory
     finds = _what_to_find(given)
     budgets = _budgets(finds, given)
     say = progress or (lambda _: None)
     ladder = Ladder(budgets, panel, threads=threads, say=say, grid=grid)
     search = _Search(ladder, finds, law, target_el, dense, say, tuple(_vocabulary(given)))
-    rung, goal = search.goal()
+    try:
+        rung, goal = search.goal()
+    except InfeasibleError as error:
+        if dense is None or not own_memory:
+            raise
+        raise InfeasibleError(
+            f"{error}; {dense.memory} is what the dense {dense.asked} model itself needs, taken as the limit because "
+            "none is given: add --memory 80GB"
+        ) from None
     say("writing the plan")
     answer = ladder.answer(rung, alternatives)
     plan = answer.plan(panel.chosen, panel.opinions, command)

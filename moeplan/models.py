@@ -65,7 +65,8 @@ def find_model(name: str) -> PublishedModel:
     wanted = _plain(name)
     models = published_models().values()
     for model in models:
-        if wanted in (_plain(model.name), _plain(model.hf_id), _plain(model.hf_id.rpartition("/")[2])):
+        names = {_plain(model.name), _plain(model.hf_id), _plain(model.hf_id.rpartition("/")[2])} - {""}
+        if wanted in names:
             return model
     import difflib
 

@@ -15,6 +15,7 @@ from typing import Any
 from moeplan import records
 from moeplan.architecture import Architecture
 from moeplan.errors import UsageError
+from moeplan.files import source_file
 from moeplan.goal import Goal
 from moeplan.serving import DecodePoint
 from moeplan.spread import Spread
@@ -474,7 +475,7 @@ class Plan:
 def read_plan(path: str | Path) -> Plan:
     """Read a plan file; raises `UsageError` naming the file for anything that is not one."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = json.loads(source_file(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
     except (ValueError, RecursionError):  # not UTF-8, not JSON, or numbers and nesting that Python refuses

@@ -111,20 +111,27 @@ def recommend(
         For unknown or broken laws, or arguments that cannot be.
     """
     check_whole("alternatives", alternatives, 0, 100)
+    panel = read_panel(laws)
+    say = progress or (lambda _: None)
+    answer = search(budget, panel, alternatives=alternatives, threads=threads, say=say)
+    say("writing the plan")
+    # Through its own file format, so that a plan equals what is read back from its file.
+    return Plan.from_json(answer.plan(panel.chosen, panel.opinions, command).to_json())
+
+
+def search(
+    budget: Budget, panel: Panel, *, alternatives: int = 0, threads: int = 2, say: Callable[[str], None]
+) -> Answer:
+    """The best design for a budget by a panel, and what can be asked of it; raises as `recommend` does."""
     check_whole("threads", threads, 1, 1024)
     if not isinstance(budget, Budget):
         raise UsageError(f"budget {budget!r} must be a Budget, for example Budget('1e22', '80GB')")
-    say = progress or (lambda _: None)
-    panel = read_panel(laws)
     say("building the grid")
     try:
-        answer = Answer(Space(budget, panel.judges, threads=threads), budget, len(panel.chosen), alternatives)
+        return Answer(Space(budget, panel.judges, threads=threads), budget, len(panel.chosen), alternatives)
     except InfeasibleError:
         if not between_steps_may_help(budget):
             raise
         say("searching between the grid's steps")
         space = Space(budget, panel.judges, base=budget.reference_grid().halved(), threads=threads)
-        answer = Answer(space, budget, len(panel.chosen), alternatives)
-    say("writing the plan")
-    # Through its own file format, so that a plan equals what is read back from its file.
-    return Plan.from_json(answer.plan(panel.chosen, panel.opinions, command).to_json())
+        return Answer(space, budget, len(panel.chosen), alternatives)

@@ -123,6 +123,14 @@ def parse_memory(text: str | float | MemoryLimit, what: str = "memory limit") ->
     return MemoryLimit(parse_bytes(match[2], what), int(match[1]))
 
 
+def range_ends(text: str) -> tuple[str, str] | None:
+    """The two ends of a range "LOW..HIGH", as text; None for anything else, three dots among it."""
+    ends = text.split("..")
+    if len(ends) != 2 or ends[1].startswith(".") or not all(end.strip() for end in ends):
+        return None
+    return ends[0].strip(), ends[1].strip()
+
+
 def format_count(value: float, digits: int = 3) -> str:
     """Write a count in short: 36.2e9 -> "36.2B", 850e9 -> "850B", 1.4e12 -> "1.4T"."""
     return _scaled(value, _COUNT_SUFFIXES, digits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -60,3 +61,24 @@ def drawn_as(law: Law, coefficients: dict[str, Floats], residual: Residual | Non
     zeros = tuple((0.0,) * size for _ in range(size))
     draws = tuple(zip(*(coefficients[name].tolist() for name in fit.coefficients), strict=True))
     return with_covariance(law, Covariance(kinds(fit), zeros, draws), residual)
+
+
+def write_drawn(path: Path, name: str, deviation: float = 0.01) -> Path:
+    """A bundled law's file, under the name of `path`, with 40 draws of the objective's coefficients."""
+    law = load_law(name)
+    fit = law.objective
+    assert fit is not None
+    rng = np.random.default_rng(3)
+    lines = []
+    for _ in range(40):
+        factors = np.exp(deviation * rng.standard_normal(len(fit.coefficients)))
+        lines.append(" ".join(f"{x * y:.10g}" for x, y in zip(fit.coefficients.values(), factors, strict=True)))
+    size = len(fit.coefficients)
+    zeros = ", ".join(["[" + ", ".join(["0"] * size) + "]"] * size)
+    linear = ", ".join(f"{key}: linear" for key in fit.coefficients)
+    block = f"    covariance:\n      coordinates: {{{linear}}}\n      matrix: [{zeros}]\n      draws: |\n"
+    block += "".join(f"        {line}\n" for line in lines)
+    text = Path(law.path).read_text(encoding="utf-8")
+    start = text.index(f"  {fit.name}:\n") + len(f"  {fit.name}:\n")
+    path.write_text((text[:start] + block + text[start:]).replace(f"name: {name}", f"name: {path.stem}", 1))
+    return path

@@ -232,6 +232,23 @@ def test_picture_has_the_points_and_scales() -> None:
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["40GB", "80GB", "160GB", "320GB", "640GB"]
 
 
+def test_values_beside_a_label_are_named_and_apart() -> None:
+    """Where several series have a value beside one label, each stands on its own line with its value and its name."""
+    from moeplan.report.charts.picture import draw
+
+    first = Series("best dense", (0, 1), (1.0, 2.0), "points")
+    second = Series("equal loss", (0, 1), (1.0, None), "points")
+    chart = Chart("costs", "", "cost", (first, second), y_quantity="times", labels=("params", "tokens"))
+    (axes,) = draw([chart]).axes
+    texts = {text.get_text(): text.xy[1] for text in axes.texts if "x" in text.get_text()}
+    assert set(texts) == {"1.00x  best dense", "1.00x  equal loss", "2.00x  best dense"}
+    assert -0.5 < texts["1.00x  best dense"] < texts["1.00x  equal loss"] < 0.5
+    drawn = sorted((bars.lines[0].get_ydata()[0], bars.lines[0].get_xdata()[0]) for bars in axes.containers)
+    assert [height for height, _ in drawn] == pytest.approx(sorted(texts.values()))
+    (alone,) = draw([dataclasses.replace(chart, series=(first,))]).axes
+    assert {"1.00x", "2.00x"} <= {text.get_text() for text in alone.texts}
+
+
 def test_png_is_a_picture_and_several_charts_share_it() -> None:
     """A PNG is one; four charts stand in two columns of one file."""
     from moeplan.report.charts.picture import draw, picture

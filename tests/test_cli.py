@@ -215,7 +215,9 @@ def test_impossible_memory(searches: Searches, memory: str, reason: str) -> None
         (["--fix", "G=8", "--range", "G=4..9"], "G is both fixed at 8 and bounded to 4..9; give one"),
         (["--range", "G=4-9"], "--range 'G=4-9' is not NAME=LO..HI; write it like granularity=4..8"),
         (["--range", "G=9..4"], "G=9..4 must run from a smaller to a larger positive number"),
-        (["--range", "G=..9"], "is not a quantity"),
+        (["--range", "G=..9"], "--range 'G=..9' is not NAME=LO..HI"),
+        (["--range", "tokens=1T...2T"], "--range 'tokens=1T...2T' is not NAME=LO..HI"),
+        (["--range", "G=4..nine"], "--range G 'nine' is not a quantity"),
         (["--range", "G=1..9", "--range", "G=2..9"], "G is bounded twice"),
         (["--range", "speed=1..2"], "unknown design variable 'speed'"),
         (["--tokens-available", "-2T"], "tokens_available '-2T' must be positive"),
@@ -223,6 +225,11 @@ def test_impossible_memory(searches: Searches, memory: str, reason: str) -> None
         (["--inference-tokens", "some"], "inference_tokens 'some' is not a quantity"),
         (["--max-epochs", "0.5"], "max_epochs 0.5 must be from 1 to 1000"),
         (["--max-epochs", "nan"], "max_epochs nan must be"),
+        (["--max-epochs", "-1", "--tokens-available", "1T"], "max_epochs -1.0 must be"),
+        (["--inference-tokens", ""], "inference_tokens '' is not a quantity"),
+        (["--range", "tokens=0..0"], "tokens 0 is too few to train on"),
+        (["--range", "tokens=10..20"], "tokens 20 is too few to train on"),
+        (["--vocab-size", "0"], "--vocab-size 0 must be above 0"),
         (["--headroom", "1"], "headroom 1.0 must be at least 0 and below 1"),
         (["--headroom", "nan"], "headroom nan must be"),
         (["--vocab-size", "-5"], "vocab_size -5 must be"),
@@ -362,6 +369,43 @@ def test_unwritable_output(tmp_path: Path, searches: Searches, place: str) -> No
     assert "cannot be written" in sentence
     assert searches.calls == []
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["inspect", ""],
+        ["inspect", "  "],
+        ["compare", "", "deepseek-v3"],
+        ["recommend", "--from", ""],
+        ["export", "", "--to", "hf"],
+        ["fit", "", "--form", "auto"],
+        ["export", "plan.json", "--to", "hf", "--output", ""],
+    ],
+)
+def test_an_empty_name_is_no_file(args: list[str]) -> None:
+    """A file name that is empty, as of an unset variable, is told; it is neither this folder nor left out."""
+    assert "is no file name; write it like plan.json" in one_sentence(run(*args), 2)
+
+
+def test_a_name_in_other_letters_is_no_model() -> None:
+    """A name without a Latin letter or digit is not taken for a model that has no repository."""
+    assert one_sentence(run("inspect", "千问"), 2).startswith("千问: is no file, no folder and no bundled model")
+
+
+def test_a_file_that_is_read_is_not_overwritten(tmp_path: Path) -> None:
+    """A plan, a law and runs stay whole where the output is given the same name, spelled as it may be."""
+    path = tmp_path / "same.yaml"
+    path.write_text("kept", encoding="utf-8")
+    other = f"{tmp_path}/./same.yaml"
+    asked = ["--suggest", "2", "--max-flops", "1e18", "--for", "--flops 1e20 --memory 24GB"]
+    for args in (
+        ["export", str(path), "--to", "hf", "--output", other],
+        ["recommend", "--flops", "1e22", "--memory", "80GB", "--law", str(path), "--output", other],
+        ["fit", str(path), "--form", "auto", *asked, "--runs", other],
+    ):
+        assert "it is read here; give another file name" in one_sentence(run(*args), 2)
+    assert path.read_text(encoding="utf-8") == "kept"
 
 
 def test_output_is_a_plan_file(tmp_path: Path, searches: Searches) -> None:

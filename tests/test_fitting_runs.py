@@ -164,6 +164,7 @@ BAD: list[tuple[str, str, list[str]]] = [
     ("", "additive_power_law", ["empty"]),
     ("\0\0", "additive_power_law", ["not text"]),
     ('{"N": 1}\n{"N": \n', "additive_power_law", ["line 2", "not JSON"]),
+    (f'{{"N": {"9" * 5000}}}\n', "additive_power_law", ["line 1", "not JSON"]),
     ('{"N": 1, "N": 2}\n', "additive_power_law", ["'N' twice"]),
     ("[1, 2]\n", "additive_power_law", ["must be an object"]),
     ("N,D,loss\n1e9,1e10,2.5\n", "zhao2025", ["no column", "active_shared_joint"]),

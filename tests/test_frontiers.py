@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ from moeplan import Budget, frontier, recommend
 from moeplan.answer import Answer
 from moeplan.cli import cli
 from moeplan.errors import InfeasibleError, UsageError
-from moeplan.frontiers import bar, read_range
+from moeplan.frontiers import bar
 from moeplan.frontiers.curves import Frontier, Point
 from moeplan.frontiers.ladder import Ladder
+from moeplan.frontiers.ranges import read_values
 from moeplan.laws import load_law
 from moeplan.plan import Plan
 from moeplan.planner import Panel, between_steps_may_help
@@ -29,6 +31,7 @@ from moeplan.report.page import numbers_without_source
 from moeplan.report.terminal import terminal_text
 from moeplan.search import Space
 from moeplan.units import MemoryLimit, format_flops, parse_memory
+from tests.drawn_laws import write_drawn
 from tests.small import VOCAB, laws, small_grid
 
 
@@ -222,19 +225,43 @@ def test_tokens_are_varied_at_equal_compute() -> None:
         assert 0.7e21 < 6 * params * point.design.tokens < 1e21
 
 
+@pytest.mark.parametrize(
+    "options", [{"flops": "1e21", "memory": "8GB..80GB"}, {"flops": "1e20..1e22", "memory": "24GB"}]
+)
+def test_a_fitted_law_has_an_interval_at_every_point(options: dict, tmp_path: Path) -> None:
+    """Along memory and compute, EL and C_l/C by a law with draws stand in intervals, in tables and as bands.
+
+    Laws without draws have none.
+    """
+    path = write_drawn(tmp_path / "own.yaml", "ludziejewski2025")
+    curve = frontier(**options, points=2, laws=[path, "abnar2025"], fix={"num_active_experts": 8, "num_experts": 64})
+    for point in curve.points:
+        low, high = point.compute_ends_by_law["own"]
+        assert low < point.compute_ratio_by_law["own"] < high
+        assert set(point.compute_ends_by_law) == set(point.leverage_ends_by_law) == {"own"}
+    sections = frontier_sections(curve)
+    charts = [block for section in sections for block in section.blocks if isinstance(block, Chart)]
+    banded = [(chart.title, series.name) for chart in charts for series in chart.series if series.low]
+    assert [title for title, name in banded if name == "own"] == [chart.title for chart in charts]
+    assert not [name for _, name in banded if name not in ("own", "tian2025")]
+    columns = [block.columns for section in sections for block in section.blocks if isinstance(block, Table)]
+    assert {"EL own", "C_l/C own"} <= {name for row in columns for name in row}
+    assert numbers_without_source(sections, curve.to_json()) == []
+
+
 # --- ranges ----------------------------------------------------------------------------------------------------------
 
 
 def test_ranges_hold_their_ends_and_readable_steps() -> None:
     """Points are evenly spaced in the logarithm, ends included exactly, and can be typed."""
-    sizes = read_range("memory", "24GB..640GB", 40)
+    sizes = read_values("memory", "24GB..640GB", 40)
     assert (str(sizes[0]), str(sizes[-1]), len(sizes)) == ("24GB", "640GB", 40)
     steps = np.diff(np.log([size.bytes_per_device for size in sizes]))  # type: ignore[union-attr]
     assert steps == pytest.approx(math.log(640 / 24) / 39, rel=0.12)
     assert all(len(str(size)) <= 7 for size in sizes)
-    assert read_range("flops", "1e20 .. 1e22", 3) == [1e20, 1e21, 1e22]
-    assert [str(size) for size in read_range("memory", "8x24GiB..8x80GB", 2)] == ["8x24GiB", "8x80GB"]
-    assert len(read_range("memory", "80GB..80.1GB", 40)) == 40
+    assert read_values("flops", "1e20 .. 1e22", 3) == [1e20, 1e21, 1e22]
+    assert [str(size) for size in read_values("memory", "8x24GiB..8x80GB", 2)] == ["8x24GiB", "8x80GB"]
+    assert len(read_values("memory", "80GB..80.1GB", 40)) == 40
 
 
 @pytest.mark.parametrize(
@@ -249,6 +276,14 @@ def test_ranges_hold_their_ends_and_readable_steps() -> None:
         ({"flops": "1e22", "memory": "24GB.."}, "two ends"),
         ({"flops": "1e22", "memory": ".."}, "two ends"),
         ({"flops": "1e22", "memory": "1GB..2GB..3GB"}, "two ends"),
+        ({"flops": "1e20...1e22", "memory": "80GB"}, "two dots"),
+        ({"flops": "1e22", "memory": "24GB.640GB"}, "'24GB.640GB' is not a quantity"),
+        ({"flops": "1e22", "memory": "24GB…640GB"}, "or a range like 24GB..640GB"),
+        ({"flops": "1e22", "memory": "24..640GB"}, "write it like 24GB"),
+        ({"flops": "1e20.1e22", "memory": "80GB"}, "'1e20.1e22' is not a quantity"),
+        ({"flops": "1e20-1e22", "memory": "80GB"}, "or a range like 1e20..1e25"),
+        ({"flops": "1e22x", "memory": "24GB..640GB"}, "'1e22x'"),
+        ({"flops": "1e20..1e25", "memory": ""}, "memory limit ''"),
         ({"flops": "1e20..80GB", "memory": "80GB"}, "unit 'GB'"),
         ({"flops": "1e22", "memory": "1e20..80GB"}, "1 byte"),
         ({"flops": "1e22", "memory": "8x24GB..4x80GB"}, "same number"),

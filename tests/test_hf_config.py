@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -373,6 +374,13 @@ def test_broken_files_are_refused(tmp_path: Path, content: bytes, words: str) ->
         with pytest.raises(UsageError, match=words) as error:
             load_json(place)
         assert str(path) in str(error.value)
+
+
+def test_a_number_that_is_none_stands_once(tmp_path: Path) -> None:
+    """A key whose value is NaN, which equals nothing, is not taken for a key that stands twice."""
+    path = tmp_path / "config.json"
+    path.write_text('{"hidden_size": NaN}', encoding="utf-8")
+    assert math.isnan(load_json(path)["hidden_size"])
 
 
 def test_missing_files_are_refused(tmp_path: Path) -> None:

@@ -193,6 +193,17 @@ def test_without_memory_the_dense_models_own_is_the_limit() -> None:
     assert 2 * plan.goal.dense.total_params / 0.9 < limit < 1.4 * 2 * plan.goal.dense.total_params / 0.9
 
 
+def test_a_limit_that_nobody_gave_says_where_it_comes_from() -> None:
+    """Where no MoE fits the memory of a tiny dense model, the refusal says whose memory that is and what would work."""
+    tiny = {"match_dense": "1M", "dense_tokens": "1B", **SMALL}
+    with pytest.raises(InfeasibleError, match=r"what the dense 1M model itself needs.* add --memory 80GB") as caught:
+        recommend_for(**tiny)
+    limit = str(caught.value).split()[2]
+    with pytest.raises(InfeasibleError, match="smallest needs") as given:
+        recommend_for(**tiny, memory=limit)
+    assert "itself needs" not in str(given.value)
+
+
 @pytest.mark.usefixtures("narrow")
 def test_published_dense_models_bring_shape_and_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bundled dense model is matched in its own shape, at the tokens that were published unless others are given."""

@@ -327,6 +327,17 @@ def test_own_folder_must_be_a_folder(own_laws: Path, monkeypatch: pytest.MonkeyP
         law_names()
 
 
+def test_a_law_is_read_once_and_anew_when_its_file_changes(tmp_path: Path) -> None:
+    """Laws of one text share their fits, which nobody can change; another text at the same path is another law."""
+    path = write(tmp_path, GOOD)
+    first = load_law(path)
+    assert load_law(path).fits is first.fits
+    assert load_law("tian2025").fits is load_law("tian2025").fits
+    write(tmp_path, altered("authors: Me", "authors: Me again"))
+    assert load_law(path).citation.authors == "Me again"
+    assert first.citation.authors == "Me"
+
+
 def test_a_law_by_path(tmp_path: Path) -> None:
     """A law file anywhere loads by its path, as text or Path."""
     path = write(tmp_path, GOOD)

@@ -108,7 +108,7 @@ def complete_form(ctx: click.Context, param: click.Parameter, incomplete: str) -
     metavar="OPTIONS",
     help="Whom to suggest for, in recommend's own words: '--flops 1e23 --memory 80GB'.",
 )
-@next_option("--runs", "suggested", metavar="FILE", help="Write the suggested runs to a JSON file.")
+@next_option("--runs", "suggested", metavar="FILE", help="Write the suggested runs to a file for moeplan verify.")
 @output_option("--at", multiple=True, metavar="FLOPS", help="Further budget to show the law's optimum at; repeatable.")
 @output_option("--output", metavar="FILE", help="Write the law to a YAML file that other commands read.")
 @formats
@@ -160,7 +160,7 @@ def fit(
     given = {key: value for key, value in options.items() if value not in (None, ())}
     wanted = _wanted(suggest, max_flops, target, suggested)
     if suggested is not None:
-        check_writable(suggested)
+        check_writable(suggested, keep=[runs])
     if output is not None:
         name = name or stem(output)
         check_writable(output)

@@ -126,12 +126,14 @@ def export(plan: str, target: str, layout: str | None, output: str | None) -> No
     """
     from moeplan.export import exported
     from moeplan.export.recipe import read_layout
-    from moeplan.files import atomic_write
+    from moeplan.files import atomic_write, check_writable
     from moeplan.plan import read_plan
     from moeplan.report import output as out
 
     if layout is not None and target in ("hf", "maxtext"):
         raise click.UsageError(f"--layout has no place in {target}; leave it out")
+    if output is not None:
+        check_writable(output, keep=[plan])
     found = exported(read_plan(plan), target, layout=read_layout(layout) if layout is not None else None)
     if found.note:
         click.echo(f"Note: {found.note}", err=True)

@@ -210,9 +210,9 @@ def given_conditions(conditions: Mapping[str, Any]) -> dict[str, Any]:
     from moeplan.conditions import parse_fix, parse_ranges
 
     given = {name: value for name, value in conditions.items() if value not in (None, ())}
-    for condition in ("mfu", "days"):
+    for condition in ("mfu", "days", "vocab_size"):  # 0 means, in Python, that none is given
         if given.get(condition) == 0:
-            raise click.UsageError(f"--{condition} 0 must be above 0")
+            raise click.UsageError(f"--{condition.replace('_', '-')} 0 must be above 0")
     if "both" in given.get("memory_for", ()):
         given["memory_for"] = ("inference", "training")
     return given | {"fix": parse_fix(conditions["fix"]), "ranges": parse_ranges(conditions["ranges"])}

@@ -93,7 +93,7 @@ def recommend(
 
     one_format(as_json, as_markdown)
     given = asked = given_conditions(conditions)
-    before = read_plan(source) if source else None
+    before = read_plan(source) if source is not None else None
     target: dict[str, Any] = {"target_el": target_el, "match_dense": match_dense, "dense_tokens": dense_tokens}
     target = {name: value for name, value in target.items() if value is not None}
     if before is not None:
@@ -102,7 +102,7 @@ def recommend(
         alternatives = before.request.alternatives if alternatives is None else alternatives
     budget = None if target else make_budget(given)
     if output is not None:
-        check_writable(output)
+        check_writable(output, keep=laws)
     from moeplan.planner import recommend as search
 
     with out.Progress() as progress:

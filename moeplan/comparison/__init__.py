@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from moeplan import __version__
+from moeplan.answer import Answer
 from moeplan.architecture import Architecture
 from moeplan.budget import Budget
 from moeplan.comparison.answers import equal_loss, law_column, speaking
@@ -27,11 +28,11 @@ from moeplan.comparison.result import SCHEMA, Comparison, Contender, Origin, Sav
 from moeplan.errors import UsageError
 from moeplan.hardware import Gpus
 from moeplan.hyperparams import hyperparameters
-from moeplan.laws import Law, load_law
+from moeplan.laws import load_law
 from moeplan.leverage import LEVERAGE_LAW
 from moeplan.memory import InferenceSettings
-from moeplan.plan import Plan
-from moeplan.planner import SECOND_OPINIONS, recommend
+from moeplan.plan import Leverage
+from moeplan.planner import read_panel, search
 from moeplan.running import batch_sequences
 from moeplan.units import MemoryLimit, format_count
 
@@ -133,14 +134,13 @@ def _against_dense(
     progress: Callable[[str], None] | None,
 ) -> Comparison:
     """The recommended MoE beside the dense models of a regime."""
-    plan = recommend(budget, laws=laws, alternatives=0, threads=threads, progress=progress)
-    if progress:
-        progress("comparing with dense models")
-    leverage_law = load_law(LEVERAGE_LAW)
-    models = _models(plan, budget, regime, leverage_law)
-    chosen = [load_law(name) for name in plan.request.laws]
-    rest = [load_law(name) for name in (LEVERAGE_LAW, *SECOND_OPINIONS)]
-    everyone = [*chosen, *(law for law in rest if law.name not in {one.name for one in chosen})]
+    say = progress or (lambda _: None)
+    panel = read_panel(laws)
+    best = search(budget, panel, threads=threads, say=say)
+    say("comparing with dense models")
+    leverage = best.leverage(())
+    models = _models(best, leverage, regime)
+    everyone = (*panel.chosen, *panel.opinions)
     speakers, silent = speaking(everyone)
     speakers.sort(key=lambda law: law.name != LEVERAGE_LAW)
     strict, judged = None, budget
@@ -161,7 +161,7 @@ def _against_dense(
     found = Comparison(
         schema=SCHEMA,
         regime=regime,
-        setting=setting(budget, plan.request.laws),
+        setting=setting(budget, tuple(law.source for law in panel.chosen)),
         models=models,
         laws=columns,
         silent=silent,
@@ -171,29 +171,29 @@ def _against_dense(
         savings_spread=spread(saved),
         resources=strict,
         findings=tuple(f for f in findings() if f.topic in topics.get(regime, (f.topic,))),
-        notes=dense_notes(models, columns, budget, plan, regime),
+        notes=dense_notes(models, columns, budget, leverage, regime),
         provenance=Origin(
             version=__version__,
             command=command,
             law_digests={law.full_name: law.digest for law in sorted(read, key=lambda law: law.full_name)},
-            grid_digest=plan.provenance.grid_digest,
+            grid_digest=best.space.grid.digest,
         ),
     )
     # Through its own file format, so that an answer equals what is read back from its JSON.
     return Comparison.from_json(found.to_json())
 
 
-def _models(plan: Plan, budget: Budget, regime: str, law: Law) -> tuple[Contender, ...]:
+def _models(best: Answer, leverage: Leverage, regime: str) -> tuple[Contender, ...]:
     """The MoE and the dense models of a regime, with their costs."""
-    moe, flops = plan.architecture, plan.counts.train_flops
-    wanted = _ROLES[regime]
+    moe, budget, law, wanted = best.architecture, best.budget, best.leverage_law, _ROLES[regime]
 
     def cost(name: str, role: str, says: str, shape: Architecture, tokens: float) -> Contender:
         (own,) = hyperparameters([law], shape, tokens, budget.seq_len)
         batch = batch_sequences(own.batch_tokens, budget.seq_len, budget.gpus.count) if budget.gpus else 0
         return contender(name, role, says, shape, tokens, budget, batch)
 
-    models = [cost("MoE", "recommended", "what moeplan recommend chooses", moe, plan.design.tokens)]
+    models = [cost("MoE", "recommended", "what moeplan recommend chooses", moe, best.tokens)]
+    flops = models[0].train_flops
     if "compute_optimal" in wanted:
         shape = optimal_dense(law, flops, moe, budget.seq_len)
         says = "same compute, split into size and tokens as tian2025 finds best for dense models"
@@ -208,7 +208,7 @@ def _models(plan: Plan, budget: Budget, regime: str, law: Law) -> tuple[Contende
             says = f"same compute, as many params as the MoE has {what} ones ({format_count(params, 4)})"
             models.append(cost(name, role, says, shape, _at_equal_compute(shape, flops, budget)))
     if "equal_loss" in wanted:
-        twin = plan.leverage.dense
+        twin = leverage.dense
         says = "as good as the MoE by tian2025: of compute C*EL*phi, split as it finds best for dense models"
         says += ", on fresh data" if math.isfinite(budget.tokens_available) else ""
         models.append(cost("equal loss", "equal_loss", says, twin.architecture, twin.tokens))

@@ -8,7 +8,7 @@ from moeplan.budget import Budget
 from moeplan.comparison.result import Contender, LawColumn, Versus
 from moeplan.laws import load_law
 from moeplan.leverage import LEVERAGE_LAW
-from moeplan.plan import Plan
+from moeplan.plan import Leverage
 from moeplan.units import format_count
 from moeplan.variables import Variables
 
@@ -49,14 +49,14 @@ def versus(number: int, models: Sequence[Contender], columns: Sequence[LawColumn
 
 
 def dense_notes(
-    models: Sequence[Contender], columns: Sequence[LawColumn], budget: Budget, plan: Plan, regime: str
+    models: Sequence[Contender], columns: Sequence[LawColumn], budget: Budget, leverage: Leverage, regime: str
 ) -> tuple[str, ...]:
     """What a comparison with dense models must say aloud."""
     return (
         *_extrapolated(columns),
-        *_discount(plan),
+        *_discount(leverage),
         *_splits(models, budget),
-        *_short(models, plan),
+        *_short(models),
         *_repeats(models, budget, regime),
     )
 
@@ -67,11 +67,11 @@ def _extrapolated(columns: Sequence[LawColumn]) -> Iterator[str]:
         yield f"Extrapolated: a model lies outside the measured range of {', '.join(outside)}."
 
 
-def _discount(plan: Plan) -> Iterator[str]:
-    phi = plan.leverage.allocation_efficiency
+def _discount(leverage: Leverage) -> Iterator[str]:
+    phi = leverage.allocation_efficiency
     if phi < 0.995:
         yield (
-            f"tian2025's EL of {plan.leverage.efficiency_leverage:.3g} is at the best split of compute into size and "
+            f"tian2025's EL of {leverage.efficiency_leverage:.3g} is at the best split of compute into size and "
             f"tokens; the memory limit forces another, which keeps {100 * phi:.3g} % of it (phi, an inferred rule)."
         )
 
@@ -112,13 +112,11 @@ def dense_sizes(train_flops: float) -> list[tuple[str, float]]:
     return sizes
 
 
-def _short(models: Sequence[Contender], plan: Plan) -> Iterator[str]:
+def _short(models: Sequence[Contender]) -> Iterator[str]:
     for model in models[1:]:
-        if model.role != "equal_loss" and model.train_flops < 0.99 * plan.counts.train_flops:
-            yield (
-                f"{model.name} uses {100 * model.train_flops / plan.counts.train_flops:.3g} % of the compute: its "
-                "tokens meet the cap on tokens."
-            )
+        share = model.train_flops / models[0].train_flops
+        if model.role != "equal_loss" and share < 0.99:
+            yield f"{model.name} uses {100 * share:.3g} % of the compute: its tokens meet the cap on tokens."
 
 
 def _repeats(models: Sequence[Contender], budget: Budget, regime: str) -> Iterator[str]:

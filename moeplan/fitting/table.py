@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from moeplan.errors import UsageError
+from moeplan.files import source_file
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def read_table(path: str | Path) -> RawTable:
     Raises `UsageError` for a file that cannot be read, is empty, has a column twice, or rows of another length.
     """
     try:
-        raw = Path(path).read_bytes()
+        raw = source_file(path).read_bytes()
         text = raw.decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
@@ -112,7 +113,7 @@ def _parse(text: str, path: str | Path, line: int, kind: type) -> Any:
 
     try:
         found = json.loads(text, object_pairs_hook=unique)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # not JSON, or numbers and nesting that Python refuses
         raise UsageError(f"{path}, line {line}: is not JSON; JSON lines hold one object a line") from None
     if not isinstance(found, kind):
         raise UsageError(f"{path}, line {line}: holds {_short(found)}, must be an object of a run's columns")

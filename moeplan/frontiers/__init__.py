@@ -24,15 +24,15 @@ from moeplan.conditions import make_budget
 from moeplan.design import DESIGN_VARIABLES
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.frontiers.curves import SCHEMA, Frontier, Line, MeasuredRange, Origin, Point
+from moeplan.frontiers.intervals import ComputeEnds, leverage_ends, line_ends
 from moeplan.frontiers.ladder import Ladder, Vocabulary
+from moeplan.frontiers.ranges import RANGES, read_values
 from moeplan.laws import Law
 from moeplan.notes import edges
 from moeplan.plan import Request
 from moeplan.planner import Panel, check_whole, read_panel
 from moeplan.search import MORE, Floats, objective
-from moeplan.spread.drawn import ends as central
-from moeplan.spread.redraw import drawn_ln_compute
-from moeplan.units import MemoryLimit, format_flops, parse_flops, parse_memory
+from moeplan.units import MemoryLimit, format_flops
 from moeplan.variables import Variables, default_convention
 
 MOST_POINTS = 400
@@ -87,63 +87,31 @@ def frontier(
     panel = read_panel(laws)
     given = {**conditions, "flops": flops, "memory": memory}
     given = {name: value for name, value in given.items() if value is not None}
-    ranged = [name for name in ("flops", "memory") if isinstance(given.get(name), str) and ".." in given[name]]
     if over is not None:
+        ranged = next((name for name in RANGES if ".." in str(given.get(name))), None)
         if ranged:
             raise UsageError(
-                f"a curve over {over} is drawn at one budget; give --{ranged[0]} as a number, not as {given[ranged[0]]}"
+                f"a curve over {over} is drawn at one budget; give --{ranged} as a number, not as {given[ranged]}"
             )
         _check_variable(over)
         return _over(over, points, make_budget(given), panel, threads, say, command)
-    if len(ranged) == 2:
+    read = {name: read_values(name, given[name], points) for name in RANGES if name in given}
+    several = [name for name, values in read.items() if len(values) > 1]
+    if len(several) == 2:
         raise UsageError("flops and memory are both ranges; give one as a range and one as a number")
-    if not ranged:
+    if not several:
         raise UsageError(
-            "nothing to draw a curve over; give a range, --memory 24GB..640GB or --flops 1e20..1e25, or a design "
-            "variable, --over granularity"
+            f"nothing to draw a curve over; give a range, --memory {RANGES['memory']} or --flops {RANGES['flops']}, or "
+            "a design variable, --over granularity"
         )
-    name = ranged[0]
-    budgets = [make_budget({**given, name: value}) for value in read_range(name, given[name], points)]
+    (name,) = several
+    budgets = [make_budget({**given, name: value}) for value in read[name]]
     return _along(name, budgets, panel, threads, say, command)
 
 
-def read_range(name: str, text: str, points: int) -> list[float | MemoryLimit]:
-    """The budgets of "24GB..640GB" or "1e20..1e25": `points` of them, evenly spaced in the logarithm, ends included.
-
-    Those between are rounded to as few digits as keep them apart, so that they can be typed. Raises `UsageError` for
-    ends that are missing, alike, backwards or of different kinds.
-    """
-    low_text, _, high_text = (part.strip() for part in text.partition(".."))
-    example = "24GB..640GB" if name == "memory" else "1e20..1e25"
-    if not low_text or not high_text or ".." in high_text:
-        raise UsageError(f"range {text!r} of {name} must have two ends, for example {example}")
-    if name == "memory":
-        low, high = parse_memory(low_text), parse_memory(high_text)
-        if low.num_devices != high.num_devices:
-            raise UsageError(
-                f"range {text!r} of memory is over {low.num_devices} and {high.num_devices} devices; give both ends "
-                "the same number, for example 8x24GB..8x80GB"
-            )
-        ends = float(low.bytes_per_device), float(high.bytes_per_device)
-    else:
-        ends = parse_flops(low_text), parse_flops(high_text)
-    if ends[0] == ends[1]:
-        raise UsageError(f"range {text!r} of {name} is one point; give moeplan recommend --{name} {low_text} instead")
-    if ends[0] > ends[1]:
-        raise UsageError(f"range {text!r} of {name} runs backwards; write {high_text}..{low_text}")
-    step = math.log(ends[1] / ends[0]) / (points - 1)
-    digits = min(max(3, math.ceil(-math.log10(step)) + 1), 15)
-    between = {float(f"{ends[0] * math.exp(step * i):.{digits - 1}e}") for i in range(1, points - 1)}
-    values = sorted({x for x in between if ends[0] < x < ends[1]} | set(ends))
-    if name == "flops":
-        return list(values)
-    return [MemoryLimit(round(x), low.num_devices) for x in values]
-
-
 def _check_variable(over: str) -> None:
-    if over in ("memory", "flops"):
-        example = "--memory 24GB..640GB" if over == "memory" else "--flops 1e20..1e25"
-        raise UsageError(f"a curve over {over} is asked for by a range, {example}")
+    if over in RANGES:
+        raise UsageError(f"a curve over {over} is asked for by a range, --{over} {RANGES[over]}")
     if over not in DESIGN_VARIABLES:
         near = difflib.get_close_matches(over, DESIGN_VARIABLES, n=2, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(DESIGN_VARIABLES)}"
@@ -171,6 +139,7 @@ def _along(
     best: dict[tuple[Vocabulary, float], float] = {}
     points: dict[int, Point] = {}
     requests: dict[int, Request] = {}
+    intervals = ComputeEnds(panel)
 
     def done(rung: int, answer: Answer) -> None:
         budget, place = rungs[rung]
@@ -179,6 +148,7 @@ def _along(
             assert budget.memory is not None or name == "flops"
             x = budget.flops if name == "flops" or budget.memory is None else float(budget.memory.bytes_per_device)
             points[place] = _point(answer, panel, x)
+            intervals.see(place, answer)
             requests[place] = answer.request(panel.chosen)
             say(bar(len(points), len(asked)))
 
@@ -192,6 +162,8 @@ def _along(
             if with_more is not None:
                 price = math.exp(with_more - best[vocabulary, point.flops])
                 points[place] = dataclasses.replace(point, compute_price=price)
+    for place, ends in intervals.by_place().items():
+        points[place] = dataclasses.replace(points[place], compute_ends_by_law=ends)
     failed = {place: ladder.refusals[rung] for rung, (_, place) in enumerate(rungs) if rung in ladder.refusals}
     failed.pop(-1, None)
     last = max(points)
@@ -305,10 +277,11 @@ def _point(answer: Answer, panel: Panel, x: float) -> Point:
         decades_outside=leverage.decades_outside,
         allocation_efficiency=leverage.allocation_efficiency,
         leverage_by_law={opinion.law: opinion.efficiency_leverage for opinion in leverage.others},
-        leverage_ends_by_law=_leverage_ends(panel, variables, float(budget.worth(answer.tokens))),
+        leverage_ends_by_law=leverage_ends(panel, variables, float(budget.worth(answer.tokens))),
         compute_ratio_by_law={
             law: math.exp(float(ln)) / budget.flops for law, ln in zip(laws, ln_compute, strict=True)
         },
+        compute_ends_by_law={},
         outside=tuple(
             law.full_name
             for law in (*panel.chosen, *panel.opinions)
@@ -321,17 +294,6 @@ def _point(answer: Answer, panel: Panel, x: float) -> Point:
     )
 
 
-def _leverage_ends(panel: Panel, v: Variables, tokens: float) -> dict[str, tuple[float, ...]]:
-    """Intervals of EL by the fitted laws."""
-    found: dict[str, tuple[float, ...]] = {}
-    for name, drawn in panel.drawn.items():
-        leverages = drawn.leverages(v, tokens)
-        between = None if leverages is None else central(leverages)
-        if between is not None:
-            found[name] = between
-    return found
-
-
 def _line(answer: Answer, panel: Panel, column: int, indices: list[int], values: Floats) -> Line:
     law = answer.space.laws[column]
     ratios = [math.exp(float(answer.scores.ln_compute[index, column])) / answer.budget.flops for index in indices]
@@ -340,7 +302,7 @@ def _line(answer: Answer, panel: Panel, column: int, indices: list[int], values:
     for index in indices:
         variables = Variables(answer.space.architecture(index), answer.budget.seq_len)
         inside.append(not objective(law).outside(variables, float(answer.scores.tokens[index])))
-    low, high = _line_ends(answer, panel, column, indices)
+    low, high = line_ends(answer, panel, column, indices)
     return Line(
         law=law.full_name,
         x=tuple(float(values[index]) for index in indices),
@@ -350,20 +312,6 @@ def _line(answer: Answer, panel: Panel, column: int, indices: list[int], values:
         high=high,
         inside=tuple(inside),
     )
-
-
-def _line_ends(
-    answer: Answer, panel: Panel, column: int, indices: list[int]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Intervals of a line's relative C_l, its designs judged under every draw of the law's coefficients."""
-    drawn = panel.drawn.get(answer.space.laws[column].full_name)
-    if drawn is None:
-        return (), ()
-    ln_ratio = drawn_ln_compute(answer, drawn, column, np.array(indices))
-    found = [central(np.exp(one)) for one in (ln_ratio - ln_ratio.max(axis=1, keepdims=True)).T]
-    if any(one is None for one in found):
-        return (), ()
-    return tuple(one[0] for one in found if one), tuple(one[1] for one in found if one)
 
 
 def _ranges(variable: str, panel: Panel) -> tuple[MeasuredRange, ...]:

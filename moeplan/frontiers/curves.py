@@ -42,6 +42,9 @@ class Point:
     coefficients."""
     compute_ratio_by_law: dict[str, float]
     """C_l/C by each law that can search."""
+    compute_ends_by_law: dict[str, tuple[float, ...]]
+    """Ends of the 90 % interval of C_l/C by fitted laws: this design under draws of their coefficients, each against
+    that draw's own best designs; only along memory or compute."""
     outside: tuple[str, ...]
     """The laws whose measured range the design leaves."""
     memory_price: float | None

@@ -84,8 +84,9 @@ def load_json(path: str | Path) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     data: dict[str, Any] = {}
     for key, value in pairs:
-        if data.setdefault(key, value) != value:
+        if key in data and data[key] != value:
             raise UsageError(f"has the key {key!r} twice, with different values")
+        data[key] = value
     return data
 
 

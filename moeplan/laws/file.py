@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Mapping
@@ -26,13 +27,19 @@ from moeplan.laws.law import (
     form_coefficients,
     form_variables,
 )
-from moeplan.laws.reader import Section, read_yaml_file
+from moeplan.laws.reader import Section, read_text_file, read_yaml
 from moeplan.variables import ARCHITECTURAL, CONVENTIONS
 
 
 def read_law(path: Path) -> Law:
     """Read and validate one law file; raises `LawError` with file, line and key for any mistake in it."""
-    root, raw = read_yaml_file(path)
+    return _law(read_text_file(path), str(path))
+
+
+@functools.lru_cache(maxsize=64)
+def _law(text: str, path: str) -> Law:
+    """The law that a file's text is; one command asks for the same laws many times."""
+    root = read_yaml(text, path)
     root.only(
         ("schema", "name", "title", "citation", "digits", "fits", "tables", "notes", "checks"),
         ("schema", "name", "title", "citation", "digits"),
@@ -56,8 +63,8 @@ def read_law(path: Path) -> Law:
         tables=tables,
         notes=root.texts("notes"),
         checks=tuple(root.sections("checks")),
-        path=str(path),
-        digest=hashlib.sha256(raw).hexdigest()[:16],
+        path=path,
+        digest=hashlib.sha256(text.encode()).hexdigest()[:16],
     )
 
 

@@ -164,15 +164,14 @@ def read_yaml(text: str, file: str) -> Section:
     return content
 
 
-def read_yaml_file(path: Path) -> tuple[Section, bytes]:
-    """Read a YAML file; returns its content and its raw bytes (for digests). Raises `LawError` if unreadable."""
+def read_text_file(path: Path) -> str:
+    """The text of a file; raises `LawError` if it is unreadable or not text."""
     try:
-        raw = path.read_bytes()
-        text = raw.decode("utf-8")
+        text = path.read_bytes().decode("utf-8")
     except OSError as error:
         raise LawError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
     except UnicodeDecodeError:
         raise LawError(f"{path}: is not UTF-8 text") from None
     if "\0" in text:
         raise LawError(f"{path}: is not text")
-    return read_yaml(text, str(path)), raw
+    return text

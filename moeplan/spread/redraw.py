@@ -131,17 +131,31 @@ def redraw(
 
 def drawn_ln_compute(answer: Answer, drawn: DrawnLaw, column: int, indices: Indices) -> Floats:
     """ln C_l of the designs at `indices` by the answer's law at `column`, under each of its draws, (draws, designs)."""
-    space, scores = answer.space, answer.scores
-    references = [(drawn.law, _around(space.references[column], scores.ln_compute[indices, column]))]
     distinct, back = np.unique(indices, return_inverse=True)
-    coordinates = _Coordinates(space, scores, [drawn.law], distinct)
-    draws = {drawn.law.full_name: drawn.draws}
+    coordinates = _Coordinates(answer.space, answer.scores, [drawn.law], distinct)
     designs = coordinates.designs(coordinates.columns)
-    rows = [
-        coordinates.value(_under(references, draws, place, *designs), 1)(coordinates.columns)
-        for place in range(drawn.count)
-    ]
-    return np.array(rows)[:, back]
+    return _judged(answer.space.references[column], drawn, *designs, coordinates.columns[-1])[:, back]
+
+
+def designs_ln_compute(
+    reference: Reference, drawn: DrawnLaw, designs: Sequence[tuple[Variables, float, float]]
+) -> Floats:
+    """ln C_l of designs by one law under each draw, (draws, designs); within 3 % over four decades of compute.
+
+    A design is its variables, (the worth of) its tokens, and the training FLOPs of these.
+    """
+    variables, tokens, train = zip(*designs, strict=True)
+    stacked = {key: np.array([float(v.get(*key)) for v in variables]) for key in sorted(_seen(drawn.law))}
+    v = Variables.known(stacked, variables[0].seq_len)
+    return _judged(reference, drawn, v, np.array(tokens), np.array(train))
+
+
+def _judged(reference: Reference, drawn: DrawnLaw, v: Variables, tokens: Floats, train: Floats) -> Floats:
+    """ln C_l of designs under each draw, (draws, designs)."""
+    references = [(drawn.law, _around(reference, reference.judge(v, tokens, train)))]
+    draws = {drawn.law.full_name: drawn.draws}
+    under = (_under(references, draws, place, v, tokens)[0] for place in range(drawn.count))
+    return np.array([one.judge(v, tokens, train) for one in under])
 
 
 def _around(reference: Reference, ln_compute: Floats) -> list[Reference]:
@@ -178,6 +192,18 @@ def _chosen(space: Space, scores: Scores, ties: Sequence[Indices]) -> Indices:
     return np.array([tie[np.argmin(r)] for tie, r in zip(ties, np.split(rank, stops), strict=True)])
 
 
+def _seen(law: Law) -> set[tuple[str, str]]:
+    """What a law sees of a design but its tokens: variables, each with its convention."""
+    seen: set[tuple[str, str]] = set()
+    for fit in (objective(law), law.allocation):
+        for name in fit.variables if fit else ():
+            if name == "tokens_per_param":
+                seen.add(("active_params", "with_embeddings"))
+            elif name != "tokens" and fit:
+                seen.add(("flops_per_token" if name == "train_flops" else name, fit.convention(name)))
+    return seen
+
+
 class _Coordinates:
     """What the drawn laws see of each design: their variables by convention, tokens, and training FLOPs."""
 
@@ -187,16 +213,8 @@ class _Coordinates:
         self._seen: list[set[tuple[str, str]]] = []
         self._leverage = [objective(law).predicts == "efficiency_leverage" for law in laws]
         for law in laws:
-            seen: set[tuple[str, str]] = set()
-            self._seen.append(seen)
-            for fit in (objective(law), law.allocation):
-                for name in fit.variables if fit else ():
-                    if name == "tokens_per_param":
-                        seen.add(("active_params", "with_embeddings"))
-                    elif name != "tokens" and fit:
-                        known = "flops_per_token" if name == "train_flops" else name
-                        seen.add((known, fit.convention(name)))
-            keys |= dict.fromkeys(sorted(seen))
+            self._seen.append(_seen(law))
+            keys |= dict.fromkeys(sorted(self._seen[-1]))
         self.keys = list(keys)
 
         def rows(v: Variables, tokens: Floats) -> Floats:

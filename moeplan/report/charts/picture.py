@@ -87,7 +87,22 @@ def draw(charts: Sequence[Chart]) -> Any:
 
 
 def _height(chart: Chart) -> float:
-    return 1.8 + 0.34 * len(chart.labels) if chart.labels else 5.0
+    """Inches of a chart."""
+    if not chart.labels:
+        return 5.0
+    return 1.8 + len(chart.labels) * max(0.34, 0.21 * max(len(row) for row in _rows(chart)))
+
+
+def _rows(chart: Chart) -> list[list[tuple[int, Series, int]]]:
+    """What stands beside each label: the series that have a value there, with their looks and its place in them."""
+    return [
+        [
+            (look, series, series.x.index(row))
+            for look, series in looks(chart)
+            if row in series.x and series.y[series.x.index(row)] is not None
+        ]
+        for row in range(len(chart.labels))
+    ]
 
 
 def _draw_upright(axes: Any, chart: Chart) -> None:
@@ -147,33 +162,32 @@ def _draw_line(axes: Any, series: Series, place: int, color: str) -> None:
         axes.fill_between(series.x, lows, highs, color=color, alpha=0.15, linewidth=0)
 
 
-def _draw_points(axes: Any, series: Series, place: int, color: str, sideways: bool = False) -> None:
-    shape, name = ("*" if series.strong else _SHAPES[place % len(_SHAPES)]), series.name
+def _draw_points(axes: Any, series: Series, place: int, color: str) -> None:
     for at, x in enumerate(series.x):
         y, ends = series.y[at], interval_of(series, at)
-        if y is None:
-            continue
-        style = {
-            "color": color,
-            "marker": shape,
-            "markersize": 14 if series.strong else 7,
-            "markerfacecolor": color if is_inside(series, at) else "white",
-            "linestyle": "none",
-            "capsize": 4,
-            "linewidth": 1.6,
-            "zorder": 6,
-            "label": name,
-        }
-        bars = [[y - ends[0]], [ends[1] - y]] if ends else None
-        if sideways:
-            axes.errorbar([y], [x], xerr=bars, **style)
-        else:
-            axes.errorbar([x], [y], yerr=bars, **style)
-        name = ""
+        if y is not None:
+            bars = [[y - ends[0]], [ends[1] - y]] if ends else None
+            axes.errorbar([x], [y], yerr=bars, **_point_style(series, place, color, at))
+
+
+def _point_style(series: Series, place: int, color: str, at: int) -> dict[str, Any]:
+    """How one point is drawn; the first of its series stands in the legend."""
+    first = next(i for i, y in enumerate(series.y) if y is not None)
+    return {
+        "color": color,
+        "marker": "*" if series.strong else _SHAPES[place % len(_SHAPES)],
+        "markersize": 14 if series.strong else 7,
+        "markerfacecolor": color if is_inside(series, at) else "white",
+        "linestyle": "none",
+        "capsize": 4,
+        "linewidth": 1.6,
+        "zorder": 6,
+        "label": series.name if at == first else "",
+    }
 
 
 def _draw_sideways(axes: Any, chart: Chart) -> None:
-    """Labels from top to bottom, values from left to right, each value written beside its mark."""
+    """Labels from top to bottom, values from left to right, each on its own line with its value and name at the end."""
     low, high = spread(chart, "y")
     _scale(axes, "x", chart.y_quantity, low, high, chart.y_log)
     axes.set_ylim(len(chart.labels) - 0.4, -0.6)
@@ -181,27 +195,26 @@ def _draw_sideways(axes: Any, chart: Chart) -> None:
     axes.grid(False, axis="y")
     for level in chart.levels:
         axes.axvline(level.y, color="#555555", linewidth=1, linestyle=":", label=level.name)
-    for place, series in looks(chart):
-        color = PALETTE[place % len(PALETTE)]
-        if series.kind == "bars":
-            axes.barh(series.x, [y or 0.0 for y in series.y], color=color, height=0.6, label=series.name)
-        elif series.kind == "line":
-            _draw_stretches(axes, series, color)
-        else:
-            _draw_points(axes, series, place, color, sideways=True)
-    for row in range(len(chart.labels)):
-        text = "; ".join(
-            point_text(chart, series, series.x.index(row))
-            for series in chart.series
-            if row in series.x and series.y[series.x.index(row)] is not None
-        )
-        axes.annotate(text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=9.5)
+    rows = _rows(chart)
+    many = any(len(row) > 1 for row in rows)
+    for label, row in enumerate(rows):
+        for line, (place, series, at) in enumerate(row):
+            down = label + (line - (len(row) - 1) / 2) * 0.8 / len(row)
+            color = PALETTE[place % len(PALETTE)]
+            _draw_value(axes, series, place, color, at, down)
+            text = point_text(chart, series, at) + (f"  {series.name}" if many else "")
+            side: Any = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 9 if many else 9.5}
+            axes.annotate(text, (1.01, down), color=color if many else "black", **side)
 
 
-def _draw_stretches(axes: Any, series: Series, color: str) -> None:
-    name = series.name
-    for at, x in enumerate(series.x):
-        ends = interval_of(series, at)
-        if ends:
-            axes.plot(ends, (x, x), color=color, linewidth=9 if series.strong else 4, solid_capstyle="butt", label=name)
-            name = ""
+def _draw_value(axes: Any, series: Series, place: int, color: str, at: int, down: float) -> None:
+    """One value at the height `down`: a bar, a stretch from end to end, or a point with its interval."""
+    y, ends = series.y[at] or 0.0, interval_of(series, at)
+    style = _point_style(series, place, color, at)
+    if series.kind == "bars":
+        axes.barh([down], [y], color=color, height=0.6, label=style["label"])
+    elif series.kind == "points":
+        axes.errorbar([y], [down], xerr=[[y - ends[0]], [ends[1] - y]] if ends else None, **style)
+    elif ends:
+        width = 9 if series.strong else 4
+        axes.plot(ends, (down, down), color=color, linewidth=width, solid_capstyle="butt", label=style["label"])
