@@ -1,15 +1,19 @@
 """Which runs shrink most the regret of a choice: numbers alone, from draws of what is not known.
 
-Given draws of the value U (B, J) of J designs one of which will be chosen, and of what each of I runs would measure,
-P (B, I) with noise of variance s^2, all moments are those of the draws. Runs S leave (best linear prediction)
+Near each of B draws of P coefficients let ln loss be linear in small changes of them, with derivatives c_i (P,) for run
+i, t_j (P,) for design j of those one of which will be chosen, and let F (P, P) be the information that there is already
+(the inverse covariance of the coefficients). Runs S with noise of variance s^2 leave the covariance
 
-    Cov(U | S) = Cov(U) - Cov(U, P_S) (Cov(P_S) + s^2)^-1 Cov(P_S, U).
+    Sigma = (F + sum_{i in S} c_i c_i' / s^2)^-1.
 
-With p the share of draws in which each design is the best and W = diag(p) - p p', runs are chosen to minimise
-tr(W Cov(U | S)): half the mean variance of the difference in value of two designs, each as likely as it is to be the
-best, which is what makes a choice between them wrong. The criterion is linear in the covariance (L-optimality), so the
-gain of every run is exact and found at once, and greedy choice with exchanges (Fedorov 1972, Theory of Optimal
-Experiments) comes near its minimum. Draws of a nonlinear law take the place of a Jacobian at one point.
+With p_j the share of draws in which each design is the best, runs are chosen to minimise the mean over the draws of
+sum_jk p_j p_k (t_j - t_k)' Sigma (t_j - t_k) / 2: the mean variance of the difference between two designs, each as
+likely as it is to be the best, which is what makes a choice between them wrong. The criterion is linear in Sigma
+(L-optimality), so the gain of every run is exact and found at once, and greedy choice with exchanges (Fedorov 1972,
+Theory of Optimal Experiments) comes near its minimum. Its mean over draws makes the choice right on average for a
+nonlinear law (Chaloner and Verdinelli 1995, Bayesian Experimental Design, section 4).
+
+What the runs are then worth is said by simulation over the draws themselves, without derivatives: `regrets`, `left_by`.
 """
 
 from __future__ import annotations
@@ -26,63 +30,51 @@ REPEATS = 20
 """Measurements simulated for each draw when the regret to expect is estimated."""
 
 
-def contrasts(values: Floats) -> Floats:
-    """U W^(1/2), (B, J): what is to be known, from values (B, J)."""
-    shares = np.bincount(np.argmax(values, axis=1), minlength=values.shape[1]) / len(values)
-    centred = values - values.mean(axis=0)
-    return np.asarray((centred - (centred @ shares)[:, None]) * np.sqrt(shares))
+def contrasts(designs: Floats, shares: Floats) -> Floats:
+    """M = T (diag(p) - p p') T' for each draw, (B, P, P), from derivatives T (B, P, J) and shares p (J,)."""
+    about = (designs - (designs @ shares)[:, :, None]) * np.sqrt(shares)
+    return np.asarray(about @ about.swapaxes(1, 2))
 
 
-def choose(wanted: Floats, measured: Floats, noise: float, count: int) -> list[int]:
+def choose(wanted: Floats, measured: Floats, information: Floats, noise: float, count: int) -> list[int]:
     """`count` runs, the most valuable first; one run may be chosen several times.
 
-    `wanted` (B, J) are draws of what is to be known, `measured` (B, I) of what each run would measure, `noise` is the
-    variance of one measurement.
+    `wanted` (B, P, P) weighs what is to be known, `measured` (B, P, I) are the derivatives of ln loss of each run,
+    `information` (B, P, P) is what is known already, `noise` the variance of one measurement.
     """
-    both = _Known(wanted, measured, noise)
-    known, chosen = both, list[int]()
+    nothing = _Known(wanted, measured, np.asarray(np.linalg.inv(information)), noise)
+    known, chosen = nothing, list[int]()
     for _ in range(count):
         chosen.append(known.best())
         known = known.after(chosen[-1])
     for _ in range(EXCHANGES):
         before = list(chosen)
         for place in range(count):
-            rest = both
+            rest = nothing
             for run in chosen[:place] + chosen[place + 1 :]:
                 rest = rest.after(run)
             chosen[place] = rest.best(chosen[place])
         if chosen == before:
             break
-    ordered, left, known = list[int](), list(chosen), both
+    ordered, left, known = list[int](), list(chosen), nothing
     while left:
-        ordered.append(left.pop(int(np.argmax(known.gains()[left]))))
+        ordered.append(left.pop(int(np.argmax(known.gains(left)))))
         known = known.after(ordered[-1])
     return ordered
 
 
-def roots(draws: Floats) -> Floats:
-    """Draws (B, ...) about their mean, over sqrt(B): their inner products are covariances."""
-    return np.asarray((draws - draws.mean(axis=0)) / math.sqrt(len(draws)))
-
-
-def left_by(wanted: Floats, measured: Floats, noise: float) -> Floats:
-    """Draws (B, J) about 0 whose covariance is what measurements (B, S) leave of that of the draws `wanted`."""
-    known = _Known(roots(wanted), roots(measured), noise)
-    for run in range(measured.shape[1]):
-        known = known.after(run)
-    return np.asarray(known.wanted * math.sqrt(len(wanted)))
-
-
 class _Known:
-    """Columns whose inner products are covariances, given the runs so far."""
+    """The covariance of the coefficients near each draw, given the runs so far."""
 
-    def __init__(self, wanted: Floats, measured: Floats, noise: float) -> None:
-        self.wanted, self.measured, self.noise = wanted, measured, noise
+    def __init__(self, wanted: Floats, measured: Floats, covariance: Floats, noise: float) -> None:
+        self.wanted, self.measured, self.covariance, self.noise = wanted, measured, covariance, noise
 
-    def gains(self) -> Floats:
-        """How much each run takes off the sum of the variances of what is wanted, (I,)."""
-        spread = (self.measured**2).sum(axis=0) + self.noise
-        return np.asarray(((self.wanted.T @ self.measured) ** 2).sum(axis=0) / spread)
+    def gains(self, runs: list[int] | None = None) -> Floats:
+        """How much each run takes off the mean variance of what is wanted, (I,); or each of some."""
+        measured = self.measured if runs is None else self.measured[:, :, runs]
+        moved = self.covariance @ measured
+        spread = (measured * moved).sum(axis=1) + self.noise
+        return np.asarray(((moved * (self.wanted @ moved)).sum(axis=1) / spread).mean(axis=0))
 
     def best(self, unless: int | None = None) -> int:
         """The run that gains most; `unless`, where no other gains more by a part in a million."""
@@ -91,30 +83,50 @@ class _Known:
         return unless if unless is not None and gains[found] <= gains[unless] * (1 + 1e-6) else found
 
     def after(self, run: int) -> _Known:
-        """Given one more measurement of `run`: draws times the square root of the update (Potter 1963)."""
-        c = self.measured[:, run]
-        total = float(c @ c) + self.noise
-        step = c / (total + math.sqrt(self.noise * total))
-        return _Known(
-            self.wanted - np.outer(step, c @ self.wanted), self.measured - np.outer(step, c @ self.measured), self.noise
-        )
+        """Given one more measurement of `run` (Sherman and Morrison 1950)."""
+        c = self.measured[:, :, run]
+        moved = (self.covariance @ c[:, :, None])[:, :, 0]
+        spread = (c * moved).sum(axis=1) + self.noise
+        covariance = self.covariance - moved[:, :, None] * moved[:, None, :] / spread[:, None, None]
+        return _Known(self.wanted, self.measured, covariance, self.noise)
 
 
-def regrets(values: Floats, own: Floats, measured: Floats, noise: float, *, seed: int) -> tuple[float, float]:
-    """Mean regret of choosing by `own` values (J,) now, and to expect after measurements (B, S) of some runs.
+def left_by(wanted: Floats, measured: Floats, noise: float) -> Floats:
+    """Draws (B, J) about 0 whose covariance is what measurements (B, S) leave of that of the draws `wanted`.
 
-    Under each draw taken as the truth, runs are measured with noise, values predicted anew from them, and the design
-    that is then the best is compared with the best under the draw.
+    Of the best linear prediction, Cov(U) - Cov(U, P) (Cov(P) + s^2)^-1 Cov(P, U), run by run, each draw times the
+    square root of the update (Potter 1963).
+    """
+    count = len(wanted)
+    u, p = ((x - x.mean(axis=0)) / math.sqrt(count) for x in (wanted, measured))
+    for run in range(measured.shape[1]):
+        c = p[:, run]
+        total = float(c @ c) + noise
+        step = c / (total + math.sqrt(noise * total))
+        u, p = u - np.outer(step, c @ u), p - np.outer(step, c @ p)
+    return np.asarray(u * math.sqrt(count))
+
+
+def regrets(values: Floats, own: Floats, measured: Floats, noise: float, *, seed: int) -> tuple[float, list[float]]:
+    """Mean regret of choosing by `own` values (J,) now, and to expect after the first, first two, ... measurements.
+
+    `values` (B, J) and `measured` (B, S) are the draws' own. Under each draw taken as the truth, runs are measured with
+    noise, values predicted anew from them, and the design that is then the best is compared with the best under the
+    draw.
     """
     deviations, seen = values - values.mean(axis=0), measured - measured.mean(axis=0)
-    count = len(values)
-    covariance = seen.T @ seen / count + noise * np.eye(seen.shape[1])
-    weights = np.linalg.solve(covariance, seen.T @ deviations / count)
+    count, runs = seen.shape
+    covariance = seen.T @ seen / count + noise * np.eye(runs)
+    between = seen.T @ deviations / count
     best, rows = values.max(axis=1), np.arange(count)
     rng = np.random.default_rng(seed)
-    after = 0.0
+    after = np.zeros(runs)
     for _ in range(REPEATS):
         measurements = seen + math.sqrt(noise) * rng.standard_normal(seen.shape)
-        chosen = np.argmax(own + measurements @ weights, axis=1)
-        after += float((best - values[rows, chosen]).mean()) / REPEATS
-    return float((best - values[:, int(np.argmax(own))]).mean()), after
+        for made in range(1, runs + 1):
+            weights = np.linalg.solve(covariance[:made, :made], between[:made])
+            chosen = np.argmax(own + measurements[:, :made] @ weights, axis=1)
+            after[made - 1] += float((best - values[rows, chosen]).mean()) / REPEATS
+    now = float((best - values[:, int(np.argmax(own))]).mean())
+    # One more measurement can only help on average: what rises is the noise of the simulation.
+    return now, np.minimum.accumulate(np.minimum(after, now)).tolist()

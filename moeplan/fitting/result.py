@@ -122,6 +122,8 @@ class Residual:
     """ln(observed / predicted)."""
     scaled: float
     """The residual in units of the residuals' own spread (1.4826 * median absolute)."""
+    variables: dict[str, float]
+    """What the law sees of the run, in the law's conventions."""
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,10 @@
 """What to run next: `suggest(law, budget, 6, 1e20)`, the proxy runs that best tell a law which model to recommend.
 
 The law's draws (`moeplan.spread.draws`) say what its runs leave open. Under each draw the target's best design is
-found anew (`moeplan.spread.redraw`), and the value ln C_l of every design that is ever the best is known; so is what
-each proxy run that could be made (`moeplan.fitting.candidates`) would measure. The runs are chosen as
-`moeplan.fitting.choosing` says.
-
-The form itself may be wrong. Beside the draws an error of ln loss is therefore allowed for, a random polynomial of
-second degree in the law's ln variables about the middle of its runs (as in designs that guard against what a model
-leaves out, Box and Draper 1959): it makes runs near the target, and apart from each other, worth more than the same
-extreme again and again.
+found anew (`moeplan.spread.redraw`). Every design that is ever the best, and every proxy run that could be made
+(`moeplan.fitting.candidates`), has a loss by the law whose derivatives by the coefficients are known near each draw;
+of these `moeplan.fitting.choosing` chooses the runs. What they are worth is then simulated over the draws: the value
+ln C_l of the designs that may be the best, and what the runs would measure.
 """
 
 from __future__ import annotations
@@ -27,16 +23,19 @@ from moeplan.boxes import Floats, Indices
 from moeplan.budget import Budget
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.fitting.candidates import Candidates, make_candidates
-from moeplan.fitting.choosing import choose, left_by, regrets, roots
+from moeplan.fitting.choosing import choose, contrasts, left_by, regrets
+from moeplan.fitting.coordinates import form_coordinates
+from moeplan.fitting.problem import make_problem
 from moeplan.fitting.result import FittedLaw
 from moeplan.fitting.suggestion import SCHEMA, Expected, SuggestedRun, Suggestion
 from moeplan.fitting.write import law_text
 from moeplan.grid import Grid
 from moeplan.laws import Fit, Law, read_law
-from moeplan.laws.law import FORMS
+from moeplan.laws.law import FORMS, form_variables
+from moeplan.leverage import leverage_by
 from moeplan.search import Space, objective
 from moeplan.spread.drawn import LEVEL, DrawnLaw, ends
-from moeplan.spread.draws import SEED, law_draws
+from moeplan.spread.draws import SEED, Drawn, law_draws
 from moeplan.spread.redraw import drawn_ln_compute, redraw
 from moeplan.units import format_flops
 from moeplan.variables import Variables
@@ -45,13 +44,14 @@ MOST_RUNS = 100
 """Most runs that are suggested at a time: beyond, fit again in between."""
 LEAST_NOISE = 3e-4
 """Standard deviation of ln loss between seeds that no run is better than (three seeds of clark2022's dense 130M)."""
-DISCREPANCY, REACH = 0.003, 2.0
-"""Standard deviation [ln loss] of the error that a form may have amid its runs, and the way from there [ln], a factor
-of 7, at which it has doubled: a judgement, not measured. In a few trials 0, .003 and .01 did about equally well."""
-_LEAST = 0.01
-"""From where a share that may be 0 counts."""
-_ASIDE = 0.01
-"""Weight of the predicted loss beside the choice: ln L counts for so much of ln C_l."""
+NEAR = 64
+"""Draws near which derivatives are taken: more change the choice little, and the time much."""
+LEAST_VARIANCE = 1e-12
+"""Variance over the draws of a coordinate that is held: none to speak of."""
+_ASIDE = 1e-3
+"""Weight of the predicted loss beside the choice: ln L counts for so much of a difference in ln L."""
+OPEN = 10.0
+"""Ends of an interval of leverage so many times apart say that the law hardly knows its own dense side."""
 SHOWN = ("total_params", "active_params", "tokens", "expansion_ratio", "granularity")
 """Design variables whose intervals are shown."""
 
@@ -62,6 +62,7 @@ def suggest(
     count: int,
     max_flops: float,
     *,
+    known: Floats | None = None,
     base: Grid | None = None,
     threads: int = 2,
     command: str = "",
@@ -79,6 +80,9 @@ def suggest(
         How many runs.
     max_flops : float
         Most compute of one run [FLOPs].
+    known : array, optional
+        The law's variables over the runs that it was fitted to, (variables, runs); without them, what is known near
+        each draw is the covariance of the draws.
     base : Grid, optional
         Designs of the target to choose among; default the declared grid.
     threads : int
@@ -104,19 +108,22 @@ def suggest(
     values = drawn_ln_compute(answer, drawn, 0, designs)
     say("weighing proxy runs")
     candidates = make_candidates(fit, answer.architecture, budget.seq_len, max_flops)
+    own = answer.scores.ln_compute[designs, 0]
+    noise = _noise(fit) ** 2
+    target = np.stack([_variables(answer, fit, int(index)) for index in designs], axis=1)
+    shares = np.bincount(np.argmax(values[np.isfinite(values).all(axis=1)], axis=1), minlength=len(own))
+    here = int(np.searchsorted(designs, answer.index))
+    runs = _choose(fit, draws[fit.name], candidates, target, shares / shares.sum(), here, known, noise, count)
     columns = {name: column[:, None] for name, column in draws[fit.name].values.items()}
     with np.errstate(all="ignore"):
-        measured = np.log(FORMS[fit.form](*candidates.variables, **columns))
+        measured = np.log(FORMS[fit.form](*candidates.variables[:, runs], **columns))
     usable = np.isfinite(values).all(axis=1) & np.isfinite(measured).all(axis=1)
     if 2 * usable.sum() <= len(usable):
         raise InfeasibleError(f"law {law.full_name} gives finite losses under too few of its draws to weigh runs by")
     values, measured = values[usable], measured[usable]
-    own = answer.scores.ln_compute[designs, 0]
-    noise = _noise(fit) ** 2
-    v, tokens = Variables(answer.architecture, budget.seq_len), budget.worth(float(answer.tokens))
-    ln_loss = np.log(drawn.predictions(v, tokens))[usable]
-    runs = choose(*_wanted(answer, fit, candidates, designs, values, measured, own, ln_loss), noise, count)
-    now, after = _regrets(values, own, measured[:, runs], noise)
+    now, after = regrets(values, own, measured, noise, seed=SEED)
+    now, after = -math.expm1(-now), [-math.expm1(-left) for left in after]
+    expected = _expected(answer, drawn, fit, designs, usable, values, measured, own, noise)
     return Suggestion(
         schema=SCHEMA,
         moeplan_version=__version__,
@@ -133,10 +140,10 @@ def suggest(
         noise=math.sqrt(noise),
         regret_now=now,
         regret_after=after[-1],
-        expected=_expected(answer, drawn, fit, designs, usable, values, measured[:, runs], own, noise),
+        expected=expected,
         level=LEVEL,
         draws=int(usable.sum()),
-        notes=_notes(fit, candidates, runs),
+        notes=_notes(fit, candidates, runs, expected),
     )
 
 
@@ -169,7 +176,8 @@ def with_suggestion(
         path = Path(folder) / f"{fitted.name}.yaml"
         path.write_text(law_text(fitted), encoding="utf-8")
         law = dataclasses.replace(read_law(path), source=fitted.name)
-    found = suggest(law, budget, count, max_flops, threads=threads, command=command, progress=progress)
+    known = np.array([[run.variables[name] for run in fitted.residuals] for name in form_variables(fitted.form)])
+    found = suggest(law, budget, count, max_flops, known=known, threads=threads, command=command, progress=progress)
     return dataclasses.replace(fitted, suggestion=found)
 
 
@@ -202,46 +210,40 @@ def _noise(fit: Fit) -> float:
     return max(residual.rms * math.sqrt((freedom + len(fit.coefficients)) / freedom), LEAST_NOISE)
 
 
-def _wanted(
-    answer: Answer, fit: Fit, candidates: Candidates, designs: Indices, values: Floats, measured: Floats, own: Floats,
-    ln_loss: Floats,
-) -> tuple[Floats, Floats]:  # fmt: skip
-    """What is to be known and what runs would measure, as columns whose inner products are covariances.
+def _choose(
+    fit: Fit, draws: Drawn, candidates: Candidates, target: Floats, shares: Floats, own: int, known: Floats | None,
+    noise: float, count: int,
+) -> list[int]:  # fmt: skip
+    """The runs to make, from derivatives by the coefficients near each of the first draws.
 
-    Rows are the law's draws and the features of the form's own error; U moves by d ln C_l / d ln L, read off the
-    designs. The loss of the recommended design (`ln_loss`, by draw) counts a little, for where no design but that one
-    is ever the best.
+    The loss of the recommended design, at the place `own` of the target's designs, counts a little, for where no design
+    but that one is ever the best.
     """
-    shares = np.bincount(np.argmax(values, axis=1), minlength=len(own)) / len(values)
-
-    def contrasts(rows: Floats) -> Floats:
-        return np.asarray((rows - (rows @ shares)[:, None]) * np.sqrt(shares))
-
-    target = np.stack([_variables(answer, fit, int(index)) for index in designs], axis=1)
-    at_target = np.log(FORMS[fit.form](*target, **fit.coefficients))
-    slope = 0.0
-    if np.ptp(at_target) > 1e-9:
-        slope = float(np.cov(at_target, own)[0, 1] / np.var(at_target, ddof=1))
-    middle = np.log(
-        [_middle(fit, name, column) for name, column in zip(fit.variables, candidates.variables, strict=True)]
-    )
-
-    def error(variables: Floats) -> Floats:
-        z = (np.log(np.maximum(variables, _LEAST)) - middle[:, None]) / REACH
-        # the features of the kernel (1 + z.z')^2
-        squares = [z[k] * z[m] * (1 if k == m else math.sqrt(2)) for k in range(len(z)) for m in range(k, len(z))]
-        return DISCREPANCY * np.stack([np.ones(z.shape[1]), *(math.sqrt(2) * z), *squares])
-
-    errors, here = error(target), int(np.argmax(own))
-    level = _ASIDE * np.concatenate([roots(ln_loss), errors[:, here]])
-    choice = np.concatenate([contrasts(roots(values)), contrasts(slope * errors)])
-    return np.column_stack([choice, level]), np.concatenate([roots(measured), error(candidates.variables)])
+    table = form_coordinates(fit.form).coordinates
+    columns = np.stack([draws.values[name] for name in table], axis=1)
+    logs = np.array([coordinate.kind == "ln" for coordinate in table.values()])
+    y = np.where(logs, np.log(np.where(logs, columns, 1.0)), columns)
+    # What is held is known; in no coordinate is more left open near a draw than the draws leave open at all.
+    information = np.diag(1 / np.maximum(y.var(axis=0), LEAST_VARIANCE))
+    near = y[:NEAR]
+    designs, measured = (_derivatives(fit.form, variables, near) for variables in (target, candidates.variables))
+    if known is None:
+        information = np.linalg.inv(np.cov(y.T) + LEAST_VARIANCE * np.eye(y.shape[1]))[None].repeat(len(near), axis=0)
+    else:
+        runs = _derivatives(fit.form, known, near)
+        information = information + runs @ runs.swapaxes(1, 2) / noise
+    usable = np.isfinite(designs).all(axis=(1, 2)) & np.isfinite(measured).all(axis=(1, 2))
+    usable &= np.isfinite(information).all(axis=(1, 2))
+    designs, measured, information = designs[usable], measured[usable], information[usable]
+    level = designs[:, :, own]
+    wanted = contrasts(designs, shares) + _ASIDE**2 * level[:, :, None] * level[:, None, :]
+    return choose(wanted, measured, information, noise, count)
 
 
-def _middle(fit: Fit, name: str, column: Floats) -> float:
-    """The middle of the law's runs in one variable; of the candidates, if the law does not say."""
-    low, high = fit.domain.get(name, (float(column.min()), float(column.max())))
-    return math.sqrt(max(low, _LEAST) * max(high, _LEAST))
+def _derivatives(form: str, variables: Floats, y: Floats) -> Floats:
+    """Derivatives of ln loss by the coordinates at points y (B, P), for designs (V, I): (B, P, I)."""
+    columns = dict(zip(form_variables(form), variables, strict=True))
+    return make_problem(form, columns, np.ones(variables.shape[1])).residuals(y)[1]
 
 
 def _variables(answer: Answer, fit: Fit, index: int) -> Floats:
@@ -249,16 +251,6 @@ def _variables(answer: Answer, fit: Fit, index: int) -> Floats:
     v = Variables(answer.space.architecture(index), answer.budget.seq_len)
     tokens = answer.budget.worth(float(answer.scores.tokens[index]))
     return np.array([float(x) for x in v.select(fit.variables, fit.conventions, tokens)])
-
-
-def _regrets(values: Floats, own: Floats, measured: Floats, noise: float) -> tuple[float, list[float]]:
-    """Share of the budget that the choice is expected to waste: now, and after each run."""
-    after = []
-    now = 0.0
-    for count in range(1, measured.shape[1] + 1):
-        now, left = regrets(values, own, measured[:, :count], noise, seed=SEED)
-        after.append(left)
-    return -math.expm1(-now), [-math.expm1(-left) for left in after]
 
 
 def _run(candidates: Candidates, fit: Fit, run: int, left: float) -> SuggestedRun:
@@ -288,8 +280,7 @@ def _expected(
     said = {"loss": (float(fit.at(v, tokens)), drawn.predictions(v, tokens))}
     leverages = drawn.leverages(v, tokens)
     if leverages is not None:
-        own_leverage = float(np.exp(np.log(leverages[np.isfinite(leverages)]).mean()))
-        said["efficiency_leverage"] = (own_leverage, leverages)
+        said["efficiency_leverage"] = (leverage_by(drawn.law, v, tokens).efficiency_leverage, leverages)
     ln = {name: np.log(draws[usable]) for name, (_, draws) in said.items()}
     ln = {name: draws for name, draws in ln.items() if np.isfinite(draws).all()}
     left = left_by(np.concatenate([values, *(x[:, None] for x in ln.values())], axis=1), measured, noise)
@@ -311,7 +302,7 @@ def _expected(
     return tuple(found)
 
 
-def _notes(fit: Fit, candidates: Candidates, runs: list[int]) -> tuple[str, ...]:
+def _notes(fit: Fit, candidates: Candidates, runs: list[int], expected: tuple[Expected, ...]) -> tuple[str, ...]:
     notes = []
     chosen = candidates.variables[:, runs]
     beyond = [
@@ -322,6 +313,12 @@ def _notes(fit: Fit, candidates: Candidates, runs: list[int]) -> tuple[str, ...]
     ]
     if beyond:
         notes.append(f"Some of the runs lie beyond those that the law was fitted to in {', '.join(beyond)}.")
+    for x in expected:
+        if x.quantity == "efficiency_leverage" and x.high > OPEN * x.low:
+            notes.append(
+                f"The runs leave EL open by a factor of {x.high / x.low:.3g}: the law hardly knows its dense models, "
+                "and dense runs would tell."
+            )
     if len(set(runs)) < len(runs):
         notes.append("A run that is listed more than once is to be made with as many seeds.")
     notes.append("Train them as the others were: same data, tokenizer, schedule, and a learning rate tuned alike.")

@@ -213,6 +213,7 @@ def _residuals(runs: Runs, problem: Problem, residuals: Floats) -> tuple[res.Res
     flops = runs.column("train_flops")
     predicted = problem.observed * np.exp(-residuals)
     order = np.argsort(-np.abs(residuals), kind="stable")
+    names = form_variables(problem.form)
     return tuple(
         res.Residual(
             line=runs.lines[i],
@@ -221,6 +222,7 @@ def _residuals(runs: Runs, problem: Problem, residuals: Floats) -> tuple[res.Res
             predicted=float(predicted[i]),
             residual=float(residuals[i]),
             scaled=float(residuals[i] / scale) if scale > 1e-15 else 0.0,
+            variables={name: float(x[i]) for name, x in zip(names, problem.variables, strict=True)},
         )
         for i in order
     )

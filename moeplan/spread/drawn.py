@@ -85,9 +85,14 @@ class DrawnLaw:
         return own * self.dense_ratios(self.predictions(v, tokens), float(objective(self.law).at(v, tokens)))
 
     def dense_ratios(self, losses: Floats, loss: float) -> Floats:
-        """C_dense of `losses` under every draw / C_dense of `loss` by the law itself; inf where none is as good."""
+        """C_dense of `losses` under every draw / C_dense of `loss` by the law itself.
+
+        inf where none is as good, NaN if that holds of the law itself.
+        """
         here, there = self._own_curve, self._curves
         own = float(_read(here, np.array([loss]))[0])
+        if not math.isfinite(own):
+            return np.full(len(losses), np.nan)
         return np.asarray(np.exp(_read(there, losses) - own))
 
     @cached_property
