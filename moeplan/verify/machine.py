@@ -1,4 +1,4 @@
-"""This machine, as a study must know it, and what runs need there: time and memory."""
+"""This machine, as a study must know it, and what runs need there: outlines, with time and memory."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from moeplan.verify.ladder import Data, Seconds
+from moeplan.verify.ladder import Data, Ladder, Seconds, ladder_flops, ladder_seconds
 from moeplan.verify.launch import cores
 from moeplan.verify.request import Where
-from moeplan.verify.shrink import flops_per_token
+from moeplan.verify.shrink import Kept, flops_per_token
 from moeplan.verify.spec import RunSpec
-from moeplan.verify.verification import PlannedRun
+from moeplan.verify.verification import OUTLINE_SCHEMA, Outline, PlannedRun
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,38 @@ def probe_machine(where: Where) -> Machine:
 
     workers = where.workers or (found.num_devices if gpu else cores())
     return Machine(found.device, gpu, found.precision, workers, seconds, found.memory_bytes)
+
+
+def ladder_outline(
+    ladder: Ladder,
+    data: Data,
+    machine: Machine,
+    *,
+    kept: tuple[Kept, ...] = (),
+    limit: str = "",
+    notes: tuple[str, ...] = (),
+) -> Outline:
+    """What a ladder runs on a machine, grouped by rung."""
+    return Outline(
+        schema=OUTLINE_SCHEMA,
+        runs=planned_runs(ladder.specs(data), data, machine),
+        kept=kept,
+        moe_budgets=ladder.moe_budgets,
+        dense_budgets=ladder.dense_budgets,
+        seeds=ladder.settings.seeds,
+        seq_len=ladder.seq_len,
+        precision=ladder.settings.precision,
+        data=data.name,
+        data_digest=data.digest,
+        train_tokens=data.train_tokens,
+        validation_tokens=ladder.validation_tokens,
+        train_flops=ladder_flops(ladder, data),
+        seconds=ladder_seconds(ladder, data, machine.seconds, machine.workers),
+        workers=machine.workers,
+        device=machine.device,
+        limit=limit,
+        notes=notes,
+    )
 
 
 def planned_runs(specs: Sequence[RunSpec], data: Data, machine: Machine) -> tuple[PlannedRun, ...]:

@@ -28,14 +28,13 @@ from moeplan.verify.ladder import (
     Ladder,
     Settings,
     choose_ladder,
-    ladder_flops,
     ladder_seconds,
     make_ladder,
     transfer_learning_rate,
     tuned_rates,
 )
 from moeplan.verify.launch import Event, Listener, launch
-from moeplan.verify.machine import Machine, planned_runs, probe_machine
+from moeplan.verify.machine import Machine, ladder_outline, probe_machine
 from moeplan.verify.power import power
 from moeplan.verify.request import SEEDS, Request, Where
 from moeplan.verify.spec import RunResult
@@ -158,26 +157,8 @@ def make_outline(plan: Plan, choice: Choice, data: Data, machine: Machine) -> Ou
             )
     if ladder.settings.seeds == 1:
         notes.append("One seed has no spread: the verdict can only be underpowered.")
-    return Outline(
-        schema=OUTLINE_SCHEMA,
-        runs=planned_runs(ladder.specs(data), data, machine),
-        kept=shrink.kept(plan.architecture, proxies),
-        moe_budgets=ladder.moe_budgets,
-        dense_budgets=ladder.dense_budgets,
-        seeds=ladder.settings.seeds,
-        seq_len=ladder.seq_len,
-        precision=ladder.settings.precision,
-        data=data.name,
-        data_digest=data.digest,
-        train_tokens=data.train_tokens,
-        validation_tokens=ladder.validation_tokens,
-        train_flops=ladder_flops(ladder, data),
-        seconds=ladder_seconds(ladder, data, machine.seconds, machine.workers),
-        workers=machine.workers,
-        device=machine.device,
-        limit=choice.limit,
-        notes=tuple(notes),
-    )
+    kept = shrink.kept(plan.architecture, proxies)
+    return ladder_outline(ladder, data, machine, kept=kept, limit=choice.limit, notes=tuple(notes))
 
 
 def _key(plan: Plan, request: Request, where: Where, data: Data) -> str:

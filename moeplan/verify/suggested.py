@@ -27,7 +27,6 @@ from moeplan.verify.ladder import (
     Ladder,
     Rung,
     Settings,
-    ladder_flops,
     ladder_seconds,
     least_steps,
     make_rung,
@@ -37,7 +36,7 @@ from moeplan.verify.ladder import (
     tuned_rates,
 )
 from moeplan.verify.launch import Event, Listener, launch
-from moeplan.verify.machine import Machine, memory_bytes, planned_runs, probe_machine
+from moeplan.verify.machine import Machine, ladder_outline, memory_bytes, probe_machine
 from moeplan.verify.proxy_runs import SCHEMA, ProxyRun, ProxyRuns
 from moeplan.verify.request import SUGGESTED_SEEDS, Request, Where, check_suggested
 from moeplan.verify.shrink import flops_per_token
@@ -178,27 +177,7 @@ def _read_outline(folder: Path, key: str) -> tuple[int, Outline] | None:
 
 def make_outline(found: Suggestion, ladder: Ladder, data: Data, machine: Machine) -> Outline:
     """What the suggested runs need on a machine."""
-    runs = planned_runs(ladder.specs(data), data, machine)
-    return Outline(
-        schema=OUTLINE_SCHEMA,
-        runs=runs,
-        kept=(),
-        moe_budgets=ladder.moe_budgets,
-        dense_budgets=ladder.dense_budgets,
-        seeds=ladder.settings.seeds,
-        seq_len=ladder.seq_len,
-        precision=ladder.settings.precision,
-        data=data.name,
-        data_digest=data.digest,
-        train_tokens=data.train_tokens,
-        validation_tokens=ladder.validation_tokens,
-        train_flops=ladder_flops(ladder, data),
-        seconds=ladder_seconds(ladder, data, machine.seconds, machine.workers),
-        workers=machine.workers,
-        device=machine.device,
-        limit="",
-        notes=_outline_notes(found, ladder, data, machine),
-    )
+    return ladder_outline(ladder, data, machine, notes=_outline_notes(found, ladder, data, machine))
 
 
 def _outline_notes(found: Suggestion, ladder: Ladder, data: Data, machine: Machine) -> tuple[str, ...]:
