@@ -403,6 +403,7 @@ def test_a_file_that_is_read_is_not_overwritten(tmp_path: Path) -> None:
         ["export", str(path), "--to", "hf", "--output", other],
         ["recommend", "--flops", "1e22", "--memory", "80GB", "--law", str(path), "--output", other],
         ["fit", str(path), "--form", "auto", *asked, "--runs", other],
+        ["fit", str(path), "--form", "auto", "--output", other],
     ):
         assert "it is read here; give another file name" in one_sentence(run(*args), 2)
     assert path.read_text(encoding="utf-8") == "kept"

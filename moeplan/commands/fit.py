@@ -163,7 +163,7 @@ def fit(
         check_writable(suggested, keep=[runs])
     if output is not None:
         name = name or stem(output)
-        check_writable(output)
+        check_writable(output, keep=[runs])
     with out.Progress() as progress:
         fitted = estimate(
             runs,

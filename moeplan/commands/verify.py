@@ -107,7 +107,7 @@ def verify(
     asked = read_asked(plan)
     for path in (output, save):
         if path is not None:
-            check_writable(path)
+            check_writable(path, keep=[plan])
     where = _where(engine, workers, device, address, slurm)
     request = _request(asked, time, budget, seeds, data, precision, controls)
     require_torch()
