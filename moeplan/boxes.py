@@ -95,6 +95,9 @@ class Boxes:
         alive = boxes[self._bound(function_parts, self._fine, self._most, boxes) >= least]
         places = _ranges(self._fine.starts, alive)
         values = function(self.columns[:, places]) + self.addend[places]
+        if not (values >= least).any():  # f turns around in its boxes by more than the slack: nothing was ruled out
+            places = np.arange(len(self.addend))
+            values = function(self.columns) + self.addend
         kept = values >= max(float(values.max(initial=-np.inf)) - within, least)
         found, values = self.order[places[kept]], values[kept]
         order = np.argsort(found)

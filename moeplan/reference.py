@@ -234,9 +234,11 @@ class LossReference:
         at_first = self._loss(table, math.exp(ln_compute[0]) / table[0])
         losses = np.empty(len(ln_compute))
         losses[-1] = self._best(table, math.exp(ln_compute[-1]))
-        if not np.isfinite(losses[-1]) or not np.isfinite(at_first).all():
+        # None is as good at the largest compute as the best at the least: such a loss rises, and says nothing of C.
+        alive = at_first <= losses[-1]
+        if not (alive.any() and np.isfinite(losses[-1]) and np.isfinite(at_first).all()):
             return np.full(len(ln_compute), np.nan)
-        table = table[:, at_first <= losses[-1]]
+        table = table[:, alive]
         losses[0] = at_first.min()
         for place in range(1, len(ln_compute) - 1):
             losses[place] = self._best(table, math.exp(ln_compute[place]))

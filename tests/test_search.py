@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -168,6 +169,19 @@ def test_default_table_equals_exact_inversion() -> None:
             for compute in np.geomspace(1e20, 1e23, 13):
                 loss = reference._best(reference.table, compute)
                 assert float(reference.ln_compute(loss)) == pytest.approx(math.log(compute), abs=0.002)
+
+
+def test_loss_that_rises_with_compute_says_nothing_of_it() -> None:
+    """Under a draw in which larger models and more tokens are worse no loss has a compute."""
+    grid = Grid(d_model=(1024, 2048), aspect_ratio=(64,), num_experts=(16,), granularity=(4,))
+    law = load_law("ludziejewski2025")
+    space = Space(Budget("1e21", "80GB"), [law], base=grid, reference=grid)
+    space.score(1e21)
+    reference = space.references[0].around(44.0, 52.0)
+    assert law.objective is not None
+    rising = dict(law.objective.coefficients) | {"alpha": 0.2, "beta": 0.2}
+    under = reference.under(dataclasses.replace(law.objective, coefficients=MappingProxyType(rising)))
+    assert np.isnan(under.ln_compute(np.array([2.0, 3.0]))).all()
 
 
 def test_pruning_loses_no_best_design() -> None:

@@ -94,6 +94,18 @@ def test_boxes_open_where_a_corner_has_no_value() -> None:
     assert found.tolist() == [49]
 
 
+def test_boxes_find_the_best_of_a_function_that_no_corner_shows() -> None:
+    """A ridge between the corners of all boxes, far above them, is found, since a design on it is known."""
+    columns = np.array([np.geomspace(1, 1.03, 101), np.ones(101)])
+
+    def function(x: Any) -> Any:
+        return -np.abs(np.log(x[0] / columns[0, 50]))
+
+    found, values = Boxes(columns, np.zeros(101)).near(function, -1e-9, 1e-12)
+    assert found.tolist() == [50]
+    assert values.tolist() == [0.0]
+
+
 def test_cells_keep_distinct_values_of_few_apart() -> None:
     """A coordinate of few values gets a cell for each; one of many gets cells of the width."""
     columns = np.array([[1.0, 1.001, 1.0, 1.002], [1.0, 1.0, 2.0, 1.0]])

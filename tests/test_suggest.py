@@ -17,8 +17,8 @@ from moeplan.answer import Answer
 from moeplan.cli import cli
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.fitting.candidates import TOKENS_PER_PARAM, make_candidates
-from moeplan.fitting.choosing import choose, contrasts, left_by, regrets
-from moeplan.fitting.suggest import suggest
+from moeplan.fitting.choosing import around, choose, contrasts, left_by, regrets
+from moeplan.fitting.suggest import check_form, suggest
 from moeplan.fitting.suggestion import Suggestion, read_suggestion
 from moeplan.grid import Grid
 from moeplan.laws import Law, load_law
@@ -109,6 +109,22 @@ def test_regret_vanishes_with_all_known_and_stays_with_nothing() -> None:
     assert regrets(values, own, silent, NOISE, seed=0)[1] == pytest.approx([now, now])
 
 
+def test_regret_is_the_mean_share_wasted() -> None:
+    """A choice that is right in half of the draws and worth e times too little in the rest wastes (1 - 1/e) / 2."""
+    values = np.array([[0.0, -5.0], [0.0, 1.0]])
+    now, _ = regrets(values, np.array([1.0, 0.0]), np.zeros((2, 1)), NOISE, seed=0)
+    assert now == pytest.approx((1 - math.exp(-1)) / 2)
+
+
+def test_what_runs_do_not_tell_stays_as_it_is() -> None:
+    """Draws of which all is left are themselves, wherever the law's own values are; of which nothing is, these."""
+    values, _ = draws()
+    own = values.mean(axis=0) + 0.7
+    deviations = values - values.mean(axis=0)
+    np.testing.assert_allclose(around(own, values, deviations), values, atol=1e-12)
+    np.testing.assert_allclose(around(own, values, 0 * deviations), np.tile(own, (len(values), 1)), atol=1e-12)
+
+
 def test_candidates_can_be_trained_and_are_counted_exactly() -> None:
     """Every candidate keeps the compute and the range of tokens; its variables are those of its own integer shape."""
     law = load_law("ludziejewski2025")
@@ -168,7 +184,10 @@ def found() -> Suggestion:
 
 
 def test_suggested_runs_shrink_regret_and_intervals(found: Suggestion) -> None:
-    """The runs cost what is stated, none more than allowed; regret and the interval of the loss become smaller."""
+    """The runs cost what is stated, none more than allowed; regret and the interval of the loss become smaller.
+
+    What is to be expected then holds what the law says now, ties between designs included.
+    """
     assert len(found.runs) == 4
     assert all(run.train_flops <= 1e19 for run in found.runs)
     assert sum(run.train_flops for run in found.runs) == pytest.approx(found.train_flops)
@@ -176,6 +195,7 @@ def test_suggested_runs_shrink_regret_and_intervals(found: Suggestion) -> None:
     assert found.runs[-1].regret_after == found.regret_after
     loss = next(x for x in found.expected if x.quantity == "loss")
     assert loss.low < loss.low_after < loss.value < loss.high_after < loss.high
+    assert all(x.low_after <= x.value <= x.high_after for x in found.expected)
 
 
 def test_the_suggestion_is_the_same_every_time_and_reads_back(found: Suggestion, tmp_path: Path) -> None:
@@ -222,6 +242,26 @@ def test_laws_that_no_run_can_be_suggested_for_say_why() -> None:
 
 
 @pytest.mark.parametrize(
+    "form, predicts, draws, words",
+    [
+        ("clark2022", "", None, "cannot choose a design"),
+        ("base_power_law", "", None, "cannot choose a design"),
+        ("tian2025", "", None, "no single run"),
+        ("auto", "efficiency_leverage", None, "no single run"),
+        ("auto", "", 0, "draws 0"),
+    ],
+)
+def test_what_form_and_draws_forbid_is_known_before_the_fit(
+    form: str, predicts: str, draws: int | None, words: str
+) -> None:
+    """Neither runs nor a law are needed to say that none can be suggested."""
+    with pytest.raises((InfeasibleError, UsageError), match=words):
+        check_form(form, predicts, draws)
+    check_form("ludziejewski2025")
+    check_form("auto")
+
+
+@pytest.mark.parametrize(
     "count, max_flops, words",
     [(0, 1e19, "from 1 to 100"), (101, 1e19, "from 1 to 100"), (4, 1e22, "below"), (4, math.inf, "finite")],
 )
@@ -252,6 +292,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 TARGET = "--flops 1e22 --memory 80GB --fix d_model=2048"
+
+
+def test_the_command_refuses_before_it_reads_the_runs() -> None:
+    """A form that no runs can be suggested for ends with exit code 1 and one sentence, though there is no such file."""
+    asked = ["fit", "absent.csv", "--form", "clark2022", "--suggest", "3", "--max-flops", "1e20", "--for", TARGET]
+    result = CliRunner().invoke(cli, asked)
+    assert result.exit_code == 1
+    assert "cannot choose a design" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_fit_suggests_and_writes_a_list(runs: str, tmp_path: Path) -> None:

@@ -159,6 +159,10 @@ def fit(
     one_format(as_json, as_markdown)
     given = {key: value for key, value in options.items() if value not in (None, ())}
     wanted = _wanted(suggest, max_flops, target, suggested)
+    if wanted is not None:
+        from moeplan.fitting.suggest import check_form
+
+        check_form(form, options["predicts"] or "", options["draws"])
     if suggested is not None:
         check_writable(suggested, keep=[runs])
     if output is not None:

@@ -13,7 +13,8 @@ likely as it is to be the best, which is what makes a choice between them wrong.
 Theory of Optimal Experiments) comes near its minimum. Its mean over draws makes the choice right on average for a
 nonlinear law (Chaloner and Verdinelli 1995, Bayesian Experimental Design, section 4).
 
-What the runs are then worth is said by simulation over the draws themselves, without derivatives: `regrets`, `left_by`.
+What the runs are then worth is said by simulation over the draws themselves, without derivatives: `regrets`, and
+`left_by` with `around`.
 """
 
 from __future__ import annotations
@@ -107,12 +108,23 @@ def left_by(wanted: Floats, measured: Floats, noise: float) -> Floats:
     return np.asarray(u * math.sqrt(count))
 
 
-def regrets(values: Floats, own: Floats, measured: Floats, noise: float, *, seed: int) -> tuple[float, list[float]]:
-    """Mean regret of choosing by `own` values (J,) now, and to expect after the first, first two, ... measurements.
+def around(own: Floats | float, draws: Floats, left: Floats) -> Floats:
+    """Draws (B, J) as they will be when of `draws` only `left` remains: about `own` (J,), if nothing does.
 
-    `values` (B, J) and `measured` (B, S) are the draws' own. Under each draw taken as the truth, runs are measured with
-    noise, values predicted anew from them, and the design that is then the best is compared with the best under the
-    draw.
+    How far the draws lie from `own` on average shrinks as their standard deviation does, so that what the runs do not
+    tell stays as it is.
+    """
+    spread = draws.std(axis=0)
+    kept = np.divide(left.std(axis=0), spread, out=np.zeros_like(spread), where=spread > 0)
+    return np.asarray(own + kept * (draws.mean(axis=0) - own) + left)
+
+
+def regrets(values: Floats, own: Floats, measured: Floats, noise: float, *, seed: int) -> tuple[float, list[float]]:
+    """Mean share wasted by choosing by `own` values (J,) now, and to expect after the first, first two, ... runs.
+
+    `values` (B, J), logarithms of what designs are worth, and `measured` (B, S) are the draws' own. Under each draw
+    taken as the truth, runs are measured with noise, values predicted anew from them, and the design that is then the
+    best is compared with the best under the draw: it wastes 1 - exp(its value - the best).
     """
     deviations, seen = values - values.mean(axis=0), measured - measured.mean(axis=0)
     count, runs = seen.shape
@@ -126,7 +138,7 @@ def regrets(values: Floats, own: Floats, measured: Floats, noise: float, *, seed
         for made in range(1, runs + 1):
             weights = np.linalg.solve(covariance[:made, :made], between[:made])
             chosen = np.argmax(own + measurements[:, :made] @ weights, axis=1)
-            after[made - 1] += float((best - values[rows, chosen]).mean()) / REPEATS
-    now = float((best - values[:, int(np.argmax(own))]).mean())
+            after[made - 1] += float(-np.expm1(values[rows, chosen] - best).mean()) / REPEATS
+    now = float(-np.expm1(values[:, int(np.argmax(own))] - best).mean())
     # One more measurement can only help on average: what rises is the noise of the simulation.
     return now, np.minimum.accumulate(np.minimum(after, now)).tolist()

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moeplan import __version__
 from moeplan.answer import Answer
@@ -23,17 +24,18 @@ from moeplan.boxes import Floats, Indices
 from moeplan.budget import Budget
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.fitting.candidates import Candidates, make_candidates
-from moeplan.fitting.choosing import choose, contrasts, left_by, regrets
+from moeplan.fitting.choosing import around, choose, contrasts, left_by, regrets
 from moeplan.fitting.coordinates import form_coordinates
+from moeplan.fitting.estimate import AUTO, resolve_form
 from moeplan.fitting.problem import make_problem
 from moeplan.fitting.result import FittedLaw
 from moeplan.fitting.suggestion import SCHEMA, Expected, SuggestedRun, Suggestion
 from moeplan.fitting.write import law_text
 from moeplan.grid import Grid
 from moeplan.laws import Fit, Law, read_law
-from moeplan.laws.law import FORMS, form_variables
+from moeplan.laws.law import FORMS, NO_TRADE, form_variables, trades_size
 from moeplan.leverage import leverage_by
-from moeplan.search import Space, objective
+from moeplan.search import TIE, Space, objective
 from moeplan.spread.drawn import LEVEL, DrawnLaw, ends
 from moeplan.spread.draws import SEED, Drawn, law_draws
 from moeplan.spread.redraw import drawn_ln_compute, redraw
@@ -54,6 +56,9 @@ OPEN = 10.0
 """Ends of an interval of leverage so many times apart say that the law hardly knows its own dense side."""
 SHOWN = ("total_params", "active_params", "tokens", "expansion_ratio", "granularity")
 """Design variables whose intervals are shown."""
+_NO_CHOICE = "it cannot choose a design, since"
+_NOT_LOSS = "it predicts {}, which no single run measures; fit a form that predicts loss"
+Bools = NDArray[np.bool_]
 
 
 def suggest(
@@ -106,23 +111,21 @@ def suggest(
     optima = redraw(answer.space, answer.scores, [law], {law.full_name: draws}, answer.index, drawn.count)
     designs = np.unique(np.append(optima.chosen, answer.index))
     values = drawn_ln_compute(answer, drawn, 0, designs)
+    finite = _enough(law.full_name, values)
     say("weighing proxy runs")
     candidates = make_candidates(fit, answer.architecture, budget.seq_len, max_flops)
     own = answer.scores.ln_compute[designs, 0]
     noise = _noise(fit) ** 2
     target = np.stack([_variables(answer, fit, int(index)) for index in designs], axis=1)
-    shares = np.bincount(np.argmax(values[np.isfinite(values).all(axis=1)], axis=1), minlength=len(own))
+    shares = np.bincount(np.argmax(values[finite], axis=1), minlength=len(own))
     here = int(np.searchsorted(designs, answer.index))
     runs = _choose(fit, draws[fit.name], candidates, target, shares / shares.sum(), here, known, noise, count)
     columns = {name: column[:, None] for name, column in draws[fit.name].values.items()}
     with np.errstate(all="ignore"):
         measured = np.log(FORMS[fit.form](*candidates.variables[:, runs], **columns))
-    usable = np.isfinite(values).all(axis=1) & np.isfinite(measured).all(axis=1)
-    if 2 * usable.sum() <= len(usable):
-        raise InfeasibleError(f"law {law.full_name} gives finite losses under too few of its draws to weigh runs by")
+    usable = _enough(law.full_name, values, measured)
     values, measured = values[usable], measured[usable]
     now, after = regrets(values, own, measured, noise, seed=SEED)
-    now, after = -math.expm1(-now), [-math.expm1(-left) for left in after]
     expected = _expected(answer, drawn, fit, designs, usable, values, measured, own, noise)
     return Suggestion(
         schema=SCHEMA,
@@ -160,6 +163,22 @@ def check_wanted(budget: Budget, count: int, max_flops: float) -> None:
         )
 
 
+def check_form(form: str, predicts: str = "", draws: int | None = None) -> None:
+    """Refuse a fit for which no runs could be suggested, where its form and draws alone say so, before it is made.
+
+    Raises `InfeasibleError` for a form that cannot choose a design or that no single run measures, `UsageError` for
+    no draws.
+    """
+    chosen, target = resolve_form(form, predicts)
+    refused = f"no runs can be suggested for form {chosen}"
+    if target != "loss":
+        raise InfeasibleError(f"{refused}: {_NOT_LOSS.format(target)}")
+    if chosen != AUTO and not trades_size(chosen):
+        raise InfeasibleError(f"{refused}: {_NO_CHOICE} {NO_TRADE}")
+    if draws == 0:
+        raise UsageError("draws 0 leaves nothing to suggest runs by; leave it out, or give at least 20")
+
+
 def with_suggestion(
     fitted: FittedLaw,
     budget: Budget,
@@ -183,22 +202,26 @@ def with_suggestion(
 
 def _check(law: Law) -> Fit:
     """The fit that runs are suggested for; raises `InfeasibleError` with why there is none."""
+    refused = f"no runs can be suggested for law {law.full_name}"
     if not law.can_search:
-        raise InfeasibleError(
-            f"no runs can be suggested for law {law.full_name}, since it cannot choose a design: {law.why_not}"
-        )
+        raise InfeasibleError(f"{refused}: {_NO_CHOICE} {law.why_not}")
     fit = objective(law)
     if fit.predicts != "loss":
-        raise InfeasibleError(
-            f"no runs can be suggested for law {law.full_name}: it predicts {fit.predicts}, which no single run "
-            f"measures; fit a form that predicts loss"
-        )
+        raise InfeasibleError(f"{refused}: {_NOT_LOSS.format(fit.predicts)}")
     if fit.covariance is None:
         raise InfeasibleError(
-            f"no runs can be suggested for law {law.full_name}, since it has no draws of its coefficients; fit it to "
-            f"more runs than it has coefficients, with --draws above 0, or with --prior"
+            f"{refused}: it has no draws of its coefficients; fit it to more runs than it has coefficients, with "
+            f"--draws above 0, or with --prior"
         )
     return fit
+
+
+def _enough(law: str, *tables: Floats) -> Bools:
+    """The draws (first axis) that have finite numbers in all of the tables; unless most have, `InfeasibleError`."""
+    usable = np.array([all(np.isfinite(row).all() for row in rows) for rows in zip(*tables, strict=True)], dtype=bool)
+    if 2 * usable.sum() <= len(usable):
+        raise InfeasibleError(f"law {law} gives finite losses under too few of its draws to weigh runs by")
+    return usable
 
 
 def _noise(fit: Fit) -> float:
@@ -223,17 +246,17 @@ def _choose(
     columns = np.stack([draws.values[name] for name in table], axis=1)
     logs = np.array([coordinate.kind == "ln" for coordinate in table.values()])
     y = np.where(logs, np.log(np.where(logs, columns, 1.0)), columns)
-    # What is held is known; in no coordinate is more left open near a draw than the draws leave open at all.
-    information = np.diag(1 / np.maximum(y.var(axis=0), LEAST_VARIANCE))
     near = y[:NEAR]
     designs, measured = (_derivatives(fit.form, variables, near) for variables in (target, candidates.variables))
     if known is None:
-        information = np.linalg.inv(np.cov(y.T) + LEAST_VARIANCE * np.eye(y.shape[1]))[None].repeat(len(near), axis=0)
+        inverse = np.linalg.inv(np.cov(y.T) + LEAST_VARIANCE * np.eye(y.shape[1]))
+        information = np.asarray(inverse[None].repeat(len(near), axis=0), dtype=float)
     else:
         runs = _derivatives(fit.form, known, near)
-        information = information + runs @ runs.swapaxes(1, 2) / noise
-    usable = np.isfinite(designs).all(axis=(1, 2)) & np.isfinite(measured).all(axis=(1, 2))
-    usable &= np.isfinite(information).all(axis=(1, 2))
+        # What is held is known; in no coordinate is more left open near a draw than the draws leave open at all.
+        least = np.diag(1 / np.maximum(y.var(axis=0), LEAST_VARIANCE))
+        information = np.asarray(least + runs @ runs.swapaxes(1, 2) / noise, dtype=float)
+    usable = _enough(fit.law, designs, measured, information)
     designs, measured, information = designs[usable], measured[usable], information[usable]
     level = designs[:, :, own]
     wanted = contrasts(designs, shares) + _ASIDE**2 * level[:, :, None] * level[:, None, :]
@@ -269,29 +292,30 @@ def _run(candidates: Candidates, fit: Fit, run: int, left: float) -> SuggestedRu
 
 
 def _expected(
-    answer: Answer, drawn: DrawnLaw, fit: Fit, designs: Indices, usable: Floats, values: Floats, measured: Floats,
+    answer: Answer, drawn: DrawnLaw, fit: Fit, designs: Indices, usable: Bools, values: Floats, measured: Floats,
     own: Floats, noise: float,
 ) -> tuple[Expected, ...]:  # fmt: skip
     """Intervals of the recommendation's loss and leverage and of the best design's variables, now and after the runs.
 
-    After the runs the draws keep the covariance that the runs leave, about the law's own values.
+    After the runs the draws keep the covariance that the runs leave, the nearer to the law's own values the less it is.
     """
     v, tokens = Variables(answer.architecture, answer.budget.seq_len), answer.budget.worth(float(answer.tokens))
     said = {"loss": (float(fit.at(v, tokens)), drawn.predictions(v, tokens))}
     leverages = drawn.leverages(v, tokens)
     if leverages is not None:
         said["efficiency_leverage"] = (leverage_by(drawn.law, v, tokens).efficiency_leverage, leverages)
-    ln = {name: np.log(draws[usable]) for name, (_, draws) in said.items()}
-    ln = {name: draws for name, draws in ln.items() if np.isfinite(draws).all()}
-    left = left_by(np.concatenate([values, *(x[:, None] for x in ln.values())], axis=1), measured, noise)
+    with np.errstate(all="ignore"):
+        ln = {name: np.log([value, *draws[usable]]) for name, (value, draws) in said.items()}
+    ln = {name: x for name, x in ln.items() if np.isfinite(x).all()}
+    left = left_by(np.concatenate([values, *(x[1:, None] for x in ln.values())], axis=1), measured, noise)
     found = []
-    for place, (name, draws) in enumerate(ln.items()):
+    for place, (name, (value, *draws)) in enumerate(ln.items()):
         now = ends(np.exp(draws))
-        middle = float(np.median(draws))
-        then = ends(np.exp(middle + left[:, len(own) + place]))
+        then = ends(np.exp(around(value, np.array(draws), left[:, len(own) + place])))
         if now and then:
             found.append(Expected(name, said[name][0], *now, *then))
-    best_now, best_then = np.argmax(values, axis=1), np.argmax(own + left[:, : len(own)], axis=1)
+    rank = answer.space.rank(designs, answer.scores)
+    best_now, best_then = (_best(x, rank) for x in (values, around(own, values, left[:, : len(own)])))
     for name in SHOWN:
         column = np.asarray(answer.space.values(name, designs, answer.scores), dtype=float)
         shares = (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)
@@ -300,6 +324,12 @@ def _expected(
         own_value = float(column[int(np.searchsorted(designs, answer.index))])
         found.append(Expected(name, own_value, low, high, low_after, high_after))
     return tuple(found)
+
+
+def _best(values: Floats, rank: Indices) -> Indices:
+    """The design that the search chooses by each row of ln C_l, (draws, designs): the first of those that tie."""
+    ties = values >= values.max(axis=1, keepdims=True) + math.log1p(-TIE)
+    return np.asarray(np.argmin(np.where(ties, rank, np.inf), axis=1))
 
 
 def _notes(fit: Fit, candidates: Candidates, runs: list[int], expected: tuple[Expected, ...]) -> tuple[str, ...]:
@@ -316,7 +346,7 @@ def _notes(fit: Fit, candidates: Candidates, runs: list[int], expected: tuple[Ex
     for x in expected:
         if x.quantity == "efficiency_leverage" and x.high > OPEN * x.low:
             notes.append(
-                f"The runs leave EL open by a factor of {x.high / x.low:.3g}: the law hardly knows its dense models, "
+                f"EL is still open by a factor of {x.high / x.low:.3g}: the law hardly knows its dense models, "
                 "and dense runs would tell."
             )
     if len(set(runs)) < len(runs):

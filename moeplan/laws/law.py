@@ -63,6 +63,12 @@ def form_variables(form: str) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY)
 
 
+def trades_size(form: str) -> bool:
+    """Whether a loss of this form trades an architecture's size against tokens, as choosing a design takes."""
+    variables = form_variables(form)
+    return "tokens" in variables and len(variables) > 1 and set(variables) <= set(ARCHITECTURAL)
+
+
 def form_coefficients(form: str) -> dict[str, float | None]:
     """The coefficients of a form with their defaults (None: must be given): its keyword-only parameters."""
     parameters = inspect.signature(FORMS[form]).parameters.values()
@@ -116,6 +122,8 @@ class Residual:
     """Runs less coefficients that they determine."""
 
 
+NO_TRADE = "it does not trade model size against tokens; it can only be a second opinion"
+"""Why a law whose form does not `trades_size` cannot choose a design."""
 COORDINATES = ("ln", "linear")
 """What the coordinates of a covariance can be."""
 
@@ -335,7 +343,7 @@ class Law:
             return False
         if fit.predicts == "efficiency_leverage":
             return self.allocation is not None
-        return fit.predicts == "loss" and "tokens" in fit.variables and len(fit.variables) > 1
+        return fit.predicts == "loss" and trades_size(fit.form)
 
     @property
     def why_not(self) -> str:
@@ -349,7 +357,7 @@ class Law:
             return "it sees neither size nor tokens, and has no fit that predicts allocation_efficiency"
         if fit.predicts != "loss" or not set(fit.variables) <= set(ARCHITECTURAL):
             return f"its fit {fit.name} predicts {fit.predicts} from {', '.join(fit.variables)}"
-        return "it does not trade model size against tokens; it can only be a second opinion"
+        return NO_TRADE
 
     @property
     def has_dense(self) -> bool:
