@@ -406,6 +406,8 @@ def test_a_file_that_is_read_is_not_overwritten(tmp_path: Path) -> None:
         ["fit", str(path), "--form", "auto", "--output", other],
     ):
         assert "it is read here; give another file name" in one_sentence(run(*args), 2)
+    args = ["fit", str(tmp_path / "runs.csv"), "--form", "auto", *asked, "--output", str(path), "--runs", other]
+    assert "give two file names" in one_sentence(run(*args), 2)
     assert path.read_text(encoding="utf-8") == "kept"
 
 

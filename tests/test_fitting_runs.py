@@ -327,3 +327,20 @@ def test_a_table_keeps_the_lines_of_its_file(tmp_path: Path) -> None:
     table = read_table(path)
     assert table.lines == (3, 5)
     assert table.rows[1] == {"N": "4", "D": "5", "loss": "6"}
+
+
+def test_a_column_filled_for_some_runs_need_not_be_there(tmp_path: Path) -> None:
+    """Where only some runs state a quantity that can be computed, the message says to remove the column."""
+    path = write(
+        tmp_path / "runs.csv", [(*row, "" if i else 6 * row[0] * row[1]) for i, row in enumerate(ROWS)], "N,D,loss,C"
+    )
+    with pytest.raises(UsageError, match=r"line 3: column 'C' is empty.*remove the column, so that it is computed, or"):
+        read_runs(path).column("train_flops")
+
+
+def test_a_prior_is_not_advised_to_who_gives_one(tmp_path: Path) -> None:
+    """Runs that vary nothing are refused with a prior, too, and not with the advice to give one."""
+    path = write(tmp_path / "runs.csv", [ROWS[0]] * 12)
+    with pytest.raises(InfeasibleError, match="the same in all 12 runs") as refused:
+        check(read_runs(path), "additive_power_law", "loss", has_prior=True)
+    assert "--prior" not in str(refused.value)

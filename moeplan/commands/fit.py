@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shlex
 from typing import Any
 
@@ -168,6 +169,8 @@ def fit(
     if output is not None:
         name = name or stem(output)
         check_writable(output, keep=[runs])
+        if suggested is not None and os.path.realpath(output) == os.path.realpath(suggested):
+            raise click.UsageError(f"--output and --runs are both {output}; give two file names")
     with out.Progress() as progress:
         fitted = estimate(
             runs,

@@ -107,19 +107,21 @@ class Runs:
             try:
                 value = float(cell)
             except ValueError:
-                what = f"is {cell!r}" if cell else "is empty"
-                raise self._bad_cell(line, column, f"{what}, must be a number", f"{column}={cell}") from None
+                what = f"is {cell!r}, must be a number;" if cell else "is empty, must be a number;"
+                if not cell and name in _RULES:
+                    what += " remove the column, so that it is computed, or"
+                raise self._bad_cell(line, column, what, f"{column}={cell}") from None
             least = "at least 0" if name in _POSITIVE_OR_ZERO else "above 0"
             if math.isnan(value) or math.isinf(value):
-                raise self._bad_cell(line, column, f"is {cell}, must be finite", f"{column}={cell}")
+                raise self._bad_cell(line, column, f"is {cell}, must be finite;", f"{column}={cell}")
             if value < 0 or (value == 0 and name not in _POSITIVE_OR_ZERO):
-                raise self._bad_cell(line, column, f"is {cell}, must be {least}", f"{column}<=0")
+                raise self._bad_cell(line, column, f"is {cell}, must be {least};", f"{column}<=0")
             values.append(value)
         return np.array(values)
 
     def _bad_cell(self, line: int, column: str, what: str, rule: str) -> UsageError:
         return UsageError(
-            f"{self.table.file}, line {line}: column {column!r} {what}; leave such runs out with --exclude {rule!r}"
+            f"{self.table.file}, line {line}: column {column!r} {what} leave such runs out with --exclude {rule!r}"
         )
 
     @property

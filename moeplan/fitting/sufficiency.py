@@ -64,7 +64,7 @@ def check(runs: Runs, form: str, predicts: str, *, has_prior: bool = False) -> N
         hint = f"{fitting[0]} sees what they vary" if fitting else f"add runs that vary {names}"
         raise InfeasibleError(
             f"{form} cannot be determined: it sees {', '.join(variables)}, of which {names} {verb} the same in all "
-            f"{runs.count} runs{blind}; {hint}, or give a --prior"
+            f"{runs.count} runs{blind}; {hint}{'' if has_prior else ', or give a --prior'}"
         )
     flops = runs.column("train_flops")
     one = flops is not None and flops.max() <= ONE_BUDGET * flops.min()
