@@ -26,7 +26,7 @@ from moeplan.errors import InfeasibleError, UsageError
 from moeplan.fitting.candidates import Candidates, make_candidates
 from moeplan.fitting.choosing import around, choose, contrasts, left_by, regrets
 from moeplan.fitting.coordinates import form_coordinates
-from moeplan.fitting.estimate import AUTO, resolve_form
+from moeplan.fitting.estimate import AUTO, LEAST_NOISE, resolve_form
 from moeplan.fitting.problem import make_problem
 from moeplan.fitting.result import FittedLaw
 from moeplan.fitting.suggestion import SCHEMA, Expected, SuggestedRun, Suggestion
@@ -44,8 +44,6 @@ from moeplan.variables import Variables
 
 MOST_RUNS = 100
 """Most runs that are suggested at a time: beyond, fit again in between."""
-LEAST_NOISE = 3e-4
-"""Standard deviation of ln loss between seeds that no run is better than (three seeds of clark2022's dense 130M)."""
 NEAR = 64
 """Draws near which derivatives are taken: more change the choice little, and the time much."""
 LEAST_VARIANCE = 1e-12
@@ -226,11 +224,9 @@ def _enough(law: str, *tables: Floats) -> Bools:
 
 def _noise(fit: Fit) -> float:
     """Standard deviation of a run's ln loss about the law, from the fit's residuals."""
-    residual = fit.residual
-    if residual is None or not residual.degrees_of_freedom:
+    if fit.scatter is None or not (fit.residual and fit.residual.degrees_of_freedom):
         return LEAST_NOISE
-    freedom = residual.degrees_of_freedom
-    return max(residual.rms * math.sqrt((freedom + len(fit.coefficients)) / freedom), LEAST_NOISE)
+    return max(fit.scatter, LEAST_NOISE)
 
 
 def _choose(

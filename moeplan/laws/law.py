@@ -213,6 +213,17 @@ class Fit:
         return max(self.grades.values(), key=order.index)
 
     @property
+    def scatter(self) -> float | None:
+        """Standard deviation of a run's ln about the true law, where residuals are known.
+
+        The mean square residual is over the runs that were fitted; others scatter a little more about the true law.
+        """
+        if self.residual is None:
+            return None
+        freedom = self.residual.degrees_of_freedom
+        return self.residual.rms * math.sqrt((freedom + len(self.coefficients)) / freedom if freedom else 1.0)
+
+    @property
     def equation(self) -> str:
         """The equation as text, from the form's docstring."""
         doc = inspect.getdoc(FORMS[self.form]) or ""

@@ -66,12 +66,9 @@ class DrawnLaw:
 
     def run_losses(self, losses: Floats) -> Floats | None:
         """What single runs would measure: losses under every draw with the runs' scatter; None if that is not known."""
-        fit = objective(self.law)
-        if fit.residual is None:
+        sigma = objective(self.law).scatter
+        if sigma is None:
             return None
-        freedom = fit.residual.degrees_of_freedom
-        # The mean square is over the runs that were fitted; they scatter a little more about the true law.
-        sigma = fit.residual.rms * math.sqrt((freedom + len(fit.coefficients)) / freedom if freedom else 1.0)
         scatter = np.random.default_rng(self.seed).standard_normal((50, len(losses)))
         return np.asarray((losses * np.exp(sigma * scatter)).ravel())
 

@@ -6,6 +6,7 @@ Engines differ in where runs happen, never in what they are: each gets the same 
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ from typing import Any, Literal
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.files import atomic_write
 from moeplan.verify import results
+from moeplan.verify.ladder import Data, Ladder, transfer_learning_rate, tuned_rates
 from moeplan.verify.request import Where
 from moeplan.verify.shrink import flops_per_token
 from moeplan.verify.spec import RunResult, RunSpec
@@ -71,6 +73,20 @@ def finished(specs: Sequence[RunSpec], folder: Path) -> dict[str, RunResult]:
         if result is not None:
             found[spec.digest] = result
     return found
+
+
+def launch_ladder(
+    ladder: Ladder, data: Data, folder: Path, where: Where, listen: Listener | None = None
+) -> tuple[list[RunResult], list[RunResult]]:
+    """The runs that tune each arm's learning rate, then the ladder's own at the best of them; see `launch`."""
+    listen = listen or _quiet
+    tuned = launch(ladder.tuning(data), folder, where, listen)
+    rates = tuned_rates([(r.spec, r.loss if r.status == "finished" else math.inf) for r in tuned])
+    return tuned, launch(ladder.measured(data, rates, transfer_learning_rate), folder, where, listen)
+
+
+def _quiet(event: Event) -> None:
+    pass
 
 
 def launch(specs: Sequence[RunSpec], folder: Path, where: Where, listen: Listener) -> list[RunResult]:

@@ -7,7 +7,6 @@ missing. It keeps the ladder chosen for a request as well: a forecast varies fro
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, cast
@@ -30,10 +29,8 @@ from moeplan.verify.ladder import (
     choose_ladder,
     ladder_seconds,
     make_ladder,
-    transfer_learning_rate,
-    tuned_rates,
 )
-from moeplan.verify.launch import Event, Listener, launch
+from moeplan.verify.launch import Listener, launch_ladder
 from moeplan.verify.machine import Machine, ladder_outline, probe_machine
 from moeplan.verify.power import power
 from moeplan.verify.request import SEEDS, Request, Where
@@ -81,15 +78,8 @@ def verify(
     planned, ladder, data = _prepare(plan, folder, request or Request(), where)
     if announce is not None:
         announce(planned)
-    listen = listen or _quiet
-    tuned = launch(ladder.tuning(data), folder, where, listen)
-    rates = tuned_rates([(r.spec, r.loss if r.status == "finished" else math.inf) for r in tuned])
-    results = launch(ladder.measured(data, rates, transfer_learning_rate), folder, where, listen)
+    tuned, results = launch_ladder(ladder, data, folder, where, listen)
     return conclude(plan, planned, ladder, data, tuned, results, command=command)
-
-
-def _quiet(event: Event) -> None:
-    pass
 
 
 # Before the runs ----------------------------------------------------------------------------------------------------

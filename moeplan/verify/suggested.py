@@ -32,10 +32,8 @@ from moeplan.verify.ladder import (
     make_rung,
     most_epochs,
     smallest_rungs,
-    transfer_learning_rate,
-    tuned_rates,
 )
-from moeplan.verify.launch import Event, Listener, launch
+from moeplan.verify.launch import Listener, launch_ladder
 from moeplan.verify.machine import Machine, ladder_outline, memory_bytes, probe_machine
 from moeplan.verify.proxy_runs import SCHEMA, ProxyRun, ProxyRuns
 from moeplan.verify.request import SUGGESTED_SEEDS, Request, Where, check_suggested
@@ -81,15 +79,8 @@ def verify(
         raise InfeasibleError(lacking)
     if announce is not None:
         announce(planned)
-    listen = listen or _quiet
-    tuned = launch(ladder.tuning(data), folder, where, listen)
-    rates = tuned_rates([(r.spec, r.loss if r.status == "finished" else math.inf) for r in tuned])
-    results = launch(ladder.measured(data, rates, transfer_learning_rate), folder, where, listen)
+    tuned, results = launch_ladder(ladder, data, folder, where, listen)
     return conclude(found, planned, ladder, tuned, results, command=command)
-
-
-def _quiet(event: Event) -> None:
-    pass
 
 
 # Before the runs ----------------------------------------------------------------------------------------------------
