@@ -10,27 +10,27 @@ Names are loaded when first used, so that importing moeplan costs nothing.
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Architecture": "architecture",
-    "Budget": "budget",
+    "Architecture": "architecture.shape",
+    "Budget": "plan.budget",
     "FittedLaw": "fitting",
-    "InferenceSettings": "memory",
+    "InferenceSettings": "cost.inference_memory",
     "InfeasibleError": "errors",
     "Law": "laws",
     "LawError": "errors",
     "MoeplanError": "errors",
-    "Plan": "plan",
+    "Plan": "plan.document",
     "UsageError": "errors",
-    "backtest": "backtesting",
-    "compare": "comparison",
+    "backtest": "studies.backtest",
+    "compare": "studies.comparison",
     "fit": "fitting",
-    "frontier": "frontiers",
+    "frontier": "studies.frontier",
     "law_names": "laws",
     "law_text": "fitting",
     "load_law": "laws",
-    "plan_schema": "plan",
-    "read_plan": "plan",
-    "recommend": "planner",
-    "recommend_for": "inverse",
+    "plan_schema": "plan.document",
+    "read_plan": "plan.document",
+    "recommend": "plan.planner",
+    "recommend_for": "plan.inverse",
 }
 
 __all__ = [*_HOMES, "__version__"]

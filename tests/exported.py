@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from moeplan.architecture import Architecture
-from moeplan.grid import Grid
-from moeplan.leverage import dense_shape
-from moeplan.plan import Plan
+from moeplan.architecture.shape import Architecture
+from moeplan.laws.leverage import dense_shape
+from moeplan.plan.document import Plan
+from moeplan.plan.search.grid import Grid
 from tests.sample import sample_plan
 
 WIDTHS = (512, 768, 1024, 2048, 4096, 6144, 10240)

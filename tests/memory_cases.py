@@ -7,8 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from moeplan.architecture import Architecture
-from moeplan.training.parallelism import Layout
+from moeplan.architecture.shape import Architecture
+from moeplan.cost.training.parallelism import Layout
 
 CASES: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "memory_cases.json").read_text(encoding="utf-8"))
 """All cases, by kind."""

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from moeplan.architecture import Architecture
+from moeplan.architecture.shape import Architecture
 
 Row = dict[str, Any]
 

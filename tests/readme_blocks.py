@@ -106,10 +106,10 @@ def _laws() -> str:
 
 
 def _backtest() -> str:
-    from moeplan.backtesting import backtest
     from moeplan.report.backtest import score_table
     from moeplan.report.blocks import Section
     from moeplan.report.markdown import markdown_text
+    from moeplan.studies.backtest import backtest
 
     return markdown_text([Section("", (score_table(backtest()),))])
 
@@ -138,7 +138,7 @@ def _python() -> str:
 
 
 def _conventions() -> str:
-    from moeplan.variables import CONVENTIONS
+    from moeplan.architecture.conventions import CONVENTIONS
 
     rows = ["| variable | convention | what is counted |", "| --- | --- | --- |"]
     for variable, conventions in CONVENTIONS.items():
@@ -148,7 +148,7 @@ def _conventions() -> str:
 
 
 def _variables() -> str:
-    from moeplan.design import DESIGN_VARIABLES
+    from moeplan.plan.search.variables import DESIGN_VARIABLES
 
     rows = ["| variable | what it is | fixed |", "| --- | --- | --- |"]
     for variable in DESIGN_VARIABLES.values():

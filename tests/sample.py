@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from moeplan.architecture import Architecture
-from moeplan.design import DESIGN_VARIABLES
-from moeplan.plan import (
+from moeplan.architecture.shape import Architecture
+from moeplan.cost.serving import DecodePoint
+from moeplan.plan.document import (
     SCHEMA,
     Band,
     Counts,
@@ -27,8 +27,8 @@ from moeplan.plan import (
     ServingUse,
     TrainingRun,
 )
-from moeplan.serving import DecodePoint
-from moeplan.spread import LawSpread, Spread, VariableSpread
+from moeplan.plan.search.variables import DESIGN_VARIABLES
+from moeplan.plan.uncertainty.result import LawSpread, Spread, VariableSpread
 
 MOE = Architecture(
     d_model=2048,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from moeplan.grid import Grid
 from moeplan.laws import load_law
+from moeplan.plan.search.grid import Grid
 
 LAWS = ("tian2025", "zhao2025", "ludziejewski2025", "abnar2025")
 VOCAB = 32768

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 from hypothesis import strategies as st
 
-from moeplan.architecture import Architecture
+from moeplan.architecture.shape import Architecture
 
 # Counting wants these the same over a whole array of shapes.
 _SCALARS = ("attention", "qk_norm", "q_lora_rank")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moeplan import counting
-from moeplan.architecture import Architecture
+from moeplan.architecture import counting
+from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
 from tests.published import MODELS, ROWS
 from tests.strategies import architecture_batches, architectures, stack

@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from moeplan import backtest, backtesting
-from moeplan.backtesting.equivalences import Equivalence, Side, equivalences
-from moeplan.backtesting.scores import BackTest, Prediction, Result
+from moeplan import backtest
+from moeplan.architecture.published import find_model
 from moeplan.cli import cli
 from moeplan.errors import LawError
 from moeplan.laws import Law, load_law
-from moeplan.leverage import predict
-from moeplan.models import find_model
+from moeplan.laws.leverage import predict
 from moeplan.records import from_json, to_json
 from moeplan.report.backtest import backtest_chart, backtest_sections
 from moeplan.report.blocks import Cell, Table, times
+from moeplan.studies import backtest as backtesting
+from moeplan.studies.backtest.equivalences import Equivalence, Side, equivalences
+from moeplan.studies.backtest.scores import BackTest, Prediction, Result
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 

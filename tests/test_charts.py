@@ -284,7 +284,7 @@ def test_a_missing_extra_is_said_before_any_search(
 ) -> None:
     """Without the extra the command ends with exit code 2 and the line that installs it; nothing is searched."""
     monkeypatch.setattr(pictures, "find_spec", lambda name: None)
-    monkeypatch.setattr("moeplan.planner.recommend", lambda *_, **__: pytest.fail("searched"))
+    monkeypatch.setattr("moeplan.plan.planner.recommend", lambda *_, **__: pytest.fail("searched"))
     path = tmp_path / name
     done = CliRunner().invoke(cli, ["recommend", "--flops", "1e22", "--memory", "80GB", option, str(path)])
     assert done.exit_code == 2
@@ -305,7 +305,7 @@ def test_files_that_cannot_be_are_refused_before_any_search(
     option: str, name: str, sentence: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A wrong suffix or a missing folder ends with exit code 2 and one sentence."""
-    monkeypatch.setattr("moeplan.planner.recommend", lambda *_, **__: pytest.fail("searched"))
+    monkeypatch.setattr("moeplan.plan.planner.recommend", lambda *_, **__: pytest.fail("searched"))
     path = str(tmp_path / name) if name else ""
     done = CliRunner().invoke(cli, ["recommend", "--flops", "1e22", "--memory", "80GB", option, path])
     assert done.exit_code == 2

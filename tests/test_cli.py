@@ -21,22 +21,22 @@ from click.shell_completion import CompletionItem
 from click.testing import CliRunner, Result
 
 import moeplan
-from moeplan import planner
-from moeplan.budget import Budget
 from moeplan.cli import cli
-from moeplan.commands.options import complete_law, complete_variable
-from moeplan.commands.program import recorded_command
-from moeplan.design import DESIGN_VARIABLES
+from moeplan.cli.options import complete_law, complete_variable
+from moeplan.cli.program import recorded_command
+from moeplan.cost.inference_memory import InferenceSettings
 from moeplan.files import atomic_write
 from moeplan.laws import law_names
-from moeplan.memory import InferenceSettings
-from moeplan.plan import Plan, plan_schema
+from moeplan.plan import planner
+from moeplan.plan.budget import Budget
+from moeplan.plan.document import Plan, plan_schema
+from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.report import output
 from moeplan.units import parse_bytes, parse_count
 from tests.sample import sample_plan
 
 BUDGET = ["--flops", "1e22", "--memory", "80GB"]
-HEAVY = {"rich", "numpy", "scipy", "yaml", "torch", "json", "dataclasses", "moeplan.laws", "moeplan.plan"}
+HEAVY = {"rich", "numpy", "scipy", "yaml", "torch", "json", "dataclasses", "moeplan.laws", "moeplan.plan.document"}
 
 
 def run(*args: str, **env: str) -> Result:
@@ -863,7 +863,7 @@ def test_the_shell_can_ask() -> None:
 
 def test_hardware_lists_every_device() -> None:
     """`moeplan hardware` shows every preset with its source, one by name, and the nearest names of a wrong one."""
-    from moeplan.hardware import devices
+    from moeplan.cost.devices import devices
 
     text = run("hardware").stdout
     assert all(name in text for name in devices())

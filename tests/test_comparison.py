@@ -14,29 +14,36 @@ from click.testing import CliRunner, Result
 
 import moeplan
 from moeplan import records
-from moeplan.budget import Budget
+from moeplan.architecture.conventions import Variables
+from moeplan.architecture.published import find_model
 from moeplan.cli import cli
-from moeplan.comparison import compare
-from moeplan.comparison.answers import best_dense, law_column
-from moeplan.comparison.costs import state_bytes
-from moeplan.comparison.dense import dense_of_size, optimal_dense
-from moeplan.comparison.findings import findings
-from moeplan.comparison.optima import savings, spread
-from moeplan.comparison.resources import bits_at, equal_resources, interpolated, studies, verdict, zhao2025_rates
-from moeplan.comparison.result import Comparison, EqualResources
+from moeplan.cost.inference_memory import total_inference_bytes
 from moeplan.errors import InfeasibleError, LawError, UsageError
 from moeplan.laws import load_law
-from moeplan.memory import total_inference_bytes
-from moeplan.models import find_model
-from moeplan.plan import Plan
-from moeplan.planner import recommend
+from moeplan.laws.dense_optimum import dense_of_size, optimal_dense
+from moeplan.plan.budget import Budget
+from moeplan.plan.document import Plan
+from moeplan.plan.planner import recommend
 from moeplan.report.blocks import Cell, Table
 from moeplan.report.comparison import comparison_charts, comparison_sections
 from moeplan.report.markdown import markdown_text
 from moeplan.report.page import numbers_without_source
 from moeplan.report.terminal import terminal_text
+from moeplan.studies.comparison import compare
+from moeplan.studies.comparison.answers import best_dense, law_column
+from moeplan.studies.comparison.costs import state_bytes
+from moeplan.studies.comparison.findings import findings
+from moeplan.studies.comparison.optima import savings, spread
+from moeplan.studies.comparison.resources import (
+    bits_at,
+    equal_resources,
+    interpolated,
+    studies,
+    verdict,
+    zhao2025_rates,
+)
+from moeplan.studies.comparison.result import Comparison, EqualResources
 from moeplan.units import parse_bytes, parse_count, parse_flops
-from moeplan.variables import Variables
 
 BUDGET = ("1e22", "80GB")
 LUDZIEJEWSKI_SAVINGS = {

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from moeplan.budget import Budget, defaults_by_compute
-from moeplan.conditions import kept_notes, left_to_compute
-from moeplan.plan import Plan
+from moeplan.plan.budget import Budget, defaults_by_compute
+from moeplan.plan.budget_options import kept_notes, left_to_compute
+from moeplan.plan.document import Plan
 from tests.sample import sample_plan
 
 FIRST = "moeplan recommend --flops 1e22 --memory 80GB"

@@ -14,8 +14,8 @@ from moeplan.fitting import fit, law_text
 from moeplan.fitting.bootstrap import interval
 from moeplan.fitting.coordinates import form_coordinates
 from moeplan.laws import law_names, load_law
+from moeplan.laws.draws import DRAWS, coefficient_draws, drawn_law, law_draws, matrix_root
 from moeplan.laws.law import Covariance
-from moeplan.spread.draws import DRAWS, coefficient_draws, drawn_law, law_draws, matrix_root
 from tests.drawn_laws import correlated, drawn_as, kinds, uncertain, with_covariance
 
 LAW = "ludziejewski2025"

@@ -14,16 +14,16 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from moeplan.architecture import Architecture
+from moeplan.architecture.hf.config import read_config
+from moeplan.architecture.shape import Architecture
 from moeplan.cli import cli
+from moeplan.cost.training.parallelism import Layout
 from moeplan.errors import InfeasibleError, UsageError
-from moeplan.export import TARGETS, export
-from moeplan.export.megatron import model_args, stage_args
-from moeplan.export.recipe import read_layout
-from moeplan.hf.config import read_config
-from moeplan.inspection import inspect
-from moeplan.plan import Plan
-from moeplan.training.parallelism import Layout
+from moeplan.plan.document import Plan
+from moeplan.plan.export import TARGETS, export
+from moeplan.plan.export.megatron import model_args, stage_args
+from moeplan.plan.export.recipe import read_layout
+from moeplan.studies.inspection import inspect
 from tests.exported import SHAPES, TINY, plan_of, with_layouts
 from tests.published import MODELS
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from moeplan.architecture.hf.config import load_json, read_config
 from moeplan.errors import UsageError
-from moeplan.export import export
-from moeplan.hf.config import load_json, read_config
+from moeplan.plan.export import export
 from tests.exported import SHAPES, TINY, plan_of
 from tests.make_hf_configs import FOLDER, file_name
 from tests.published import ROWS

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from moeplan.budget import Budget
 from moeplan.cli import cli
 from moeplan.errors import LawError
 from moeplan.fitting import FittedLaw, fit, fitted_schema, law_text
 from moeplan.fitting.coordinates import form_coordinates
 from moeplan.laws import load_law
 from moeplan.laws.law import FORMS
-from moeplan.planner import recommend
+from moeplan.plan.budget import Budget
+from moeplan.plan.planner import recommend
 from moeplan.report.blocks import Chart
 from moeplan.report.fitting import fit_sections, profile_chart, residual_chart
 from moeplan.report.markdown import markdown_text

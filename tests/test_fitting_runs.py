@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moeplan.architecture import Architecture
+from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError, MoeplanError, UsageError
 from moeplan.fitting import fit
 from moeplan.fitting.names import name_columns

@@ -14,22 +14,22 @@ import pytest
 from click.testing import CliRunner
 
 from moeplan import Budget, frontier, recommend
-from moeplan.answer import Answer
 from moeplan.cli import cli
 from moeplan.errors import InfeasibleError, UsageError
-from moeplan.frontiers import bar
-from moeplan.frontiers.curves import Frontier, Point
-from moeplan.frontiers.ladder import Ladder
-from moeplan.frontiers.ranges import read_values
 from moeplan.laws import load_law
-from moeplan.plan import Plan
-from moeplan.planner import Panel, between_steps_may_help
+from moeplan.plan.answer import Answer
+from moeplan.plan.document import Plan
+from moeplan.plan.planner import Panel, between_steps_may_help
+from moeplan.plan.search.space import Space
+from moeplan.plan.sweep import Ladder
 from moeplan.report.blocks import Chart, Table, percent
 from moeplan.report.charts import looks
 from moeplan.report.frontier import frontier_sections, headline
 from moeplan.report.page import numbers_without_source
 from moeplan.report.terminal import terminal_text
-from moeplan.search import Space
+from moeplan.studies.frontier import bar
+from moeplan.studies.frontier.curves import Frontier, Point
+from moeplan.studies.frontier.ranges import read_values
 from moeplan.units import MemoryLimit, format_flops, parse_memory
 from tests.drawn_laws import write_drawn
 from tests.small import VOCAB, laws, small_grid

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moeplan.errors import MoeplanError, UsageError
-from moeplan.hardware import (
+from moeplan.cost.devices import (
     Gpus,
     devices,
     flops_of_time,
@@ -21,6 +20,7 @@ from moeplan.hardware import (
     parse_gpus,
     published_mfu,
 )
+from moeplan.errors import MoeplanError, UsageError
 from tests.published import MODELS
 
 H100 = load_device("H100")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from moeplan.architecture.hf.config import LARGEST_FILE, load_json, read_config
+from moeplan.architecture.hf.keys import ALIASES
 from moeplan.errors import UsageError
-from moeplan.hf.config import LARGEST_FILE, load_json, read_config
-from moeplan.hf.keys import ALIASES
 from tests.make_hf_configs import FOLDER, HYBRIDS, file_name
 from tests.published import MODELS, ROWS
 

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from moeplan import models
-from moeplan.architecture import Architecture
+from moeplan.architecture import published as models
+from moeplan.architecture.published import find_model, published_models
+from moeplan.architecture.shape import Architecture
 from moeplan.cli import cli
+from moeplan.cost.inference_memory import InferenceSettings
 from moeplan.errors import UsageError
-from moeplan.inspection import Inspection, inspect
-from moeplan.judgement import judge
-from moeplan.memory import InferenceSettings
-from moeplan.models import find_model, published_models
 from moeplan.report.inspection import inspection_sections, model_list_sections
 from moeplan.report.markdown import markdown_text
 from moeplan.report.terminal import terminal_text
+from moeplan.studies.inspection import Inspection, inspect
+from moeplan.studies.laws_on_model import judge
 from moeplan.units import MemoryLimit
 from tests.make_hf_configs import FOLDER
 from tests.published import MODELS, ROWS

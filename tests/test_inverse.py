@@ -9,24 +9,25 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from moeplan import Budget, inverse, recommend
-from moeplan.architecture import Architecture
+from moeplan import Budget, recommend
+from moeplan.architecture.conventions import Variables
+from moeplan.architecture.published import find_model
+from moeplan.architecture.shape import Architecture
 from moeplan.cli import cli
-from moeplan.conditions import make_budget, repeated_target
+from moeplan.cost.inference_memory import InferenceSettings, inference_bytes
 from moeplan.errors import InfeasibleError, UsageError
-from moeplan.goal import DenseGoal, Goal, GoalPoint
-from moeplan.inverse import recommend_for
 from moeplan.laws import load_law
-from moeplan.memory import InferenceSettings, inference_bytes
-from moeplan.models import find_model
-from moeplan.plan import Plan
-from moeplan.planner import read_panel
+from moeplan.plan import inverse
+from moeplan.plan.budget_options import make_budget, repeated_target
+from moeplan.plan.document import Plan
+from moeplan.plan.goal import DenseGoal, Goal, GoalPoint
+from moeplan.plan.inverse import recommend_for
+from moeplan.plan.planner import read_panel
+from moeplan.plan.search.space import Space
 from moeplan.report.page import numbers_without_source
 from moeplan.report.sections import plan_sections
 from moeplan.report.terminal import terminal_text
-from moeplan.search import Space
 from moeplan.units import MemoryLimit, parse_bytes, parse_memory
-from moeplan.variables import Variables
 from tests.sample import sample_plan
 from tests.small import VOCAB, small_grid
 

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moeplan.architecture import Architecture
+from moeplan.architecture.conventions import CONVENTIONS, Variables
+from moeplan.architecture.shape import Architecture
 from moeplan.laws import Fit, Law, law_names, load_law
 from moeplan.laws.checks import compute_optimum, minimize_on, run_checks
 from moeplan.laws.families import krajewski_blocks, top1_blocks
 from moeplan.laws.forms import allocation_efficiency, efficiency_leverage, repeated_tokens, routed
 from moeplan.laws.law import FAMILIES, FORMS, PREDICTS, form_variables
 from moeplan.laws.reduced import saturated_expansion
-from moeplan.variables import CONVENTIONS, Variables
 
 BY_NAME = {name: load_law(name) for name in law_names()}
 LAWS = list(BY_NAME.values())

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moeplan.architecture import Architecture
+from moeplan.architecture.shape import Architecture
+from moeplan.cost.devices import load_device, parse_gpus
+from moeplan.cost.training.layout import LayoutSpace, allowed_layouts, least_training_bytes, search_layouts
+from moeplan.cost.training.memory import TrainingSettings, training_memory
+from moeplan.cost.training.parallelism import Layout
+from moeplan.cost.training.step_time import StepAssumptions, layer_flops, published_steps, step_time
 from moeplan.errors import InfeasibleError, UsageError
-from moeplan.hardware import load_device, parse_gpus
-from moeplan.training.layout import LayoutSpace, allowed_layouts, least_training_bytes, search_layouts
-from moeplan.training.memory import TrainingSettings, training_memory
-from moeplan.training.parallelism import Layout
-from moeplan.training.step_time import StepAssumptions, layer_flops, published_steps, step_time
 from tests.memory_cases import CASES, architecture, layout
 from tests.published import MODELS
 from tests.strategies import architectures

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moeplan import counting
-from moeplan.architecture import Architecture
-from moeplan.errors import UsageError
-from moeplan.memory import (
+from moeplan.architecture import counting
+from moeplan.architecture.shape import Architecture
+from moeplan.cost.inference_memory import (
     InferenceSettings,
     KVDtype,
     WeightDtype,
@@ -22,6 +21,7 @@ from moeplan.memory import (
     matrix_bytes,
     total_inference_bytes,
 )
+from moeplan.errors import UsageError
 from tests.published import MODELS, ROWS
 from tests.strategies import architecture_batches, architectures, stack
 

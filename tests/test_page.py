@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from moeplan.cli import cli
 from moeplan.laws import load_law
-from moeplan.plan import Plan, read_plan
+from moeplan.plan.document import Plan, read_plan
 from moeplan.report import blocks
 from moeplan.report.blocks import Cell, Chart, Paragraph, Section, Series, Source, Table, at
 from moeplan.report.page import numbers_without_source, page_html

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from moeplan import Architecture, Budget, Plan, load_law, plan_schema, read_plan, recommend
+from moeplan.architecture.conventions import Variables
+from moeplan.cost.inference_memory import InferenceSettings, total_inference_bytes
 from moeplan.errors import InfeasibleError, LawError, UsageError
-from moeplan.leverage import dense_compute, dense_loss, dense_params_at_tokens, leverage_by
-from moeplan.memory import InferenceSettings, total_inference_bytes
-from moeplan.running import batch_sequences
-from moeplan.variables import Variables
+from moeplan.laws.leverage import dense_compute, dense_loss, dense_params_at_tokens, leverage_by
+from moeplan.plan.costs import batch_sequences
 from tests.small import LAWS
 
 

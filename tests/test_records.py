@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moeplan import records
-from moeplan.architecture import Architecture
+from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
-from moeplan.plan import SCHEMA, Plan, plan_schema, read_plan
+from moeplan.plan.document import SCHEMA, Plan, plan_schema, read_plan
 from tests.sample import DENSE, MOE, sample_plan
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from moeplan.architecture import Architecture
-from moeplan.changes import Change, plan_changes
+from moeplan.architecture.conventions import CONVENTIONS
+from moeplan.architecture.shape import Architecture
 from moeplan.laws import law_names, load_law
 from moeplan.laws.checks import CheckResult, run_checks
 from moeplan.laws.law import FORMS
-from moeplan.plan import Plan
+from moeplan.plan.differences import Change, plan_changes
+from moeplan.plan.document import Plan
 from moeplan.report import blocks, laws
 from moeplan.report.blocks import Items, Paragraph, Section, Table
 from moeplan.report.differences import change_section
@@ -23,7 +24,6 @@ from moeplan.report.html import html_fragment, plan_fragment
 from moeplan.report.markdown import markdown_text
 from moeplan.report.sections import headline, plan_sections
 from moeplan.report.terminal import terminal_text
-from moeplan.variables import CONVENTIONS
 from tests.sample import sample_plan
 
 TITLES = [

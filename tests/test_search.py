@@ -12,15 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moeplan.architecture import Architecture
-from moeplan.budget import Budget
+from moeplan.architecture.conventions import Variables
+from moeplan.architecture.shape import Architecture
+from moeplan.cost.inference_memory import InferenceSettings, total_inference_bytes
 from moeplan.errors import InfeasibleError, MoeplanError
-from moeplan.grid import Designs, Grid
 from moeplan.laws import load_law
-from moeplan.memory import InferenceSettings, total_inference_bytes
-from moeplan.reference import LossReference, token_partners
-from moeplan.search import TIE, Space
-from moeplan.variables import Variables
+from moeplan.plan.budget import Budget
+from moeplan.plan.search.grid import Designs, Grid
+from moeplan.plan.search.reference import LossReference, token_partners
+from moeplan.plan.search.space import TIE, Space
 from tests.small import LAWS, VOCAB, laws, small_grid
 
 BUDGETS = ((1e20, "8GB"), (1e22, "80GB"), (1e24, "640GB"))

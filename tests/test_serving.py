@@ -8,10 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moeplan.cost.devices import load_device
+from moeplan.cost.inference_memory import InferenceSettings, kv_cache_bytes_per_token, total_inference_bytes
+from moeplan.cost.serving import (
+    decode_flops,
+    decode_point,
+    devices_needed,
+    experts_hit,
+    prefill_flops,
+    serving_estimate,
+)
 from moeplan.errors import InfeasibleError, UsageError
-from moeplan.hardware import load_device
-from moeplan.memory import InferenceSettings, kv_cache_bytes_per_token, total_inference_bytes
-from moeplan.serving import decode_flops, decode_point, devices_needed, experts_hit, prefill_flops, serving_estimate
 from tests.published import MODELS
 
 H100, H200 = load_device("H100"), load_device("H200")

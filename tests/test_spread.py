@@ -11,24 +11,24 @@ import numpy as np
 import pytest
 
 from moeplan import Budget
-from moeplan.answer import Answer
-from moeplan.boxes import Boxes, cells
-from moeplan.comparison import compare
+from moeplan.architecture.conventions import Variables
 from moeplan.errors import LawError
 from moeplan.fitting.bootstrap import bootstrap
 from moeplan.fitting.problem import make_problem
 from moeplan.fitting.solve import solve
-from moeplan.grid import Grid
 from moeplan.laws import Law, load_law
+from moeplan.laws.draws import DRAWS, Drawn, drawn_law, law_draws
 from moeplan.laws.law import Residual
-from moeplan.leverage import leverage_by
-from moeplan.plan import Plan
-from moeplan.search import Scores, Space
-from moeplan.spread import Spread
-from moeplan.spread.drawn import LEVEL, DrawnLaw, draw
-from moeplan.spread.draws import DRAWS, Drawn, drawn_law, law_draws
-from moeplan.spread.redraw import designs_ln_compute, drawn_ln_compute, redraw, spread
-from moeplan.variables import Variables
+from moeplan.laws.leverage import leverage_by
+from moeplan.numerics.branch_and_bound import Boxes, cells
+from moeplan.plan.answer import Answer
+from moeplan.plan.document import Plan
+from moeplan.plan.search.grid import Grid
+from moeplan.plan.search.space import Scores, Space
+from moeplan.plan.uncertainty.drawn import LEVEL, DrawnLaw, draw
+from moeplan.plan.uncertainty.redraw import designs_ln_compute, drawn_ln_compute, redraw, spread
+from moeplan.plan.uncertainty.result import Spread
+from moeplan.studies.comparison import compare
 from tests.drawn_laws import correlated, drawn_as, uncertain, write_drawn
 from tests.fitting_truths import predictions
 from tests.small import VOCAB, small_grid
@@ -352,7 +352,7 @@ def test_compare_gives_fitted_laws_their_interval(tmp_path: Any, monkeypatch: py
     The optimum is not sought under every draw, since a comparison shows no intervals of the plan.
     """
     sought: list[Any] = []
-    monkeypatch.setattr("moeplan.spread.redraw.redraw", lambda *args: sought.append(args))
+    monkeypatch.setattr("moeplan.plan.uncertainty.redraw.redraw", lambda *args: sought.append(args))
     path = write_drawn(tmp_path / "own.yaml", LAW)
     found = compare(Budget("1e21", "24GB", fix={"num_active_experts": 8, "num_experts": 64}), laws=[str(path)])
     assert not sought

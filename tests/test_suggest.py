@@ -13,18 +13,18 @@ import pytest
 from click.testing import CliRunner
 
 from moeplan import Budget
-from moeplan.answer import Answer
+from moeplan.architecture.conventions import Variables
 from moeplan.cli import cli
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.fitting.candidates import TOKENS_PER_PARAM, make_candidates
 from moeplan.fitting.choosing import around, choose, contrasts, left_by, regrets
 from moeplan.fitting.suggest import check_form, suggest
 from moeplan.fitting.suggestion import Suggestion, read_suggestion
-from moeplan.grid import Grid
 from moeplan.laws import Law, load_law
 from moeplan.laws.law import Covariance, Residual
-from moeplan.search import Space
-from moeplan.variables import Variables
+from moeplan.plan.answer import Answer
+from moeplan.plan.search.grid import Grid
+from moeplan.plan.search.space import Space
 from tests.drawn_laws import kinds, uncertain, with_covariance
 from tests.fitting_truths import write_runs
 
@@ -218,8 +218,8 @@ def test_what_is_unknown_is_what_is_run() -> None:
 def test_proxies_of_verify_can_be_made_of_them(found: Suggestion) -> None:
     """Every suggested shape is one that verify builds, with its text's vocabulary, and gets the tokens suggested."""
     pytest.importorskip("torch")
-    from moeplan.verify.ladder import Data, Settings
-    from moeplan.verify.suggested import suggested_ladder
+    from moeplan.verification.ladder import Data, Settings
+    from moeplan.verification.suggested import suggested_ladder
 
     data = Data("builtin", "0" * 16, 256, 10**9)
     ladder = suggested_ladder(found, data, Settings("fp32", 1, False))

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moeplan.architecture import Architecture
+from moeplan.architecture.shape import Architecture
+from moeplan.cost.inference_memory import kv_cache_bytes_per_token
+from moeplan.cost.training.activations import kept_bytes, kept_tensors, recomputed_bytes
+from moeplan.cost.training.memory import TRAINING_GROUPS, TrainingSettings, layer_params, training_memory
+from moeplan.cost.training.parallelism import Layout
+from moeplan.cost.training.states import SCHEMES, deepspeed_bytes, load_scheme
 from moeplan.errors import InfeasibleError, UsageError
-from moeplan.memory import kv_cache_bytes_per_token
-from moeplan.training.activations import kept_bytes, kept_tensors, recomputed_bytes
-from moeplan.training.memory import TRAINING_GROUPS, TrainingSettings, layer_params, training_memory
-from moeplan.training.parallelism import Layout
-from moeplan.training.states import SCHEMES, deepspeed_bytes, load_scheme
 from tests import megatron_theoretical
 from tests.memory_cases import CASES, architecture, layout, megatron_architecture, megatron_layout
 from tests.published import MODELS

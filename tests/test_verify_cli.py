@@ -17,10 +17,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from moeplan.cli import cli
-from moeplan.commands.verify import require_torch
+from moeplan.cli.verify import require_torch
 from moeplan.errors import UsageError
-from moeplan.plan import Plan
-from moeplan.verify.verification import Verification
+from moeplan.plan.document import Plan
+from moeplan.verification.verification import Verification
 from tests.verify_cases import SMALL, plan_for, text_file
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="needs torch (the extra verify)")
@@ -174,7 +174,7 @@ def test_engine_plan_hands_out_commands(folder: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.stderr
     commands = done.stdout.splitlines()
     assert len(commands) == 6
-    assert all("moeplan.verify.worker" in command for command in commands)
+    assert all("moeplan.verification.worker" in command for command in commands)
     assert "same command again" in done.stderr
 
 
@@ -188,7 +188,7 @@ def test_damaged_data_and_dense_plans_are_refused(folder: Path, tmp_path: Path) 
         done = run(plan, *RUNS, "--data", str(tmp_path / path), "--folder", str(tmp_path / "runs"))
         assert done.exit_code == 2
         assert path in done.stderr
-    from moeplan.verify.shrink import dense_proxy
+    from moeplan.verification.shrink import dense_proxy
 
     dense = plan_for(dense_proxy(SMALL, 512, 8, 32768))
     (tmp_path / "dense.json").write_text(dense.to_text(), encoding="utf-8")

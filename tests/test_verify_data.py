@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from moeplan.errors import UsageError
-from moeplan.verify import text
-from moeplan.verify.data import DOCUMENT_TOKENS, MAX_EPOCHS, load_corpus, split, windows
-from moeplan.verify.formats import BLOCK_TOKENS, Documents, read_documents
+from moeplan.verification import text
+from moeplan.verification.data import DOCUMENT_TOKENS, MAX_EPOCHS, load_corpus, split, windows
+from moeplan.verification.formats import BLOCK_TOKENS, Documents, read_documents
 from tests.tiny import documents, sentences
 
 pytestmark = pytest.mark.verify

@@ -20,14 +20,14 @@ from pathlib import Path
 import pytest
 
 from moeplan.errors import InfeasibleError, UsageError
-from moeplan.verify import results
-from moeplan.verify.engines.plan import Commands
-from moeplan.verify.ladder import Data, Ladder, Settings, make_ladder
-from moeplan.verify.launch import Event, launch, worker_environment
-from moeplan.verify.request import ENGINES, Where
-from moeplan.verify.results import without_timings
-from moeplan.verify.spec import RunResult, RunSpec
-from moeplan.verify.worker import read_spec, spec_text
+from moeplan.verification import results
+from moeplan.verification.engines.plan import Commands
+from moeplan.verification.ladder import Data, Ladder, Settings, make_ladder
+from moeplan.verification.launch import Event, launch, worker_environment
+from moeplan.verification.request import ENGINES, Where
+from moeplan.verification.results import without_timings
+from moeplan.verification.spec import RunResult, RunSpec
+from moeplan.verification.worker import read_spec, spec_text
 from tests.verify_cases import SMALL, text_file
 
 pytestmark = [
@@ -45,7 +45,7 @@ def quiet(event: Event) -> None:
 @pytest.fixture(scope="module")
 def specs(tmp_path_factory: pytest.TempPathFactory) -> list[RunSpec]:
     """Three runs, MoE and dense, of 40 steps each."""
-    from moeplan.verify.data import load_corpus
+    from moeplan.verification.data import load_corpus
 
     path = text_file(tmp_path_factory.mktemp("text"))
     corpus = load_corpus(path)
@@ -128,8 +128,8 @@ def test_a_killed_run_is_resumed(specs: list[RunSpec], expected: list[RunResult]
     """Killed in the middle of the second run, a study keeps the first, leaves no half file, and ends up the same."""
     long = [dataclasses.replace(specs[1], steps=steps, seed=9) for steps in (40, 12_000)]
     code = (
-        "import json, sys; from pathlib import Path; from moeplan.verify.launch import launch;"
-        "from moeplan.verify.request import Where; from moeplan.verify.worker import read_spec;"
+        "import json, sys; from pathlib import Path; from moeplan.verification.launch import launch;"
+        "from moeplan.verification.request import Where; from moeplan.verification.worker import read_spec;"
         "specs = [read_spec(line, 'x') for line in Path(sys.argv[1]).read_text().splitlines()];"
         "launch(specs, Path(sys.argv[2]), Where(device='cpu', workers=2), lambda e: print(e.kind, flush=True))"
     )
@@ -211,7 +211,7 @@ def test_submitit_gives_the_same(specs: list[RunSpec], expected: list[RunResult]
 
 def test_engines_are_modules() -> None:
     """Every engine that can be asked for is there."""
-    names = {path.stem for path in (ROOT / "moeplan/verify/engines").glob("*.py")} - {"__init__"}
+    names = {path.stem for path in (ROOT / "moeplan/verification/engines").glob("*.py")} - {"__init__"}
     assert names == set(ENGINES)
 
 

@@ -11,23 +11,23 @@ import jsonschema
 import numpy as np
 import pytest
 
-from moeplan.architecture import Architecture
+from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError
-from moeplan.plan import Plan
+from moeplan.plan.document import Plan
 from moeplan.report.blocks import Chart, Section
 from moeplan.report.charts import charts_of
 from moeplan.report.terminal import terminal_text
 from moeplan.report.verification import verification_charts, verification_sections
-from moeplan.verify import estimate, study
-from moeplan.verify.estimate import Group, Measured, measure
-from moeplan.verify.ladder import Choice, Ladder
-from moeplan.verify.machine import Machine
-from moeplan.verify.power import power
-from moeplan.verify.request import Request
-from moeplan.verify.save import COLUMNS, runs_csv
-from moeplan.verify.spec import RunResult
-from moeplan.verify.verdict import UNHEALTHY_LOAD, judge, seeds_needed
-from moeplan.verify.verification import Verification, verification_schema
+from moeplan.verification import estimate, study
+from moeplan.verification.estimate import Group, Measured, measure
+from moeplan.verification.ladder import Choice, Ladder
+from moeplan.verification.machine import Machine
+from moeplan.verification.power import power
+from moeplan.verification.request import Request
+from moeplan.verification.save import COLUMNS, runs_csv
+from moeplan.verification.spec import RunResult
+from moeplan.verification.verdict import UNHEALTHY_LOAD, judge, seeds_needed
+from moeplan.verification.verification import Verification, verification_schema
 from tests.verify_cases import DATA, PLANNED, invented, invented_result, plan_for, small_ladder
 
 

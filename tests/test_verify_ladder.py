@@ -8,10 +8,10 @@ import math
 
 import pytest
 
-from moeplan.architecture import Architecture
+from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError, UsageError
-from moeplan.verify import shrink
-from moeplan.verify.ladder import (
+from moeplan.verification import shrink
+from moeplan.verification.ladder import (
     MAX_EPOCHS,
     MIN_TOKENS_PER_EXPERT,
     NARROW,
@@ -28,9 +28,9 @@ from moeplan.verify.ladder import (
     most_epochs,
     tuned_rates,
 )
-from moeplan.verify.request import Request, Where, duration, parse_duration
-from moeplan.verify.shrink import flops_per_token
-from moeplan.verify.spec import RunSpec
+from moeplan.verification.request import Request, Where, duration, parse_duration
+from moeplan.verification.shrink import flops_per_token
+from moeplan.verification.spec import RunSpec
 from tests.verify_cases import DATA, PLANNED, SETTINGS, small_ladder
 
 

@@ -9,10 +9,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="the extra verify is not installed")
 import torch.nn.functional as F  # noqa: E402
 
-from moeplan.architecture import Architecture  # noqa: E402
+from moeplan.architecture.shape import Architecture  # noqa: E402
 from moeplan.errors import UsageError  # noqa: E402
-from moeplan.verify import model as verify_model  # noqa: E402
-from moeplan.verify.model import FeedForward, Model, MoE, attend, largest, rotary_table, rotate, sort_rows  # noqa: E402
+from moeplan.verification import model as verify_model  # noqa: E402
+from moeplan.verification.model import FeedForward, Model, MoE, attend, largest, rotary_table, rotate, sort_rows  # noqa: E402
 from tests.tiny import DENSE, MOE  # noqa: E402
 
 pytestmark = pytest.mark.verify
@@ -241,7 +241,7 @@ def test_the_future_changes_no_past_logits(architecture: Architecture, precision
         assert model.head is not None
         model.head.normal_(0.0, 0.1, generator=torch.Generator().manual_seed(0))
     if precision == "bf16":
-        from moeplan.verify.train import Flat
+        from moeplan.verification.train import Flat
 
         Flat(model, "bf16")
     ids = torch.randint(0, 256, (1, 24), generator=torch.Generator().manual_seed(1))

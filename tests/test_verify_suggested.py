@@ -13,23 +13,23 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from moeplan.architecture import Architecture
+from moeplan.architecture.shape import Architecture
 from moeplan.cli import cli
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.fitting.runs import read_runs
 from moeplan.fitting.suggestion import SCHEMA, SuggestedRun, Suggestion
 from moeplan.report.proxy_runs import proxy_outline_sections, proxy_runs_charts, proxy_runs_sections
 from moeplan.report.terminal import terminal_text
-from moeplan.verify import suggested
-from moeplan.verify.asked import read_asked
-from moeplan.verify.ladder import LEAST_STEPS, Settings, tuned_rates
-from moeplan.verify.machine import Machine
-from moeplan.verify.proxy_runs import ProxyRuns
-from moeplan.verify.request import Request, check_suggested, duration
-from moeplan.verify.save import runs_csv
-from moeplan.verify.shrink import flops_per_token
-from moeplan.verify.spec import RunResult, RunSpec
-from moeplan.verify.suggested import suggested_ladder
+from moeplan.verification import suggested
+from moeplan.verification.asked import read_asked
+from moeplan.verification.ladder import LEAST_STEPS, Settings, tuned_rates
+from moeplan.verification.machine import Machine
+from moeplan.verification.proxy_runs import ProxyRuns
+from moeplan.verification.request import Request, check_suggested, duration
+from moeplan.verification.save import runs_csv
+from moeplan.verification.shrink import flops_per_token
+from moeplan.verification.spec import RunResult, RunSpec
+from moeplan.verification.suggested import suggested_ladder
 from tests.sample import sample_plan
 from tests.verify_cases import DATA, invented_result, text_file
 
@@ -405,7 +405,7 @@ def test_little_text_and_other_engines(folder: Path, tmp_path: Path) -> None:
     handed = run(str(folder / "next.json"), *data, "--engine", "plan", "--folder", str(tmp_path / "runs"))
     assert handed.exit_code == 0
     assert len(handed.stdout.splitlines()) == 6
-    assert all("moeplan.verify.worker" in line for line in handed.stdout.splitlines())
+    assert all("moeplan.verification.worker" in line for line in handed.stdout.splitlines())
 
 
 @pytest.mark.verify

@@ -18,13 +18,13 @@ torch = pytest.importorskip("torch", reason="the extra verify is not installed")
 
 from moeplan import records  # noqa: E402
 from moeplan.errors import UsageError  # noqa: E402
-from moeplan.verify import results  # noqa: E402
-from moeplan.verify.data import Corpus  # noqa: E402
-from moeplan.verify.ladder import transfer_learning_rate  # noqa: E402
-from moeplan.verify.model import Model  # noqa: E402
-from moeplan.verify.probe import probe  # noqa: E402
-from moeplan.verify.spec import RunResult, RunSpec  # noqa: E402
-from moeplan.verify.train import Flat, Trainer, diverged, run  # noqa: E402
+from moeplan.verification import results  # noqa: E402
+from moeplan.verification.data import Corpus  # noqa: E402
+from moeplan.verification.ladder import transfer_learning_rate  # noqa: E402
+from moeplan.verification.model import Model  # noqa: E402
+from moeplan.verification.probe import probe  # noqa: E402
+from moeplan.verification.spec import RunResult, RunSpec  # noqa: E402
+from moeplan.verification.train import Flat, Trainer, diverged, run  # noqa: E402
 from tests.tiny import DENSE, MOE, corpus, spec  # noqa: E402
 
 pytestmark = pytest.mark.verify
@@ -161,7 +161,7 @@ def test_divergence_is_tried_again_at_half_the_rate_and_said(data: Corpus) -> No
 
 def test_half_the_rate_can_save_a_run(data: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run whose first attempt fails finishes at half the rate and says so."""
-    from moeplan.verify import train
+    from moeplan.verification import train
 
     asked = spec(data, DENSE)
     answers = iter([True, False])
@@ -235,9 +235,9 @@ def test_a_result_is_read_back_and_damage_is_noticed(data: Corpus, tmp_path: Pat
 WORKER = """
 import json, sys
 from moeplan import records
-from moeplan.verify import results
-from moeplan.verify.spec import RunSpec
-from moeplan.verify.train import run, worker_setup
+from moeplan.verification import results
+from moeplan.verification.spec import RunSpec
+from moeplan.verification.train import run, worker_setup
 from tests.tiny import corpus
 worker_setup()
 spec = records.from_json(RunSpec, json.loads(sys.argv[1]))

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from moeplan.architecture import Architecture
-from moeplan.verify.data import Corpus, split
-from moeplan.verify.formats import Documents
-from moeplan.verify.spec import RunSpec
+from moeplan.architecture.shape import Architecture
+from moeplan.verification.data import Corpus, split
+from moeplan.verification.formats import Documents
+from moeplan.verification.spec import RunSpec
 
 DENSE = Architecture(
     d_model=32, num_layers=2, vocab_size=256, num_heads=2, num_kv_heads=1, head_dim=16, d_ff=64, qk_norm="head"

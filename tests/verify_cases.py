@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from moeplan.architecture import Architecture
-from moeplan.plan import Plan
-from moeplan.verify.estimate import Group
-from moeplan.verify.ladder import Data, Ladder, Settings, make_ladder
-from moeplan.verify.shrink import flops_per_token
-from moeplan.verify.spec import SPEC_SCHEMA, RoutingHealth, RunResult, RunSpec
+from moeplan.architecture.shape import Architecture
+from moeplan.plan.document import Plan
+from moeplan.verification.estimate import Group
+from moeplan.verification.ladder import Data, Ladder, Settings, make_ladder
+from moeplan.verification.shrink import flops_per_token
+from moeplan.verification.spec import SPEC_SCHEMA, RoutingHealth, RunResult, RunSpec
 from tests.sample import sample_plan
 
 PLANNED = Architecture(

@@ -1,9 +1,9 @@
 """Proxy runs that could be made: small realisable architectures at several computes, counted exactly.
 
-Shapes come from the rules of the declared grid (`moeplan.grid`) at small widths, one depth a width, with the usual
-numbers of experts, and from dense models where the law covers them. Vocabulary, tying of embeddings and sequence
-length are the target's: losses under two tokenizers do not compare. What the law does not see stays as near to the
-target's own design as these shapes come.
+Shapes come from the rules of the declared grid (`moeplan.plan.search.grid`) at small widths, one depth a width, with
+the usual numbers of experts, and from dense models where the law covers them. Vocabulary, tying of embeddings and
+sequence length are the target's: losses under two tokenizers do not compare. What the law does not see stays as near to
+the target's own design as these shapes come.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moeplan.architecture import Architecture
-from moeplan.boxes import Floats, Indices
+from moeplan.architecture.conventions import ARCHITECTURAL, Variables
+from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError
-from moeplan.grid import Designs, Grid
 from moeplan.laws import Fit
-from moeplan.leverage import dense_shape
+from moeplan.laws.leverage import dense_shape
+from moeplan.numerics.branch_and_bound import Floats, Indices
+from moeplan.plan.search.grid import Designs, Grid
 from moeplan.units import format_flops
-from moeplan.variables import ARCHITECTURAL, Variables
 
 WIDTHS = (256, 384, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048, 2560, 3072, 4096)
 """Widths of proxy models [features]."""

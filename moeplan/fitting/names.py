@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from moeplan.architecture.conventions import ARCHITECTURAL, CONVENTIONS
 from moeplan.errors import UsageError
 from moeplan.laws.law import FORMS, PREDICTS, form_variables
-from moeplan.variables import ARCHITECTURAL, CONVENTIONS
 
 SHAPE_FIELDS = (
     "d_model",
@@ -24,7 +24,7 @@ SHAPE_FIELDS = (
     "d_shared_expert",
     "num_dense_layers",
 )
-"""Columns that describe an architecture, by the fields of `moeplan.architecture.Architecture`."""
+"""Columns that describe an architecture, by the fields of `moeplan.architecture.shape.Architecture`."""
 TRAINING = ("learning_rate", "batch_tokens", "steps", "seq_len", "seed")
 """Columns that say how a run was trained."""
 QUANTITIES = tuple(

@@ -1,7 +1,8 @@
 """Runs: the numbers of a file under glossary names, selected, checked, and completed by what follows from them.
 
 Counted by the conventions asked for: params and FLOPs of a run whose architecture stands in the file are counted
-exactly (`moeplan.variables`); others are taken as they stand. Compute, size and tokens give one another by C = 6*Na*D.
+exactly (`moeplan.architecture.conventions`); others are taken as they stand. Compute, size and tokens give one another
+by C = 6*Na*D.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from moeplan.architecture import Architecture
+from moeplan.architecture.conventions import ARCHITECTURAL, CONVENTIONS, Variables, default_convention
+from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
 from moeplan.fitting.names import QUANTITIES, SHAPE_FIELDS, Naming, name_columns
 from moeplan.fitting.optimum import FLOPS_PER_PARAM
 from moeplan.fitting.problem import Floats
 from moeplan.fitting.selection import Excluded, drop_highest, select
 from moeplan.fitting.table import RawTable, read_table
-from moeplan.variables import ARCHITECTURAL, CONVENTIONS, Variables, default_convention
 
 _POSITIVE_OR_ZERO = ("shared_ratio", "num_shared_experts", "num_dense_layers", "weight_sparsity", "seed")
 """Quantities that may be 0; every other one must be above 0."""
@@ -320,7 +321,7 @@ def read_runs(
     target : str
         The measured quantity, "loss" unless the form predicts another.
     conventions : mapping, optional
-        How quantities are counted, where not by the default (`moeplan.variables.CONVENTIONS`).
+        How quantities are counted, where not by the default (`moeplan.architecture.conventions.CONVENTIONS`).
     fixed : mapping, optional
         What all runs have and no column says.
 

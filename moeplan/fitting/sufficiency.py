@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from moeplan.architecture.conventions import ARCHITECTURAL
 from moeplan.errors import InfeasibleError
 from moeplan.fitting.coordinates import COORDINATES, form_coordinates
 from moeplan.fitting.optimum import has_optimum
 from moeplan.fitting.runs import Runs
 from moeplan.laws.law import FORMS, form_variables
-from moeplan.variables import ARCHITECTURAL
 
 ONE_BUDGET = 1.02
 """Largest over least compute up to which all runs are at one budget."""

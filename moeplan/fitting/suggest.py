@@ -1,10 +1,10 @@
 """What to run next: `suggest(law, budget, 6, 1e20)`, the proxy runs that best tell a law which model to recommend.
 
-The law's draws (`moeplan.spread.draws`) say what its runs leave open. Under each draw the target's best design is
-found anew (`moeplan.spread.redraw`). Every design that is ever the best, and every proxy run that could be made
-(`moeplan.fitting.candidates`), has a loss by the law whose derivatives by the coefficients are known near each draw;
-of these `moeplan.fitting.choosing` chooses the runs. What they are worth is then simulated over the draws: the value
-ln C_l of the designs that may be the best, and what the runs would measure.
+The law's draws (`moeplan.laws.draws`) say what its runs leave open. Under each draw the target's best design is
+found anew (`moeplan.plan.uncertainty.redraw`). Every design that is ever the best, and every proxy run that could be
+made (`moeplan.fitting.candidates`), has a loss by the law whose derivatives by the coefficients are known near each
+draw; of these `moeplan.fitting.choosing` chooses the runs. What they are worth is then simulated over the draws: the
+value ln C_l of the designs that may be the best, and what the runs would measure.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moeplan import __version__
-from moeplan.answer import Answer
-from moeplan.boxes import Floats, Indices
-from moeplan.budget import Budget
+from moeplan.architecture.conventions import Variables
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.fitting.candidates import Candidates, make_candidates
 from moeplan.fitting.choosing import around, choose, contrasts, left_by, regrets
@@ -31,16 +29,18 @@ from moeplan.fitting.problem import make_problem
 from moeplan.fitting.result import FittedLaw
 from moeplan.fitting.suggestion import SCHEMA, Expected, SuggestedRun, Suggestion
 from moeplan.fitting.write import law_text
-from moeplan.grid import Grid
 from moeplan.laws import Fit, Law, read_law
+from moeplan.laws.draws import SEED, Drawn, law_draws
 from moeplan.laws.law import FORMS, NO_TRADE, form_variables, trades_size
-from moeplan.leverage import leverage_by
-from moeplan.search import TIE, Space, objective
-from moeplan.spread.drawn import LEVEL, DrawnLaw, ends
-from moeplan.spread.draws import SEED, Drawn, law_draws
-from moeplan.spread.redraw import drawn_ln_compute, redraw
+from moeplan.laws.leverage import leverage_by
+from moeplan.numerics.branch_and_bound import Floats, Indices
+from moeplan.plan.answer import Answer
+from moeplan.plan.budget import Budget
+from moeplan.plan.search.grid import Grid
+from moeplan.plan.search.space import TIE, Space, objective
+from moeplan.plan.uncertainty.drawn import LEVEL, DrawnLaw, ends
+from moeplan.plan.uncertainty.redraw import drawn_ln_compute, redraw
 from moeplan.units import format_flops
-from moeplan.variables import Variables
 
 MOST_RUNS = 100
 """Most runs that are suggested at a time: beyond, fit again in between."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from moeplan import records
-from moeplan.architecture import Architecture
+from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
 
 SCHEMA = "moeplan.suggestion/1"

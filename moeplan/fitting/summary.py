@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import moeplan
+from moeplan.architecture.conventions import ARCHITECTURAL
 from moeplan.fitting import result as res
 from moeplan.fitting.bootstrap import Draws, interval
 from moeplan.fitting.compare import compare
@@ -22,14 +23,13 @@ from moeplan.fitting.runs import Runs
 from moeplan.fitting.warn import run_warnings
 from moeplan.laws import load_law
 from moeplan.laws.law import FORMS, form_variables
-from moeplan.leverage import LEVERAGE_LAW
-from moeplan.variables import ARCHITECTURAL
+from moeplan.laws.leverage import LEVERAGE_LAW
 
 ROUTING = {"activation_ratio", "expansion_ratio", "granularity", "G", "shared_ratio", "num_experts"}
 """Variables by which a form tells Mixture-of-Experts models apart; one without them, fitted to runs that nothing calls
 a MoE, is a law of dense models."""
 STORED = 200
-"""Draws that a fitted law carries: what `moeplan.spread.draws` makes intervals of."""
+"""Draws that a fitted law carries: what `moeplan.laws.draws` makes intervals of."""
 PROFILE_POINTS = 25
 """Sizes of one isoFLOP profile."""
 MOSTLY_PRIOR = 0.5

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from moeplan.architecture.conventions import CONVENTIONS
 from moeplan.fitting.result import FittedLaw
 from moeplan.laws import Fit, load_law
 from moeplan.laws.law import SCHEMA, form_variables
-from moeplan.leverage import LEVERAGE_LAW
-from moeplan.variables import CONVENTIONS
+from moeplan.laws.leverage import LEVERAGE_LAW
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ .()/-]*")
 _WIDTH = 116

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from moeplan.architecture.conventions import ARCHITECTURAL, CONVENTIONS
 from moeplan.laws.law import (
     COORDINATES,
     FAMILIES,
@@ -28,7 +29,6 @@ from moeplan.laws.law import (
     form_variables,
 )
 from moeplan.laws.reader import Section, read_text_file, read_yaml
-from moeplan.variables import ARCHITECTURAL, CONVENTIONS
 
 
 def read_law(path: Path) -> Law:

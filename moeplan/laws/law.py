@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from moeplan.architecture.conventions import ARCHITECTURAL, Variables, default_convention
 from moeplan.errors import LawError
 from moeplan.laws import families, forms
 from moeplan.laws.reader import Section
-from moeplan.variables import ARCHITECTURAL, Variables, default_convention
 
 SCHEMA = "moeplan.law/1"
 GRADES = {
@@ -167,7 +167,7 @@ class Fit:
     grades: Mapping[str, str]
     """How sure each digit is, one of `GRADES`."""
     conventions: Mapping[str, str]
-    """How each variable is counted; see `moeplan.variables.CONVENTIONS`."""
+    """How each variable is counted; see `moeplan.architecture.conventions.CONVENTIONS`."""
     unstated: tuple[str, ...]
     """Variables whose convention the paper leaves open; `conventions` holds the choice made here."""
     domain: Mapping[str, tuple[float, float]]

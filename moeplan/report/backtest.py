@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from moeplan.backtesting.scores import BackTest, Prediction, Result, Score, Widening
-from moeplan.plan import OutsideDomain
+from moeplan.plan.document import OutsideDomain
 from moeplan.report.blocks import (
     NONE,
     Block,
@@ -23,6 +22,7 @@ from moeplan.report.blocks import (
     quantity,
     times,
 )
+from moeplan.studies.backtest.scores import BackTest, Prediction, Result, Score, Widening
 from moeplan.units import format_flops
 
 _SIGN = {"equal": "", "lower": "≥ ", "higher": "≤ ", "unknown": ""}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from moeplan.comparison.result import Comparison, Contender, LawColumn, Versus
 from moeplan.report.blocks import (
     EXTRAPOLATED,
     NONE,
@@ -35,6 +34,7 @@ from moeplan.report.comparison_laws import (
     work_cells,
 )
 from moeplan.report.comparison_strict import strict_blocks, strict_headline
+from moeplan.studies.comparison.result import Comparison, Contender, LawColumn, Versus
 from moeplan.units import format_bytes, format_count, format_flops
 
 __all__ = ["comparison_charts", "comparison_sections", "headline"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from moeplan.comparison.result import Comparison, Contender
 from moeplan.report.blocks import Chart, Level, Series, Source
 from moeplan.report.comparison_laws import LEVERAGE_LAW, WORK, ratio_text
+from moeplan.studies.comparison.result import Comparison, Contender
 
 
 def comparison_charts(found: Comparison) -> tuple[Chart, ...]:

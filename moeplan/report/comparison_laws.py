@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from moeplan.comparison.result import Answer, Comparison, Contender, LawColumn, Saving
 from moeplan.report.blocks import (
     NONE,
     Block,
@@ -17,6 +16,7 @@ from moeplan.report.blocks import (
     quantity,
     times,
 )
+from moeplan.studies.comparison.result import Answer, Comparison, Contender, LawColumn, Saving
 from moeplan.units import format_count, format_flops
 
 LEVERAGE_LAW = "tian2025"

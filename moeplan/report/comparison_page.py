@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from moeplan.comparison.result import Comparison, Contender
 from moeplan.report.blocks import Cell, Section, Source, Table
 from moeplan.report.comparison import comparison_sections
 from moeplan.report.comparison_charts import cost_chart, work_chart
 from moeplan.report.pictures import write_pictures
+from moeplan.studies.comparison.result import Comparison, Contender
 from moeplan.units import format_bytes, format_count, format_flops
 
 _COUNTED = Source("Counted from the exact integer shape, or priced from it.")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from moeplan.comparison.result import Comparison, EqualResources, Study
 from moeplan.report.blocks import NONE, Block, Paragraph, Table, interval, number, percent
 from moeplan.report.comparison_laws import model_text
+from moeplan.studies.comparison.result import Comparison, EqualResources, Study
 from moeplan.units import format_count, format_flops
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from moeplan.changes import Change
-from moeplan.design import DESIGN_VARIABLES
+from moeplan.plan.differences import Change
+from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.report.blocks import NONE, Paragraph, Section, Table, number, quantity
 from moeplan.units import format_bytes, format_count, format_flops
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from moeplan.frontiers.curves import Frontier, Point
-from moeplan.frontiers.ranges import RANGES
 from moeplan.report import sources
 from moeplan.report.blocks import (
     NONE,
@@ -25,6 +23,8 @@ from moeplan.report.blocks import (
 from moeplan.report.frontier_charts import leverage_chart, profile_chart, worth_chart
 from moeplan.report.frontier_words import el_text, gain_text, headline, notes, x_text
 from moeplan.report.opinions import size
+from moeplan.studies.frontier.curves import Frontier, Point
+from moeplan.studies.frontier.ranges import RANGES
 from moeplan.units import format_count, format_flops
 
 ROWS = 10

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from moeplan.frontiers.curves import Frontier, Line, Point
-from moeplan.frontiers.ranges import RANGES
 from moeplan.report.blocks import EXTRAPOLATED, NONE, Block, Items, Paragraph, mark, percent, quantity, times
+from moeplan.studies.frontier.curves import Frontier, Line, Point
+from moeplan.studies.frontier.ranges import RANGES
 from moeplan.units import format_bytes, format_flops
 
 LEVERAGE_LAW = "tian2025"

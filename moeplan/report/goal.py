@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from moeplan.goal import Goal
-from moeplan.plan import Plan
+from moeplan.plan.document import Plan
+from moeplan.plan.goal import Goal
 from moeplan.report.blocks import Block, Items, Paragraph, Source, Table, at, mark, number, percent, times
 from moeplan.units import format_bytes, format_count, format_flops
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from moeplan.architecture.published import find_model
+from moeplan.cost.devices import Device, MfuPreset, mfu_presets, published_mfu
+from moeplan.cost.training.step_time import published_steps
 from moeplan.errors import UsageError
-from moeplan.hardware import Device, MfuPreset, mfu_presets, published_mfu
-from moeplan.models import find_model
 from moeplan.records import to_json
 from moeplan.report.blocks import NONE, Block, Items, Paragraph, Section, Table, number, percent
-from moeplan.training.step_time import published_steps
 from moeplan.units import format_bytes, format_count
 
 

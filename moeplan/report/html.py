@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from moeplan.plan import Plan
+from moeplan.plan.document import Plan
 from moeplan.report.blocks import Block, Chart, Items, Paragraph, Section, Table
 from moeplan.report.charts import chart_table
 from moeplan.report.sections import plan_sections

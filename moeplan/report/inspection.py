@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from moeplan.inspection import Inspection
-from moeplan.judgement import Judgement, LawJudgement
-from moeplan.models import PublishedModel
-from moeplan.plan import Design
+from moeplan.architecture.published import PublishedModel
+from moeplan.plan.document import Design
 from moeplan.report.blocks import (
     EXTRAPOLATED,
     NONE,
@@ -22,6 +20,8 @@ from moeplan.report.blocks import (
     times,
 )
 from moeplan.report.opinions import leverage_blocks, size
+from moeplan.studies.inspection import Inspection
+from moeplan.studies.laws_on_model import Judgement, LawJudgement
 from moeplan.units import format_bytes, format_count, format_flops, parse_memory
 
 _CONVENTIONS = {

@@ -7,11 +7,11 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from moeplan.architecture.conventions import CONVENTIONS
 from moeplan.laws import Fit, Law
 from moeplan.laws.checks import CheckResult
 from moeplan.laws.law import FORMS, GRADES, PREDICTS, form_coefficients, form_variables
 from moeplan.report.blocks import NONE, Block, Items, Paragraph, Section, Table, interval, number, quantity
-from moeplan.variables import CONVENTIONS
 
 
 def list_sections(laws: Sequence[Law]) -> list[Section]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from moeplan.plan import Design, LawOpinion, Leverage, Plan, Price
+from moeplan.plan.document import Design, LawOpinion, Leverage, Plan, Price
 from moeplan.report import sources
 from moeplan.report.blocks import (
     NONE,

@@ -6,10 +6,10 @@ from moeplan.report.blocks import NONE, Block, Chart, Items, Paragraph, Section,
 from moeplan.report.suggestion import experts_text, shape_text
 from moeplan.report.verification import COUNTED, FLOPS, ROUTING, cost_text, epochs_text, setting_text, tuning_table
 from moeplan.units import format_bytes, format_count, format_flops
-from moeplan.verify.proxy_runs import ProxyRun, ProxyRuns
-from moeplan.verify.request import duration
-from moeplan.verify.summary import ARM
-from moeplan.verify.verification import Outline, PlannedRun
+from moeplan.verification.proxy_runs import ProxyRun, ProxyRuns
+from moeplan.verification.request import duration
+from moeplan.verification.summary import ARM
+from moeplan.verification.verification import Outline, PlannedRun
 
 _MEASURED = Source("Measured: loss on the validation documents, in nats a token.", convention=FLOPS)
 _EXPERTS = "experts: active + shared of routed, width, or a dense model's width"

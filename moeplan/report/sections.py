@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from moeplan.leverage import LEVERAGE_LAW
-from moeplan.plan import Plan
+from moeplan.laws.leverage import LEVERAGE_LAW
+from moeplan.plan.document import Plan
 from moeplan.report import sources
 from moeplan.report.blocks import (
     EXTRAPOLATED,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from moeplan.design import DESIGN_VARIABLES
-from moeplan.leverage import LEVERAGE_LAW
-from moeplan.plan import HyperParameters, LawOpinion, Leverage, LeverageOpinion, OutsideDomain, Plan
+from moeplan.laws.leverage import LEVERAGE_LAW
+from moeplan.plan.document import HyperParameters, LawOpinion, Leverage, LeverageOpinion, OutsideDomain, Plan
+from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.report.blocks import Source, interval, quantity
 
 _EL = "dense compute / MoE compute at equal loss; both in the law's own FLOPs"
@@ -127,12 +127,12 @@ BATCH = Source(
 )
 LAYOUT = Source(
     "Memory counted on the exact shape for the heaviest stage; time by a stated model of a step "
-    "(moeplan.training.step_time), relative to the first layout listed.",
+    "(moeplan.cost.training.step_time), relative to the first layout listed.",
     convention="degrees of parallelism; bytes on one GPU; shares of the step's time",
 )
 SERVING = Source(
-    "An upper bound (moeplan.serving): bytes of a decode step over memory bandwidth, FLOPs over peak, the slower one; "
-    "experts hit are those expected of independent uniform routing.",
+    "An upper bound (moeplan.cost.serving): bytes of a decode step over memory bandwidth, FLOPs over peak, the slower "
+    "one; experts hit are those expected of independent uniform routing.",
     convention="tokens a second of one device; bytes and FLOPs of one step on one device",
 )
 

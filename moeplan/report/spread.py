@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from moeplan.plan import Plan
+from moeplan.plan.document import Plan
+from moeplan.plan.uncertainty.result import LawSpread, Spread
 from moeplan.report.blocks import NONE, Block, Items, Paragraph, Source, Table, at, interval, mark, percent, quantity
-from moeplan.spread import LawSpread, Spread
 
 _LOSS = 4
 """Digits of a loss."""

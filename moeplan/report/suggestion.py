@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moeplan.architecture import Architecture
+from moeplan.architecture.shape import Architecture
 from moeplan.fitting.suggestion import Suggestion
 from moeplan.report.blocks import Items, Paragraph, Section, Source, Table, number, percent, quantity
 from moeplan.units import format_count, format_flops

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from moeplan.plan import LayoutOption, Plan, TrainingRun
+from moeplan.cost.serving import DecodePoint
+from moeplan.plan.document import LayoutOption, Plan, TrainingRun
 from moeplan.report import sources
 from moeplan.report.blocks import NONE, Block, Cell, Paragraph, Source, Table, at, number, percent
-from moeplan.serving import DecodePoint
 from moeplan.units import format_bytes, format_count, format_flops
 
 _DEGREES = ("tp", "pp", "ep", "etp", "cp", "dp")
@@ -54,7 +54,7 @@ def training_blocks(plan: Plan) -> tuple[Block, ...]:
         blocks.append(
             Paragraph(
                 f"Layouts on {run.num_gpus:,} GPUs, of {usable} usable each, the fastest first by a stated model of a "
-                "step's time (moeplan.training.step_time); times are relative to the first.",
+                "step's time (moeplan.cost.training.step_time); times are relative to the first.",
                 Source(sources.LAYOUT.says, path="/training/num_gpus /training/usable_bytes"),
             )
         )

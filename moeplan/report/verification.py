@@ -23,11 +23,11 @@ from moeplan.report.blocks import (
     times,
 )
 from moeplan.units import format_bytes, format_count, format_flops
-from moeplan.verify.estimate import REACH, Measured
-from moeplan.verify.request import duration
-from moeplan.verify.summary import ARM
-from moeplan.verify.verdict import UNHEALTHY_LOAD
-from moeplan.verify.verification import LeverageAt, Outline, PlannedRun, Tuning, Verification
+from moeplan.verification.estimate import REACH, Measured
+from moeplan.verification.request import duration
+from moeplan.verification.summary import ARM
+from moeplan.verification.verdict import UNHEALTHY_LOAD
+from moeplan.verification.verification import LeverageAt, Outline, PlannedRun, Tuning, Verification
 
 _CONTROL = {"one_expert": "one expert", "second_seed": "other seeds", "frozen_router": "frozen router"}
 FLOPS = "FLOPs as tian2025 counts: non-embedding params, full attention, no logits"

@@ -6,11 +6,11 @@ import dataclasses
 import time
 from collections.abc import Callable
 
-from moeplan.architecture import Architecture
-from moeplan.hardware import parse_gpus
-from moeplan.training.layout import search_layouts
-from moeplan.training.memory import TrainingSettings, training_memory
-from moeplan.training.step_time import step_time
+from moeplan.architecture.shape import Architecture
+from moeplan.cost.devices import parse_gpus
+from moeplan.cost.training.layout import search_layouts
+from moeplan.cost.training.memory import TrainingSettings, training_memory
+from moeplan.cost.training.step_time import step_time
 
 Record = Callable[[str, object], None]
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from moeplan.budget import Budget
 from moeplan.laws import load_law
-from moeplan.planner import DEFAULT_LAWS
-from moeplan.search import Space
+from moeplan.plan.budget import Budget
+from moeplan.plan.planner import DEFAULT_LAWS
+from moeplan.plan.search.space import Space
 
 Record = Callable[[str, object], None]
 

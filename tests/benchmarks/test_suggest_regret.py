@@ -30,8 +30,8 @@ import pytest
 from numpy.typing import NDArray
 
 from moeplan import Budget
-from moeplan.answer import Answer
-from moeplan.architecture import Architecture
+from moeplan.architecture.conventions import Variables
+from moeplan.architecture.shape import Architecture
 from moeplan.fitting.bootstrap import bootstrap
 from moeplan.fitting.candidates import Candidates, make_candidates
 from moeplan.fitting.coordinates import form_coordinates
@@ -40,11 +40,11 @@ from moeplan.fitting.prior import make_prior
 from moeplan.fitting.problem import make_problem
 from moeplan.fitting.start import fits
 from moeplan.fitting.suggest import suggest
-from moeplan.grid import Grid
 from moeplan.laws import Fit, Law, load_law
 from moeplan.laws.law import Covariance, Residual, form_variables
-from moeplan.search import Space
-from moeplan.variables import Variables
+from moeplan.plan.answer import Answer
+from moeplan.plan.search.grid import Grid
+from moeplan.plan.search.space import Space
 
 Floats = NDArray[np.float64]
 Record = Callable[[str, object], None]

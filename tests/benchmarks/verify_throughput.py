@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from moeplan.architecture import Architecture
+from moeplan.architecture.shape import Architecture
 
 TOKENS = {"cpu": 2304, "cuda": 16384}
 """Tokens of a step: Step Law's batch at 2 MB of data, and what fills a GPU at proxy sizes."""
@@ -91,7 +91,7 @@ def implementations(shape: tuple[int, int, int, int], precision: str, device: st
     from transformers import Qwen3MoeConfig
     from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeForCausalLM
 
-    from moeplan.verify.model import MoE
+    from moeplan.verification.model import MoE
 
     d_model, d_expert, num_experts, active = shape
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -153,7 +153,7 @@ def measure(shape: tuple[int, int, int, int], precision: str, device: str) -> Ro
     """Best of `ROUNDS` turns of every implementation."""
     import torch
 
-    from moeplan.verify.probe import matmul_flops
+    from moeplan.verification.probe import matmul_flops
 
     made, default = implementations(shape, precision, device)
     kind = torch.bfloat16 if precision == "bf16" else torch.float32

@@ -1,0 +1,343 @@
+"""A Hugging Face `config.json` as an `Architecture`: read by structure and aliases, offline, whoever wrote it.
+
+What the file does not say comes from `moeplan.architecture.hf.types` or is taken for granted, and is said
+(`assumptions`). What the model has beyond attention and gated feed-forward blocks (linear attention, state-space
+layers, unknown keys with sizes) is listed (`gaps`): such a model has no total.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moeplan.architecture import counting
+from moeplan.architecture.hf.keys import ALIASES, BIASES, GATED, OTHER_BLOCKS, Keys
+from moeplan.architecture.hf.layers import moe_layers
+from moeplan.architecture.hf.types import EVERYTHING, TYPES, Gap, TypeFacts
+from moeplan.architecture.shape import Architecture
+from moeplan.errors import UsageError
+
+LARGEST_FILE = 5_000_000
+"""Bytes beyond which a file is no model config."""
+MOST_LAYERS = 10_000
+"""Layers beyond which a config is a mistake."""
+NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
+"""Where multimodal configs keep their language model."""
+TOWERS = ("vision_config", "audio_config", "audio_encoder_config", "vision_tower", "encoder_config", "vq_config")
+"""Where they keep the rest, which is not counted."""
+WINDOWED = ("sliding_attention", "chunked_attention", "sliding", "reference_sliding_attention")
+"""Kinds of layers with keys and values of full shape that see a window."""
+PLAIN_ATTENTION = ("full_attention", "attention", "full", *WINDOWED)
+"""Kinds of layers with keys and values of full shape."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a config says of a model."""
+
+    model_type: str
+    """The model_type that it names; "" if none."""
+    architecture: Architecture
+    """The model's shape, as far as an `Architecture` can express it."""
+    gaps: tuple[Gap, ...]
+    """What is not counted."""
+    assumptions: tuple[str, ...]
+    """What the file leaves open and how it is read, in sentences."""
+
+    @property
+    def unknown_groups(self) -> tuple[str, ...]:
+        """The groups of params whose counts are not known; the total is known if there are none."""
+        unknown = {group for gap in self.gaps for group in gap.groups}
+        return tuple(group for group in counting.GROUPS if group in unknown)
+
+
+def load_json(path: str | Path) -> Any:
+    """The JSON of a file, or of `config.json` in a folder; raises `UsageError` naming the path."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            if not (path / "config.json").exists():
+                raise UsageError(f"{path}: the folder has no config.json")
+            path = path / "config.json"
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path}: is no file; give a config.json or a plan file")
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"{path}: cannot be read: {reason.lower()}") from None
+    if len(content) > LARGEST_FILE:
+        raise UsageError(
+            f"{path}: is over {LARGEST_FILE / 1e6:g} MB, far more than any model config; give a config.json"
+        )
+    try:
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    except (ValueError, RecursionError):
+        raise UsageError(f"{path}: is not JSON; give a config.json or a plan file") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in data and data[key] != value:
+            raise UsageError(f"has the key {key!r} twice, with different values")
+        data[key] = value
+    return data
+
+
+def read_config(data: Any, where: str = "the config") -> ModelConfig:
+    """Read the content of a `config.json`.
+
+    Raises `UsageError`, with `where`, for anything that is no model config: missing, contradictory or impossible keys.
+    """
+    try:
+        if not isinstance(data, Mapping):
+            raise UsageError("is JSON but no model config: it holds no object")
+        return _read(data)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+
+
+def _language_model(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Gap]]:
+    """The part of a config that describes the language model, and the parts that do not."""
+    outside = [Gap(f"the part under {key}", ()) for key in TOWERS if data.get(key)]
+    for name in NESTED:
+        inner = data.get(name)
+        if inner is not None and not isinstance(inner, Mapping):
+            raise UsageError(f"{name} is {inner!r:.40}, must be an object")
+        if isinstance(inner, Mapping) and not set(ALIASES["d_model"]) & set(data):
+            inner, more = _language_model(inner)
+            tied = {"tie_word_embeddings": data["tie_word_embeddings"]} if "tie_word_embeddings" in data else {}
+            return {**inner, **tied}, [*outside, *more]
+    return data, outside
+
+
+def _read(data: Mapping[str, Any]) -> ModelConfig:
+    data, gaps = _language_model(data)
+    keys = Keys(data)
+    for name in (*NESTED, *TOWERS):
+        keys.get(name)
+    model_type = keys.text("model_type")
+    facts = TYPES.get(model_type)
+    assumptions = [] if facts else [_unknown_type(model_type)]
+    facts = facts or TypeFacts("")
+    gaps += facts.gaps
+    fields: dict[str, Any] = {**facts.fields, **_sizes(keys)}
+    shared = fields.pop("num_shared_experts", 0)
+    experts = _experts(keys)
+    pattern = moe_layers(keys, fields["num_layers"])
+    if not any(pattern):  # experts in no layer: a dense model
+        experts = {}
+    if experts:
+        fields |= {"num_shared_experts": shared, **experts}
+    else:
+        for name in ("router_bias", "router_correction_bias", "expert_bias", "shared_expert_gate"):
+            fields.pop(name, None)
+    fields |= _feed_forward(keys, pattern if experts else [])
+    fields |= _attention(keys, facts, gaps, assumptions)
+    tied = keys.flag("tie_word_embeddings")
+    if tied is None:
+        tied = bool(fields.get("tied_embeddings", False))
+        assumptions.append(f"tie_word_embeddings is absent: taken as {str(tied).lower()}.")
+    fields["tied_embeddings"] = tied
+    fields["num_mtp_layers"] = keys.number(*ALIASES["num_mtp_layers"]) or 0
+    _activation(keys, facts, gaps)
+    _layer_kinds(keys, fields["num_layers"], gaps, assumptions)
+    if keys.flag("is_encoder_decoder"):
+        gaps.append(Gap("an encoder beside the decoder", EVERYTHING))
+    gaps += _unread(keys)
+    return ModelConfig(model_type, Architecture(**fields), tuple(dict.fromkeys(gaps)), tuple(assumptions))
+
+
+def _unknown_type(model_type: str) -> str:
+    name = f"model_type {model_type!r} is not in moeplan's table" if model_type else "the file names no model_type"
+    return (
+        f"{name[:1].upper()}{name[1:]}: taken to have two RMS norms a block, gated feed-forward blocks, and no "
+        "biases or query-key norms but those that keys name."
+    )
+
+
+def _sizes(keys: Keys) -> dict[str, int]:
+    """Width, depth, heads and vocabulary; raises `UsageError` naming those that are missing."""
+    found = {name: keys.size(*ALIASES[name]) for name in ("d_model", "num_layers", "vocab_size", "num_heads")}
+    missing = [ALIASES[name][0] for name, value in found.items() if value is None]
+    if len(missing) == len(found):
+        raise UsageError(f"is JSON but no model config: it has none of {', '.join(missing)}")
+    if missing:
+        raise UsageError(f"lacks {', '.join(missing)}")
+    if (found["num_layers"] or 0) > MOST_LAYERS:
+        raise UsageError(f"has {found['num_layers']} layers, which no model has; at most {MOST_LAYERS} are read")
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _experts(keys: Keys) -> dict[str, int]:
+    """Number, top-k and width of experts; empty for a dense model."""
+    number, top_k = (keys.whole(*ALIASES[name]) for name in ("num_experts", "num_active_experts"))
+    num_experts, num_active = keys.number(*number), keys.number(*top_k)
+    if num_experts:
+        keys.size(*ALIASES["d_expert"])
+    width = keys.number(*ALIASES["d_expert"])
+    if not num_experts:
+        if num_active or width:
+            name, value = next((n, v) for n, v in {**top_k, **keys.whole(*ALIASES["d_expert"])}.items() if v)
+            lack = f"{next(iter(number))} 0" if number else f"no {ALIASES['num_experts'][1]}"
+            raise UsageError(f"has {lack} but {name} {value}: a model with experts needs at least one")
+        return {}
+    if num_active is None:
+        raise UsageError(f"lacks {ALIASES['num_active_experts'][0]}, which {next(iter(number))} {num_experts} needs")
+    if not 1 <= num_active <= num_experts:
+        raise UsageError(f"{next(iter(top_k))} {num_active} must be 1 to {next(iter(number))} {num_experts}")
+    if width is None:
+        width = keys.number("intermediate_size") or keys.number("ffn_hidden_size", "ffn_config.ffn_hidden_size")
+    if not width:
+        raise UsageError(f"lacks {ALIASES['d_expert'][0]}, the width of its experts")
+    return {"num_experts": num_experts, "num_active_experts": num_active, "d_expert": width, **_shared(keys, width)}
+
+
+def _shared(keys: Keys, width: int) -> dict[str, int]:
+    """Number and width of shared experts, by a number of routed widths or by a total width (one wide expert)."""
+    counts, widths = keys.whole(*ALIASES["num_shared_experts"]), keys.whole(*ALIASES["shared_width"])
+    number, total = keys.number(*counts), keys.number(*widths)
+    if number is None and total is None:
+        return {}
+    if not number:
+        if number == 0 and total:
+            raise UsageError(f"{next(iter(counts))} 0 and {next(iter(widths))} {total} contradict each other")
+        return {"num_shared_experts": int(bool(total)), "d_shared_expert": total or 0}
+    if total is not None and total != number * width:
+        raise UsageError(
+            f"{next(iter(counts))} {number} of width {width} and {next(iter(widths))} {total} contradict each other"
+        )
+    return {"num_shared_experts": number, "d_shared_expert": width}
+
+
+def _feed_forward(keys: Keys, pattern: list[bool]) -> dict[str, Any]:
+    """Which layers have experts (an empty pattern: none), and how wide the others are."""
+    narrow = keys.number("intermediate_size")
+    wide = keys.number(
+        "intermediate_size_mlp", "dense_intermediate_size"
+    )  # beside these, intermediate_size is experts'
+    width = wide or narrow or keys.number(*ALIASES["d_ff"][1:]) or 0
+    fields: dict[str, Any] = {}
+    if pattern:
+        first = pattern.index(True)
+        if all(pattern[first:]):
+            fields["num_dense_layers"] = first
+        else:
+            fields["moe_layer_pattern"] = tuple(pattern)
+    if not all(pattern) or not pattern:
+        keys.size("intermediate_size_mlp", "dense_intermediate_size")
+        if not width:
+            raise UsageError("lacks intermediate_size, the width of its dense layers")
+        fields["d_ff"] = width
+    return fields
+
+
+def _attention(keys: Keys, facts: TypeFacts, gaps: list[Gap], assumptions: list[str]) -> dict[str, Any]:
+    """Kind, heads, biases and query-key norms of attention."""
+    heads = keys.number(*ALIASES["num_heads"])
+    kv_heads = keys.size(*ALIASES["num_kv_heads"])
+    head_dim = keys.size(*ALIASES["head_dim"])
+    bias = keys.flag("attention_bias")
+    ranks = ("kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+    latent = {name: keys.number(name) or 0 for name in ranks}
+    if keys.flag("use_mla") is False:
+        latent = dict.fromkeys(ranks, 0)
+    if keys.get("kv_lora_rank") == 0 and any(latent.values()):
+        other = next(name for name, size in latent.items() if size)
+        raise UsageError(f"kv_lora_rank is 0, must be at least 1 beside {other} {latent[other]}")
+    norm = keys.flag("use_qk_norm", "qk_norm", "qk_layernorm", "use_qk_layernorm")
+    fields: dict[str, Any] = {"num_heads": heads}
+    if latent["kv_lora_rank"]:
+        for name in ("qk_nope_head_dim", "v_head_dim"):
+            if not latent[name]:
+                raise UsageError(f"{name} is {keys.get(name) or 0}, must be at least 1 beside kv_lora_rank")
+        if bias:
+            gaps.append(Gap("biases of latent attention (attention_bias)", ("attention",)))
+        if norm and "qk_norm" not in facts.fields:
+            assumptions.append("Latent attention norms its latents; no other query-key norm is counted.")
+        return {**fields, "attention": "mla", **latent}
+    if latent["q_lora_rank"]:
+        gaps.append(Gap(f"queries through a latent (q_lora_rank {latent['q_lora_rank']}) alone", ("attention",)))
+    d_model = keys.number(*ALIASES["d_model"]) or 0
+    if heads and kv_heads and heads % kv_heads:
+        name, own = next(iter(keys.whole(*ALIASES["num_kv_heads"]))), next(iter(keys.whole(*ALIASES["num_heads"])))
+        raise UsageError(f"{name} {kv_heads} must divide {own} {heads}")
+    if heads and not head_dim and heads > d_model:
+        name, own = next(iter(keys.whole(*ALIASES["num_heads"]))), next(iter(keys.whole(*ALIASES["d_model"])))
+        raise UsageError(f"{name} {heads} is above {own} {d_model}, and head_dim is absent")
+    # transformers divides whole numbers where head_dim is absent
+    fields |= {"num_kv_heads": kv_heads or 0, "head_dim": head_dim or d_model // (heads or 1)}
+    qkv = keys.flag("qkv_bias", "use_qkv_bias", "add_qkv_bias", "attention_qkv_bias")
+    output = keys.flag("attention_out_bias", "attention_output_bias", "o_bias")
+    if bias is not None or qkv is not None:
+        fields["qkv_bias"] = bool(bias or qkv)
+    if bias is not None or output is not None:
+        fields["output_bias"] = bool(output or (bias and facts.attention_bias == "all" and output is None))
+    if bias and not facts.reason:
+        assumptions.append("attention_bias is taken to be on the query, key, value and output maps.")
+    if norm:
+        if facts.qk_norm == "other":
+            gaps.append(Gap("query-key norms of another shape", ("attention",)))
+        else:
+            fields["qk_norm"] = facts.qk_norm
+            if not facts.reason:
+                assumptions.append("The query-key norm is taken to have one weight for each feature of a head.")
+    elif norm is False:
+        fields["qk_norm"] = "none"
+    return fields
+
+
+def _activation(keys: Keys, facts: TypeFacts, gaps: list[Gap]) -> None:
+    """A gap where the activation does not say that feed-forward blocks are gated."""
+    names = ("hidden_act", "hidden_activation", "activation_function", "activation", "act_fn", "mlp_hidden_act")
+    for name, value in keys.present(*names, "ffn_config.ffn_act_fn").items():
+        word = value.get("name", "") if isinstance(value, Mapping) else value
+        if not isinstance(word, str):
+            raise UsageError(f"{name} is {word!r:.40}, must be text")
+        if str(word).lower() not in GATED and not facts.gated:
+            groups = ("dense_ffn", "routed_experts", "shared_experts")
+            gaps.append(Gap(f"feed-forward blocks with {name} {word!r}, which may not be gated", groups))
+            return
+
+
+def _layer_kinds(keys: Keys, num_layers: int, gaps: list[Gap], assumptions: list[str]) -> None:
+    """A gap for layers without plain attention, a note for sliding windows."""
+    kinds = keys.entries("layer_types")
+    if kinds is None:
+        return
+    if len(kinds) != num_layers:
+        raise UsageError(f"layer_types has {len(kinds)} entries, {ALIASES['num_layers'][0]} is {num_layers}")
+    other = {kind: kinds.count(kind) for kind in dict.fromkeys(map(str, kinds)) if kind not in PLAIN_ATTENTION}
+    for kind, number in other.items():
+        gaps.append(Gap(f"{number} of {num_layers} layers of kind {kind}", ("attention",)))
+    windows = sum(kind in WINDOWED for kind in kinds)
+    if windows:
+        assumptions.append(
+            f"{windows} of {num_layers} layers see a window; their FLOPs and KV cache are counted at full length."
+        )
+
+
+def _unread(keys: Keys) -> list[Gap]:
+    """Gaps of keys that nobody read: those of known other blocks together, the others by name."""
+    keys.check_switches(*BIASES)
+    unread = keys.unread()
+    gaps = []
+    for pattern, what, groups in OTHER_BLOCKS:
+        named = [key for key in unread if pattern.fullmatch(key)]
+        if named:
+            gaps.append(Gap(f"{what} ({', '.join(named)})", groups))
+            unread = {key: value for key, value in unread.items() if key not in named}
+    if unread:
+        named = [f"{key} {_text(value)}" for key, value in unread.items()]
+        gaps.append(Gap(f"whatever these keys stand for, which moeplan does not know: {', '.join(named)}", EVERYTHING))
+    return gaps
+
+
+def _text(value: Any) -> str:
+    return "[...]" if isinstance(value, list) else "{...}" if isinstance(value, Mapping) else json.dumps(value)

@@ -1,0 +1,214 @@
+"""The keys of a `config.json`: spellings, which of them say nothing about params, and which speak of other blocks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from moeplan.errors import UsageError
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "d_model": ("hidden_size", "d_model", "n_embd", "dim"),
+    "num_layers": ("num_hidden_layers", "n_layers", "n_layer", "num_layers"),
+    "num_heads": ("num_attention_heads", "n_heads", "n_head"),
+    "vocab_size": ("vocab_size",),
+    "num_kv_heads": ("num_key_value_heads", "num_kv_heads", "n_kv_heads", "attn_config.kv_n_heads"),
+    "head_dim": ("head_dim", "attention_head_dim", "kv_channels"),
+    "num_experts": (
+        "n_routed_experts",
+        "num_experts",
+        "num_local_experts",
+        "moe_num_experts",
+        "ffn_config.moe_num_experts",
+    ),
+    "num_active_experts": (
+        "num_experts_per_tok",
+        "moe_topk",
+        "moe_k",
+        "num_experts_per_token",
+        "experts_per_token",
+        "ffn_config.moe_top_k",
+    ),
+    "d_expert": ("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size"),
+    "d_ff": (
+        "intermediate_size",
+        "ffn_hidden_size",
+        "ffn_config.ffn_hidden_size",
+    ),
+    "num_shared_experts": ("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts"),
+    "shared_width": (
+        "shared_expert_intermediate_size",
+        "shared_intermediate_size",
+        "moe_shared_expert_intermediate_size",
+    ),
+    "num_mtp_layers": ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_layers", "mtp_num_hidden_layers"),
+}
+"""Spellings of one quantity. Two that differ contradict each other, but a feed-forward width may stand beside an expert
+width; see `moeplan.architecture.hf.config`."""
+
+GATED = ("silu", "swish", "swiglu")
+"""Activations that in this kind of model always gate: x -> down(act(gate(x)) * up(x))."""
+
+_LARGEST = 2**31 - 1
+_NO_PARAMS = re.compile(
+    r"""
+    (?!.*(ffn|proj|adapter|dim_factor)) .*_(ids?|theta|dropout|dropout_prob|pdrop|eps|epsilon|coefs?|coeff|alpha|beta|
+        factor|multiplier|scale|scaling|noise|std|range|softcapping|softcap|limit|dtype|interleave|window)
+    | (is|max|min|rope|rotary|sliding|quantization|compression|unsloth|auto|tokenizer|transformers|torch|return|pruned|
+       initializer|num_return|forced|exponential|suppress|no_repeat|bad_words|begin|encoder_no|tf|pretraining|finetuning|
+       model_max|seq|topk|score|scoring|ep|use_flash|use_sliding|decoder_start)_.*
+    | output_(attentions|hidden_states|router_logits|scores|dropout|past|gate)
+    | moe_(aux|z)_loss.* | moe_(router|gate|token|capacity|norm|dropout)_.* | .*router_aux.* | .*aux_loss.*
+    | enable_.*fp32.*
+    | architectures|model_type|dtype|seed|length_penalty|repetition_penalty|diversity_penalty|temperature|top_k|top_p|
+      typical_p|num_beams|num_beam_groups|early_stopping|do_sample|remove_invalid_values|id2label|label2id|problem_type|
+      task_specific_params|chunk_size_feed_forward|use_cache|use_bfloat16|use_return_dict|use_rmsnorm|
+      gradient_checkpointing|norm_topk_prob|moe_renormalize|route_norm|n_group|num_expert_group|clip_qkv|floor_scale|
+      qk_head_dim|query_pre_attn_scalar|global_attn_every_n_layers|attention_chunk_size|attn_temperature_tuning|
+      no_rope_layers|no_rope_layer_interval|mup_enabled|num_logits_to_keep|logits_to_keep|hidden_dropout|dropout|
+      embedding_dropout|attention_dropout|tie_encoder_decoder|add_cross_attention|cross_attention_hidden_size|
+      dim_model_base|scale_emb|scale_depth|swiglu_limit|use_attention_mask|max_length|min_length|default_chat_template|
+      _?(prefix_dense_)?sliding_window_pattern|use_associative_scan|scale_embedding|original_max_position_embeddings|initial_context_length|group_limited_greedy|multi_gate|seq_aux|bos_token|eos_token|pad_token|
+      use_logits_norm|logit_softcap|is_decoder|generation_config|cache_implementation|type_vocab
+    """,
+    re.VERBOSE,
+)
+"""Keys about tokens, positions, dropout, routing, generation, files: none has weights."""
+
+OTHER_BLOCKS: tuple[tuple[re.Pattern[str], str, tuple[str, ...]], ...] = tuple(
+    (re.compile(pattern), what, groups)
+    for pattern, what, groups in (
+        (r"linear_.*|short_conv_.*|kda_.*|layer_group_size|attn_type_list|full_attention_interval|lightning.*|"
+         r"full_attn_alpha_factor|full_attn_beta_factor|linear_attn.*", "linear-attention layers", ("attention",)),
+        (r"mamba_.*|use_mamba.*|ssm_.*|attn_layer_.*|layers_block_type|hybrid_.*|n_mamba_heads|state_size|time_step_.*",
+         "state-space (Mamba) layers", ("attention", "dense_ffn", "norms")),
+        (r"conv_.*|full_attn_idxs", "short-convolution layers", ("attention",)),
+        (r"share_q_dim|num_attention_groups", "multi-matrix-factorised attention", ("attention",)),
+        (r"use_cla|num_kv_shared_layers", "layers that share keys and values with others (cross-layer attention)",
+         ("attention",)),
+        (r"index_.*|indexer_.*", "the indexer of sparse attention", ("attention",)),
+        (r"swa_.*|add_swa.*|add_full_attention_sink_bias", "sliding-window layers of other shape", ("attention",)),
+        (r"per_layer_config|block_configs|num_attention_heads_per_layer|activation_sparsity_pattern",
+         "layers that differ from each other", ("attention", "dense_ffn")),
+        (r"hidden_size_per_layer_input|vocab_size_per_layer_input", "embeddings of each layer's own",
+         ("input_embedding", "attention", "dense_ffn")),
+        (r"zero_expert.*", "experts that compute nothing", ("router", "routed_experts")),
+        (r"hc_.*", "hyper-connections", ("norms",)),
+        (r"lm_head_bias", "a bias on the output head", ("output_head",)),
+        (r"mlp_bias|add_bias_linear|ffn_bias", "biases in feed-forward blocks",
+         ("dense_ffn", "routed_experts", "shared_experts")),
+        (r"use_bias|bias|enable_bias", "biases everywhere",
+         ("attention", "dense_ffn", "routed_experts", "shared_experts", "router", "norms")),
+    )
+)  # fmt: skip
+"""Keys of blocks that are not counted: a pattern, what they speak of, the groups of params they leave unknown."""
+
+BIASES = ("mlp_bias", "add_bias_linear", "ffn_bias", "use_bias", "enable_bias", "lm_head_bias")
+"""Those of them that are switches."""
+
+
+class Keys:
+    """A config's keys; remembers which were read."""
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self.data, self.read = data, set[str]()
+
+    def get(self, key: str) -> Any:
+        """The value of a key, or of one inside an object ("ffn_config.moe_top_k"); None if it is absent."""
+        self.read.add(key)
+        outer, dot, inner = key.partition(".")
+        value = self.data.get(outer)
+        if not dot or value is None:
+            return value
+        if not isinstance(value, Mapping):
+            raise UsageError(f"{outer} is {_short(value)}, must be an object")
+        return value.get(inner)
+
+    def present(self, *keys: str) -> dict[str, Any]:
+        """The keys that are there and not null, with their values."""
+        return {key: value for key in keys if (value := self.get(key)) is not None}
+
+    def whole(self, *keys: str) -> dict[str, int]:
+        """The whole numbers under `keys`; a list of equal ones, one a layer, counts as one."""
+        found = {}
+        for key, value in self.present(*keys).items():
+            number = value
+            if isinstance(value, list) and value and all(item == value[0] for item in value):
+                number = value[0]
+            if isinstance(number, float) and number.is_integer():
+                number = int(number)
+            if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= _LARGEST:
+                raise UsageError(f"{key} is {_short(value)}, must be a whole number from 0 to {_LARGEST}")
+            found[key] = number
+        return found
+
+    def number(self, *keys: str) -> int | None:
+        """The whole number that `keys` agree on; None if all are absent."""
+        found = self.whole(*keys)
+        if len(set(found.values())) > 1:
+            (first, x), (second, y) = sorted(found.items(), key=lambda item: item[1])[:: len(found) - 1]
+            raise UsageError(f"{first} {x} and {second} {y} contradict each other")
+        return next(iter(found.values()), None)
+
+    def size(self, *keys: str) -> int | None:
+        """The whole number of at least 1 that `keys` agree on; None if all are absent."""
+        for key, value in self.whole(*keys).items():
+            if value == 0:
+                raise UsageError(f"{key} is 0, must be at least 1")
+        return self.number(*keys)
+
+    def check_switches(self, *keys: str) -> None:
+        """Raise `UsageError` for a switch among `keys` that is not true, false or absent; none of them is read."""
+        for key in keys:
+            if not isinstance(self.data.get(key), bool | None):
+                raise UsageError(f"{key} is {_short(self.data[key])}, must be true or false")
+
+    def text(self, key: str) -> str:
+        """The text under `key`; "" if it is absent."""
+        value = self.get(key)
+        if value is None or isinstance(value, str):
+            return value or ""
+        raise UsageError(f"{key} is {_short(value)}, must be text")
+
+    def flag(self, *keys: str) -> bool | None:
+        """The switch that `keys` agree on; None if all are absent."""
+        found = self.present(*keys)
+        for key, value in found.items():
+            if not isinstance(value, bool):
+                raise UsageError(f"{key} is {_short(value)}, must be true or false")
+        if len(set(found.values())) > 1:
+            raise UsageError(f"{' and '.join(found)} contradict each other")
+        return next(iter(found.values()), None)
+
+    def entries(self, key: str) -> list[Any] | None:
+        """The list under `key`; None if it is absent."""
+        value = self.get(key)
+        if value is None or isinstance(value, list):
+            return value
+        raise UsageError(f"{key} is {_short(value)}, must be a list")
+
+    def unread(self) -> dict[str, Any]:
+        """Keys that nobody read, that may have weights, and that are not switched off.
+
+        Text and broken numbers (rates, scales) have no weights, but under a key of `OTHER_BLOCKS`; nor has what
+        `_NO_PARAMS` names.
+        """
+        known = {key.partition(".")[0] for key in self.read}
+        return {
+            key: value
+            for key, value in self.data.items()
+            if key not in known
+            and value not in (None, False, 0, [], {}, "")
+            and not _NO_PARAMS.fullmatch(key)
+            and (_weighs(value) or any(pattern.fullmatch(key) for pattern, _, _ in OTHER_BLOCKS))
+        }
+
+
+def _weighs(value: object) -> bool:
+    return not isinstance(value, str) and not (isinstance(value, float) and not value.is_integer())
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."

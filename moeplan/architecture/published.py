@@ -1,0 +1,80 @@
+"""Published models by name, bundled as data with source and confidence: `find_model("deepseek-v3")`."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+
+from moeplan.architecture.hf.types import Gap
+from moeplan.architecture.shape import Architecture
+from moeplan.errors import UsageError
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """A published model: its shape and what its makers say of it."""
+
+    name: str
+    """Its name."""
+    hf_id: str
+    """Its repository on Hugging Face; "" if it has none."""
+    model_type: str
+    """The model_type of its configuration."""
+    source: str
+    """Where the shape comes from."""
+    confidence: str
+    """How sure it is: high or medium."""
+    training_tokens: float | None
+    """Training tokens, where published."""
+    card_total: float
+    """Total params as its makers round them."""
+    card_active: float
+    """Active params as its makers count and round them."""
+    class_params: int | None
+    """Params of the real transformers class on the meta device (transformers 5.23), where there is one."""
+    note: str
+    """What else to know."""
+    not_counted: tuple[Gap, ...]
+    """What the shape does not express; such a model has no total here."""
+    architecture: Architecture
+    """Its shape."""
+
+
+@functools.cache
+def published_models() -> dict[str, PublishedModel]:
+    """Every bundled model by its name, in the order of the data file."""
+    rows = json.loads((files("moeplan") / "data" / "models.json").read_text(encoding="utf-8"))
+    models = [
+        PublishedModel(
+            **{
+                **row,
+                "not_counted": tuple(Gap(gap["what"], tuple(gap["groups"])) for gap in row["not_counted"]),
+                "architecture": Architecture.from_dict(row["architecture"]),
+            }
+        )
+        for row in rows
+    ]
+    return {model.name: model for model in models}
+
+
+def find_model(name: str) -> PublishedModel:
+    """The bundled model called `name`, in any case, or by its repository; raises `UsageError` with near names."""
+    wanted = _plain(name)
+    models = published_models().values()
+    for model in models:
+        names = {_plain(model.name), _plain(model.hf_id), _plain(model.hf_id.rpartition("/")[2])} - {""}
+        if wanted in names:
+            return model
+    import difflib
+
+    plain = {_plain(model.name): model.name.lower().replace(" (text)", "").replace(" (llm)", "") for model in models}
+    near = difflib.get_close_matches(wanted, plain, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(plain[x] for x in near)}?" if near else "moeplan inspect lists the bundled ones"
+    raise UsageError(f"{name}: is no file, no folder and no bundled model; {hint}")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\(.*?\)|[^a-z0-9.]", "", name.lower())

@@ -1,0 +1,47 @@
+"""The command line, put together: every command is a module of `moeplan.cli`.
+
+Nothing but click is imported until a command runs.
+"""
+
+from __future__ import annotations
+
+import click
+
+from moeplan import __version__
+from moeplan.cli.backtest import backtest
+from moeplan.cli.compare import compare
+from moeplan.cli.fit import fit
+from moeplan.cli.frontier import frontier
+from moeplan.cli.hardware import hardware
+from moeplan.cli.laws import laws
+from moeplan.cli.models import export, inspect
+from moeplan.cli.program import Program
+from moeplan.cli.recommend import recommend
+from moeplan.cli.verify import verify
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "--version", prog_name="moeplan", message="%(prog)s %(version)s")
+def cli() -> None:
+    """From a compute budget and a memory limit to an exact Mixture-of-Experts language model.
+
+    Try: moeplan recommend --flops 1e22 --memory 80GB
+    """
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of a plan file."""
+    from moeplan.plan.document import plan_schema
+    from moeplan.report.output import emit_json
+
+    emit_json(plan_schema())
+
+
+for command in (recommend, compare, frontier, inspect, export, fit, laws, hardware, backtest, verify):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line."""
+    cli(prog_name="moeplan")

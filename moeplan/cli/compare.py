@@ -1,0 +1,119 @@
+"""`moeplan compare`: MoE against dense side by side, or any two models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from moeplan.cli.models import complete_model
+from moeplan.cli.options import (
+    formats,
+    given_conditions,
+    model_option,
+    one_format,
+    option,
+    page_options,
+    request_options,
+    threads_option,
+)
+from moeplan.cli.program import Command
+
+_OF_MODELS = ("memory", "gpus", "seq_len", "weight_dtype", "kv_dtype", "context", "concurrency")
+"""Conditions that two models take too."""
+
+
+@click.command(cls=Command)
+@click.argument("models", nargs=-1, shell_complete=complete_model)
+@option(
+    "--equal",
+    type=click.Choice(["compute", "memory", "loss", "resources"]),
+    heading="Comparison",
+    help="What the dense models have as much of as the MoE; resources is params, compute and data at once. "
+    "[default: each in turn]",
+)
+@model_option("--tokens", metavar="COUNT", help="Training tokens of MODELS that bring none: 15T.")
+@request_options
+@formats
+@page_options
+@threads_option
+@click.pass_obj
+def compare(
+    command: str,
+    /,
+    models: tuple[str, ...],
+    equal: str | None,
+    tokens: str | None,
+    laws: tuple[str, ...],
+    as_json: bool,
+    as_markdown: bool,
+    plot: str | None,
+    html: str | None,
+    threads: int,
+    **conditions: Any,
+) -> None:
+    """Set a recommended MoE beside dense models, or any two models beside each other.
+
+    With a budget: the MoE that moeplan recommends beside the compute-optimal dense model of the same compute, dense
+    models with as many params as it has in total and active ones, and the dense model that is as good. With two MODELS
+    (plan files, config.json files or names of bundled models): these. Training tokens stand behind a model as in
+    deepseek-v3@14.8T; a plan file brings its own, and a bundled model those published.
+
+    \b
+    Examples:
+      moeplan compare --flops 1e22 --memory 80GB
+      moeplan compare --flops 1e22 --memory 80GB --equal resources
+      moeplan compare --flops 1e22 --memory 80GB --html compare.html
+      moeplan compare qwen3-30b-a3b@36T deepseek-v3@14.8T
+      moeplan compare plan.json my/config.json --tokens 2T
+    """
+    from moeplan.cost.inference_memory import InferenceSettings
+    from moeplan.plan.budget_options import make_budget
+    from moeplan.report import output as out
+    from moeplan.studies.comparison import compare as side_by_side
+
+    one_format(as_json, as_markdown)
+    given = given_conditions(conditions)
+    settings: dict[str, Any] = {"threads": threads, "command": command}
+    subjects: tuple[Any, ...] = models
+    if models:
+        if len(models) != 2:
+            raise click.UsageError(
+                f"{len(models)} model{'s' if len(models) > 1 else ''} to compare; give two, or none with --flops and "
+                "--memory for a MoE beside dense models"
+            )
+        named = {name: value for name, value in given.items() if value}
+        strange = [flag for flag, value in (("--equal", equal), ("--law", laws)) if value]
+        strange += [_flag(name) for name in named if name not in _OF_MODELS]
+        if strange:
+            raise click.UsageError(f"{strange[0]} has no place with two models; leave it out")
+        serving = {name: named[name] for name in _OF_MODELS[3:] if name in named}
+        settings |= {name: named.get(name) for name in ("memory", "gpus", "seq_len")}
+        settings |= {"tokens": tokens, "serving": InferenceSettings(**serving)}
+    else:
+        if tokens is not None:
+            raise click.UsageError("--tokens belongs to two models; with a budget the tokens are part of the answer")
+        served = "inference" in given.get("memory_for", ("inference",))
+        if not any(given.get(name) for name in ("flops", "days")) or (served and not given.get("memory")):
+            what = f"--equal {equal}" if equal else "a comparison"
+            raise click.UsageError(f"{what} needs a budget (--flops and --memory){'' if equal else ', or two models'}")
+        subjects = (make_budget(given),)
+        settings |= {"equal": equal or "overview", "laws": laws or None}
+    with out.Progress() as progress:
+        found = side_by_side(*subjects, progress=progress, **settings)
+    if plot or html:
+        from moeplan.report.comparison_page import write_comparison
+
+        write_comparison(found, plot=plot, html=html)
+    if as_json:
+        out.emit_json(found.to_json())
+    else:
+        from moeplan.report.comparison import comparison_sections
+
+        out.emit_sections(comparison_sections(found), markdown=as_markdown)
+
+
+def _flag(name: str) -> str:
+    """The option that sets a condition."""
+    flags = {"ranges": "--range", "tied_embeddings": "--tied"}
+    return flags.get(name, f"--{name.replace('_', '-')}")

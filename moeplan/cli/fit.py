@@ -1,0 +1,261 @@
+"""`moeplan fit`: a law of one's own from one's own runs."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+from typing import Any
+
+import click
+
+from moeplan.cli.options import (
+    budget_options,
+    complete_law,
+    design_options,
+    formats,
+    given_conditions,
+    headroom_option,
+    one_format,
+    option,
+    output_option,
+    page_options,
+    serving_options,
+    training_options,
+)
+from moeplan.cli.program import Command
+
+next_option = functools.partial(option, heading="What to run next")
+
+
+def complete_form(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    """Names of forms and laws."""
+    from click.shell_completion import CompletionItem
+
+    from moeplan.laws.law import FORMS
+
+    forms = [CompletionItem(name) for name in ("auto", *FORMS) if name.startswith(incomplete)]
+    return [*forms, *complete_law(ctx, param, incomplete)]
+
+
+@click.command(cls=Command)
+@click.argument("runs")
+@option(
+    "--form",
+    default="auto",
+    metavar="NAME",
+    heading="Law",
+    shell_complete=complete_form,
+    help="Form to fit: its name, a law that has it, or auto for the one that predicts held-out runs best. "
+    "[default: auto]",
+)
+@option("--predicts", metavar="NAME", heading="Law", help="What was measured. [default: what the form predicts]")
+@option("--prior", metavar="LAW", heading="Law", shell_complete=complete_law, help="Law of the same form to stay near.")
+@option(
+    "--prior-width",
+    type=float,
+    heading="Law",
+    help="How near, as a share of a coefficient without a standard error. [default: 0.2]",
+)
+@option(
+    "--delta",
+    type=float,
+    heading="Law",
+    help="Residual [ln] from which the objective is linear; inf is least squares. [default: 0.001]",
+)
+@option("--holdout", type=float, heading="Law", help="Share of the runs, the largest, to predict first. [default: 0.2]")
+@option("--name", metavar="NAME", heading="Law", help="Name of the law. [default: the output's or the runs file's own]")
+@option(
+    "--map",
+    "columns",
+    multiple=True,
+    metavar="NAME=COLUMN",
+    heading="Runs",
+    help="Column of a quantity, where its name does not say: total_params=width_sum; repeatable.",
+)
+@option(
+    "--where",
+    multiple=True,
+    metavar="RULE",
+    heading="Runs",
+    help="Keep the runs for which it holds: router_type=S-Base,Dense; repeatable.",
+)
+@option("--exclude", multiple=True, metavar="RULE", heading="Runs", help="Leave runs out: 'loss>3.2'; repeatable.")
+@option("--drop-highest-loss", type=int, metavar="N", heading="Runs", help="Leave out the N runs of highest loss.")
+@option(
+    "--convention",
+    "conventions",
+    multiple=True,
+    metavar="NAME=WORD",
+    heading="Runs",
+    help="How a column counts: total_params=non_embedding; repeatable. [default: as the laws' files have it]",
+)
+@option(
+    "--fixed",
+    multiple=True,
+    metavar="NAME=VALUE",
+    heading="Runs",
+    help="What all runs have and no column says: num_experts=64; repeatable.",
+)
+@option("--cluster", metavar="COLUMN", heading="Intervals", help="Runs with equal cells are drawn as one.")
+@option("--draws", type=int, heading="Intervals", help="Bootstrap draws; 0 for none. [default: 1000]")
+@option("--level", type=float, heading="Intervals", help="Probability to cover. [default: 0.9]")
+@option("--seed", type=int, heading="Intervals", help="Seed of the draws. [default: 0]")
+@next_option("--suggest", type=int, metavar="N", help="Suggest N runs that should make recommend's answer surer.")
+@next_option("--max-flops", metavar="FLOPS", help="Most compute of one suggested run: 1e20.")
+@next_option(
+    "--for",
+    "target",
+    metavar="OPTIONS",
+    help="Whom to suggest for, in recommend's own words: '--flops 1e23 --memory 80GB'.",
+)
+@next_option("--runs", "suggested", metavar="FILE", help="Write the suggested runs to a file for moeplan verify.")
+@output_option("--at", multiple=True, metavar="FLOPS", help="Further budget to show the law's optimum at; repeatable.")
+@output_option("--output", metavar="FILE", help="Write the law to a YAML file that other commands read.")
+@formats
+@page_options
+@click.pass_obj
+def fit(
+    command: str,
+    /,
+    runs: str,
+    form: str,
+    columns: tuple[str, ...],
+    conventions: tuple[str, ...],
+    fixed: tuple[str, ...],
+    at: tuple[str, ...],
+    name: str | None,
+    output: str | None,
+    suggest: int | None,
+    max_flops: str | None,
+    target: str | None,
+    suggested: str | None,
+    as_json: bool,
+    as_markdown: bool,
+    plot: str | None,
+    html: str | None,
+    **options: Any,
+) -> None:
+    """Fit a law to your own runs, with honest intervals.
+
+    RUNS is a CSV file with a header, or JSON lines: one run a row, columns under the glossary's names (loss,
+    total_params, active_params, tokens, train_flops, expansion_ratio, granularity, ...) or their usual aliases.
+
+    \b
+    Examples:
+      moeplan fit runs.csv --form ludziejewski2025 --output law.yaml
+      moeplan fit runs.csv --form additive_power_law --drop-highest-loss 5
+      moeplan fit runs.csv --exclude 'loss>3.2' --prior ludziejewski2025 --form expansion_joint
+      moeplan recommend --flops 1e22 --memory 80GB --law law.yaml
+      moeplan fit runs.csv --form ludziejewski2025 --suggest 6 --max-flops 1e20 --for "--flops 1e23 --memory 80GB"
+    """
+    from moeplan.files import atomic_write, check_writable
+    from moeplan.fitting import fit as estimate
+    from moeplan.fitting import law_text
+    from moeplan.fitting.arguments import pairs, stem, values
+    from moeplan.report import output as out
+    from moeplan.report.fitting import fit_sections
+    from moeplan.units import parse_flops
+
+    one_format(as_json, as_markdown)
+    given = {key: value for key, value in options.items() if value not in (None, ())}
+    wanted = _wanted(suggest, max_flops, target, suggested)
+    if wanted is not None:
+        from moeplan.fitting.suggest import check_form
+
+        check_form(form, options["predicts"] or "", options["draws"])
+    if suggested is not None:
+        check_writable(suggested, keep=[runs])
+    if output is not None:
+        name = name or stem(output)
+        check_writable(output, keep=[runs])
+        if suggested is not None and os.path.realpath(output) == os.path.realpath(suggested):
+            raise click.UsageError(f"--output and --runs are both {output}; give two file names")
+    with out.Progress() as progress:
+        fitted = estimate(
+            runs,
+            form,
+            name=name or "",
+            columns=pairs(columns, "--map", "total_params=N"),
+            conventions=pairs(conventions, "--convention", "total_params=non_embedding"),
+            fixed=values(fixed, "--fixed", "num_experts=64"),
+            at=tuple(parse_flops(text, "budget") for text in at),
+            command=command,
+            progress=progress,
+            **given,
+        )
+        if wanted is not None:
+            from moeplan.fitting.suggest import with_suggestion
+
+            fitted = with_suggestion(fitted, *wanted, command=command, progress=progress)
+    if output is not None:
+        with atomic_write(output) as file:
+            file.write(law_text(fitted))
+    if suggested is not None and fitted.suggestion is not None:
+        with atomic_write(suggested) as file:
+            file.write(fitted.suggestion.to_text())
+    sections = fit_sections(fitted)
+    if plot or html:
+        from moeplan.report.pictures import write_pictures
+
+        title = f"{fitted.form} fitted to {fitted.runs.file}"
+        write_pictures(
+            plot=plot, html=html, title=title, sections=sections, data=fitted.to_json(), command=command,
+            record="fit.json",
+        )  # fmt: skip
+    if as_json:
+        out.emit_json(fitted.to_json())
+    else:
+        out.emit_sections(sections, markdown=as_markdown)
+    if output is not None:
+        click.echo(f"Law written to {output}", err=True)
+    if suggested is not None:
+        click.echo(f"Suggested runs written to {suggested}", err=True)
+
+
+@click.command("--for", cls=Command, add_help_option=False)
+@budget_options
+@training_options
+@design_options
+@serving_options
+@headroom_option
+def target_options(**conditions: Any) -> None:
+    """What `--for` takes: the conditions of `moeplan recommend`."""
+
+
+def _wanted(suggest: int | None, max_flops: str | None, target: str | None, suggested: str | None) -> Any:
+    """Budget, count and most compute of the runs to suggest; None if none are asked for."""
+    from moeplan.units import parse_flops
+
+    given = {"--suggest": suggest, "--max-flops": max_flops, "--for": target, "--runs": suggested}
+    if all(value is None for value in given.values()):
+        return None
+    examples = {
+        "--suggest": "--suggest 6",
+        "--max-flops": "--max-flops 1e20",
+        "--for": "--for '--flops 1e23 --memory 80GB'",
+    }
+    for flag, example in examples.items():
+        if given[flag] is None:
+            other = next(name for name, value in given.items() if value is not None)
+            raise click.UsageError(f"{other} needs {flag}; add {example}")
+    from moeplan.fitting.suggest import check_wanted
+
+    assert suggest is not None
+    assert max_flops is not None
+    assert target is not None
+    wanted = read_target(target), suggest, parse_flops(max_flops, "max_flops")
+    check_wanted(*wanted)
+    return wanted
+
+
+def read_target(text: str) -> Any:
+    """The `Budget` that a quoted piece of recommend's command line asks for; raises `UsageError` for anything else."""
+    from moeplan.plan.budget_options import make_budget
+
+    try:
+        parsed = target_options.make_context("--for", shlex.split(text))
+    except (click.UsageError, ValueError) as error:
+        said = error.format_message().rstrip(".") if isinstance(error, click.UsageError) else str(error).lower()
+        raise click.UsageError(f"--for {text!r}: {said[0].lower()}{said[1:]}") from None
+    return make_budget(given_conditions(parsed.params))

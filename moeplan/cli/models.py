@@ -1,0 +1,145 @@
+"""The commands that read and write models: `moeplan inspect` and `moeplan export`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from moeplan.cli.options import (
+    formats,
+    model_option,
+    one_format,
+    output_option,
+    serving_options,
+    threads_option,
+    training_option,
+)
+from moeplan.cli.program import Command
+
+
+def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    """Names of bundled models, or files."""
+    from click.shell_completion import CompletionItem
+
+    from moeplan.architecture.published import published_models
+
+    names = [name.lower().partition(" (")[0] for name in published_models()]
+    words = [CompletionItem(name) for name in names if name.startswith(incomplete.lower())]
+    return words or [CompletionItem(incomplete, type="file")]
+
+
+@click.command(cls=Command)
+@click.argument("model", required=False, shell_complete=complete_model)
+@training_option("--tokens", metavar="COUNT", help="Training tokens: 15T. Asks the laws.")
+@training_option("--flops", metavar="FLOPS", help="Training compute in place of --tokens: 3e24.")
+@training_option("--seq-len", type=int, help="Sequence length that FLOPs are counted at. [default: 4096]")
+@training_option(
+    "--memory", metavar="SIZE", help="Memory limit that the laws' own designs must fit. [default: what MODEL needs]"
+)
+@serving_options
+@formats
+@threads_option
+def inspect(
+    model: str | None,
+    tokens: str | None,
+    flops: str | None,
+    seq_len: int | None,
+    memory: str | None,
+    as_json: bool,
+    as_markdown: bool,
+    threads: int,
+    **serving: Any,
+) -> None:
+    """Say what an existing model is, and what the laws say of it.
+
+    MODEL is a Hugging Face config.json, its folder, a plan file, or a bundled published model; without it, the bundled
+    models are listed. With --tokens or --flops the laws judge it. Nothing is downloaded.
+
+    \b
+    Examples:
+      moeplan inspect deepseek-v3
+      moeplan inspect deepseek-v3 --tokens 14.8T
+      moeplan inspect my/model/config.json --context 32768 --weights fp8
+    """
+    from moeplan.report import output as out
+
+    one_format(as_json, as_markdown)
+    if model is None:
+        from moeplan import records
+        from moeplan.architecture.published import published_models
+        from moeplan.report.inspection import model_list_sections
+
+        if as_json:
+            out.emit_json(records.to_json(list(published_models().values())))
+        else:
+            out.emit_sections(model_list_sections(published_models().values()), markdown=as_markdown)
+        return
+    from moeplan.cost.inference_memory import InferenceSettings
+    from moeplan.studies.inspection import inspect as look
+
+    settings = InferenceSettings(**{name: value for name, value in serving.items() if value is not None})
+    with out.Progress() as progress:
+        found = look(
+            model,
+            tokens=tokens,
+            flops=flops,
+            seq_len=seq_len,
+            serving=settings,
+            memory=memory,
+            threads=threads,
+            progress=progress,
+        )
+    if as_json:
+        out.emit_json(found.to_json())
+    else:
+        from moeplan.report.inspection import inspection_sections
+
+        out.emit_sections(inspection_sections(found), markdown=as_markdown)
+
+
+@click.command(cls=Command)
+@click.argument("plan")
+@model_option(
+    "--to",
+    "target",
+    type=click.Choice(["hf", "megatron", "torchtitan", "maxtext"]),
+    required=True,
+    help="The trainer: hf is a config.json, megatron arguments, torchtitan (0.3.0) a Python module, maxtext YAML.",
+)
+@model_option(
+    "--layout",
+    metavar="DEGREES",
+    help="How training is spread over GPUs: tp=2,pp=4,ep=8,dp=16. [default: the plan's first that it can express]",
+)
+@output_option("--output", metavar="FILE", help="Write to a file in place of stdout.")
+def export(plan: str, target: str, layout: str | None, output: str | None) -> None:
+    """Write a plan as a configuration that a trainer loads.
+
+    The model it builds has exactly the plan's params. A design that the trainer cannot express is refused with the
+    reason.
+
+    \b
+    Examples:
+      moeplan export plan.json --to hf --output config.json
+      moeplan export plan.json --to megatron --layout tp=2,ep=8,dp=8
+    """
+    from moeplan.files import atomic_write, check_writable
+    from moeplan.plan.document import read_plan
+    from moeplan.plan.export import exported
+    from moeplan.plan.export.recipe import read_layout
+    from moeplan.report import output as out
+
+    if layout is not None and target in ("hf", "maxtext"):
+        raise click.UsageError(f"--layout has no place in {target}; leave it out")
+    if output is not None:
+        check_writable(output, keep=[plan])
+    found = exported(read_plan(plan), target, layout=read_layout(layout) if layout is not None else None)
+    if found.note:
+        click.echo(f"Note: {found.note}", err=True)
+    if output is None:
+        out.emit(found.text)
+        return
+    with atomic_write(output) as file:
+        file.write(found.text)
+    click.echo(f"Written to {output}", err=True)

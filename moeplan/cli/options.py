@@ -1,0 +1,219 @@
+"""Options that several commands have, under their headings."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from moeplan.cli.program import Option
+
+option = functools.partial(click.option, cls=Option)
+budget_option = functools.partial(option, heading="Budget")
+training_option = functools.partial(option, heading="Training")
+design_option = functools.partial(option, heading="Design")
+model_option = functools.partial(option, heading="Model")
+serving_option = functools.partial(option, heading="Serving")
+output_option = functools.partial(option, heading="Output")
+
+threads_option = output_option(
+    "--threads", type=int, default=2, help="Threads to search with; the answer is the same. [default: 2]"
+)
+"""The option --threads."""
+
+
+def stacked(*options: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Several options as one decorator; they stand in the help in this order."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for add in reversed(options):
+            command = add(command)
+        return command
+
+    return decorate
+
+
+def serving_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How a model is served: dtypes of weights and cache, its tokens and sequences."""
+    for decorate in (
+        serving_option("--concurrency", type=int, help="Served sequences at a time. [default: 1]"),
+        serving_option("--context", type=int, help="Tokens of one served sequence. [default: 8192]"),
+        serving_option("--kv-dtype", type=click.Choice(["bf16", "fp8"]), help="Dtype of the KV cache. [default: bf16]"),
+        serving_option(
+            "--weights",
+            "weight_dtype",
+            type=click.Choice(["bf16", "fp8", "int8", "int4"]),
+            help="Dtype of the served weights. [default: bf16]",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def formats(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options --json and --markdown."""
+    command = output_option("--markdown", "as_markdown", is_flag=True, help="Print Markdown.")(command)
+    return output_option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def _checked(name: str) -> Callable[..., Any]:
+    """A callback that refuses, before anything is computed, a file that `moeplan.report.pictures` cannot write."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+        if value is None or ctx.resilient_parsing:
+            return value
+        from moeplan.report import pictures
+
+        return str(getattr(pictures, name)(value))
+
+    return check
+
+
+page_options = stacked(
+    output_option(
+        "--plot",
+        metavar="FILE",
+        callback=_checked("check_plot"),
+        help="Write the charts to a .png or .svg file. Needs moeplan[plot].",
+    ),
+    output_option(
+        "--html",
+        metavar="FILE",
+        callback=_checked("check_page"),
+        help="Write a page that needs no network: tables, interactive charts, sources. Needs moeplan[html].",
+    ),
+)
+"""The options --plot and --html, passed as `plot` and `html`; hand both to `moeplan.report.pictures.write_pictures`."""
+
+
+def one_format(as_json: bool, as_markdown: bool) -> None:
+    """Refuse --json together with --markdown."""
+    if as_json and as_markdown:
+        raise click.UsageError("--json and --markdown exclude each other; give one")
+
+
+def complete_law(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    """Names of laws, of their fits after a slash, or files."""
+    from click.shell_completion import CompletionItem
+
+    from moeplan.laws import law_names, load_law
+
+    name, slash, _ = incomplete.partition("/")
+    names = law_names()
+    if slash and name in names:
+        words = [f"{name}/{fit}" for fit in load_law(name).fits]
+    elif slash or incomplete.startswith("."):
+        return [CompletionItem(incomplete, type="file")]
+    else:
+        words = list(names)
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+def complete_variable(ctx: click.Context, param: click.Parameter, incomplete: str, after: str = "=") -> list[Any]:
+    """Names of design variables, each with `after` behind it."""
+    from click.shell_completion import CompletionItem
+
+    from moeplan.plan.search.variables import DESIGN_VARIABLES
+
+    return [
+        CompletionItem(f"{name}{after}", help=variable.meaning)
+        for name, variable in DESIGN_VARIABLES.items()
+        if f"{name}{after}".startswith(incomplete)
+    ]
+
+
+budget_options = stacked(
+    budget_option("--flops", metavar="FLOPS", help="Training compute: 1e22, 10e21, 5ZFLOP."),
+    budget_option("--memory", metavar="SIZE", help="Memory the served model must fit: 80GB, 80GiB, 8x80GB."),
+    budget_option(
+        "--tokens-available", metavar="COUNT", help="Unique training tokens there are: 2T. [default: no limit]"
+    ),
+    budget_option("--max-epochs", type=float, help="How often they may be repeated. [default: 4]"),
+    budget_option("--max-tokens", metavar="COUNT", help="Most training tokens, repeats included. [default: 100T]"),
+    budget_option("--inference-tokens", metavar="COUNT", help="Tokens served over the lifetime, paid out of --flops."),
+)
+"""What there is: compute, memory, data."""
+
+training_options = stacked(
+    training_option("--gpus", metavar="GPUS", help="Devices to train on: 256xH100, or 64xmy/device.yaml."),
+    training_option("--days", type=float, help="Days of training on them, in place of --flops."),
+    training_option("--mfu", type=float, help="Share of the dense bf16 peak reached. [default: a preset by the model]"),
+    training_option("--price-per-gpu-hour", type=float, help="Price of a device-hour, in any currency."),
+    training_option(
+        "--memory-for",
+        type=click.Choice(["inference", "training", "both"]),
+        multiple=True,
+        help="What must fit: the served model into --memory, training into the GPUs. [default: inference]",
+    ),
+    training_option(
+        "--optimizer",
+        metavar="NAME",
+        help="Optimizer scheme: megatron, zero1, zero3, fsdp2, adam8bit, muon, ... [default: megatron]",
+    ),
+)
+"""What training runs on, and how."""
+
+design_options = stacked(
+    design_option(
+        "--fix",
+        multiple=True,
+        metavar="NAME=VALUE",
+        shell_complete=complete_variable,
+        help="Fix a design variable: granularity=8, total_params=36B; repeatable.",
+    ),
+    design_option(
+        "--range",
+        "ranges",
+        multiple=True,
+        metavar="NAME=LO..HI",
+        shell_complete=complete_variable,
+        help="Bound a design variable: tokens=1T..2T; repeatable.",
+    ),
+    design_option("--vocab-size", type=int, help="Rows of the embedding. [default: 131072; fewer below 1e21 FLOPs]"),
+    design_option("--seq-len", type=int, help="Training sequence length. [default: 4096]"),
+    design_option(
+        "--tied/--untied",
+        "tied_embeddings",
+        default=None,
+        help="Whether the output head is the embedding. [default: tied below 1e21 FLOPs]",
+    ),
+    design_option("--attention", type=click.Choice(["gqa", "mla"]), help="Attention kind. [default: gqa]"),
+)
+"""What is fixed, bounded or assumed of the design."""
+
+law_option = option(
+    "--law",
+    "laws",
+    multiple=True,
+    metavar="LAW",
+    heading="Laws",
+    shell_complete=complete_law,
+    help="Law to maximise: NAME, NAME/FIT or a YAML file; repeatable. Replaces the default set "
+    "[default: tian2025, zhao2025, ludziejewski2025, abnar2025].",
+)
+"""The option --law."""
+
+headroom_option = serving_option("--headroom", type=float, help="Share of the memory that stays free. [default: 0.1]")
+"""The option --headroom."""
+
+
+request_options = stacked(
+    budget_options, training_options, law_option, design_options, serving_options, headroom_option
+)
+"""Everything that a recommendation may be asked under."""
+
+
+def given_conditions(conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """The conditions that were given, by name, as `moeplan.plan.budget_options.make_budget` takes them; fix and ranges
+    read."""
+    from moeplan.plan.budget_options import parse_fix, parse_ranges
+
+    given = {name: value for name, value in conditions.items() if value not in (None, ())}
+    for condition in ("mfu", "days", "vocab_size"):  # 0 means, in Python, that none is given
+        if given.get(condition) == 0:
+            raise click.UsageError(f"--{condition.replace('_', '-')} 0 must be above 0")
+    if "both" in given.get("memory_for", ()):
+        given["memory_for"] = ("inference", "training")
+    return given | {"fix": parse_fix(conditions["fix"]), "ranges": parse_ranges(conditions["ranges"])}

@@ -1,0 +1,146 @@
+"""`moeplan recommend`: from a budget to a plan."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import click
+
+from moeplan.cli.options import (
+    budget_options,
+    design_options,
+    formats,
+    given_conditions,
+    headroom_option,
+    law_option,
+    one_format,
+    option,
+    output_option,
+    page_options,
+    serving_options,
+    threads_option,
+    training_options,
+)
+from moeplan.cli.program import Command
+
+target_option = functools.partial(option, heading="Target")
+
+
+@click.command(cls=Command)
+@budget_options
+@target_option("--target-el", type=float, metavar="EL", help="Find the smallest --flops, or --memory, that reaches it.")
+@target_option(
+    "--match-dense",
+    metavar="MODEL",
+    help="Find the smallest that does the work of a dense model: 70B, a config.json or a bundled model.",
+)
+@target_option("--dense-tokens", metavar="COUNT", help="Its training tokens: 2T. [default: as published]")
+@training_options
+@law_option
+@design_options
+@serving_options
+@headroom_option
+@output_option("--alternatives", type=int, help="How many markedly different designs to list. [default: 5]")
+@formats
+@output_option("--output", metavar="FILE", help="Write the plan to a JSON file that other commands read.")
+@output_option(
+    "--from",
+    "source",
+    metavar="PLAN",
+    help="Repeat the request of a plan file, changed by what else is given, and list what is different.",
+)
+@page_options
+@threads_option
+@click.pass_obj
+def recommend(
+    command: str,
+    /,
+    target_el: float | None,
+    match_dense: str | None,
+    dense_tokens: str | None,
+    laws: tuple[str, ...],
+    alternatives: int | None,
+    as_json: bool,
+    as_markdown: bool,
+    output: str | None,
+    source: str | None,
+    plot: str | None,
+    html: str | None,
+    threads: int,
+    **conditions: Any,
+) -> None:
+    """Plan the best Mixture-of-Experts model for a budget.
+
+    Searches every architecture of the declared grid that fits the memory, maximises what the published scaling laws
+    agree on, and prints the exact model with its predicted Efficiency Leverage over dense models.
+
+    \b
+    Examples:
+      moeplan recommend --flops 1e22 --memory 80GB
+      moeplan recommend --flops 1e23 --memory 8x80GB --fix granularity=8
+      moeplan recommend --flops 1e22 --memory 80GB --output plan.json
+      moeplan recommend --from plan.json --memory 160GB
+      moeplan recommend --flops 1e22 --memory 80GB --html plan.html
+      moeplan recommend --target-el 7 --memory 80GB
+      moeplan recommend --target-el 6 --flops 1e22
+      moeplan recommend --match-dense 70B --dense-tokens 2T
+    """
+    from moeplan.files import atomic_write, check_writable
+    from moeplan.plan.budget_options import make_budget, repeated_target
+    from moeplan.plan.document import read_plan
+    from moeplan.report import output as out
+
+    one_format(as_json, as_markdown)
+    given = asked = given_conditions(conditions)
+    before = read_plan(source) if source is not None else None
+    target: dict[str, Any] = {"target_el": target_el, "match_dense": match_dense, "dense_tokens": dense_tokens}
+    target = {name: value for name, value in target.items() if value is not None}
+    if before is not None:
+        target, given = repeated_target(before, target, given)
+        laws = laws or before.request.laws
+        alternatives = before.request.alternatives if alternatives is None else alternatives
+    budget = None if target else make_budget(given)
+    if output is not None:
+        check_writable(output, keep=laws)
+    from moeplan.plan.planner import recommend as search
+
+    with out.Progress() as progress:
+        settings: dict[str, Any] = {
+            "laws": laws or None,
+            "alternatives": 5 if alternatives is None else alternatives,
+            "threads": threads,
+            "command": command,
+            "progress": progress,
+        }
+        if budget is None:
+            from moeplan.plan.inverse import recommend_for
+
+            plan = recommend_for(**target, **given, **settings)
+        else:
+            plan = search(budget, **settings)
+    if output is not None:
+        with atomic_write(output) as file:
+            file.write(plan.to_text())
+    from moeplan.report.sections import plan_sections
+
+    changed = []
+    if before is not None:
+        from moeplan.plan.budget_options import kept_notes
+        from moeplan.plan.differences import plan_changes
+        from moeplan.report.differences import change_section
+
+        changed = [change_section(plan_changes(before, plan), str(source))]
+        for note in kept_notes(before, plan, asked):
+            click.echo(f"Note: {note}", err=True)
+    if plot or html:
+        from moeplan.report.plan_page import write_plan
+
+        write_plan(plan, plot=plot, html=html, more=changed)
+    if as_json:
+        out.emit_json(plan.to_json())
+        out.note_sections(changed)
+    else:
+        out.emit_sections([*changed, *plan_sections(plan)], markdown=as_markdown)
+    if output:
+        click.echo(f"Plan written to {output}", err=True)

@@ -1,0 +1,240 @@
+"""`moeplan verify`: short proxy runs that measure the leverage, and runs that a fit suggests."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from moeplan.cli.options import formats, one_format, option, output_option, page_options
+from moeplan.cli.program import Command
+
+runs_option = functools.partial(option, heading="Runs")
+machine_option = functools.partial(option, heading="Machines")
+
+
+@click.command(cls=Command)
+@click.argument("plan")
+@runs_option("--time", metavar="TIME", help="Time of the runs: 90s, 5m, 2h. [default: 2m on a CPU, 5m on a GPU]")
+@runs_option("--budget", metavar="FLOPS", help="Compute of all runs together, in place of --time: 5e12.")
+@runs_option("--seeds", type=int, help="Seeds of every size at every budget. [default: 2; of suggested runs 1]")
+@runs_option(
+    "--data",
+    metavar="PATH",
+    help="Text or tokens to train on: a file or folder (text, .jsonl, .jsonl.gz, .parquet, nanoGPT, llm.c and Megatron "
+    ".bin). [default: Python source code that this machine has]",
+)
+@runs_option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of matrix products. [default: auto]")
+@runs_option("--controls", is_flag=True, help="Also run comparisons whose answer is known: one expert, frozen router.")
+@runs_option("--dry-run", is_flag=True, help="Print the runs with compute, tokens, memory and time; train nothing.")
+@runs_option(
+    "--folder",
+    metavar="FOLDER",
+    help="Where runs and a copy of the text are kept, to resume from. [default: beside PLAN, .verify]",
+)
+@machine_option(
+    "--engine",
+    type=click.Choice(["local", "ray", "slurm", "plan"]),
+    help="Where runs happen; plan prints one command a run. [default: local]",
+)
+@machine_option("--workers", type=int, help="Runs at a time. [default: one a core, or what the GPUs take]")
+@machine_option("--device", help="auto, cpu or cuda. [default: auto]")
+@machine_option("--address", metavar="ADDRESS", help="Ray cluster. [default: a local one, started for this]")
+@machine_option(
+    "--slurm",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What Slurm is told: partition=gpu, account=me, timeout_min=120; cluster=local needs no Slurm; repeatable.",
+)
+@formats
+@page_options
+@output_option("--output", metavar="FILE", help="Write the result to a JSON file.")
+@output_option("--save", metavar="FILE", help="Write the runs to a CSV file that moeplan fit reads.")
+@click.pass_obj
+def verify(
+    command: str,
+    /,
+    plan: str,
+    time: str | None,
+    budget: str | None,
+    seeds: int | None,
+    data: str | None,
+    precision: str | None,
+    controls: bool,
+    dry_run: bool,
+    folder: str | None,
+    engine: str | None,
+    workers: int | None,
+    device: str | None,
+    address: str | None,
+    slurm: tuple[str, ...],
+    as_json: bool,
+    as_markdown: bool,
+    plot: str | None,
+    html: str | None,
+    output: str | None,
+    save: str | None,
+) -> None:
+    """Measure a plan's leverage, or train suggested runs.
+
+    PLAN is a plan's file, or a list of runs that moeplan fit --suggest wrote.
+
+    Of a plan it trains small models with the plan's experts, and dense ones beside them, on text that you give or that
+    this machine has, and prints the measured Efficiency Leverage with its interval beside the predicted one. Such runs
+    lie far below the domain of the laws: they can show on which side of 1 the leverage is, not how large it will be.
+
+    Suggested runs are trained as listed; their losses are printed, and saved for moeplan fit. They need text for at
+    most 4 epochs (mostly --data), and take no --time, --budget or --controls.
+
+    \b
+    Examples:
+      moeplan verify plan.json --dry-run
+      moeplan verify plan.json
+      moeplan verify plan.json --time 10m --seeds 4 --data my/text --controls
+      moeplan verify plan.json --engine slurm --slurm partition=gpu --time 2h
+      moeplan verify plan.json --save runs.csv --output verification.json
+      moeplan verify next.json --dry-run
+      moeplan verify next.json --data my/text --save runs.csv
+    """
+    from moeplan.files import atomic_write, check_writable
+    from moeplan.report import output as out
+    from moeplan.verification.asked import read_asked
+
+    one_format(as_json, as_markdown)
+    asked = read_asked(plan)
+    for path in (output, save):
+        if path is not None:
+            check_writable(path, keep=[plan])
+    where = _where(engine, workers, device, address, slurm)
+    request = _request(asked, time, budget, seeds, data, precision, controls)
+    require_torch()
+    from moeplan.verification.engines.plan import Commands
+    from moeplan.verification.progress import Bars
+
+    study = _study(asked)
+    place = Path(folder) if folder is not None else Path(plan).with_suffix(".verify")
+    if dry_run:
+        with out.Progress() as progress:
+            progress("reading text and probing this machine")
+            planned = study.outline(asked, place, request, where)
+        _emit(planned, study.outline_sections(planned), as_json, as_markdown)
+        return
+    with Bars(place) as bars:
+        try:
+            found = study.verify(
+                asked, place, request, where, listen=bars.hear, announce=bars.announce, command=command
+            )
+        except Commands as left:
+            bars.stop()
+            click.echo(f"{len(left.commands)} runs are left; run these, then the same command again:", err=True)
+            out.emit("".join(f"{line}\n" for line in left.commands))
+            return
+    sections, charts = study.sections(found), study.charts(found)
+    if output is not None:
+        import json
+
+        with atomic_write(output) as file:
+            file.write(json.dumps(found.to_json(), indent=2, ensure_ascii=False) + "\n")
+    if save is not None:
+        from moeplan.verification.save import runs_csv
+
+        with atomic_write(save) as file:
+            file.write(runs_csv(found.runs, found.outline.seq_len))
+    _emit(found, sections, as_json, as_markdown)
+    for path in (output, save):
+        if path is not None:
+            click.echo(f"Written to {path}", err=True)
+    if plot or html:
+        from moeplan.report.blocks import Section
+        from moeplan.report.pictures import write_pictures
+
+        write_pictures(
+            plot=plot, html=html, title="moeplan verify", sections=[*sections, Section("Charts", charts)],
+            data=found.to_json(), command=command, record=study.record,
+        )  # fmt: skip
+
+
+def _study(asked: Any) -> Any:
+    """What makes and what reports the runs of a plan, or suggested ones."""
+    from types import SimpleNamespace
+
+    from moeplan.plan.document import Plan
+
+    if isinstance(asked, Plan):
+        from moeplan.report import verification as report
+        from moeplan.verification import study
+
+        return SimpleNamespace(
+            outline=study.outline, verify=study.verify, outline_sections=report.outline_sections,
+            sections=report.verification_sections, charts=report.verification_charts, record="verification.json",
+        )  # fmt: skip
+    from moeplan.report import proxy_runs
+    from moeplan.verification import suggested
+
+    return SimpleNamespace(
+        outline=suggested.outline, verify=suggested.verify, outline_sections=proxy_runs.proxy_outline_sections,
+        sections=proxy_runs.proxy_runs_sections, charts=proxy_runs.proxy_runs_charts, record="proxy_runs.json",
+    )  # fmt: skip
+
+
+def _emit(found: Any, sections: Any, as_json: bool, as_markdown: bool) -> None:
+    from moeplan.report import output as out
+
+    if as_json:
+        out.emit_json(found.to_json())
+    else:
+        out.emit_sections(sections, markdown=as_markdown)
+
+
+def _request(
+    asked: Any,
+    time: str | None,
+    budget: str | None,
+    seeds: int | None,
+    data: str | None,
+    precision: str | None,
+    controls: bool,
+) -> Any:
+    from moeplan.plan.document import Plan
+    from moeplan.units import parse_flops
+    from moeplan.verification.request import Request, check_suggested, parse_duration
+
+    given: dict[str, Any] = {"seeds": seeds, "data": data, "precision": precision}
+    if time is not None:
+        given["time"] = parse_duration(time, "--time")
+    if budget is not None:
+        given["budget"] = parse_flops(budget, "--budget")
+    request = Request(controls=controls, **{name: value for name, value in given.items() if value is not None})
+    if not isinstance(asked, Plan):
+        check_suggested(request)
+    return request
+
+
+def _where(
+    engine: str | None, workers: int | None, device: str | None, address: str | None, slurm: tuple[str, ...]
+) -> Any:
+    from moeplan.verification.request import Where
+
+    options = {}
+    for text in slurm:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise click.UsageError(f"--slurm {text!r} is not NAME=VALUE; write it like partition=gpu")
+        options[name] = value
+    if workers is not None and workers < 1:
+        raise click.UsageError(f"--workers {workers} must be at least 1")
+    given: dict[str, Any] = {"engine": engine, "workers": workers, "device": device, "address": address}
+    return Where(**{name: value for name, value in given.items() if value is not None}, slurm=options)
+
+
+def require_torch(find: Callable[[str], object] | None = None) -> None:
+    """Raise `UsageError` with the command that installs it where torch is missing."""
+    from importlib.util import find_spec
+
+    from moeplan.errors import UsageError
+
+    if (find or find_spec)("torch") is None:
+        raise UsageError("verify trains small models and needs torch; install it by pip install 'moeplan[verify]'")

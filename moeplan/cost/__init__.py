@@ -1,0 +1,1 @@
+"""What a model costs: devices, memory and speed of serving, memory and time of training."""

@@ -1,0 +1,317 @@
+"""Devices, groups of them, and what training costs in GPU time and money.
+
+Devices stand in `data/hardware.yaml` and utilisations in `data/mfu.yaml`, each row with its source and confidence; this
+module has no numbers. A user's own device is a YAML file of one such row.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import math
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from moeplan.architecture.shape import Architecture
+from moeplan.errors import UsageError
+from moeplan.laws.reader import Section, read_text_file, read_yaml
+
+Precision = Literal["bf16", "fp8"]
+"""Of the matrix products, and so which of a device's two peaks counts."""
+
+_DEVICE_REQUIRED = ("name", "bf16_tflops", "memory_gb", "bandwidth_gbs", "source", "confidence")
+_DEVICE_KEYS = (*_DEVICE_REQUIRED, "aliases", "fp8_tflops", "link_gbs", "link_domain", "link_source", "note")
+_MOST_GPUS = 2**20
+
+
+@dataclass(frozen=True)
+class Device:
+    """One accelerator."""
+
+    name: str
+    """Name as in the data file."""
+    bf16_flops: float
+    """Dense bf16 peak [FLOP/s]."""
+    fp8_flops: float | None
+    """Dense fp8 peak [FLOP/s]; None without fp8 units."""
+    memory_bytes: int
+    """Memory [bytes]."""
+    bandwidth: float
+    """Bandwidth of its memory [bytes/s]."""
+    link_bandwidth: float | None
+    """What it sends to the other devices of its domain, one way [bytes/s]; None where none is known."""
+    link_domain: int
+    """Devices that such links join; 1 where none are known."""
+    source: str
+    """Where the numbers are from."""
+    confidence: str
+    """How sure they are: high or medium."""
+    note: str = ""
+    """What else to know."""
+
+    def peak(self, precision: Precision = "bf16") -> float:
+        """Dense peak [FLOP/s]; raises `UsageError` for fp8 on a device without it."""
+        if precision == "bf16":
+            return self.bf16_flops
+        if precision != "fp8":
+            raise UsageError(f"precision {precision!r} must be bf16 or fp8")
+        if self.fp8_flops is None:
+            raise UsageError(f"device {self.name} has no fp8 peak; use bf16")
+        return self.fp8_flops
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """A number of equal devices, "256xH100"."""
+
+    count: int
+    """How many."""
+    device: Device
+    """Which."""
+    file: str = ""
+    """The user's file that describes it; "" for a bundled device."""
+
+    def __str__(self) -> str:
+        return f"{self.count}x{self.file or self.device.name}"
+
+
+@dataclass(frozen=True)
+class MfuPreset:
+    """A model FLOPs utilisation to expect: share of the bf16 peak that model FLOPs reach."""
+
+    name: str
+    """tuned, ordinary, or small or fine-grained."""
+    mfu: float
+    """Share of the dense bf16 peak."""
+    max_granularity: float = math.inf
+    """Largest granularity (2*d_model/d_expert) it is for."""
+    min_active_params: float = 0.0
+    """Fewest active params it is for."""
+
+    def covers(self, active_params: float, granularity: float | None) -> bool:
+        """Whether it is for a model of this size; granularity None is a dense model, which every preset covers."""
+        if granularity is None:
+            return True
+        return granularity <= self.max_granularity and active_params >= self.min_active_params
+
+
+@dataclass(frozen=True)
+class PublishedMfu:
+    """What one published run reached."""
+
+    run: str
+    """Model and run."""
+    hardware: str
+    """Hardware as published."""
+    mfu: tuple[float, float] | None
+    """Lowest and highest share of the dense bf16 peak; None where the device has no preset."""
+    active_params: float | None
+    """The model's active params."""
+    granularity: float | None
+    """The model's granularity; None for dense models and where unknown."""
+    precision: str
+    """bf16 or fp8 matrix products; the share is of the bf16 peak either way."""
+    source: str
+    """Where it is published."""
+    confidence: str
+    """How sure it is."""
+    note: str
+    """What else to know."""
+
+
+@dataclass(frozen=True)
+class GpuTime:
+    """What training costs on given devices at a given utilisation."""
+
+    gpus: Gpus
+    """The devices."""
+    mfu: float
+    """Share of the peak assumed."""
+    precision: Precision
+    """Which peak."""
+    gpu_hours: float
+    """Device-hours in all."""
+    days: float
+    """Days from start to end."""
+    price_per_gpu_hour: float | None = None
+    """Price of a device-hour, in any currency."""
+
+    @property
+    def money(self) -> float | None:
+        """gpu_hours times the price, in its currency; None without a price."""
+        return None if self.price_per_gpu_hour is None else self.gpu_hours * self.price_per_gpu_hour
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", re.sub(r"\(.*\)", "", name.lower()))
+
+
+def bundled(name: str) -> Section:
+    """A data file of this package, read strictly."""
+    return read_yaml((resources.files("moeplan") / "data" / name).read_text(encoding="utf-8"), name)
+
+
+def _device(row: Section) -> Device:
+    row.only(_DEVICE_KEYS, _DEVICE_REQUIRED)
+
+    def amount(key: str, unit: float) -> float:
+        value = row.number(key)
+        if value <= 0:
+            raise row.error(key, f"is {value:g}, must be above 0")
+        return value * unit
+
+    return Device(
+        row.text("name"),
+        amount("bf16_tflops", 1e12),
+        amount("fp8_tflops", 1e12) if "fp8_tflops" in row else None,
+        round(amount("memory_gb", 1e9)),
+        amount("bandwidth_gbs", 1e9),
+        amount("link_gbs", 1e9) if "link_gbs" in row else None,
+        int(amount("link_domain", 1)) if "link_domain" in row else 1,
+        row.text("source"),
+        row.text("confidence"),
+        row.text("note", ""),
+    )
+
+
+@functools.cache
+def devices() -> dict[str, Device]:
+    """The bundled devices by name, in the order of the data file."""
+    return {device.name: device for device in (_device(row) for row in bundled("hardware.yaml").sections("devices"))}
+
+
+@functools.cache
+def _spellings() -> dict[str, str]:
+    rows = bundled("hardware.yaml").sections("devices")
+    return {_plain(name): row["name"] for row in rows for name in (row["name"], *row.get("aliases", ()))}
+
+
+def load_device(name: str | Path) -> Device:
+    """A device by name ("H100", "a100-80gb", "MI300X") or from a user's YAML file of one row.
+
+    Raises `UsageError` for an unknown name, with the nearest ones, and for a file that is not a device.
+    """
+    text = str(name)
+    if re.search(r"\.ya?ml$", text):
+        return _device(read_yaml(read_text_file(Path(text)), text))
+    spellings = _spellings()
+    plain = _plain(text)
+    if plain in spellings:
+        return devices()[spellings[plain]]
+    near = [spellings[x] for x in spellings if plain and x.startswith(plain)]
+    near = near or [spellings[x] for x in difflib.get_close_matches(plain, spellings, n=3, cutoff=0.5)]
+    hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else f"known are {', '.join(devices())}"
+    raise UsageError(f"unknown device {text!r}; {hint}")
+
+
+def parse_gpus(text: str | Gpus) -> Gpus:
+    """Read a number of devices: "256xH100", "8 x MI300X", "64xmy/device.yaml"; a bare name is one device.
+
+    Raises `UsageError` for anything else, with the text and an example.
+    """
+    if isinstance(text, Gpus):
+        return text
+    match = re.fullmatch(r"\s*(\d+)\s*[xX×*]\s*(.+?)\s*", text)
+    if match is None:
+        if re.fullmatch(r"\s*\d*\s*", text):
+            raise UsageError(f"GPUs {text!r} need a device, for example 256xH100")
+        return Gpus(1, load_device(text.strip()))
+    count = match[1].lstrip("0")
+    if not count or len(count) > 7 or int(count) > _MOST_GPUS:
+        raise UsageError(f"GPUs {text!r} need between 1 and {_MOST_GPUS} devices, for example 256xH100")
+    file = match[2] if re.search(r"\.ya?ml$", match[2]) else ""
+    return Gpus(int(count), load_device(match[2]), file)
+
+
+@functools.cache
+def mfu_presets() -> tuple[MfuPreset, ...]:
+    """The utilisation presets, best first."""
+    rows = bundled("mfu.yaml").sections("presets")
+    for row in rows:
+        row.only(("name", "mfu", "max_granularity", "min_active_params"), ("name", "mfu"))
+    return tuple(
+        MfuPreset(
+            row.text("name"),
+            row.number("mfu"),
+            row.number("max_granularity", math.inf),
+            row.number("min_active_params", 0.0),
+        )
+        for row in rows
+    )
+
+
+def mfu_preset(architecture: Architecture) -> MfuPreset:
+    """Utilisation to expect by the fineness of the experts and the active params: the first preset that covers both.
+
+    Dense models take the first. The published runs behind it are `published_mfu(preset)`.
+    """
+    granularity = None if architecture.is_dense else architecture.granularity
+    active = architecture.active_params()
+    return next(preset for preset in mfu_presets() if preset.covers(active, granularity))
+
+
+@functools.cache
+def _runs() -> tuple[PublishedMfu, ...]:
+    runs = []
+    for row in bundled("mfu.yaml").sections("runs"):
+        mfu = None
+        if "mfu_low" in row:
+            mfu = row.number("mfu_low"), row.number("mfu_high")
+        elif "device" in row:
+            peak = load_device(row.text("device")).bf16_flops
+            mfu = row.number("tflops_low") * 1e12 / peak, row.number("tflops_high") * 1e12 / peak
+        runs.append(
+            PublishedMfu(
+                row.text("run"),
+                row.text("hardware"),
+                mfu,
+                row.number("active_params") if "active_params" in row else None,
+                row.number("granularity") if "granularity" in row else None,
+                row.text("precision"),
+                row.text("source"),
+                row.text("confidence"),
+                row.text("note", ""),
+            )
+        )
+    return tuple(runs)
+
+
+def published_mfu(preset: MfuPreset | None = None) -> tuple[PublishedMfu, ...]:
+    """Published runs, all or those whose model takes `preset`."""
+    if preset is None:
+        return _runs()
+    sized = [run for run in _runs() if run.active_params is not None]
+    first = {run: next(p for p in mfu_presets() if p.covers(run.active_params or 0, run.granularity)) for run in sized}
+    return tuple(run for run in sized if first[run] == preset)
+
+
+def _share(mfu: float) -> float:
+    if not 0 < mfu <= 1:
+        raise UsageError(f"mfu {mfu!r} must be above 0 and at most 1, for example 0.35")
+    return mfu
+
+
+def flops_of_time(gpus: Gpus, days: float, mfu: float, precision: Precision = "bf16") -> float:
+    """Training compute that GPU time buys [FLOPs]: gpus * seconds * peak * mfu.
+
+    Raises `UsageError` for a time or share that cannot be.
+    """
+    if not (math.isfinite(days) and days > 0):
+        raise UsageError(f"days {days!r} must be above 0 and finite, for example 30")
+    return gpus.count * days * 86400 * gpus.device.peak(precision) * _share(mfu)
+
+
+def gpu_time(
+    train_flops: float, gpus: Gpus, mfu: float, precision: Precision = "bf16", price_per_gpu_hour: float | None = None
+) -> GpuTime:
+    """GPU-hours, days and money of `train_flops` [FLOPs]: FLOPs / (peak * mfu), shared by all devices.
+
+    Raises `UsageError` for a share or price that cannot be.
+    """
+    if price_per_gpu_hour is not None and not (math.isfinite(price_per_gpu_hour) and price_per_gpu_hour >= 0):
+        raise UsageError(f"price_per_gpu_hour {price_per_gpu_hour!r} must be at least 0 and finite, for example 2.5")
+    hours = train_flops / (gpus.device.peak(precision) * _share(mfu)) / 3600
+    return GpuTime(gpus, mfu, precision, hours, hours / gpus.count / 24, price_per_gpu_hour)

@@ -1,0 +1,220 @@
+"""Activations that one GPU keeps of one layer for the backward pass, tensor by tensor, and what its passes add [bytes].
+
+Written for bf16 (2 bytes), flash attention (no scores are kept, arXiv 2205.14135), gated feed-forward blocks with a
+fused activation, no dropout, no biases. T is the tokens of a micro-batch on one GPU, micro_batch * seq_len / cp; norms
+and residuals keep T/tp of them under sequence parallelism. R is the rows that reach the experts of one GPU, T/tp * k *
+etp when tokens are spread evenly. Each tensor is one that a module saves for its backward pass in Megatron-Core 0.14 on
+TransformerEngine 2 (megatron/core/transformer; transformer_engine/pytorch). Term by term it is the list of the worked
+example of DeepSeek-V3 in yanring/Megatron-MoE-ModelZoo (misc/tools/deepseek_mem_estimate.py, e865051).
+
+Recomputation: "none" keeps every tensor. "selective" drops the outputs of norms, of the routed experts' activation and
+of MLA's up-projections, and computes them again (Megatron's `--recompute-granularity selective --recompute-modules
+layernorm moe_act mla_up_proj`). "full" keeps only the input of every `recompute_layers` layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from moeplan.architecture.shape import Architecture
+from moeplan.cost.training.parallelism import Layout
+
+_BF16, _FP32 = 2, 4
+
+
+class Kept(NamedTuple):
+    """One tensor kept for the backward pass."""
+
+    name: str
+    """What it is."""
+    bytes: float
+    """Its size on one GPU [bytes]."""
+    part: str
+    """Sub-block it belongs to: "attention" or "ffn"."""
+    selective: bool = False
+    """Whether selective recomputation drops it."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens and rows of one micro-batch on one GPU."""
+
+    full: float
+    """T: tokens that attention and dense matrices see."""
+    split: float
+    """Tokens that norms, residuals and the router see: T/tp under sequence parallelism."""
+    routed: float
+    """Rows this GPU sends to experts: split * k * imbalance."""
+    expert: float
+    """R: rows that reach its own experts, gathered over etp: routed * etp."""
+
+
+def tokens(architecture: Architecture, layout: Layout, seq_len: int, imbalance: float = 1.0) -> Tokens:
+    """Tokens and rows of one micro-batch on one GPU; `imbalance` is rows on the fullest GPU over an even share."""
+    full = layout.micro_batch * seq_len / layout.cp
+    split = full / layout.tp if layout.splits_sequence else full
+    routed = split * architecture.num_active_experts * imbalance
+    return Tokens(full, split, routed, routed * layout.etp)
+
+
+def attention_widths(architecture: Architecture, tp: int) -> tuple[float, float, float]:
+    """(queries, keys, values and so outputs of one kind) [features a token] on one of `tp` GPUs; KV heads replicate."""
+    heads = architecture.num_heads / tp
+    if architecture.attention == "mla":
+        score = architecture.qk_nope_head_dim + architecture.qk_rope_head_dim
+        return heads * score, heads * score, heads * architecture.v_head_dim
+    kv_heads = max(architecture.num_kv_heads / tp, 1)
+    return heads * architecture.head_dim, kv_heads * architecture.head_dim, kv_heads * architecture.head_dim
+
+
+def output_width(architecture: Architecture, tp: int) -> float:
+    """Features a token of the attention's output, before its output map, on one of `tp` GPUs."""
+    width = architecture.v_head_dim if architecture.attention == "mla" else architecture.head_dim
+    return architecture.num_heads / tp * width
+
+
+def kept_tensors(
+    architecture: Architecture,
+    layout: Layout,
+    seq_len: int,
+    moe: bool,
+    *,
+    imbalance: float = 1.0,
+    weighted_activation: bool = True,
+) -> list[Kept]:
+    """Every tensor of one dense or MoE layer that the backward pass needs, without recomputation.
+
+    `weighted_activation`: the router's weight multiplies the experts' activation (Megatron-Core from 0.13, where the
+    combine keeps nothing); False multiplies the experts' output, which is then kept too.
+    """
+    d, tp = architecture.d_model, layout.tp
+    t = tokens(architecture, layout, seq_len, imbalance)
+    hidden = _BF16 * t.split * d
+    queries, keys, values = attention_widths(architecture, tp)
+    result = [
+        Kept("attention input", hidden, "attention"),
+        Kept("attention norm output", hidden, "attention", selective=True),
+    ]
+    mla = architecture.attention == "mla"
+    if mla:
+        if architecture.q_lora_rank:
+            latent = _BF16 * t.split * architecture.q_lora_rank
+            result += [Kept("query latent", latent, "attention"), Kept("query latent norm output", latent, "attention")]
+        joint = architecture.kv_lora_rank + architecture.qk_rope_head_dim
+        result += [
+            Kept("key-value latent", _BF16 * t.split * joint, "attention"),
+            Kept("key-value latent norm output", _BF16 * t.split * architecture.kv_lora_rank, "attention"),
+        ]
+    elif architecture.qk_norm != "none":
+        result.append(Kept("queries and keys before their norm", _BF16 * t.full * (queries + keys), "attention"))
+    out = _BF16 * t.full * output_width(architecture, tp)
+    result += [
+        Kept("queries", _BF16 * t.full * queries, "attention", selective=mla),
+        Kept("keys", _BF16 * t.full * keys, "attention", selective=mla),
+        Kept("values", _BF16 * t.full * values, "attention", selective=mla),
+        Kept("attention output", out, "attention"),
+        Kept("softmax statistics", _FP32 * t.full * architecture.num_heads / tp, "attention"),
+    ]
+    if layout.cp > 1:
+        # TransformerEngine keeps the output on both sides of its exchange over cp (context_parallel.py, from 2.8).
+        result.append(Kept("attention output before its exchange", out, "attention"))
+    result += [
+        Kept("ffn input", hidden, "ffn"),
+        Kept("ffn norm output", hidden, "ffn", selective=True),
+    ]
+    for _ in range(2, architecture.norms_per_block):
+        result.append(Kept("input of a further norm", hidden, "ffn"))
+    if not moe:
+        return result + _gated("dense", t.full, architecture.d_ff / tp)
+    if architecture.d_dense_residual:
+        result += _gated("dense residual", t.full, architecture.d_dense_residual / tp)
+    result += [
+        Kept("router probabilities", _BF16 * t.split * architecture.num_experts, "ffn"),
+        # int32 [T, 2E]: transformer_engine/pytorch/triton/permutation.py, make_row_id_map
+        Kept("row map", 2 * _FP32 * t.split * architecture.num_experts, "ffn"),
+    ]
+    shared = architecture.num_shared_experts * architecture.d_shared_expert
+    if shared:
+        result += _gated("shared experts", t.full, shared / tp)
+        if architecture.shared_expert_gate:
+            result.append(Kept("shared experts output", hidden, "ffn"))
+    rows = _BF16 * t.expert * d
+    result.append(Kept("permuted rows", rows, "ffn"))
+    result += _gated("experts", t.expert, architecture.d_expert / layout.etp, selective=True)
+    if not weighted_activation:
+        result.append(Kept("experts output", _BF16 * t.routed * d, "ffn"))
+    return result
+
+
+def _gated(name: str, rows: float, width: float, selective: bool = False) -> list[Kept]:
+    """What a gated block keeps: gate and up projections (input of the activation), and the activation's output."""
+    return [
+        Kept(f"{name} gate and up", 2 * _BF16 * rows * width, "ffn"),
+        Kept(f"{name} activation", _BF16 * rows * width, "ffn", selective=selective),
+    ]
+
+
+def kept_bytes(tensors: list[Kept], layout: Layout, num_layers: int = 1) -> float:
+    """Bytes kept for `num_layers` such layers of a stage and one micro-batch, under the layout's recomputation."""
+    if layout.recompute == "full":
+        return tensors[0].bytes * -(-num_layers // layout.recompute_layers)
+    return num_layers * sum(x.bytes for x in tensors if layout.recompute == "none" or not x.selective)
+
+
+def recomputed_bytes(tensors: list[Kept], layout: Layout, num_layers: int = 1) -> float:
+    """Bytes that recomputation brings back at a time, in a stage of `num_layers` such layers.
+
+    Selective: what it drops of one layer. Full: all of `recompute_layers` layers but the input they keep.
+    """
+    if layout.recompute == "full":
+        layers = min(layout.recompute_layers, num_layers)
+        return layers * sum(x.bytes for x in tensors) - tensors[0].bytes
+    return sum(x.bytes for x in tensors if x.selective and layout.recompute == "selective")
+
+
+def transient_bytes(
+    architecture: Architecture, layout: Layout, seq_len: int, moe: bool, tensors: list[Kept], imbalance: float = 1.0
+) -> float:
+    """The most that one layer's own passes hold beyond all kept activations [bytes].
+
+    The largest, over the steps of its forward and backward pass, of what is alive minus kept tensors already freed: the
+    gated block's gradients (of its activation, then of gate and up); the experts' exchanges (`_exchange_steps`); the
+    attention's gradients (of queries, keys, values and output, and flash attention's fp32 sum for the queries).
+    `recomputed_bytes` comes on top.
+    """
+    d, tp = architecture.d_model, layout.tp
+    t = tokens(architecture, layout, seq_len, imbalance)
+    residual = _BF16 * t.split * d
+    gathered = _BF16 * t.full * d if tp > 1 else 0.0  # tp gathers the gradient, or holds it whole before the sum
+    steps = []
+    if moe:
+        width = _BF16 * t.expert * architecture.d_expert / layout.etp
+        steps += _exchange_steps(architecture, layout, t)
+        steps += [residual + _BF16 * t.expert * d + width, residual + 2 * width]
+    else:
+        width = _BF16 * t.full * architecture.d_ff / tp
+        steps += [residual + gathered + width, residual + 2 * width]
+    queries, keys, values = attention_widths(architecture, tp)
+    ffn = sum(x.bytes for x in tensors if x.part == "ffn" and not (layout.recompute == "selective" and x.selective))
+    gradients = _BF16 * t.full * (queries + keys + values + output_width(architecture, tp))
+    steps.append(residual + gathered + gradients + _FP32 * t.full * queries - ffn)
+    return max(steps)
+
+
+def _exchange_steps(architecture: Architecture, layout: Layout, t: Tokens) -> list[float]:
+    """Rows alive while a MoE layer sends tokens to experts and back, beyond those kept [bytes].
+
+    Megatron-LM's `MoELayer.forward` (megatron/core/transformer/moe/moe_layer.py) holds the permuted rows and what their
+    exchange over ep returns in local variables until the layer ends. Beside them are first the experts' output and its
+    copy in the senders' order, then that copy and what the exchange back returns, with the layer's output. The shared
+    experts' output, computed first, waits all along. The backward pass holds an input and an output of each step.
+    """
+    d = architecture.d_model
+    sent, rows = _BF16 * t.routed * d, _BF16 * t.expert * d
+    exchanges = 1 + (layout.ep > 1)
+    sorts = 1 + (architecture.num_experts > layout.ep)
+    shared = _BF16 * t.split * d * (architecture.num_shared_experts > 0)
+    held = exchanges * sent + shared
+    output = _BF16 * t.split * d
+    return [held + sorts * rows, held + exchanges * sent + output, output + sent + rows, output + 2 * rows]

@@ -1,0 +1,209 @@
+"""How training is spread over GPUs: `Layout`, the rules it must obey, and what each pipeline stage holds.
+
+A layout has `tp * cp * dp * pp` GPUs. Attention and dense parts are spread over tp (within a layer), cp (along the
+sequence) and dp (over sequences); experts over ep (whole experts) and etp (within an expert) of the same `tp * cp * dp`
+GPUs of a stage, each `expert_dp` times (MoE parallel folding, arXiv 2504.14960, section 3.2).
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from moeplan.architecture.shape import Architecture
+from moeplan.errors import InfeasibleError, UsageError
+
+Recompute = Literal["none", "selective", "full"]
+"""What is computed again in the backward pass instead of kept; see `moeplan.cost.training.activations`."""
+
+_DEGREES = ("tp", "pp", "ep", "etp", "cp", "dp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How one training run is spread over GPUs. Raises `UsageError` for numbers that cannot be."""
+
+    tp: int = 1
+    """Tensor parallelism: GPUs that share each attention and dense matrix."""
+    pp: int = 1
+    """Pipeline stages."""
+    ep: int = 1
+    """Expert parallelism: GPUs over which the routed experts of a layer are spread whole."""
+    etp: int = 1
+    """Expert tensor parallelism: GPUs that share each routed expert."""
+    cp: int = 1
+    """Context parallelism: GPUs that share each sequence."""
+    dp: int = 1
+    """Data parallelism: replicas of the dense parts that see different sequences."""
+    micro_batch: int = 1
+    """Sequences of one micro-batch."""
+    sequence_parallel: bool = True
+    """Whether norms and residuals are split along the sequence over tp (arXiv 2205.05198); without effect at tp 1."""
+    recompute: Recompute = "none"
+    """What the backward pass computes again."""
+    recompute_layers: int = 1
+    """Layers that full recomputation runs again at a time, keeping one input for all of them."""
+    virtual_stages: int = 1
+    """Chunks of layers a stage holds (interleaved schedule, arXiv 2104.04473); 1 is plain 1F1B."""
+    stage_layers: tuple[int, ...] | None = None
+    """Layers of each chunk, in model order, pp * virtual_stages of them; None splits evenly (`chunks`)."""
+
+    def __post_init__(self) -> None:
+        for name in (*_DEGREES, "micro_batch", "recompute_layers", "virtual_stages"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UsageError(f"{name} {value!r} must be a whole number of at least 1")
+        if self.recompute not in get_args(Recompute):
+            raise UsageError(f"recompute {self.recompute!r} must be one of {', '.join(get_args(Recompute))}")
+        if self.stage_layers is not None:
+            object.__setattr__(self, "stage_layers", tuple(self.stage_layers))
+            chunks = self.pp * self.virtual_stages
+            if len(self.stage_layers or ()) != chunks or any(n < 1 for n in self.stage_layers or ()):
+                raise UsageError(f"stage_layers {self.stage_layers!r} must be {chunks} numbers of at least 1")
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs in all: tp * cp * dp * pp."""
+        return self.tp * self.cp * self.dp * self.pp
+
+    @property
+    def expert_dp(self) -> int:
+        """Replicas of each routed expert: tp * cp * dp / (ep * etp)."""
+        return self.tp * self.cp * self.dp // (self.ep * self.etp)
+
+    @property
+    def splits_sequence(self) -> bool:
+        """Whether norms and residuals are split over tp."""
+        return self.sequence_parallel and self.tp > 1
+
+    @property
+    def min_gpus(self) -> int:
+        """Fewest GPUs that hold one copy of the model: pp * max(tp * cp, ep * etp)."""
+        return self.pp * max(self.tp * self.cp, self.ep * self.etp)
+
+    def __str__(self) -> str:
+        text = " ".join(f"{name}{getattr(self, name)}" for name in _DEGREES)
+        text += f" micro-batch {self.micro_batch}"
+        if self.virtual_stages > 1:
+            text += f" virtual {self.virtual_stages}"
+        return text if self.recompute == "none" else f"{text} recompute {self.recompute}"
+
+    def chunks(self, num_layers: int) -> tuple[int, ...]:
+        """Layers of each chunk in model order.
+
+        Without `stage_layers` every chunk gets num_layers // n; of the rest, one layer each goes to the chunks in the
+        middle, as the first also has the embedding and the last the logits.
+        """
+        if self.stage_layers is not None:
+            return self.stage_layers
+        n = self.pp * self.virtual_stages
+        least, rest = divmod(num_layers, n)
+        first = (n - rest) // 2
+        return tuple(least + (first <= i < first + rest) for i in range(n))
+
+    def stages(self, architecture: Architecture) -> tuple[tuple[int, int], ...]:
+        """(dense layers, MoE layers) of each pipeline stage; chunk i is on stage i mod pp."""
+        return _stages(
+            architecture.moe_layer_pattern,
+            architecture.num_dense_layers,
+            architecture.num_layers,
+            self.chunks(architecture.num_layers),
+            self.pp,
+        )
+
+    def kinds_of_stages(self, architecture: Architecture) -> tuple[tuple[int, int, int], ...]:
+        """(stage, dense layers, MoE layers) of the first stage of each kind.
+
+        Stages of a kind have the same layers and are both or neither the first, and both or neither the last. The
+        first of them has most micro-batches in flight (`in_flight`), and every other cost in common.
+        """
+        return _kinds(self.stages(architecture))
+
+    def layer_key(self, moe: bool) -> tuple[object, ...]:
+        """What decides the costs of one dense or MoE layer and micro-batch on one GPU: neither pp nor dp does."""
+        return moe, self.tp, self.cp, self.ep, self.etp, self.micro_batch, self.sequence_parallel, self.recompute
+
+    def in_flight(self, stage: int, num_micro_batches: int | None = None) -> float:
+        """Micro-batches whose activations stage `stage` (from 0) holds at its peak.
+
+        1F1B (PipeDream-flush, arXiv 2104.04473, section 2.2.1): pp - stage. Interleaved with v chunks a stage:
+        (2*(pp - stage - 1) + (v - 1)*pp + 1) / v, which on the first stage is pp*(1 + (pp - 1)/(pp*v)) (arXiv
+        2205.05198, section 4.2.3). Never more than there are micro-batches in a step.
+        """
+        v, left = self.virtual_stages, self.pp - stage - 1
+        count = float(left + 1) if v == 1 or self.pp == 1 else (2 * left + (v - 1) * self.pp + 1) / v
+        return count if num_micro_batches is None else min(count, float(num_micro_batches))
+
+    def problems(self, architecture: Architecture, seq_len: int) -> list[str]:
+        """The rules that this layout breaks for an architecture, one sentence each; none if it can run."""
+        broken: list[str] = []
+
+        def divides(degree: str, name: str, size: int) -> None:
+            if size % getattr(self, degree):
+                broken.append(f"{degree} {getattr(self, degree)} must divide {name} {size}")
+
+        divides("tp", "num_heads", architecture.num_heads)
+        kv_heads = architecture.num_kv_heads
+        if architecture.attention == "gqa" and kv_heads % self.tp and self.tp % kv_heads:
+            broken.append(f"tp {self.tp} must divide num_kv_heads {kv_heads} or be a multiple of it")
+        for name in ("d_ff", "d_dense_residual"):
+            divides("tp", name, getattr(architecture, name))
+        if architecture.is_dense:
+            if self.ep * self.etp > 1:
+                broken.append(f"ep {self.ep} and etp {self.etp} must be 1 for a model without experts")
+        else:
+            shared = architecture.num_shared_experts * architecture.d_shared_expert
+            divides("tp", "the shared experts' width", shared)
+            divides("ep", "num_experts", architecture.num_experts)
+            divides("etp", "d_expert", architecture.d_expert)
+            if self.tp > 1 and not self.sequence_parallel:
+                broken.append(f"tp {self.tp} needs sequence_parallel for a model with experts")
+        if self.tp * self.cp * self.dp % (self.ep * self.etp):
+            broken.append(
+                f"ep * etp = {self.ep * self.etp} must divide tp * cp * dp = {self.tp * self.cp * self.dp}; "
+                f"this model copy needs at least {self.min_gpus} GPUs"
+            )
+        chunks = self.pp * self.virtual_stages
+        if chunks > architecture.num_layers:
+            broken.append(
+                f"pp {self.pp} times virtual_stages {self.virtual_stages} exceeds {architecture.num_layers} layers"
+            )
+        elif sum(self.chunks(architecture.num_layers)) != architecture.num_layers:
+            broken.append(f"stage_layers {self.stage_layers} must add up to num_layers {architecture.num_layers}")
+        if self.virtual_stages > 1 and self.pp == 1:
+            broken.append(f"virtual_stages {self.virtual_stages} needs pp above 1")
+        pieces = (2 * self.cp if self.cp > 1 else 1) * (self.tp if self.splits_sequence else 1)
+        if seq_len % pieces:
+            broken.append(f"seq_len {seq_len} must be a multiple of {pieces} for cp {self.cp} and tp {self.tp}")
+        return broken
+
+    def check(self, architecture: Architecture, seq_len: int) -> None:
+        """Raise `InfeasibleError` with the first rule that this layout breaks."""
+        broken = self.problems(architecture, seq_len)
+        if broken:
+            raise InfeasibleError(f"layout {self}: {broken[0]}")
+
+
+# A search asks for the same stages thousands of times.
+@functools.lru_cache(maxsize=256)
+def _stages(
+    pattern: tuple[bool, ...] | None, num_dense: int, num_layers: int, chunks: tuple[int, ...], pp: int
+) -> tuple[tuple[int, int], ...]:
+    has_experts = pattern or [i >= num_dense for i in range(num_layers)]
+    counts = [[0, 0] for _ in range(pp)]
+    start = 0
+    for i, layers in enumerate(chunks):
+        moe = sum(has_experts[start : start + layers])
+        counts[i % pp][0] += layers - moe
+        counts[i % pp][1] += moe
+        start += layers
+    return tuple((dense, moe) for dense, moe in counts)
+
+
+@functools.lru_cache(maxsize=256)
+def _kinds(stages: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int, int], ...]:
+    first: dict[tuple[bool, bool, int, int], int] = {}
+    for i, (dense, moe) in enumerate(stages):
+        first.setdefault((i == 0, i == len(stages) - 1, dense, moe), i)
+    return tuple((i, dense, moe) for (_, _, dense, moe), i in first.items())

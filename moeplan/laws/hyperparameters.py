@@ -1,0 +1,39 @@
+"""Learning rate and batch for a plan, by every law that gives both, each in its own convention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from moeplan.architecture.conventions import Variables
+from moeplan.architecture.shape import Architecture
+from moeplan.laws import Law
+from moeplan.plan.document import HyperParameters
+
+HYPERPARAMETER_LAWS = ("tian2025", "steplaw2025")
+"""The laws asked by default."""
+
+
+def hyperparameters(
+    laws: Iterable[Law], architecture: Architecture, tokens: float, seq_len: int
+) -> tuple[HyperParameters, ...]:
+    """Peak learning rate (AdamW) and batch [tokens] of a model trained on `tokens`, by each law.
+
+    For a dense architecture a law's own dense fits are used where it has them. Raises `LawError` for a law without
+    such fits.
+    """
+    variables = Variables(architecture, seq_len)
+    found = []
+    for law in laws:
+        prefix = "dense_" if architecture.is_dense and "dense_learning_rate" in law.fits else ""
+        rate = law.predicting("learning_rate", f"{prefix}learning_rate")
+        batch = law.predicting("batch_tokens", f"{prefix}batch_tokens")
+        found.append(
+            HyperParameters(
+                law=law.name,
+                learning_rate=float(rate.at(variables, tokens)),
+                batch_tokens=float(batch.at(variables, tokens)),
+                band=rate.band,
+                extrapolated=bool(rate.outside(variables, tokens)) if rate.domain else None,
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,338 @@
+"""What is given before a plan: compute, memory, how the model is served, what is fixed or bounded."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from moeplan.cost.devices import Gpus, flops_of_time, parse_gpus
+from moeplan.cost.inference_memory import InferenceSettings
+from moeplan.cost.training.states import load_scheme
+from moeplan.errors import InfeasibleError, UsageError
+from moeplan.laws import load_law
+from moeplan.plan.search.grid import SMALL_D_MODEL, Grid
+from moeplan.plan.search.variables import DESIGN_VARIABLES
+from moeplan.units import MemoryLimit, parse_count, parse_flops, parse_memory
+
+SMALL_BUDGET = 1e21
+"""Below this compute [FLOPs] embeddings would be most of a small model: tied, with a smaller vocabulary."""
+TOKEN_CAP = 100e12
+"""Most training tokens a plan may ask for unless told otherwise."""
+ORDINARY_MFU = 0.25
+"""Utilisation at which days on GPUs are turned into compute unless told otherwise: the ordinary preset."""
+FEWEST_TOKENS = 1e6
+"""Fewest training tokens that a plan is made for."""
+LARGEST = {"d_model": 65536, "num_experts": 8192, "d_expert": 65536, "num_heads": 512}
+"""Largest sizes that a grid is widened to."""
+SYMBOLS = {
+    "N": "total_params",
+    "N_a": "active_params",
+    "D": "tokens",
+    "A": "activation_ratio",
+    "S": "shared_ratio",
+    "g": "granularity",
+    "E": "num_experts",
+    "k": "num_active_experts",
+    "s": "num_shared_experts",
+}
+"""Symbols of the report, which are no names."""
+REAL_TOLERANCE = 0.02
+"""How near a realised real variable must be to a fixed one."""
+
+
+def defaults_by_compute(flops: float) -> dict[str, int | bool]:
+    """Vocabulary and tying of embeddings that a compute budget [FLOPs] chooses where they are not given."""
+    small = flops < SMALL_BUDGET
+    vocab_size = 131072 if not small else 49152 if flops >= SMALL_BUDGET / 10 else 32768
+    return {"vocab_size": vocab_size, "tied_embeddings": small}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A compute budget with a memory limit, and every condition on the design.
+
+    `Budget("1e22", "80GB")` reads quantities as the command line does. Raises `UsageError` for values that cannot be.
+    """
+
+    flops: float = 0.0
+    """Compute for training [FLOPs] (with `inference_tokens`, for training and serving together); 0 if `gpus` and
+    `days` say it."""
+    memory: MemoryLimit | None = None
+    """Memory that the served model must fit into; None only if `memory_for` is training alone."""
+    _: dataclasses.KW_ONLY
+    vocab_size: int = 0
+    """Rows of the embedding; 0 chooses 131072, or 49152 below 1e21 FLOPs and 32768 below 1e20."""
+    tied_embeddings: bool | None = None
+    """Whether the output head is the embedding; None ties below 1e21 FLOPs."""
+    seq_len: int = 4096
+    """Training sequence length [tokens]."""
+    attention: Literal["gqa", "mla"] = "gqa"
+    """Attention kind."""
+    serving: InferenceSettings = field(default_factory=InferenceSettings)
+    """How the model is served."""
+    headroom: float = 0.10
+    """Share of the memory that stays free: a model that fills its memory exactly cannot serve."""
+    fix: Mapping[str, float] = field(default_factory=dict)
+    """Design variables with a given value: integers exactly, real ones within 2 %."""
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Design variables with a least and a largest value."""
+    tokens_available: float = math.inf
+    """Unique training tokens there are."""
+    max_epochs: float = 4.0
+    """How often they may be repeated."""
+    max_tokens: float = TOKEN_CAP
+    """Most training tokens, repeats included."""
+    gpus: Gpus | None = None
+    """Devices to train on, "256xH100"."""
+    days: float = 0.0
+    """Days of training on them, in place of `flops`."""
+    mfu: float = 0.0
+    """Share of the dense bf16 peak that training reaches; 0 takes a preset."""
+    price_per_gpu_hour: float | None = None
+    """Price of a device-hour, in any currency."""
+    memory_for: tuple[str, ...] = ("inference",)
+    """What must fit: inference (into `memory`), training (into the memory of each of `gpus`), or both."""
+    optimizer: str = "megatron"
+    """Scheme of weights, gradients and optimizer state in training (`moeplan.cost.training.states.SCHEMES`)."""
+    inference_tokens: float = 0.0
+    """Tokens served over the model's lifetime, each paid with 2*N_a FLOPs out of `flops`."""
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        self._check_types(put)
+        self._check_training(put)
+        put("flops", parse_flops(self.flops))
+        if self.memory is not None:
+            put("memory", parse_memory(self.memory))
+        elif "inference" in self.memory_for:
+            raise UsageError("a memory limit is missing; give one, for example 80GB")
+        if self.flops < 1e15:
+            raise UsageError(
+                f"compute budget {self.flops:g} FLOPs is too small for any language model; try 1e18 or more"
+            )
+        if self.flops > 1e30:
+            raise UsageError(f"compute budget {self.flops:g} FLOPs is beyond what any law here can say; try up to 1e28")
+        chosen = defaults_by_compute(self.flops)
+        if self.vocab_size == 0:
+            put("vocab_size", chosen["vocab_size"])
+        if self.tied_embeddings is None:
+            put("tied_embeddings", chosen["tied_embeddings"])
+        for name, low, high in (("vocab_size", 2, 2**24), ("seq_len", 1, 2**24)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise UsageError(f"{name} {value!r} must be a whole number from {low} to {high}")
+        if self.attention not in ("gqa", "mla"):
+            raise UsageError(f"attention {self.attention!r} must be gqa or mla")
+        if not 0 <= self.headroom < 1:
+            raise UsageError(f"headroom {self.headroom!r} must be at least 0 and below 1, for example 0.1")
+        put("max_tokens", parse_count(self.max_tokens, "max_tokens"))
+        if self.tokens_available != math.inf:
+            put("tokens_available", parse_count(self.tokens_available, "tokens_available"))
+        if not 1 <= self.max_epochs <= 1000:
+            raise UsageError(f"max_epochs {self.max_epochs!r} must be from 1 to 1000")
+        most = self.ranges.get("tokens", (0.0, math.inf))[1]
+        for name, value in (("max_tokens", self.token_cap), ("tokens", min(self.fix.get("tokens", math.inf), most))):
+            if value < FEWEST_TOKENS:
+                raise UsageError(f"{name} {value:g} is too few to train on; give at least {FEWEST_TOKENS:g}")
+        if self.inference_tokens != 0:
+            put("inference_tokens", parse_count(self.inference_tokens, "inference_tokens"))
+        for name in (*self.fix, *self.ranges):
+            if name in SYMBOLS:
+                raise UsageError(f"unknown design variable {name!r}; it is called {SYMBOLS[name]} here")
+            if name not in DESIGN_VARIABLES:
+                near = difflib.get_close_matches(name, DESIGN_VARIABLES, n=2, cutoff=0.5)
+                hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(DESIGN_VARIABLES)}"
+                raise UsageError(f"unknown design variable {name!r}; {hint}")
+        for name, value in self.fix.items():
+            if not math.isfinite(value) or value < 0 or (DESIGN_VARIABLES[name].integer and value != int(value)):
+                kind = "a whole number" if DESIGN_VARIABLES[name].integer else "a positive number"
+                raise UsageError(f"{name}={value:g} must be {kind}")
+            if value == 0 and name not in ("num_shared_experts", "shared_ratio"):
+                raise UsageError(f"{name}=0 must be above 0")
+        for name, (least, most) in self.ranges.items():
+            if not (math.isfinite(least) and math.isfinite(most) and 0 <= least <= most):
+                raise UsageError(f"{name}={least:g}..{most:g} must run from a smaller to a larger positive number")
+            if name in self.fix:
+                raise UsageError(
+                    f"{name} is both fixed at {self.fix[name]:g} and bounded to {least:g}..{most:g}; give one"
+                )
+
+    def _check_types(self, put: Callable[[str, object], None]) -> None:
+        """Refuse values of kinds that no quantity has, with what would work."""
+
+        def real(value: object) -> bool:
+            return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+
+        for name, example in (("headroom", 0.1), ("max_epochs", 4.0), ("days", 30), ("mfu", 0.35)):
+            if not real(getattr(self, name)):
+                raise UsageError(f"{name} {getattr(self, name)!r} must be a number, for example {example}")
+        if self.tied_embeddings not in (None, True, False):
+            raise UsageError(f"tied_embeddings {self.tied_embeddings!r} must be True, False or None")
+        if not isinstance(self.serving, InferenceSettings):
+            raise UsageError(f"serving {self.serving!r} must be an InferenceSettings")
+        if self.inference_tokens is None:
+            raise UsageError("inference_tokens None must be a count, for example 1e12")
+        for name in ("fix", "ranges"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise UsageError(f"{name} {getattr(self, name)!r} must be a mapping of design variables")
+        for variable, value in self.fix.items():
+            if not real(value) and not (isinstance(value, float)):
+                raise UsageError(f"{variable}={value!r} must be a number")
+        for variable, ends in self.ranges.items():
+            if (
+                not isinstance(ends, (tuple, list))
+                or len(ends) != 2
+                or not all(real(x) or isinstance(x, float) for x in ends)
+            ):
+                raise UsageError(f"{variable}={ends!r} must be a pair of numbers, the least and the largest value")
+        put("fix", dict(self.fix))
+        put("ranges", {name: tuple(ends) for name, ends in self.ranges.items()})
+
+    def _check_training(self, put: Callable[[str, object], None]) -> None:
+        """Read what training runs on, and turn GPU time into compute."""
+        if self.gpus is not None:
+            put("gpus", parse_gpus(self.gpus))
+        if self.mfu and not 0 < self.mfu <= 1:
+            raise UsageError(f"mfu {self.mfu!r} must be above 0 and at most 1, for example 0.35")
+        kinds = (self.memory_for,) if isinstance(self.memory_for, str) else tuple(self.memory_for)
+        if not kinds or any(kind not in ("inference", "training") for kind in kinds):
+            raise UsageError(f"memory_for {', '.join(kinds) or 'nothing'} must be inference, training or both")
+        put("memory_for", tuple(sorted(set(kinds))))
+        if "training" in kinds and self.gpus is None:
+            raise UsageError("memory_for training needs gpus, for example 256xH100")
+        if self.price_per_gpu_hour is not None and not 0 <= self.price_per_gpu_hour < math.inf:
+            raise UsageError(f"price_per_gpu_hour {self.price_per_gpu_hour!r} must be at least 0, for example 2.5")
+        load_scheme(self.optimizer)
+        if not self.days:
+            return
+        if self.flops:
+            raise UsageError("flops and days both say the budget; give one")
+        if self.gpus is None:
+            raise UsageError("days need gpus, for example 256xH100")
+        put("flops", flops_of_time(self.gpus, self.days, self.mfu or ORDINARY_MFU))
+
+    @property
+    def usable_bytes(self) -> int:
+        """Memory of one serving device less the headroom [bytes]; no limit is 2**62."""
+        return 2**62 if self.memory is None else int(self.memory.bytes_per_device * (1 - self.headroom))
+
+    @property
+    def usable_training_bytes(self) -> float | None:
+        """Memory of one training GPU less the headroom [bytes]; None without GPUs."""
+        return None if self.gpus is None else self.gpus.device.memory_bytes * (1 - self.headroom)
+
+    @property
+    def num_devices(self) -> int:
+        """Devices that the served model is spread over."""
+        return 1 if self.memory is None else self.memory.num_devices
+
+    @property
+    def token_cap(self) -> float:
+        """Most tokens a plan may train on, repeats included."""
+        return min(self.max_tokens, self.tokens_available * self.max_epochs)
+
+    def worth(self, tokens: Any) -> Any:
+        """What training tokens are worth, repeats discounted by muennighoff2023 [tokens]; floats or arrays."""
+        if not math.isfinite(self.tokens_available):
+            return tokens
+        return load_law("muennighoff2023").predicting("effective_tokens")(tokens, self.tokens_available)
+
+    def limits(self, name: str) -> tuple[float, float] | None:
+        """Least and largest value allowed for a design variable by `fix` or `ranges`; None if it is free."""
+        if name in self.fix:
+            value = float(self.fix[name])
+            slack = 0.0 if DESIGN_VARIABLES[name].integer else REAL_TOLERANCE
+            return value * (1 - slack), value * (1 + slack)
+        if name in self.ranges:
+            low, high = self.ranges[name]
+            # The ends themselves are inside, print rounding included.
+            return low * (1 - 1e-9), high * (1 + 1e-9)
+        return None
+
+    def reference_grid(self) -> Grid:
+        """The declared grid at this budget's vocabulary and sequence length; no condition narrows it."""
+        return Grid(
+            vocab_size=self.vocab_size,
+            tied_embeddings=bool(self.tied_embeddings),
+            seq_len=self.seq_len,
+            attention=self.attention,
+        )
+
+    def grid(self, base: Grid) -> Grid:
+        """`base` narrowed or widened to what `fix` and `ranges` say of its axes.
+
+        Raises `InfeasibleError` for a value that the divisibility rules forbid, with the nearest ones that they allow.
+        """
+        changes: dict[str, Any] = {}
+        for axis, step in (("d_model", 64), ("num_experts", 8), ("d_expert", 16), ("num_heads", 4)):
+            limits = self.limits(axis)
+            if limits and limits[1] > LARGEST[axis] * (1 + 1e-6):
+                raise InfeasibleError(f"{axis}={limits[1]:g} is beyond any grid here; the largest is {LARGEST[axis]}")
+            if axis in self.fix:
+                value = int(self.fix[axis])
+                if axis in ("d_model", "d_expert") and value >= SMALL_D_MODEL:
+                    step = 128 if axis == "d_model" else 64
+                if value < step or value % step:
+                    lower = value // step * step
+                    near = f"are {lower} and {lower + step}" if lower else f"is {step}"
+                    raise InfeasibleError(f"{axis}={value} must be a multiple of {step}; nearest {near}")
+                changes[axis] = (value,)
+            elif axis in self.ranges:
+                changes[axis] = _within(getattr(base, axis), *self.ranges[axis], step)
+        for axis, least in (("num_active_experts", 1), ("num_shared_experts", 0), ("num_layers", 1)):
+            if self.limits(axis):
+                first, last = (int(self.fix[axis]),) * 2 if axis in self.fix else map(int, self.ranges[axis])
+                changes[axis] = tuple(range(max(first, least), min(last, 1024) + 1))
+        if "num_layers" in changes:
+            changes["min_layers"], changes["max_layers"] = 1, 1024
+        if self.limits("granularity") and not (self.limits("num_active_experts") or self.limits("G")):
+            # Fine experts need many of them to keep the attention share.
+            changes["num_active_experts"] = (*base.num_active_experts, 16, 20, 24, 32)
+        if "granularity" in self.fix:
+            changes["granularity"] = (float(self.fix["granularity"]) or 1.0,)
+        elif "granularity" in self.ranges:
+            low, high = self.ranges["granularity"]
+            outside = [x for x in (low, high) if x > 0 and not 2 <= x <= 16]
+            changes["granularity"] = tuple(
+                sorted({x for x in base.granularity if low <= x <= high} | set(outside))
+            ) or (max(low, 1e-3),)
+        # Ratios and sums that the declared axes cannot reach widen them.
+        if self.limits("shared_ratio") and not self.limits("num_shared_experts"):
+            changes["num_shared_experts"] = tuple(range(9))
+        active = self.limits("G")
+        if active and not self.limits("num_active_experts"):
+            most = max(changes.get("num_shared_experts", base.num_shared_experts))
+            fewest, most = max(1, int(active[0]) - most), min(int(active[1]), 1024)
+            changes["num_active_experts"] = tuple(range(fewest, max(most, fewest) + 1))
+        for name in ("G", "shared_ratio"):
+            bounds = self.limits(name)
+            if bounds:
+                changes[name] = bounds
+        share = self.limits("attention_share")
+        if share:
+            changes["attention_share"] = share
+        activation = self.limits("activation_ratio")
+        if activation:
+            changes["min_activation_ratio"] = min(base.min_activation_ratio, activation[0])
+        return dataclasses.replace(base, **changes)
+
+
+def _within(values: tuple[int, ...], low: float, high: float, step: int) -> tuple[int, ...]:
+    """The axis' own values inside [low, high], the ends, and beyond the axis eight more steps a doubling."""
+    inside = {x for x in values if low <= x <= high}
+    first, last = -(-math.ceil(low) // step) * step, int(high) // step * step
+    if first > last:
+        raise InfeasibleError(f"{low:g}..{high:g} holds no multiple of {step}; nearest is {max(first, step)}")
+    inside |= {max(first, step), last}
+    beyond = max(values, default=step)
+    while beyond < last:
+        beyond += max(step, beyond // 8 // step * step)
+        if low <= beyond <= high:
+            inside.add(beyond)
+    return tuple(sorted(inside))

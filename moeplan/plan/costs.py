@@ -1,0 +1,140 @@
+"""What a plan says of running it: GPU time, money, batch and layouts of training, and the speed of serving."""
+
+from __future__ import annotations
+
+from moeplan.architecture.shape import Architecture
+from moeplan.cost.devices import Gpus, gpu_time, load_device, mfu_preset, published_mfu
+from moeplan.cost.serving import serving_estimate
+from moeplan.cost.training.layout import LayoutSpace, RankedLayout, least_training_bytes, search_layouts
+from moeplan.cost.training.memory import TrainingSettings
+from moeplan.cost.training.states import load_scheme
+from moeplan.errors import InfeasibleError
+from moeplan.plan.budget import ORDINARY_MFU, Budget
+from moeplan.plan.document import LayoutOption, ServingUse, TrainingRun
+
+DEFAULT_DEVICE = "H100"
+"""The device that GPU-hours are counted on where none is given."""
+LISTED = 3
+"""Layouts that a plan lists."""
+_LEAST_SPACE = LayoutSpace(micro_batches=(1,), recompute=("full",))
+"""The layouts that need least memory: smallest micro-batch, everything recomputed."""
+
+
+def batch_sequences(batch_tokens: float, seq_len: int, num_gpus: int) -> int:
+    """A batch in sequences near `batch_tokens`: a multiple of the largest divisor of the GPUs that is not above it."""
+    wanted = max(1, round(batch_tokens / seq_len))
+    multiple = max(divisor for divisor in range(1, min(num_gpus, wanted) + 1) if num_gpus % divisor == 0)
+    return max(multiple, round(wanted / multiple) * multiple)
+
+
+def state_bytes_per_gpu(total_params: float, optimizer: str, num_gpus: int) -> float:
+    """Least bytes of weights, gradients and optimizer state on a GPU: all of them spread over all GPUs."""
+    scheme = load_scheme(optimizer)
+    # Embeddings, router and norms may carry more state; the lower of both keeps this a bound from below.
+    return min(sum(scheme.state_bytes(total_params, 1, vector=v).values()) for v in (False, True)) / num_gpus
+
+
+def least_bytes(architecture: Architecture, budget: Budget, batch: int) -> float | None:
+    """The least memory a GPU [bytes] by any layout on the budget's GPUs; None if no layout breaks no rule."""
+    assert budget.gpus is not None
+    least = least_training_bytes(architecture, budget.gpus.count, batch, _settings(budget), _LEAST_SPACE)
+    return None if least is None else float(least[1].total)
+
+
+def utilisation(architecture: Architecture, budget: Budget) -> tuple[float, str]:
+    """Share of the dense bf16 peak that training is planned at, and where it is from, with published runs."""
+    preset = mfu_preset(architecture)
+    # A budget made of GPU time keeps the utilisation that made it.
+    mfu = budget.mfu or (ORDINARY_MFU if budget.days else preset.mfu)
+    basis = "as given" if budget.mfu else "the ordinary preset" if budget.days else f"the preset {preset.name}"
+    if not budget.mfu:
+        runs = [run for run in published_mfu(preset) if run.mfu and (run.granularity is None) == architecture.is_dense]
+        examples = ", ".join(
+            f"{run.run} on {run.hardware} {'-'.join(dict.fromkeys(f'{x:.2g}' for x in run.mfu))}"
+            for run in runs[:3]
+            if run.mfu
+        )
+        basis += f"; published for models of this kind: {examples}" if examples else ""
+    return mfu, basis
+
+
+def training_run(architecture: Architecture, train_flops: float, batch_tokens: float, budget: Budget) -> TrainingRun:
+    """GPU-hours, days, money and the fastest layouts of one training run."""
+    gpus = budget.gpus or Gpus(1, load_device(DEFAULT_DEVICE))
+    mfu, basis = utilisation(architecture, budget)
+    time = gpu_time(train_flops, gpus, mfu, price_per_gpu_hour=budget.price_per_gpu_hour)
+    batch = batch_sequences(batch_tokens, budget.seq_len, gpus.count if budget.gpus else 1)
+    layouts, note = _layouts(architecture, budget, batch) if budget.gpus else ((), "no GPUs are given")
+    return TrainingRun(
+        device=gpus.device.name,
+        num_gpus=gpus.count if budget.gpus else None,
+        mfu=mfu,
+        mfu_basis=basis,
+        gpu_hours=time.gpu_hours,
+        days=time.days if budget.gpus else None,
+        money=time.money,
+        optimizer=budget.optimizer,
+        batch_sequences=batch,
+        usable_bytes=budget.usable_training_bytes,
+        layouts=layouts,
+        layout_note=note,
+    )
+
+
+def serving_use(architecture: Architecture, budget: Budget) -> ServingUse:
+    """Decode and prompt speeds on the fewest devices that hold the model, at best."""
+    device = budget.gpus.device if budget.gpus else load_device(DEFAULT_DEVICE)
+    try:
+        found = serving_estimate(architecture, device, budget.serving)
+    except InfeasibleError:
+        return ServingUse(device.name, 0, (), {}, {})
+    return ServingUse(
+        device=device.name,
+        num_devices=found.num_devices,
+        points=found.points,
+        prefill_flops={str(tokens): flops for tokens, flops in found.prefill_flops.items()},
+        prefill_seconds={str(tokens): seconds for tokens, seconds in found.prefill_seconds.items()},
+    )
+
+
+def _settings(budget: Budget) -> TrainingSettings:
+    return TrainingSettings(seq_len=budget.seq_len, optimizer=budget.optimizer)
+
+
+def _layouts(architecture: Architecture, budget: Budget, batch: int) -> tuple[tuple[LayoutOption, ...], str]:
+    assert budget.gpus is not None
+    try:
+        found = search_layouts(architecture, budget.gpus, batch, _settings(budget), headroom=budget.headroom)
+    except InfeasibleError as error:
+        return (), str(error)
+    fastest = found.best.time.total
+    return tuple(_option(ranked, fastest) for ranked in _distinct(found.ranked)), ""
+
+
+def _distinct(ranked: tuple[RankedLayout, ...]) -> list[RankedLayout]:
+    """The fastest layouts that differ in more than the micro-batch."""
+    best: dict[tuple[object, ...], RankedLayout] = {}
+    for candidate in ranked:
+        layout = candidate.layout
+        best.setdefault((layout.tp, layout.pp, layout.ep, layout.etp, layout.cp, layout.recompute), candidate)
+        if len(best) == LISTED:
+            break
+    return list(best.values())
+
+
+def _option(ranked: RankedLayout, fastest: float) -> LayoutOption:
+    layout, total = ranked.layout, ranked.time.total
+    return LayoutOption(
+        tp=layout.tp,
+        pp=layout.pp,
+        ep=layout.ep,
+        etp=layout.etp,
+        cp=layout.cp,
+        dp=layout.dp,
+        micro_batch=layout.micro_batch,
+        recompute=layout.recompute,
+        bytes_per_gpu=float(ranked.bytes_per_gpu),
+        bytes_by_group={name: float(size) for name, size in ranked.memory.heaviest.groups.items()},
+        step_time=total / fastest,
+        step_terms={name: seconds / total for name, seconds in ranked.time.terms().items()},
+    )

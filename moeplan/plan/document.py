@@ -1,0 +1,491 @@
+"""The answer: `Plan`, frozen and typed, the same in Python, JSON and every report.
+
+`Plan.to_json()` and `Plan.from_json(data)` are inverses; `plan_schema()` is the JSON Schema, every field explained.
+Params and memory are exact counts of the exact architecture; compute is in FLOPs, memory in bytes, loss in nats/token.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moeplan import records
+from moeplan.architecture.shape import Architecture
+from moeplan.cost.serving import DecodePoint
+from moeplan.errors import UsageError
+from moeplan.files import source_file
+from moeplan.plan.goal import Goal
+from moeplan.plan.uncertainty.result import Spread
+
+SCHEMA = "moeplan.plan/1"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the plan was asked for: the budget and every condition, as resolved."""
+
+    flops: float
+    """Compute budget [FLOPs]."""
+    memory: str | None
+    """Memory limit of the served model, as in 80GB or 8x80GB; null if there is none."""
+    laws: tuple[str, ...]
+    """The laws whose geometric mean was maximised."""
+    vocab_size: int
+    """Rows of the embedding."""
+    tied_embeddings: bool
+    """Whether the output head is the embedding."""
+    seq_len: int
+    """Training sequence length [tokens]."""
+    attention: str
+    """Attention kind."""
+    weight_dtype: str
+    """Dtype of the served weights."""
+    kv_dtype: str
+    """Dtype of the KV cache."""
+    context: int
+    """Tokens of one served sequence."""
+    concurrency: int
+    """Served sequences at a time."""
+    headroom: float
+    """Share of the memory kept free."""
+    fix: dict[str, float]
+    """Design variables that were fixed."""
+    ranges: dict[str, tuple[float, ...]]
+    """Design variables that were bounded: least and largest value."""
+    tokens_available: float | None
+    """Unique training tokens; null if not limited."""
+    max_epochs: float
+    """Most repeats of them."""
+    max_tokens: float
+    """Most training tokens."""
+    inference_tokens: float
+    """Tokens served over the lifetime, paid out of the budget."""
+    gpus: str | None
+    """Devices to train on, as in 256xH100; null if not given."""
+    days: float
+    """Days of training on them that made the budget; 0 if it was given in FLOPs."""
+    mfu: float
+    """Share of the dense bf16 peak that was given; 0 if not."""
+    price_per_gpu_hour: float | None
+    """Price of a device-hour; null if not given."""
+    memory_for: tuple[str, ...]
+    """What had to fit: inference, training or both."""
+    optimizer: str
+    """Scheme of weights, gradients and optimizer state in training."""
+    alternatives: int
+    """Other designs asked for."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """A design in numbers: every design variable with its value."""
+
+    total_params: int
+    """N [params], embeddings included."""
+    active_params: int
+    """N_a [params], what a token passes through, embeddings included."""
+    active_param_ratio: float
+    """N_a/N."""
+    tokens: int
+    """D, training tokens."""
+    tokens_per_param: float
+    """D/N_a, tokens per active param."""
+    G: int
+    """Active experts per token including shared ones."""
+    shared_ratio: float
+    """S = shared/(active + shared) experts."""
+    granularity: float
+    """2*d_model/d_expert."""
+    activation_ratio: float
+    """A = num_active_experts/num_experts, routed only."""
+    expansion_ratio: float
+    """Total expert width / active expert width, shared included."""
+    num_experts: int
+    """Routed experts a MoE layer."""
+    num_active_experts: int
+    """Routed experts a token reaches."""
+    num_shared_experts: int
+    """Shared experts a MoE layer."""
+    d_expert: int
+    """Width of one expert [features]."""
+    d_model: int
+    """Width of the residual stream [features]."""
+    num_layers: int
+    """Blocks."""
+    num_heads: int
+    """Query heads."""
+    attention_share: float
+    """Attention's share of a MoE block's FLOPs (full attention, active experts, no router)."""
+    value: float
+    """V [FLOPs], the geometric mean of C_l over the chosen laws."""
+    efficiency_leverage: float
+    """EL by tian2025."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Exact counts of the architecture."""
+
+    total_params: dict[str, int]
+    """N [params] under the three conventions."""
+    active_params: dict[str, int]
+    """N_a [params] under the three conventions."""
+    params_by_group: dict[str, int]
+    """Params by group; they add up to total_params with embeddings."""
+    flops_per_token: float
+    """Training FLOPs per token: 6*(active params without input embedding) + causal attention, forward + backward."""
+    flops_per_token_tian2025: float
+    """The same as tian2025 counts: non-embedding params, full attention, no logits."""
+    train_flops: float
+    """flops_per_token * tokens [FLOPs]."""
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Inference memory of the exact architecture on the fullest device."""
+
+    by_group: dict[str, int]
+    """Bytes by group of params, and of the KV cache."""
+    total_bytes: int
+    """Their sum [bytes]."""
+    usable_bytes: int | None
+    """Memory of one device less the headroom [bytes]; null without a limit."""
+    limit_bytes: int | None
+    """Memory of one device [bytes]; null without a limit."""
+    num_devices: int
+    """Devices the model is spread over."""
+
+
+@dataclass(frozen=True)
+class OutsideDomain:
+    """A variable beyond the range that a fit was measured on."""
+
+    variable: str
+    """The variable."""
+    value: float
+    """Its value, in the law's convention."""
+    low: float
+    """Least value measured."""
+    high: float
+    """Largest value measured."""
+
+
+@dataclass(frozen=True)
+class LeverageOpinion:
+    """Efficiency Leverage by one law with a dense counterpart."""
+
+    law: str
+    """The law."""
+    efficiency_leverage: float
+    """Compute of the law's own best dense model with the same loss / compute of the plan, in the law's own FLOPs."""
+    extrapolated: bool
+    """Whether the plan lies outside the law's domain."""
+    basis: str
+    """How the law compares, in words."""
+
+
+@dataclass(frozen=True)
+class DenseEquivalent:
+    """The dense model that should reach the same loss, by tian2025: its compute is C*EL*phi."""
+
+    total_params: int
+    """N [params], embeddings included."""
+    non_embedding_params: int
+    """N without embeddings [params]."""
+    tokens: int
+    """D, training tokens."""
+    train_flops: float
+    """Its compute in tian2025's FLOPs."""
+    architecture: Architecture
+    """An integer shape of that size."""
+
+
+@dataclass(frozen=True)
+class Leverage:
+    """Predicted Efficiency Leverage with its interval, and what stands beside it."""
+
+    efficiency_leverage: float
+    """EL by tian2025: dense compute / MoE compute at equal loss."""
+    low: float
+    """Lower end of the interval."""
+    high: float
+    """Upper end of the interval."""
+    level: float
+    """Probability that the interval is meant to cover."""
+    rule: str
+    """What the interval is made of."""
+    decades_outside: float
+    """How far the equation's variables lie outside its domain, in factors of 10, summed."""
+    allocation_efficiency: float
+    """phi: what is left of EL because the budget is split into size and tokens off tian2025's optimum (at most 1)."""
+    dense: DenseEquivalent
+    """The dense model it equals, phi included."""
+    others: tuple[LeverageOpinion, ...]
+    """The other laws with a dense counterpart; never folded into the interval."""
+
+
+@dataclass(frozen=True)
+class HyperParameters:
+    """Peak learning rate (AdamW) and batch by one law."""
+
+    law: str
+    """The law."""
+    learning_rate: float
+    """Peak learning rate."""
+    batch_tokens: float
+    """Batch [tokens]."""
+    band: float
+    """Near-optimal within x/band to x*band; 0 if the paper gives none."""
+    extrapolated: bool | None
+    """Whether the plan lies outside the law's domain; null if the law file gives none."""
+
+
+@dataclass(frozen=True)
+class LayoutOption:
+    """One way to spread training over the GPUs that fits their memory."""
+
+    tp: int
+    """Tensor parallelism."""
+    pp: int
+    """Pipeline stages."""
+    ep: int
+    """Expert parallelism."""
+    etp: int
+    """Expert tensor parallelism."""
+    cp: int
+    """Context parallelism."""
+    dp: int
+    """Data parallelism."""
+    micro_batch: int
+    """Sequences of a micro-batch."""
+    recompute: str
+    """What the backward pass computes again: none, selective or full."""
+    bytes_per_gpu: float
+    """Peak memory of a GPU of the heaviest stage [bytes]."""
+    bytes_by_group: dict[str, float]
+    """The same by group."""
+    step_time: float
+    """Time of a step by `moeplan.cost.training.step_time`, relative to the first layout listed."""
+    step_terms: dict[str, float]
+    """Its terms as shares of this layout's step."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What training costs, and layouts for it."""
+
+    device: str
+    """The device that time is counted on."""
+    num_gpus: int | None
+    """How many of them; null if not given."""
+    mfu: float
+    """Share of the dense bf16 peak assumed."""
+    mfu_basis: str
+    """Where that share is from, with published runs."""
+    gpu_hours: float
+    """Device-hours of the whole run."""
+    days: float | None
+    """Days of the run; null without a number of devices."""
+    money: float | None
+    """Price of the run; null without a price."""
+    optimizer: str
+    """Scheme of weights, gradients and optimizer state."""
+    batch_sequences: int
+    """Sequences of a step: tian2025's batch, rounded to what divides over the GPUs."""
+    usable_bytes: float | None
+    """Memory of a training GPU less the headroom [bytes]; null without GPUs."""
+    layouts: tuple[LayoutOption, ...]
+    """The fastest layouts that fit; empty without GPUs or if none fits."""
+    layout_note: str
+    """Why there are none, if there are none."""
+
+
+@dataclass(frozen=True)
+class ServingUse:
+    """What serving can reach at best: an upper bound by memory bandwidth and compute (`moeplan.cost.serving`)."""
+
+    device: str
+    """The device."""
+    num_devices: int
+    """The fewest (a power of two) that hold the model with its cache; 0 if 1024 do not."""
+    points: tuple[DecodePoint, ...]
+    """Decode steps by batch and context; empty if 1024 devices do not hold the model."""
+    prefill_flops: dict[str, float]
+    """FLOPs of a prompt, by its tokens."""
+    prefill_seconds: dict[str, float]
+    """Least time of a prompt on all the devices [s], by its tokens."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """Values of one variable among near-optimal designs, everything else re-optimised."""
+
+    variable: str
+    """The design variable."""
+    value: float
+    """Its value in the plan."""
+    low_1: float
+    """Least value within 1 % of the best V."""
+    high_1: float
+    """Largest value within 1 % of the best V."""
+    low_5: float
+    """Least value within 5 % of the best V."""
+    high_5: float
+    """Largest value within 5 % of the best V."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """What 10 % more of something would buy."""
+
+    resource: str
+    """memory or compute."""
+    factor: float
+    """How much more of it."""
+    value_ratio: float
+    """Best V with it / best V without: the compute multiple it is worth."""
+    by_law: dict[str, float]
+    """The same for each chosen law alone."""
+    efficiency_leverage: float
+    """EL of the best design with it; not the objective, it may fall."""
+
+
+@dataclass(frozen=True)
+class LawOpinion:
+    """One law's view of the plan."""
+
+    law: str
+    """The law."""
+    grade: str
+    """How sure its digits are."""
+    role: str
+    """objective, or second opinion."""
+    optimum: Design | None
+    """The law's own best design under the same limits; null if it cannot choose one."""
+    efficiency: float | None
+    """C_l of the plan / C_l of the law's own optimum under the same limits."""
+    regret_flops: float | None
+    """C_l of the law's own optimum less C_l of the plan [FLOPs]."""
+    outside: tuple[OutsideDomain, ...]
+    """Where the plan leaves the law's domain."""
+    has_domain: bool
+    """Whether the law file gives a domain; without one nothing is known to be inside."""
+    without: Design | None
+    """Where the optimum goes if this law is left out; null for second opinions and single laws."""
+    says: str
+    """What the law says in words, where it cannot judge a design."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the plan was made from."""
+
+    version: str
+    """moeplan's version."""
+    command: str
+    """The command line, or the Python call."""
+    law_digests: dict[str, str]
+    """Digest of every law file that was read (SHA-256, 16 hex digits)."""
+    grid_digest: str
+    """Digest of the declared grid."""
+    num_designs: int
+    """Designs on the grid."""
+    num_feasible: int
+    """Designs that meet every condition."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An exact Mixture-of-Experts model for a budget, with everything said about it."""
+
+    schema: str
+    """Version of this structure, moeplan.plan/1."""
+    request: Request
+    """What was asked."""
+    design: Design
+    """The design in numbers."""
+    architecture: Architecture
+    """The exact integer shape."""
+    counts: Counts
+    """Exact counts."""
+    memory: MemoryUse
+    """Inference memory."""
+    leverage: Leverage
+    """Predicted Efficiency Leverage."""
+    hyperparameters: tuple[HyperParameters, ...]
+    """Learning rate and batch, by law."""
+    training: TrainingRun
+    """GPU time and layouts."""
+    serving: ServingUse
+    """Decode and prompt speeds at best."""
+    value_ratio: float
+    """V/C: what the constraints leave of the budget."""
+    best_value: float
+    """The largest V on the grid [FLOPs]; the plan may lie up to .5 % below, where ties are broken."""
+    binding: tuple[str, ...]
+    """The constraints that hold the plan back: compute, memory, tokens, or an edge of the grid."""
+    prices: tuple[Price, ...]
+    """What 10 % more memory or compute would buy."""
+    bands: tuple[Band, ...]
+    """Near-optimal values of every variable."""
+    designs_within_1: int
+    """Designs within 1 % of the best V."""
+    designs_within_5: int
+    """Designs within 5 % of the best V."""
+    laws: tuple[LawOpinion, ...]
+    """Every law's view."""
+    alternatives: tuple[Design, ...]
+    """The next best designs that differ markedly."""
+    notes: tuple[str, ...]
+    """Extrapolation and caveats, in sentences."""
+    goal: Goal | None
+    """What the budget was found for; null where it was given."""
+    spread: Spread | None
+    """What the runs behind fitted laws leave open; null where no chosen law gives a covariance."""
+    provenance: Provenance
+    """What it was made from."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON's types; see `plan_schema`."""
+        data: dict[str, Any] = records.to_json(self)
+        return data
+
+    def to_text(self) -> str:
+        """The plan as a JSON file's text."""
+        return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, data: Any) -> Plan:
+        """Read what `to_json` wrote; raises `UsageError` for another schema version or anything malformed."""
+        if not isinstance(data, Mapping) or "schema" not in data:
+            raise UsageError("this is no plan: it lacks the key 'schema'")
+        if data["schema"] != SCHEMA:
+            raise UsageError(f"the plan has schema {data['schema']!r}, this version of moeplan reads {SCHEMA}")
+        return records.from_json(cls, data)
+
+    def _repr_html_(self) -> str:
+        from moeplan.report.html import plan_fragment
+
+        return plan_fragment(self)
+
+
+def read_plan(path: str | Path) -> Plan:
+    """Read a plan file; raises `UsageError` naming the file for anything that is not one."""
+    try:
+        data = json.loads(source_file(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except (ValueError, RecursionError):  # not UTF-8, not JSON, or numbers and nesting that Python refuses
+        raise UsageError(f"{path}: is not JSON, so no plan file; make one with --output") from None
+    try:
+        return Plan.from_json(data)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def plan_schema() -> dict[str, Any]:
+    """The JSON Schema of a plan file."""
+    return records.json_schema(Plan)

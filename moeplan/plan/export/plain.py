@@ -1,0 +1,24 @@
+"""What no target but Hugging Face's older classes has: biases, sinks, gates and odd norms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from moeplan.architecture.shape import PLAIN, Architecture
+from moeplan.errors import InfeasibleError
+
+
+def require_plain(shape: Architecture, target: str, allowed: Sequence[str] = ()) -> None:
+    """Raise `InfeasibleError` for a shape with more than plans have; `allowed` names what the target does express."""
+    for name, value in PLAIN.items():
+        if name not in allowed and getattr(shape, name) != value:
+            raise InfeasibleError(f"{target} export is not written for {name} {getattr(shape, name)!r}")
+    if shape.num_kv_layers != shape.num_layers:
+        raise InfeasibleError(f"{target} export is not written for layers that share keys and values")
+    if shape.qk_norm == "full":
+        raise InfeasibleError(f"{target} norms queries and keys by head; qk_norm 'full' is not expressible")
+
+
+def moe_layers(shape: Architecture) -> list[bool]:
+    """True for each layer with experts."""
+    return list(shape.moe_layer_pattern or (i >= shape.num_dense_layers for i in range(shape.num_layers)))

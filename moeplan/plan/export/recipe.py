@@ -1,0 +1,80 @@
+"""What every target takes from a plan besides its shape: learning rate, batch, steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, cast
+
+from moeplan.cost.training.parallelism import Layout, Recompute
+from moeplan.errors import UsageError
+from moeplan.plan.document import Plan
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast to train."""
+
+    law: str
+    """The law that learning rate and batch come from."""
+    learning_rate: float
+    """Peak learning rate (AdamW), to 4 digits."""
+    seq_len: int
+    """Tokens of one sequence."""
+    batch: int
+    """Sequences of one step."""
+    steps: int
+    """Steps: the plan's tokens, rounded up to whole ones."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all steps."""
+        return self.steps * self.batch * self.seq_len
+
+
+def recipe(plan: Plan, layout: Layout | None = None) -> Recipe:
+    """The plan's first learning rate and its batch, a whole number of micro-batches for each replica."""
+    if not plan.hyperparameters:
+        raise UsageError("the plan has no learning rate and batch; make it again with moeplan recommend")
+    chosen, seq_len = plan.hyperparameters[0], plan.request.seq_len
+    step = layout.micro_batch * layout.dp if layout else 1
+    batch = max(1, round(plan.training.batch_sequences / step)) * step
+    return Recipe(
+        law=chosen.law,
+        learning_rate=float(f"{chosen.learning_rate:.4g}"),
+        seq_len=seq_len,
+        batch=batch,
+        steps=math.ceil(plan.design.tokens / (batch * seq_len)),
+    )
+
+
+def planned_layouts(plan: Plan) -> list[Layout]:
+    """The layouts that the plan lists, fastest first."""
+    names = ("tp", "pp", "ep", "etp", "cp", "dp", "micro_batch")
+    return [
+        Layout(**{name: getattr(option, name) for name in names}, recompute=cast(Recompute, option.recompute))
+        for option in plan.training.layouts
+    ]
+
+
+def read_layout(text: str) -> Layout:
+    """Read "tp=2,pp=4,ep=8,dp=4,micro_batch=1,recompute=full"; raises `UsageError` for anything else."""
+    values: dict[str, Any] = {}
+    known = ("tp", "pp", "ep", "etp", "cp", "dp", "micro_batch", "recompute")
+    for part in text.replace(" ", ",").split(","):
+        name, equals, value = part.partition("=")
+        if not part:
+            continue
+        if name not in known or not equals or name in values:
+            raise UsageError(f"layout {text!r} must name each of {', '.join(known)} at most once, as in tp=2,pp=4,dp=8")
+        values[name] = int(value) if value.isascii() and value.isdigit() else value
+    return Layout(**values)
+
+
+def summary(plan: Plan) -> str:
+    """One line that says what is exported, for comments."""
+    shape = plan.architecture
+    return (
+        f"{shape.total_params():,} params, {shape.active_params():,} of them active, "
+        f"{plan.design.tokens:,} tokens; moeplan {plan.provenance.version}"
+    )

@@ -1,0 +1,123 @@
+"""Why a search finds nothing, in one sentence with the nearest value that would work."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from moeplan.errors import InfeasibleError
+from moeplan.plan.budget import Budget
+from moeplan.plan.search.variables import DESIGN_VARIABLES
+from moeplan.units import format_bytes, format_count, format_flops
+
+if TYPE_CHECKING:
+    from moeplan.plan.search.space import Scores, Space
+
+_FREED = {
+    "shared_ratio": {"shared_ratio": (0.0, 1.0)},
+    "G": {"G": (0.0, 1e9)},
+    "attention_share": {"attention_share": (0.0, 1.0)},
+}
+"""What takes a bound off the grid, for bounds that are no axes."""
+
+
+def refuse(space: Space, smallest_bytes: float) -> NoReturn:
+    """Raise `InfeasibleError` for a space without designs; the least memory that any needs is `smallest_bytes`."""
+    budget = space.budget
+    if space.num_designs == 0:
+        given = [*budget.fix, *budget.ranges]
+        if not given:
+            low, high = (100 * share for share in space.grid.attention_share)
+            raise InfeasibleError(
+                f"no architecture of the grid keeps attention within {low:g}-{high:g} % of its FLOPs at sequences "
+                f"of {budget.seq_len} tokens; allow more with --range attention_share=0.25..0.9"
+            )
+        for name in given:
+            nearest = _nearest(space, name)
+            if nearest is not None:
+                others = [f"{x}={_range_text(budget, x)}" for x in given if x != name]
+                together = f" with {', '.join(others)}" if others else ""
+                raise InfeasibleError(
+                    f"no architecture of the grid has {name}={_range_text(budget, name)}{together}; "
+                    f"nearest is {_number(name, nearest)}"
+                )
+        everything = ", ".join(f"{name}={_range_text(budget, name)}" for name in given)
+        raise InfeasibleError(f"no architecture of the grid meets {everything} together")
+    needed = smallest_bytes / (1 - budget.headroom)
+    devices = budget.num_devices
+    each = f"{devices}x" if devices > 1 else ""
+    raise InfeasibleError(
+        f"memory limit {budget.memory} is too small for any MoE of the grid: the smallest needs "
+        f"{each}{format_bytes(np.ceil(needed / 1e6) * 1e6, 4)}, {100 * budget.headroom:g} % headroom included"
+    )
+
+
+def why_empty(space: Space, scores: Scores) -> str:
+    """The condition that leaves nothing, with the nearest value the others allow."""
+    budget = space.budget
+    everything = np.arange(len(space))
+    fits = space.memory <= budget.usable_bytes
+    if not fits.any():
+        try:
+            refuse(space, float(space.memory.min()))
+        except InfeasibleError as error:
+            return str(error)
+    names = (*budget.fix, *budget.ranges)
+    values = {name: space.values(name, everything, scores) for name in names}
+    inside = {}
+    for name in names:
+        low, high = budget.limits(name) or (0.0, np.inf)
+        inside[name] = (low <= values[name]) & (values[name] <= high)
+    for name in names:
+        others = fits.copy()
+        for other in names:
+            if other != name:
+                others &= inside[other]
+        if others.any() and not (others & inside[name]).any():
+            low, high = budget.limits(name) or (0.0, np.inf)
+            options = values[name][others]
+            distance = np.maximum(low - options, options - high)
+            nearest = float(options[np.argmin(distance)])
+            together = [f"{other}={_range_text(budget, other)}" for other in names if other != name]
+            under = " with " + ", ".join(together) if together else ""
+            return (
+                f"no design that fits {_limits(budget)} has "
+                f"{name}={_range_text(budget, name)}{under}; nearest is {_number(name, nearest)}"
+            )
+    given = ", ".join(f"{name}={_range_text(budget, name)}" for name in names)
+    if given:
+        return f"no design that fits {_limits(budget)} meets {given} together"
+    return (
+        f"no design can be trained on {format_flops(budget.flops)} FLOPs: "
+        f"serving {format_count(budget.inference_tokens)} tokens alone costs more"
+    )
+
+
+def _nearest(space: Space, name: str) -> float | None:
+    """The value nearest to a bounded variable that the grid has under the other conditions; None if none helps."""
+    freed: dict[str, Any] = _FREED.get(name, {})
+    axes = {"num_layers": ("num_layers", "min_layers", "max_layers")}.get(name, (name,))
+    freed = freed or {axis: getattr(space.reference_grid, axis) for axis in axes if hasattr(space.grid, axis)}
+    low, high = space.budget.limits(name) or (0.0, np.inf)
+    values = dataclasses.replace(space.grid, **freed).values(name)
+    nearest = min(values, key=lambda x: max(low - x, x - high), default=None)
+    return None if nearest is None or low <= nearest <= high else nearest
+
+
+def _limits(budget: Budget) -> str:
+    return f"{format_flops(budget.flops)} FLOPs" + (f" and {budget.memory}" if budget.memory else "")
+
+
+def _number(name: str, value: float) -> str:
+    if DESIGN_VARIABLES[name].integer:
+        return str(int(value))
+    return format_count(value, 4) if value >= 1e4 else f"{value:.4g}"
+
+
+def _range_text(budget: Budget, name: str) -> str:
+    if name in budget.fix:
+        return _number(name, budget.fix[name])
+    low, high = budget.ranges[name]
+    return f"{_number(name, low)}..{_number(name, high)}"

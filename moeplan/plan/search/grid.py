@@ -1,0 +1,267 @@
+"""The grid of architectures the search runs over: declared axes, divisibility rules, blocks of designs as arrays.
+
+A design is one integer architecture of the grid. The axes (`Grid`) are declared; `Grid.block(d_model)` multiplies them
+out for one width, drops what the rules forbid and returns `Designs`: the fields of `Architecture` with int64 arrays for
+sizes, so that `moeplan.architecture.counting` counts them all at once.
+
+Rules: d_model is a multiple of 128 (64 below 1024), d_expert of 64 (16 below d_model 1024), num_experts of 8; heads are
+128 wide (64 below d_model 1024), a multiple of 4 (of 8 from 32 on), with a quarter as many KV heads and at most 8; the
+first layer is dense with d_ff = (active + shared)*d_expert.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moeplan.architecture import counting
+from moeplan.architecture.shape import Architecture
+
+Ints = NDArray[np.int64]
+
+SMALL_D_MODEL = 1024
+"""Below this width the finer rules for small models hold."""
+AXES = ("d_model", "num_layers", "num_heads", "num_experts", "num_active_experts", "num_shared_experts", "d_expert")
+"""The fields that tell designs of one grid apart, in the order of the last tie-break."""
+_DEFAULTS = {f.name: f.default for f in dataclasses.fields(Architecture) if f.default is not dataclasses.MISSING}
+
+
+def _pieces(*pieces: tuple[int, int, int]) -> tuple[int, ...]:
+    """Values of (start, stop, step) pieces in a row; the last stop is included."""
+    values = [value for start, stop, step in pieces for value in range(start, stop, step)]
+    return (*values, pieces[-1][1])
+
+
+def _geometric(low: float, high: float, per_octave: int) -> tuple[float, ...]:
+    count = round(float(np.log2(high / low)) * per_octave)
+    return tuple(float(low * 2 ** (i / per_octave)) for i in range(count + 1))
+
+
+def _halve(values: tuple[Any, ...], multiple: int = 0) -> tuple[Any, ...]:
+    """Put a value between each two neighbours: the middle, or the multiple of `multiple` nearest to it."""
+    between = [(a + b) / 2 for a, b in itertools.pairwise(values)]
+    if multiple:
+        between = [round(x / multiple) * multiple for x in between]
+    return tuple(sorted({*values, *between}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """The axes of the search. The defaults are the declared grid; `dataclasses.replace` narrows or widens it."""
+
+    d_model: tuple[int, ...] = _pieces((384, 1024, 64), (1024, 4096, 128), (4096, 8192, 256), (8192, 14336, 1024))
+    """Widths of the residual stream [features]."""
+    aspect_ratio: tuple[float, ...] = (48, 56, *range(64, 113, 6))
+    """d_model / num_layers before rounding of num_layers; below 64 only for d_model up to 1024."""
+    min_layers: int = 8
+    """Fewest blocks."""
+    max_layers: int = 128
+    """Most blocks."""
+    num_layers: tuple[int, ...] = ()
+    """Depths in place of `aspect_ratio`'s (but within its ends), if not empty."""
+    num_experts: tuple[int, ...] = _pieces((16, 256, 8), (256, 448, 16), (448, 512, 8))
+    """Routed experts a layer; above 256 only from d_model 1024 on."""
+    num_active_experts: tuple[int, ...] = (4, 5, 6, 7, 8, 10, 12)
+    """Routed experts a token reaches."""
+    num_shared_experts: tuple[int, ...] = (1,)
+    """Shared experts."""
+    granularity: tuple[float, ...] = _geometric(2, 16, 6)
+    """2*d_model/d_expert before rounding of d_expert."""
+    d_expert: tuple[int, ...] = ()
+    """Expert widths [features] in place of `granularity`'s, if not empty."""
+    num_heads: tuple[int, ...] = ()
+    """Query heads in place of those within `attention_width`, if not empty."""
+    attention_width: tuple[float, float] = (1.0, 1.25)
+    """Range of d_attn / d_model = num_heads*head_dim / d_model."""
+    attention_share: tuple[float, float] = (0.25, 0.45)
+    """Range of attention's share of a MoE block's FLOPs (see `attention_share`)."""
+    min_activation_ratio: float = 0.008
+    """Least num_active_experts / num_experts."""
+    shared_ratio: tuple[float, float] = (0.0, 1.0)
+    """Range of shared / (active + shared) experts."""
+    G: tuple[float, float] = (0.0, 1e9)
+    """Range of active + shared experts."""
+    vocab_size: int = 131072
+    """Rows of the embedding."""
+    tied_embeddings: bool = False
+    """Whether the output head is the embedding."""
+    seq_len: int = 4096
+    """Training sequence length [tokens]."""
+    attention: str = "gqa"
+    """Attention kind: gqa, or mla with the ranks of DeepSeek-V3."""
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the declared axes, first 16 hex digits."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    def halved(self) -> Grid:
+        """The grid with every step halved, as far as divisibility allows."""
+        small = [d for d in self.d_model if d <= SMALL_D_MODEL]
+        large = [d for d in self.d_model if d >= SMALL_D_MODEL]
+        return dataclasses.replace(
+            self,
+            d_model=tuple(sorted({*_halve(tuple(small), 64), *_halve(tuple(large), 128)})),
+            aspect_ratio=_halve(self.aspect_ratio),
+            num_experts=_halve(self.num_experts, 8),
+            num_active_experts=_halve(self.num_active_experts, 1),
+            num_shared_experts=_halve(self.num_shared_experts, 1),
+            granularity=tuple(float(np.exp(x)) for x in _halve(tuple(np.log(self.granularity)))),
+        )
+
+    def layers(self, d_model: int) -> Ints:
+        """Depths at one width."""
+        aspects = [a for a in self.aspect_ratio if a >= 64 or d_model <= SMALL_D_MODEL]
+        if not aspects:
+            return np.array([], dtype=np.int64)
+        depths = {int(d_model / a + 0.5) for a in aspects}
+        if self.num_layers:
+            depths = {depth for depth in self.num_layers if min(depths) <= depth <= max(depths)}
+        return np.array(sorted(x for x in depths if self.min_layers <= x <= self.max_layers), dtype=np.int64)
+
+    def heads(self, d_model: int) -> Ints:
+        """Numbers of query heads at one width."""
+        if self.num_heads:
+            return np.array(sorted(self.num_heads), dtype=np.int64)
+        center = d_model / head_dim(d_model)
+        low, high = (share * center for share in self.attention_width)
+        allowed = [h for h in range(4, int(high) + 9, 4) if h < 32 or h % 8 == 0]
+        inside = [h for h in allowed if low <= h <= high]
+        return np.array(inside or [min(allowed, key=lambda h: abs(h - center))], dtype=np.int64)
+
+    def expert_widths(self, d_model: int) -> Ints:
+        """Expert widths at one width of the model [features]."""
+        if self.d_expert:
+            return np.array(sorted(self.d_expert), dtype=np.int64)
+        step = 16 if d_model < SMALL_D_MODEL else 64
+        widths = {max(step, round(2 * d_model / g / step) * step) for g in self.granularity}
+        return np.array(sorted(widths), dtype=np.int64)
+
+    def block(self, d_model: int) -> Designs | None:
+        """Every design of one width that the rules allow; None if there is none."""
+        layers, experts = self.layers(d_model), self._experts(d_model)
+        h, k, s, f, share = self._rows(d_model)
+        row, e = (axis.ravel() for axis in np.meshgrid(np.arange(len(h)), experts, indexing="ij"))
+        active = (k[row] < e) & (k[row] >= self.min_activation_ratio * e)
+        row, e = np.tile(row[active], len(layers)), np.tile(e[active], len(layers))
+        if len(row) == 0:
+            return None
+        depth = np.repeat(layers, len(row) // len(layers))
+        return Designs(self, d_model, depth, h[row], e, k[row], s[row], f[row], share[row])
+
+    def most_designs(self) -> int:
+        """No fewer than the designs of the whole grid, found without building them."""
+        return sum(len(self.layers(d)) * len(self._experts(d)) * len(self._rows(d)[0]) for d in self.d_model)
+
+    def values(self, name: str) -> list[float]:
+        """The values of a design variable that this grid has, for those that need no counting; else none."""
+        found: set[float] = set()
+        for d in self.d_model:
+            h, k, s, f, share = self._rows(d)
+            if not len(h) or not len(self.layers(d)):
+                continue
+            columns = {
+                "d_model": np.array([d]), "num_layers": self.layers(d), "num_experts": self._experts(d),
+                "num_heads": h, "num_active_experts": k, "num_shared_experts": s, "d_expert": f, "G": k + s,
+                "shared_ratio": s / (k + s), "granularity": 2 * d / f, "attention_share": share,
+            }  # fmt: skip
+            found.update(columns.get(name, np.empty(0)).tolist())
+        return sorted(found)
+
+    def _experts(self, d_model: int) -> Ints:
+        return np.array([e for e in self.num_experts if e <= 256 or d_model >= SMALL_D_MODEL], dtype=np.int64)
+
+    def _rows(self, d_model: int) -> tuple[Any, ...]:
+        """Heads, active and shared experts, expert widths that go together at one width, and attention's share."""
+        axes = self.heads(d_model), self.num_active_experts, self.num_shared_experts, self.expert_widths(d_model)
+        h, k, s, f = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
+        total, shared = k + s, s / (k + s)
+        kept = (self.G[0] <= total) & (total <= self.G[1])
+        kept &= (self.shared_ratio[0] <= shared) & (shared <= self.shared_ratio[1])
+        h, k, s, f = h[kept], k[kept], s[kept], f[kept]
+        share = attention_share(attention_fields(d_model, h, self.attention), (k + s) * f, self.seq_len)
+        kept = (self.attention_share[0] <= share) & (share <= self.attention_share[1])
+        return h[kept], k[kept], s[kept], f[kept], share[kept]
+
+
+class Designs(SimpleNamespace):
+    """Architectures of one width: the fields of `Architecture`, free sizes as int64 arrays of one length.
+
+    `attention_share` is attention's share of a MoE block's FLOPs.
+    """
+
+    def __init__(
+        self, grid: Grid, d_model: int, num_layers: Ints, num_heads: Ints, num_experts: Ints,
+        num_active_experts: Ints, num_shared_experts: Ints, d_expert: Ints, attention_share: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(**_DEFAULTS)
+        vars(self).update(attention_fields(d_model, num_heads, grid.attention))
+        self.num_layers = self.num_kv_layers = num_layers
+        self.num_moe_layers = num_layers - 1
+        self.num_dense_layers = 1
+        self.num_experts, self.num_active_experts = num_experts, num_active_experts
+        self.num_shared_experts = num_shared_experts
+        self.d_expert = self.d_shared_expert = d_expert
+        self.d_ff = (num_active_experts + num_shared_experts) * d_expert
+        self.vocab_size, self.tied_embeddings = grid.vocab_size, grid.tied_embeddings
+        self.attention_share = attention_share
+
+    def __len__(self) -> int:
+        return len(self.num_layers)
+
+    def take(self, index: Any) -> Designs:
+        """The designs at `index` (an index array or a mask)."""
+        picked = Designs.__new__(Designs)
+        for name, value in vars(self).items():
+            setattr(picked, name, value[index] if isinstance(value, np.ndarray) and value.ndim else value)
+        return picked
+
+    def architecture(self, index: int) -> Architecture:
+        """One design as an `Architecture`."""
+        fields: dict[str, Any] = {}
+        for f in dataclasses.fields(Architecture):
+            value = getattr(self, f.name)
+            if f.init:
+                fields[f.name] = int(value[index]) if isinstance(value, np.ndarray) else value
+        if not fields["num_shared_experts"]:
+            fields["d_shared_expert"] = 0
+        return Architecture(**fields)
+
+
+def head_dim(d_model: int) -> int:
+    """Width of one head at a width of the model [features]."""
+    return 64 if d_model < SMALL_D_MODEL else 128
+
+
+def attention_fields(d_model: int, num_heads: Any, attention: str) -> dict[str, Any]:
+    """The fields of `Architecture` that the grid gives to attention.
+
+    GQA has norms on queries and keys. MLA takes the ranks of DeepSeek-V3 (arXiv 2412.19437), with a straight query map
+    below d_model 4096 as in DeepSeek-V2-Lite.
+    """
+    fields = {"d_model": d_model, "num_heads": num_heads, "attention": attention}
+    if attention == "mla":
+        rank = 1536 if d_model >= 4096 else 0
+        ranks = {"q_lora_rank": rank, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64}
+        return {**fields, **ranks, "v_head_dim": 128, "head_dim": 128, "num_kv_heads": num_heads}
+    kv_heads = np.where(num_heads >= 32, 8, np.maximum(num_heads // 4, 1))
+    return {**fields, "num_kv_heads": kv_heads, "head_dim": head_dim(d_model), "qk_norm": "head"}
+
+
+def attention_share(fields: dict[str, Any], active_width: Any, seq_len: int) -> Any:
+    """Attention's share of one MoE block's training FLOPs: full attention, active experts; no router, no norms.
+
+    `active_width` is (active + shared experts)*d_expert [features].
+    """
+    shape = SimpleNamespace(**{**_DEFAULTS, **fields, "num_layers": 1})
+    flops = 6 * counting.attention_params(shape) + counting.attention_score_flops(shape, seq_len)
+    return flops / (flops + 6 * counting.ffn_params(shape.d_model, active_width))

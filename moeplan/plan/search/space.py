@@ -1,0 +1,334 @@
+"""The optimizer: the best design of the grid under a budget, exactly.
+
+Every design x is judged by each law l through C_l(x) (`moeplan.plan.search.reference`); the search maximises
+
+    V(x) = geometric mean of C_l(x) over the chosen laws  [FLOPs].
+
+All designs of the grid that fit are evaluated, so the answer is exact on its grid; the order in which designs are
+visited, and the number of threads, change nothing. Designs within .5 % of the best V are ties for any law; they go to
+the attention share nearest .35 (to .01), then d_model/num_layers nearest 88 (to 1), then fewer params, then the smaller
+integers.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moeplan.architecture.conventions import Variables
+from moeplan.architecture.shape import Architecture
+from moeplan.cost.inference_memory import total_inference_bytes
+from moeplan.errors import InfeasibleError, LawError, MoeplanError, UsageError
+from moeplan.laws import Fit, Law
+from moeplan.plan.budget import Budget
+from moeplan.plan.infeasibility import refuse, why_empty
+from moeplan.plan.search.grid import AXES, Designs, Grid
+from moeplan.plan.search.reference import LossReference, make_reference
+from moeplan.plan.search.variables import DESIGN_VARIABLES
+
+Floats = NDArray[np.float64]
+
+TIE = 0.005
+"""Relative difference in V below which two designs are ties."""
+BEST_ATTENTION_SHARE, BEST_ASPECT_RATIO = 0.35, 88.0
+"""Where ties go (tian2025's best attention share of 30-40 %, li2025's best aspect ratio)."""
+MARGIN = float(np.log(100))
+"""How far below a law's best design its table of C_l must reach, in ln C_l."""
+MOST_DESIGNS = 15_000_000
+"""Largest grid that is searched, for memory's sake."""
+FEW_DESIGNS = 20_000
+"""Below so many designs one thread scores faster than two."""
+MORE = 1.1
+"""Factor by which the price of memory and of compute is asked."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Designs of one width with what does not depend on the budget."""
+
+    designs: Designs
+    """The designs."""
+    variables: Variables
+    """Their variables, under any convention."""
+    memory: NDArray[np.int64]
+    """Bytes on the fullest device when served."""
+    flops_per_token: Floats
+    """Training FLOPs per token by the budget's convention."""
+
+    def take(self, index: Any) -> Block:
+        """The designs at `index` (an index array or a mask)."""
+        designs = self.designs.take(index)
+        return Block(designs, self.variables.take(designs, index), self.memory[index], self.flops_per_token[index])
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Every design of a space at one budget."""
+
+    tokens: Floats
+    """Training tokens of each design."""
+    train_flops: Floats
+    """Training FLOPs of each design."""
+    allowed: NDArray[np.bool_]
+    """Which designs meet every condition but the memory limit."""
+    ln_compute: Floats
+    """ln C_l of each design (rows) by each law (columns)."""
+    feasible: NDArray[np.bool_]
+    """Which designs meet every condition."""
+
+    def mean(self, columns: Sequence[int]) -> Floats:
+        """ln V over the laws at `columns`; -inf where infeasible."""
+        return np.where(self.feasible, self.unlimited_mean(columns), -np.inf)
+
+    def unlimited_mean(self, columns: Sequence[int]) -> Floats:
+        """ln V over the laws at `columns`, whether feasible or not."""
+        total = self.ln_compute[:, columns[0]].copy()
+        for column in columns[1:]:  # one by one, so that the sum's order is fixed
+            total += self.ln_compute[:, column]
+        mean: Floats = total / len(columns)
+        return mean
+
+    def take(self, index: Any) -> Scores:
+        """The designs at `index` (an index array or a mask)."""
+        return Scores(*(getattr(self, f.name)[index] for f in dataclasses.fields(self)))
+
+
+class Space:
+    """The designs of a grid that can fit a budget's memory (and a little more), ready to be scored.
+
+    `laws` judge; each must be able to search. `flops` is the convention that budgets are counted by: "causal" is
+    moeplan's, the others exist to compare with papers. `allocation=False` switches off the discount of leverage laws
+    for misallocated budgets (to show why it is there). `span` is the least and the most compute [FLOPs] that the space
+    will be scored at, by default the budget's.
+    """
+
+    def __init__(
+        self,
+        budget: Budget,
+        laws: Sequence[Law],
+        *,
+        base: Grid | None = None,
+        reference: Grid | None = None,
+        flops: str = "causal",
+        allocation: bool = True,
+        threads: int = 1,
+        memory_factor: float = MORE,
+        span: tuple[float, float] | None = None,
+    ) -> None:
+        for law in laws:
+            if not law.can_search:
+                raise MoeplanError(f"law {law.full_name} cannot choose a design: {law.why_not}")
+        if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
+            raise UsageError(f"threads {threads!r} must be a whole number from 1 to 1024")
+        self.budget, self.laws, self.flops, self.threads = budget, tuple(laws), flops, threads
+        self.reference_grid = reference or budget.reference_grid()
+        self.grid = budget.grid(base or self.reference_grid)
+        size = self.grid.most_designs()
+        if size > MOST_DESIGNS:
+            raise UsageError(f"the ranges hold {size:,} designs, more than {MOST_DESIGNS:,}; narrow them")
+        self._limit = budget.usable_bytes * memory_factor
+        self.references = [make_reference(law, flops, allocation=allocation) for law in self.laws]
+        self.blocks: list[Block] = []
+        self.num_designs, smallest_bytes = 0, np.inf
+        same = self.grid == self.reference_grid
+        collected = []
+        for size, smallest, block, tables in self._map(lambda d: self._visit(d, collect=same), self.grid.d_model):
+            self.num_designs += size
+            smallest_bytes = min(smallest_bytes, smallest)
+            self.blocks += [block] if block else []
+            collected += [tables] if tables else []
+        if not self.blocks:
+            refuse(self, smallest_bytes)
+        if not same:
+            collected = [tables for tables in self._map(self._collect, self.reference_grid.d_model) if tables]
+        for judge, tables in zip(self.references, zip(*collected, strict=True), strict=True):
+            judge.finish(tables, *(span or (budget.flops, budget.flops)))
+        del collected, tables  # a third of the memory
+
+    def at(self, budget: Budget) -> Space:
+        """The same designs under another budget that differs in compute and memory alone and gives no more memory."""
+        return self._with(budget, self.blocks)
+
+    def take(self, kept: NDArray[np.bool_]) -> Space:
+        """The designs where `kept`."""
+        if kept.all():
+            return self
+        masks = np.split(kept, self._offsets[1:-1])
+        return self._with(
+            self.budget, [block.take(mask) for block, mask in zip(self.blocks, masks, strict=True) if mask.any()]
+        )
+
+    def heard_by(self, count: int) -> Space:
+        """The same designs, judged by the first `count` laws only."""
+        other = copy.copy(self)
+        other.laws, other.references = self.laws[:count], self.references[:count]
+        return other
+
+    def _with(self, budget: Budget, blocks: list[Block]) -> Space:
+        other = copy.copy(self)
+        other.budget, other.blocks = budget, blocks
+        if blocks is not self.blocks:
+            for name in ("_offsets", "memory"):
+                vars(other).pop(name, None)
+        return other
+
+    def _map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        if self.threads == 1:
+            yield from map(function, items)
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                yield from pool.map(function, items)
+
+    def _visit(self, d_model: int, collect: bool) -> tuple[int, float, Block | None, list[Floats]]:
+        """One width of the grid: designs, least memory, those that can fit, and what the references need of it.
+
+        Only these survive the visit, so that a grid of any size needs little memory.
+        """
+        designs = self.grid.block(d_model)
+        if designs is None:
+            return 0, np.inf, None, []
+        v = Variables(designs, self.budget.seq_len)
+        memory = total_inference_bytes(designs, self.budget.serving, self.budget.num_devices)
+        fits = memory <= self._limit
+        kept = None
+        if fits.any():
+            chosen = Variables(designs.take(fits), self.budget.seq_len)
+            kept = Block(chosen.shape, chosen, memory[fits], chosen.get("flops_per_token", self.flops))
+        tables = [reference.collect(v) for reference in self.references] if collect else []
+        return len(designs), float(memory.min()), kept, tables
+
+    def _collect(self, d_model: int) -> list[Floats]:
+        designs = self.reference_grid.block(d_model)
+        if designs is None:
+            return []
+        v = Variables(designs, self.reference_grid.seq_len)
+        return [reference.collect(v) for reference in self.references]
+
+    def __len__(self) -> int:
+        return sum(len(block.designs) for block in self.blocks)
+
+    def score(self, train_flops: float, memory_factor: float = 1.0) -> Scores:
+        """Judge every design at a budget of `train_flops` and `memory_factor` times the memory."""
+        few = len(self) < FEW_DESIGNS
+        while True:
+            judged = (map if few else self._map)(lambda block: self._score_block(block, train_flops), self.blocks)
+            tokens, train, allowed, ln_compute = (np.concatenate(arrays) for arrays in zip(*judged, strict=True))
+            scores = self.limit(Scores(tokens, train, allowed, ln_compute, allowed), memory_factor)
+            # Where a budget buys little, the tables must reach further down.
+            extended = [reference.extend(3) for reference in self.short(scores)]
+            if not any(extended):
+                break
+        for column, law in enumerate(self.laws):
+            if not np.isfinite(scores.ln_compute[scores.feasible, column]).all():
+                raise LawError(f"law {law.full_name} gives results that are not finite numbers; check its coefficients")
+        return scores
+
+    def short(self, scores: Scores) -> list[LossReference]:
+        """The references whose tables do not reach far enough below the best design of their law."""
+        return [
+            reference
+            for column, reference in enumerate(self.references)
+            if isinstance(reference, LossReference)
+            and scores.feasible.any()
+            and scores.mean([column]).max() < reference.least_ln_compute + MARGIN
+        ]
+
+    def limit(self, scores: Scores, memory_factor: float = 1.0) -> Scores:
+        """The same judgements, of designs that fit `memory_factor` times this space's memory limit."""
+        fits = self.memory <= self.budget.usable_bytes * memory_factor
+        return dataclasses.replace(scores, feasible=scores.allowed & fits)
+
+    def _score_block(self, block: Block, train_flops: float) -> tuple[Any, ...]:
+        budget, v = self.budget, block.variables
+        spendable = train_flops - 2 * v.get("active_params") * budget.inference_tokens
+        positive = spendable > 0
+        tokens = np.where(positive, spendable, 1.0) / block.flops_per_token
+        low, high = budget.limits("tokens") or (0.0, np.inf)
+        if "tokens" in budget.fix:
+            low = high = float(budget.fix["tokens"])
+        tokens = np.minimum(tokens, min(high, budget.token_cap))
+        allowed = positive & (tokens >= low)
+        for name in (*budget.fix, *budget.ranges):
+            if name != "tokens":
+                bounds = budget.limits(name)
+                assert bounds is not None
+                values = DESIGN_VARIABLES[name].of(v, tokens)
+                allowed &= (bounds[0] <= values) & (values <= bounds[1])
+        worth = budget.worth(tokens)
+        train = block.flops_per_token * tokens
+        judged = [reference.judge(v, worth, block.flops_per_token * worth) for reference in self.references]
+        return tokens, train, allowed, np.stack(judged, axis=1)
+
+    @cached_property
+    def memory(self) -> NDArray[np.int64]:
+        """Bytes of each design on the fullest device when served."""
+        return np.concatenate([block.memory for block in self.blocks])
+
+    @cached_property
+    def _offsets(self) -> NDArray[np.int64]:
+        return np.cumsum([0] + [len(block.designs) for block in self.blocks])
+
+    def locate(self, index: int) -> tuple[Block, int]:
+        """The block of a design and its place in it."""
+        block = int(np.searchsorted(self._offsets, index, side="right")) - 1
+        return self.blocks[block], index - int(self._offsets[block])
+
+    def architecture(self, index: int) -> Architecture:
+        """The design at an index of the scores."""
+        block, place = self.locate(index)
+        return block.designs.architecture(place)
+
+    def values(self, name: str, index: NDArray[np.intp], scores: Scores) -> Any:
+        """A design variable at `index` (sorted positions in the scores)."""
+        parts = []
+        for number, block in enumerate(self.blocks):
+            start, stop = int(self._offsets[number]), int(self._offsets[number + 1])
+            chosen = index[np.searchsorted(index, start) : np.searchsorted(index, stop)]
+            if len(chosen):
+                values = DESIGN_VARIABLES[name].of(block.variables, scores.tokens[start:stop])
+                parts.append(np.broadcast_to(values, stop - start)[chosen - start])
+        return np.concatenate(parts)
+
+    def each(self, value: Callable[[Variables, Floats], Any], scores: Scores) -> Floats:
+        """A number (or a column of them) for every design, from its variables and its training tokens."""
+        parts = []
+        for number, block in enumerate(self.blocks):
+            part = slice(int(self._offsets[number]), int(self._offsets[number + 1]))
+            found = np.asarray(value(block.variables, scores.tokens[part]), dtype=float)
+            parts.append(np.broadcast_to(found, (*found.shape[:-1], len(block.designs))))
+        return np.concatenate(parts, axis=-1)
+
+    def choose(self, ln_value: Floats, scores: Scores) -> int:
+        """The best design by `ln_value`, ties within `TIE` broken as the module says; raises `InfeasibleError`."""
+        best = float(ln_value.max())
+        if best == -np.inf:
+            raise InfeasibleError(why_empty(self, scores))
+        ties = np.flatnonzero(ln_value >= best + np.log1p(-TIE))
+        return int(ties[np.argmin(self.rank(ties, scores))])
+
+    def rank(self, index: NDArray[np.intp], scores: Scores) -> NDArray[np.intp]:
+        """The place of each design at `index` (sorted) in the order that ties go by; it is the same for any law."""
+        keys = [self.values(name, index, scores) for name in reversed(AXES)]
+        aspect = self.values("d_model", index, scores) / self.values("num_layers", index, scores)
+        keys.append(self.values("total_params", index, scores))
+        keys.append(np.rint(np.abs(aspect - BEST_ASPECT_RATIO)))
+        keys.append(np.rint(np.abs(self.values("attention_share", index, scores) - BEST_ATTENTION_SHARE) * 100))
+        rank = np.empty(len(index), dtype=np.intp)
+        rank[np.lexsort(keys)] = np.arange(len(index))
+        return rank
+
+
+def objective(law: Law) -> Fit:
+    """The fit by which a law judges; the law must have one."""
+    fit = law.objective
+    if fit is None:
+        raise MoeplanError(f"law {law.full_name} judges no architecture")
+    return fit

@@ -1,0 +1,1 @@
+"""Questions beyond one plan: comparisons, frontiers, back-tests, inspections."""

@@ -1,0 +1,220 @@
+"""MoE against dense, side by side: `compare(Budget("1e22", "80GB"))`; or any two: `compare("plan.json", "olmoe@5.1T")`.
+
+A recommended MoE stands beside dense models that are equal to it in something: compute alone (and then the best split
+of it), total params, active params, or loss; each is an exact integer shape with its costs.
+`moeplan.studies.comparison.result` says what is in the answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from moeplan import __version__
+from moeplan.architecture.shape import Architecture
+from moeplan.cost.devices import Gpus
+from moeplan.cost.inference_memory import InferenceSettings
+from moeplan.errors import UsageError
+from moeplan.laws import load_law
+from moeplan.laws.dense_optimum import dense_of_size, optimal_dense, tokens_for
+from moeplan.laws.hyperparameters import hyperparameters
+from moeplan.laws.leverage import LEVERAGE_LAW
+from moeplan.plan.answer import Answer
+from moeplan.plan.budget import Budget
+from moeplan.plan.costs import batch_sequences
+from moeplan.plan.document import Leverage
+from moeplan.plan.planner import read_panel, search
+from moeplan.studies.comparison.answers import equal_loss, law_column, speaking
+from moeplan.studies.comparison.costs import contender, setting
+from moeplan.studies.comparison.findings import findings
+from moeplan.studies.comparison.optima import savings, spread
+from moeplan.studies.comparison.pair import compare_models
+from moeplan.studies.comparison.remarks import dense_notes, versus
+from moeplan.studies.comparison.resources import equal_resources
+from moeplan.studies.comparison.result import SCHEMA, Comparison, Contender, Origin, Saving
+from moeplan.units import MemoryLimit, format_count
+
+REGIMES = ("overview", "compute", "memory", "loss", "resources")
+"""What the dense models may be equal to the MoE in; overview shows all but the strict comparison."""
+_ROLES = {
+    "overview": ("compute_optimal", "equal_total_params", "equal_active_params", "equal_loss"),
+    "compute": ("compute_optimal", "equal_active_params"),
+    "memory": ("equal_total_params",),
+    "loss": ("equal_loss",),
+    "resources": ("equal_total_params",),
+}
+"""The dense models of each regime."""
+
+
+def compare(
+    *subjects: Budget | str | Path,
+    equal: str = "overview",
+    laws: Sequence[str | Path] | None = None,
+    tokens: str | float | None = None,
+    seq_len: int | None = None,
+    serving: InferenceSettings | None = None,
+    memory: str | MemoryLimit | None = None,
+    gpus: str | Gpus | None = None,
+    threads: int = 2,
+    command: str = "",
+    progress: Callable[[str], None] | None = None,
+) -> Comparison:
+    """A recommended MoE beside dense models, or any two models beside each other.
+
+    Parameters
+    ----------
+    *subjects : Budget, or two of str or Path
+        A budget, whose recommended MoE is set beside dense models. Or two of: plan file, config.json, its folder, name
+        of a bundled model; each may end in its training tokens, as in "deepseek-v3@14.8T".
+    equal : str
+        With a budget: what is equal, one of `REGIMES`.
+    laws : sequence of str or Path, optional
+        With a budget: the laws that choose the MoE, as in `moeplan.recommend`.
+    tokens, seq_len, serving, memory, gpus : optional
+        With two models: training tokens of those that bring none, sequence length that FLOPs are counted at
+        [tokens], how the models are served, the memory they must be served in, and what they are trained on.
+    threads : int
+        Threads to search with; the answer does not depend on it.
+    command : str
+        The command line, recorded in the answer.
+    progress : callable, optional
+        Called with a few words before each step.
+
+    Raises
+    ------
+    InfeasibleError
+        If nothing can be recommended at the budget.
+    UsageError
+        For anything else that cannot be compared.
+    """
+    if equal not in REGIMES:
+        raise UsageError(f"equal {equal!r} must be one of {', '.join(REGIMES)}")
+    if len(subjects) == 1 and isinstance(subjects[0], Budget):
+        if any(value is not None for value in (tokens, seq_len, serving, memory, gpus)):
+            raise UsageError("tokens, seq_len, serving, memory and gpus stand in the budget; give them there")
+        return _against_dense(subjects[0], equal, laws, threads, command, progress)
+    first, second = _two(subjects)
+    if equal != "overview":
+        raise UsageError(f"equal {equal} sets a recommended MoE beside dense models; it needs a budget, not two models")
+    if laws is not None:
+        raise UsageError("laws choose a MoE at a budget; two models are judged by all of them")
+    found = compare_models(
+        first,
+        second,
+        tokens=tokens,
+        seq_len=seq_len,
+        serving=serving or InferenceSettings(),
+        memory=memory,
+        gpus=gpus,
+        threads=threads,
+        command=command,
+        progress=progress,
+    )
+    return Comparison.from_json(found.to_json())
+
+
+def _two(subjects: Sequence[Budget | str | Path]) -> tuple[str | Path, str | Path]:
+    """The two models to compare."""
+    models = [subject for subject in subjects if not isinstance(subject, Budget)]
+    if len(models) != len(subjects) or len(models) != 2:
+        raise UsageError(
+            f"{len(subjects)} things to compare; give two models, or one budget whose MoE is set beside dense models"
+        )
+    return models[0], models[1]
+
+
+def _against_dense(
+    budget: Budget,
+    regime: str,
+    laws: Sequence[str | Path] | None,
+    threads: int,
+    command: str,
+    progress: Callable[[str], None] | None,
+) -> Comparison:
+    """The recommended MoE beside the dense models of a regime."""
+    say = progress or (lambda _: None)
+    panel = read_panel(laws)
+    best = search(budget, panel, threads=threads, say=say)
+    say("comparing with dense models")
+    leverage = best.leverage(())
+    models = _models(best, leverage, regime)
+    everyone = (*panel.chosen, *panel.opinions)
+    speakers, silent = speaking(everyone)
+    speakers.sort(key=lambda law: law.name != LEVERAGE_LAW)
+    strict, judged = None, budget
+    if regime == "resources":
+        unique = budget.tokens_available if math.isfinite(budget.tokens_available) else None
+        strict = equal_resources(models[0], models[1], budget.seq_len, unique)
+        # Both have the same unique data, so that repeats are discounted; days made the FLOPs, which stand here.
+        judged = dataclasses.replace(budget, tokens_available=strict.unique_tokens, days=0.0)
+        models = tuple(dataclasses.replace(m, epochs=m.tokens / strict.unique_tokens) for m in models)
+    columns = tuple(law_column(law, models, judged) for law in speakers)
+    exact = next((model for model in models if model.role == "equal_loss"), None)
+    twins = () if exact is None else (equal_loss(*pair, exact, budget) for pair in zip(speakers, columns, strict=True))
+    saved: tuple[Saving, ...] = ()
+    if regime in ("overview", "compute"):
+        saved = tuple(saving for law in speakers for saving in savings(law, models[0].train_flops))
+    read = (*everyone, *(load_law(name) for name in (("li2025", "zhao2025", "muennighoff2023") if strict else ())))
+    topics = {"memory": ("memory",), "loss": ("quality", "knowledge"), "resources": ("data", "knowledge")}
+    found = Comparison(
+        schema=SCHEMA,
+        regime=regime,
+        setting=setting(budget, tuple(law.source for law in panel.chosen)),
+        models=models,
+        laws=columns,
+        silent=silent,
+        versus=tuple(versus(number, models, columns) for number in range(1, len(models))),
+        equal_loss=tuple(twin for twin in twins if twin),
+        savings=saved,
+        savings_spread=spread(saved),
+        resources=strict,
+        findings=tuple(f for f in findings() if f.topic in topics.get(regime, (f.topic,))),
+        notes=dense_notes(models, columns, budget, leverage, regime),
+        provenance=Origin(
+            version=__version__,
+            command=command,
+            law_digests={law.full_name: law.digest for law in sorted(read, key=lambda law: law.full_name)},
+            grid_digest=best.space.grid.digest,
+        ),
+    )
+    # Through its own file format, so that an answer equals what is read back from its JSON.
+    return Comparison.from_json(found.to_json())
+
+
+def _models(best: Answer, leverage: Leverage, regime: str) -> tuple[Contender, ...]:
+    """The MoE and the dense models of a regime, with their costs."""
+    moe, budget, law, wanted = best.architecture, best.budget, best.leverage_law, _ROLES[regime]
+
+    def cost(name: str, role: str, says: str, shape: Architecture, tokens: float) -> Contender:
+        (own,) = hyperparameters([law], shape, tokens, budget.seq_len)
+        batch = batch_sequences(own.batch_tokens, budget.seq_len, budget.gpus.count) if budget.gpus else 0
+        return contender(name, role, says, shape, tokens, budget, batch)
+
+    models = [cost("MoE", "recommended", "what moeplan recommend chooses", moe, best.tokens)]
+    flops = models[0].train_flops
+    if "compute_optimal" in wanted:
+        shape = optimal_dense(law, flops, moe, budget.seq_len)
+        says = "same compute, split into size and tokens as tian2025 finds best for dense models"
+        models.append(cost("best dense", "compute_optimal", says, shape, _at_equal_compute(shape, flops, budget)))
+    for role, name, params in (
+        ("equal_total_params", "equal N", moe.total_params()),
+        ("equal_active_params", "equal N_a", moe.active_params()),
+    ):
+        if role in wanted:
+            shape = dense_of_size(params, moe)
+            what = "total" if role == "equal_total_params" else "active"
+            says = f"same compute, as many params as the MoE has {what} ones ({format_count(params, 4)})"
+            models.append(cost(name, role, says, shape, _at_equal_compute(shape, flops, budget)))
+    if "equal_loss" in wanted:
+        twin = leverage.dense
+        says = "as good as the MoE by tian2025: of compute C*EL*phi, split as it finds best for dense models"
+        says += ", on fresh data" if math.isfinite(budget.tokens_available) else ""
+        models.append(cost("equal loss", "equal_loss", says, twin.architecture, twin.tokens))
+    return tuple(models)
+
+
+def _at_equal_compute(shape: Architecture, train_flops: float, budget: Budget) -> float:
+    """Tokens of a dense model at the MoE's compute, no more than there may be."""
+    return min(tokens_for(shape, train_flops, budget.seq_len), budget.token_cap)

@@ -1,0 +1,204 @@
+"""What the laws say of models side by side, each in compute: that of its own best dense model with the same loss.
+
+A leverage law (tian2025) says C*EL*phi of a MoE and C*phi of a dense model; phi discounts a budget split off the law's
+optimum, of the MoE's or of the dense allocation. A loss law says C_dense(L): the least 6*N*D at which its best dense
+model, of continuous size, has the loss L that it gives the model. Every law counts in its own FLOPs, so that answers
+are read as ratios inside one law; losses never meet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from moeplan.architecture.conventions import Variables
+from moeplan.errors import LawError
+from moeplan.laws import Fit, Law, Outside
+from moeplan.laws.checks import minimize_on
+from moeplan.laws.law import FORMS
+from moeplan.laws.leverage import dense_compute, dense_fit, dense_loss, dense_size, leverage_by
+from moeplan.plan.budget import Budget
+from moeplan.plan.document import OutsideDomain
+from moeplan.plan.search.space import objective
+from moeplan.plan.uncertainty.drawn import DrawnLaw, draw, ends
+from moeplan.studies.comparison.result import Answer, Contender, EqualLoss, LawColumn, SilentLaw
+
+SMALLEST, LARGEST = 1e5, 1e15
+"""Range of continuous dense sizes [params]."""
+
+
+def speaking(laws: Sequence[Law]) -> tuple[list[Law], tuple[SilentLaw, ...]]:
+    """The laws that compare with dense models, and the others with their reasons."""
+    speakers, silent = [], []
+    for law in laws:
+        try:
+            dense_fit(law)
+        except LawError as error:
+            silent.append(SilentLaw(law.full_name, str(error)))
+        else:
+            speakers.append(law)
+    return speakers, tuple(silent)
+
+
+def law_column(law: Law, models: Sequence[Contender], budget: Budget) -> LawColumn:
+    """One law's answers about every model; raises `LawError` for a law without a dense counterpart."""
+    fit = law.objective
+    assert fit is not None
+    dense_fit(law)
+    seq_len = budget.seq_len
+    of = [(Variables(model.architecture, seq_len), float(budget.worth(model.tokens))) for model in models]
+    if fit.predicts != "efficiency_leverage" and "tokens" not in fit.variables:
+        answers = [_by_size(law, model, *own) for model, own in zip(models, of, strict=True)]
+        tokens = fit.fixed.get("tokens", 0)
+        basis = f"dense size of equal loss / active size, both at {tokens / 1e9:.0f}B tokens; it sees no other tokens"
+        return LawColumn(law.full_name, law.grade, basis, tuple(answers))
+    # What the first model costs, whatever its tokens are worth.
+    own = float(of[0][0].get("train_flops", fit.convention("train_flops"), float(models[0].tokens)))
+    if fit.predicts == "efficiency_leverage":
+        answers = [_by_leverage(law, fit, model, *values, own) for model, values in zip(models, of, strict=True)]
+        basis = "compute times EL, discounted by phi for a split of compute off the law's optimum"
+    else:
+        answers = [_by_loss(law, fit, model, *values, own) for model, values in zip(models, of, strict=True)]
+        basis = "best dense model of equal loss, continuous sizes, C = 6*N*D"
+        drawn = draw(law)
+        if drawn is not None:
+            found = zip(models, answers, of, strict=True)
+            answers = [_between(drawn, model, own_answer, *values) for model, own_answer, values in found]
+            return LawColumn(law.full_name, law.grade, basis, tuple(answers), drawn.count)
+    return LawColumn(law.full_name, law.grade, basis, tuple(answers))
+
+
+def _between(drawn: DrawnLaw, model: Contender, own: Answer, v: Variables, tokens: float) -> Answer:
+    """An answer of a loss law, with the interval of its ratio over the draws of the law's coefficients."""
+    if own.ratio is None:
+        return own
+    law = drawn.law
+    if model.is_dense:
+        size = dense_size(law, v)
+        losses, loss = drawn.dense_losses(size, tokens), float(dense_loss(law, size, tokens))
+    else:
+        losses, loss = drawn.predictions(v, tokens), float(objective(law).at(v, tokens))
+    found = ends(own.ratio * drawn.dense_ratios(losses, loss))
+    return dataclasses.replace(own, ratio_low=found[0], ratio_high=found[1]) if found else own
+
+
+def _by_leverage(law: Law, fit: Fit, model: Contender, v: Variables, tokens: float, first: float) -> Answer:
+    own = float(v.get("train_flops", fit.convention("train_flops"), tokens))
+    if model.is_dense:
+        spoken = law.predicting("flops_per_token", "dense_flops_per_token")
+        worth = own * dense_phi(law, spoken, v, own)
+        return _answer(worth, first, spoken.outside(v, tokens))
+    leverage = float(fit.at(v, tokens))
+    phi = float(law.allocation.at(v, tokens)) if law.allocation else 1.0
+    outside = fit.outside(v, tokens)
+    width = None
+    if fit.uncertainty is not None:
+        width = fit.uncertainty.half_width(sum(o.decades for o in outside if o.name in fit.variables))
+    return _answer(own * phi * leverage, first, outside, leverage=leverage, width=width)
+
+
+def dense_phi(law: Law, dense: Fit, v: Variables, train_flops: float) -> float:
+    """phi of a dense model: the MoE's rule about the dense optimum M_opt(C)."""
+    if law.allocation is None:
+        return 1.0
+    optimum = {name: dense.coefficients[name] for name in ("coefficient", "exponent")}
+    allocation = {**law.allocation.coefficients, **optimum}
+    per_token = np.float64(v.get("flops_per_token", dense.convention("flops_per_token")))
+    return float(FORMS["allocation_efficiency"](per_token, np.float64(train_flops), **allocation))
+
+
+def _by_loss(law: Law, fit: Fit, model: Contender, v: Variables, tokens: float, first: float) -> Answer:
+    dense = dense_fit(law)
+    own = float(v.get("train_flops", fit.convention("train_flops"), tokens))
+    if model.is_dense:
+        loss = float(dense_loss(law, dense_size(law, v), tokens))
+        return _answer(dense_compute(law, loss), first, dense.outside(v, tokens))
+    worth = dense_compute(law, float(fit.at(v, tokens)))
+    return _answer(worth, first, fit.outside(v, tokens), leverage=worth / own)
+
+
+def _by_size(law: Law, model: Contender, v: Variables, tokens: float) -> Answer:
+    if model.is_dense:
+        return answer((), says="fitted at one number of tokens, so it can set no budgets beside each other")
+    opinion = leverage_by(law, v, tokens)
+    assert law.objective is not None
+    known = opinion.efficiency_leverage if math.isfinite(opinion.efficiency_leverage) else None
+    return answer(law.objective.outside(v, tokens), leverage=known)
+
+
+def _answer(
+    worth: float,
+    first: float,
+    outside: Sequence[Outside],
+    *,
+    leverage: float | None = None,
+    width: float | None = None,
+) -> Answer:
+    """A model worth `worth` FLOPs of dense compute, within exp(+-width), beside the first model's own compute."""
+    if not math.isfinite(worth):
+        return answer(outside, says="no dense model of this law is as good, whatever its compute")
+    ratio = worth / first
+    ends = (None, None) if width is None else (ratio * math.exp(-width), ratio * math.exp(width))
+    return answer(outside, dense_compute=worth, ratio=ratio, ratio_low=ends[0], ratio_high=ends[1], leverage=leverage)
+
+
+def answer(
+    outside: Sequence[Outside],
+    *,
+    dense_compute: float | None = None,
+    ratio: float | None = None,
+    ratio_low: float | None = None,
+    ratio_high: float | None = None,
+    leverage: float | None = None,
+    own_compute: float | None = None,
+    says: str = "",
+) -> Answer:
+    """An `Answer` of which most is not known."""
+    domain = tuple(OutsideDomain(o.name, o.value, o.low, o.high) for o in outside)
+    return Answer(dense_compute, ratio, ratio_low, ratio_high, leverage, own_compute, domain, says)
+
+
+def best_dense(law: Law, train_flops: float) -> tuple[float, float, float]:
+    """(N [params], D [tokens], loss [nats]) of a loss law's best dense model at 6*N*D = `train_flops`."""
+    size = minimize_on(lambda n: dense_loss(law, n, train_flops / (6 * n)), SMALLEST, LARGEST)
+    tokens = train_flops / (6 * size)
+    return size, tokens, float(dense_loss(law, size, tokens))
+
+
+def equal_loss(law: Law, column: LawColumn, exact: Contender, budget: Budget) -> EqualLoss | None:
+    """A law's own best dense model that is as good as the first model; None where the law trades no tokens.
+
+    Sizes are continuous, but for the leverage law, whose model is `exact`.
+    """
+    own, fit = column.answers[0], law.objective
+    if own.dense_compute is None or own.ratio is None or fit is None:
+        return None
+    if fit.predicts == "efficiency_leverage":
+        size = float(exact.architecture.total_params("non_embedding"))
+        tokens = float(exact.tokens)
+        v = Variables(exact.architecture, budget.seq_len)
+        outside: Sequence[object] = law.predicting("flops_per_token", "dense_flops_per_token").outside(v, tokens)
+    else:
+        size, tokens, _ = best_dense(law, own.dense_compute)
+        outside = leaves(dense_fit(law), {"total_params": size, "active_params": size, "tokens": tokens})
+    return EqualLoss(
+        law=law.full_name,
+        dense_compute=own.dense_compute,
+        total_params=size,
+        tokens=tokens,
+        ratio=own.ratio,
+        extrapolated=bool(own.outside or outside),
+    )
+
+
+def leaves(fit: Fit, values: dict[str, float]) -> tuple[str, ...]:
+    """The variables among `values` that lie outside the fit's measured range."""
+    found = []
+    for name, value in values.items():
+        low, high = fit.domain.get(name, (-math.inf, math.inf))
+        if not low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
+            found.append(name)
+    return tuple(found)

@@ -1,0 +1,352 @@
+"""Curves of recommendations: along memory, along compute, or over one design variable at a budget.
+
+`frontier("1e22", "24GB..640GB")`. Every point of a curve along memory or compute is what `recommend` answers there.
+Over a design variable, everything else is re-optimised at each of its values, by V and by each law alone; a law's line
+is C_l of its own best design there in units of its best on the whole curve, so that no two laws' losses meet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moeplan import __version__
+from moeplan.architecture.conventions import Variables, default_convention
+from moeplan.errors import InfeasibleError, UsageError
+from moeplan.laws import Law
+from moeplan.plan.answer import Answer
+from moeplan.plan.budget import Budget
+from moeplan.plan.budget_options import make_budget
+from moeplan.plan.document import Request
+from moeplan.plan.notes import edges
+from moeplan.plan.planner import Panel, check_whole, read_panel
+from moeplan.plan.search.space import MORE, Floats, objective
+from moeplan.plan.search.variables import DESIGN_VARIABLES
+from moeplan.plan.sweep import Ladder, Vocabulary
+from moeplan.studies.frontier.curves import SCHEMA, Frontier, Line, MeasuredRange, Origin, Point
+from moeplan.studies.frontier.intervals import ComputeEnds, leverage_ends, line_ends
+from moeplan.studies.frontier.ranges import RANGES, read_values
+from moeplan.units import MemoryLimit, format_flops
+
+MOST_POINTS = 400
+"""Most points of a curve."""
+SHOWN_WORTH = 0.25
+"""A curve over a variable reaches to where V falls to this share of its best."""
+HELD_WITHIN = 0.02
+"""How near total_params stays to the recommendation's on a curve over active_param_ratio."""
+BINDS = 1.001
+"""Memory binds if 10 % more of it raises V by more than .1 %."""
+
+
+def frontier(
+    flops: str | float | None = None,
+    memory: str | MemoryLimit | None = None,
+    *,
+    over: str | None = None,
+    points: int = 40,
+    laws: Sequence[str | Path] | None = None,
+    threads: int = 2,
+    command: str = "",
+    progress: Callable[[str], None] | None = None,
+    **conditions: Any,
+) -> Frontier:
+    """Recommendations along a range of memory or compute, or over one design variable at a budget.
+
+    Parameters
+    ----------
+    flops, memory : str or float, optional
+        Compute [FLOPs] and memory limit [bytes]; one of them a range, "24GB..640GB" or "1e20..1e25", both ends
+        included. Neither is one with `over`.
+    over : str, optional
+        A design variable: active_param_ratio (total_params held at the recommendation's unless fixed or bounded),
+        granularity, tokens, ...
+    points : int
+        How many points, evenly spaced in the logarithm.
+    laws, threads, command, progress
+        As `moeplan.plan.planner.recommend` takes them.
+    **conditions
+        The other conditions of `moeplan.plan.budget.Budget`, and of serving, by name.
+
+    Raises
+    ------
+    UsageError
+        For no range, two, or one that cannot be.
+    InfeasibleError
+        If no design meets the conditions at any point.
+    """
+    check_whole("points", points, 2, MOST_POINTS)
+    check_whole("threads", threads, 1, 1024)
+    say = progress or (lambda _: None)
+    panel = read_panel(laws)
+    given = {**conditions, "flops": flops, "memory": memory}
+    given = {name: value for name, value in given.items() if value is not None}
+    if over is not None:
+        ranged = next((name for name in RANGES if ".." in str(given.get(name))), None)
+        if ranged:
+            raise UsageError(
+                f"a curve over {over} is drawn at one budget; give --{ranged} as a number, not as {given[ranged]}"
+            )
+        _check_variable(over)
+        return _over(over, points, make_budget(given), panel, threads, say, command)
+    read = {name: read_values(name, given[name], points) for name in RANGES if name in given}
+    several = [name for name, values in read.items() if len(values) > 1]
+    if len(several) == 2:
+        raise UsageError("flops and memory are both ranges; give one as a range and one as a number")
+    if not several:
+        raise UsageError(
+            f"nothing to draw a curve over; give a range, --memory {RANGES['memory']} or --flops {RANGES['flops']}, or "
+            "a design variable, --over granularity"
+        )
+    (name,) = several
+    budgets = [make_budget({**given, name: value}) for value in read[name]]
+    return _along(name, budgets, panel, threads, say, command)
+
+
+def _check_variable(over: str) -> None:
+    if over in RANGES:
+        raise UsageError(f"a curve over {over} is asked for by a range, --{over} {RANGES[over]}")
+    if over not in DESIGN_VARIABLES:
+        near = difflib.get_close_matches(over, DESIGN_VARIABLES, n=2, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(DESIGN_VARIABLES)}"
+        raise UsageError(f"unknown design variable {over!r}; {hint}")
+
+
+def bar(done: int, of: int) -> str:
+    """Progress as text: [######......] 20 of 40 points."""
+    filled = 24 * done // of
+    return f"[{'#' * filled}{'.' * (24 - filled)}] {done} of {of} points"
+
+
+def _along(
+    name: str, asked: list[Budget], panel: Panel, threads: int, say: Callable[[str], None], command: str
+) -> Frontier:
+    """The recommendations along memory or compute."""
+    # Budgets of one vocabulary go together; along compute, 10 % more of each is asked too, to price it.
+    groups = list(dict.fromkeys(_vocabulary(budget) for budget in asked))
+    more = {budget.flops * MORE: budget for budget in asked} if name == "flops" else {}
+    rungs = [(budget, place) for place, budget in enumerate(asked)]
+    rungs += [(dataclasses.replace(budget, flops=flops), -1) for flops, budget in more.items()]
+    rungs.sort(key=lambda rung: (groups.index(_vocabulary(rung[0])), rung[0].flops, rung[0].usable_bytes, -rung[1]))
+    budgets = [budget for budget, _ in rungs]
+    ladder = Ladder(budgets, panel, threads=threads, say=say)
+    best: dict[tuple[Vocabulary, float], float] = {}
+    points: dict[int, Point] = {}
+    requests: dict[int, Request] = {}
+    intervals = ComputeEnds(panel)
+
+    def done(rung: int, answer: Answer) -> None:
+        budget, place = rungs[rung]
+        best[_vocabulary(budget), budget.flops] = answer.best_ln_value
+        if place >= 0:
+            assert budget.memory is not None or name == "flops"
+            x = budget.flops if name == "flops" or budget.memory is None else float(budget.memory.bytes_per_device)
+            points[place] = _point(answer, panel, x)
+            intervals.see(place, answer)
+            requests[place] = answer.request(panel.chosen)
+            say(bar(len(points), len(asked)))
+
+    ladder.answers(done)
+    if not points:
+        raise ladder.refusals[len(rungs) - 1]
+    if name == "flops":
+        for place, point in points.items():
+            vocabulary = _vocabulary(asked[place])
+            with_more = best.get((vocabulary, point.flops * MORE))
+            if with_more is not None:
+                price = math.exp(with_more - best[vocabulary, point.flops])
+                points[place] = dataclasses.replace(point, compute_price=price)
+    for place, ends in intervals.by_place().items():
+        points[place] = dataclasses.replace(points[place], compute_ends_by_law=ends)
+    failed = {place: ladder.refusals[rung] for rung, (_, place) in enumerate(rungs) if rung in ladder.refusals}
+    failed.pop(-1, None)
+    last = max(points)
+    return Frontier(
+        schema=SCHEMA,
+        over=name,
+        request=requests[last],
+        points=tuple(points[place] for place in sorted(points)),
+        left_out=_left_out(name, failed, asked),
+        recommended=None,
+        held={},
+        lines=(),
+        ranges=_ranges("train_flops", panel) if name == "flops" else (),
+        provenance=_origin(panel, asked, command),
+    )
+
+
+def _over(
+    over: str, num_points: int, budget: Budget, panel: Panel, threads: int, say: Callable[[str], None], command: str
+) -> Frontier:
+    """The best designs at each value of a variable."""
+    answer = Ladder([budget], panel, threads=threads, say=say).answer(0)
+    space, scores, columns = answer.space, answer.scores, answer.columns
+    everything = np.arange(len(space))
+    values = space.values(over, everything, scores).astype(float)
+    eligible, held = scores.feasible, {}
+    if over == "active_param_ratio" and not budget.limits("total_params"):
+        params = answer.design.total_params
+        held = {"total_params": float(params)}
+        sizes = space.values("total_params", everything, scores)
+        eligible = eligible & (np.abs(sizes / params - 1) <= HELD_WITHIN)
+    ln_value = np.where(eligible, scores.unlimited_mean(columns), -np.inf)
+    shown = ln_value >= float(ln_value.max()) + math.log(SHOWN_WORTH)
+    # Rounded expert widths make many granularities of which few designs have each: the grid's own steps tell more.
+    steps = space.grid.granularity if over == "granularity" and not space.grid.d_expert else ()
+    places = _bins(values, shown, num_points, steps)
+    kept = np.unique(places[eligible & (places >= 0)])
+    if len(kept) < 2:
+        raise UsageError(
+            f"{over} has the one value {values[answer.index]:.4g} under these conditions, so there is no curve over it"
+        )
+    points = []
+    ln_compute = np.where(eligible[:, None], scores.ln_compute, -np.inf)
+    tops: list[list[int]] = [[] for _ in space.laws]
+    for done, place in enumerate(kept, 1):
+        here = np.flatnonzero(places == place)
+        masked = np.full(len(space), -np.inf)
+        masked[here] = ln_value[here]
+        index = space.choose(masked, scores)
+        point = _point(answer.choosing(index), panel, float(values[index]))
+        points.append(dataclasses.replace(point, memory_price=None, binding=()))  # these are the best design's
+        for column, top in enumerate(tops):
+            top.append(int(here[np.argmax(ln_compute[here, column])]))
+        say(bar(done, len(kept)))
+    return Frontier(
+        schema=SCHEMA,
+        over=over,
+        request=answer.request(panel.chosen),
+        points=tuple(points),
+        left_out=(),
+        recommended=_point(answer, panel, float(values[answer.index])),
+        held=held,
+        lines=tuple(_line(answer, panel, column, top, values) for column, top in enumerate(tops)),
+        ranges=_ranges(over, panel),
+        provenance=_origin(panel, [budget], command),
+    )
+
+
+def _bins(values: Floats, shown: NDArray[np.bool_], most: int, steps: Sequence[float]) -> NDArray[np.intp]:
+    """The place of each value on the curve, from 0: one for each of `steps`, or for each distinct value, or even steps.
+
+    -1 is off the curve.
+    """
+    distinct = np.unique(values[shown])
+    low, high = float(distinct[0]), float(distinct[-1])
+    inside = (low <= values) & (values <= high)
+    if 1 < len(steps) <= most:
+        ordered = np.array(sorted(steps))
+        places = np.searchsorted(np.sqrt(ordered[1:] * ordered[:-1]), values)
+    elif len(distinct) <= most:
+        places = np.searchsorted(distinct, np.where(inside, values, low))
+        inside &= distinct[places] == values
+    else:
+        scale = np.log if low > 0 else np.asarray
+        ends = scale(np.array([low, high]))
+        along = (scale(np.where(inside, values, low)) - ends[0]) / (ends[1] - ends[0]) * most
+        places = np.minimum(along.astype(np.intp), most - 1)
+    return np.where(inside, places, -1)
+
+
+def _point(answer: Answer, panel: Panel, x: float) -> Point:
+    budget, design = answer.budget, answer.design
+    leverage = answer.leverage((*panel.chosen, *panel.opinions))
+    variables = Variables(answer.architecture, budget.seq_len)
+    ln_compute = answer.scores.ln_compute[answer.index]
+    laws = [law.full_name for law in answer.space.laws]
+    price = None
+    if budget.memory is not None:
+        with_more = float(answer.more(memory=MORE).mean(answer.columns).max())
+        price = math.exp(with_more - answer.best_ln_value)
+    binding = ["memory"] if price is not None and price > BINDS else []
+    return Point(
+        x=x,
+        flops=budget.flops,
+        memory=None if budget.memory is None else str(budget.memory),
+        design=design,
+        value_ratio=design.value / budget.flops,
+        efficiency_leverage=leverage.efficiency_leverage,
+        low=leverage.low,
+        high=leverage.high,
+        decades_outside=leverage.decades_outside,
+        allocation_efficiency=leverage.allocation_efficiency,
+        leverage_by_law={opinion.law: opinion.efficiency_leverage for opinion in leverage.others},
+        leverage_ends_by_law=leverage_ends(panel, variables, float(budget.worth(answer.tokens))),
+        compute_ratio_by_law={
+            law: math.exp(float(ln)) / budget.flops for law, ln in zip(laws, ln_compute, strict=True)
+        },
+        compute_ends_by_law={},
+        outside=tuple(
+            law.full_name
+            for law in (*panel.chosen, *panel.opinions)
+            if law.objective is not None and law.objective.outside(variables, answer.tokens)
+        ),
+        memory_price=price,
+        compute_price=None,
+        binding=(*binding, *(["tokens"] if answer.tokens >= math.floor(budget.token_cap) else [])),
+        edges=tuple(edges(answer.space.grid, design, budget)),
+    )
+
+
+def _line(answer: Answer, panel: Panel, column: int, indices: list[int], values: Floats) -> Line:
+    law = answer.space.laws[column]
+    ratios = [math.exp(float(answer.scores.ln_compute[index, column])) / answer.budget.flops for index in indices]
+    most = max(ratios)
+    inside = []
+    for index in indices:
+        variables = Variables(answer.space.architecture(index), answer.budget.seq_len)
+        inside.append(not objective(law).outside(variables, float(answer.scores.tokens[index])))
+    low, high = line_ends(answer, panel, column, indices)
+    return Line(
+        law=law.full_name,
+        x=tuple(float(values[index]) for index in indices),
+        compute_ratio=tuple(ratios),
+        relative=tuple(ratio / most for ratio in ratios),
+        low=low,
+        high=high,
+        inside=tuple(inside),
+    )
+
+
+def _ranges(variable: str, panel: Panel) -> tuple[MeasuredRange, ...]:
+    found = []
+    for law in panel.judges:
+        fit = objective(law)
+        counted_alike = variable == "train_flops" or fit.convention(variable) == default_convention(variable)
+        if variable in fit.domain and counted_alike:
+            found.append(MeasuredRange(law.full_name, *fit.domain[variable]))
+    return tuple(found)
+
+
+def _left_out(name: str, failed: dict[int, InfeasibleError], asked: list[Budget]) -> tuple[str, ...]:
+    """One sentence for all points that have no answer."""
+    if not failed:
+        return ()
+    last = asked[max(failed)]
+    limit = str(last.memory) if name == "memory" else f"{format_flops(last.flops)} FLOPs"
+    some = "1 point is" if len(failed) == 1 else f"{len(failed)} points are"
+    return (f"{some} left out, up to {limit}: {failed[max(failed)]}",)
+
+
+def _origin(panel: Panel, budgets: Sequence[Budget], command: str) -> Origin:
+    grids = dict.fromkeys(budget.grid(budget.reference_grid()).digest for budget in budgets)
+    return Origin(
+        version=__version__,
+        command=command,
+        law_digests={law.full_name: law.digest for law in sorted((*panel.chosen, *panel.opinions), key=_name)},
+        grid_digests=tuple(grids),
+    )
+
+
+def _name(law: Law) -> str:
+    return law.full_name
+
+
+def _vocabulary(budget: Budget) -> Vocabulary:
+    return budget.vocab_size, bool(budget.tied_embeddings)

@@ -1,0 +1,134 @@
+"""What a frontier is made of: `Frontier`, frozen and typed, the same in Python, JSON and every report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from moeplan import records
+from moeplan.plan.document import Design, Request
+
+SCHEMA = "moeplan.frontier/1"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One recommendation of a curve."""
+
+    x: float
+    """Where it stands: memory of one device [bytes], compute [FLOPs], or the variable's value."""
+    flops: float
+    """Compute budget [FLOPs]."""
+    memory: str | None
+    """Memory limit, as in 80GB; null if there is none."""
+    design: Design
+    """The design."""
+    value_ratio: float
+    """V/C: what the limits leave of the budget."""
+    efficiency_leverage: float
+    """EL by tian2025."""
+    low: float
+    """Lower end of its interval."""
+    high: float
+    """Upper end of its interval."""
+    decades_outside: float
+    """How far outside its measured range tian2025's leverage is asked, in factors of 10."""
+    allocation_efficiency: float
+    """phi: what the design's split of compute into size and tokens keeps of that EL (an inferred rule)."""
+    leverage_by_law: dict[str, float]
+    """EL by the other laws that compare with dense models."""
+    leverage_ends_by_law: dict[str, tuple[float, ...]]
+    """Ends of the 90 % interval of EL by fitted laws that compare with dense models, over draws of their
+    coefficients."""
+    compute_ratio_by_law: dict[str, float]
+    """C_l/C by each law that can search."""
+    compute_ends_by_law: dict[str, tuple[float, ...]]
+    """Ends of the 90 % interval of C_l/C by fitted laws: this design under draws of their coefficients, each against
+    that draw's own best designs; only along memory or compute."""
+    outside: tuple[str, ...]
+    """The laws whose measured range the design leaves."""
+    memory_price: float | None
+    """Best V with 10 % more memory / best V; null without a memory limit, and on a curve over a design variable."""
+    compute_price: float | None
+    """Best V with 10 % more compute / best V; only along compute."""
+    binding: tuple[str, ...]
+    """memory, if 10 % more of it raises V by more than .1 %; tokens, at their cap."""
+    edges: tuple[str, ...]
+    """Axes of the declared grid on whose end the design lies."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One law's own best designs over a variable."""
+
+    law: str
+    """The law; V for the geometric mean of the chosen ones."""
+    x: tuple[float, ...]
+    """The variable's value in its best design there."""
+    compute_ratio: tuple[float, ...]
+    """C_l/C of that design."""
+    relative: tuple[float, ...]
+    """The same / the largest on the curve."""
+    low: tuple[float, ...]
+    """Lower ends of `relative`, the same designs judged under draws of a fitted law's coefficients; empty without."""
+    high: tuple[float, ...]
+    """Upper ends of `relative`; empty without draws."""
+    inside: tuple[bool, ...]
+    """Whether that design lies in the law's measured range."""
+
+
+@dataclass(frozen=True)
+class MeasuredRange:
+    """Where a law was measured on the curve's axis."""
+
+    law: str
+    """The law."""
+    low: float
+    """Least value."""
+    high: float
+    """Largest value."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a curve was made from."""
+
+    version: str
+    """moeplan's version."""
+    command: str
+    """The command line, or the Python call."""
+    law_digests: dict[str, str]
+    """Digest of every law file (SHA-256, 16 hex digits)."""
+    grid_digests: tuple[str, ...]
+    """Digests of the grids, one for each vocabulary."""
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """A curve of recommendations."""
+
+    schema: str
+    """Version of this structure, moeplan.frontier/1."""
+    over: str
+    """What the curve runs over: memory, flops or a design variable."""
+    request: Request
+    """The conditions; compute and memory are those of the last point."""
+    points: tuple[Point, ...]
+    """The recommendations, from the smallest x to the largest."""
+    left_out: tuple[str, ...]
+    """Why points are missing, in sentences."""
+    recommended: Point | None
+    """What moeplan recommends at the budget; only over a design variable."""
+    held: dict[str, float]
+    """What is held at the recommendation's value (within 2 %) besides the conditions."""
+    lines: tuple[Line, ...]
+    """Each law's own best; only over a design variable."""
+    ranges: tuple[MeasuredRange, ...]
+    """Where laws were measured on the axis, for those that count it as moeplan does."""
+    provenance: Origin
+    """What the curve was made from."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The curve as JSON's types."""
+        data: dict[str, Any] = records.to_json(self)
+        return data

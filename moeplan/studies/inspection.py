@@ -1,0 +1,317 @@
+"""What an existing model is: `inspect("config.json")`, `inspect("plan.json")`, `inspect("deepseek-v3")`.
+
+Counts, ratios, FLOPs and memory need the file alone. With training tokens (or compute) the laws speak too: Efficiency
+Leverage, efficiency against each law's own optimum at that compute and memory, and what `moeplan recommend` would have
+chosen there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moeplan import records
+from moeplan.architecture import counting
+from moeplan.architecture.conventions import CONVENTIONS
+from moeplan.architecture.hf.config import load_json, read_config
+from moeplan.architecture.hf.types import Gap
+from moeplan.architecture.published import PublishedModel, find_model
+from moeplan.architecture.shape import Architecture
+from moeplan.cost.inference_memory import InferenceSettings, inference_bytes, kv_cache_bytes_per_token
+from moeplan.errors import UsageError
+from moeplan.files import source_file
+from moeplan.plan.document import Plan
+from moeplan.studies.laws_on_model import SEQ_LEN, Judgement, judge
+from moeplan.units import MemoryLimit, parse_count, parse_flops, parse_memory
+
+SCHEMA = "moeplan.inspection/1"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Ratios of a model's experts, which need no count of attention."""
+
+    num_layers: int
+    """Blocks."""
+    num_moe_layers: int
+    """Blocks with experts."""
+    d_model: int
+    """Width of the residual stream [features]."""
+    num_experts: int
+    """Routed experts a MoE layer; 0 for a dense model."""
+    num_active_experts: int
+    """Routed experts a token reaches."""
+    num_shared_experts: int
+    """Shared experts a MoE layer."""
+    d_expert: int
+    """Width of one expert [features]."""
+    d_shared_expert: int
+    """Width of one shared expert [features]."""
+    activation_ratio: float
+    """A = num_active_experts/num_experts, routed only."""
+    G: int
+    """Active experts per token including shared ones."""
+    shared_ratio: float
+    """S = shared/(active + shared) experts."""
+    granularity: float
+    """2*d_model/d_expert."""
+    expansion_ratio: float
+    """Total expert width / active expert width, shared included."""
+
+
+@dataclass(frozen=True)
+class ServedMemory:
+    """What a model needs to be served on one device."""
+
+    weight_dtype: str
+    """Dtype of the weights."""
+    kv_dtype: str
+    """Dtype of the KV cache."""
+    context: int
+    """Tokens of one sequence."""
+    concurrency: int
+    """Sequences at a time."""
+    by_group: dict[str, int]
+    """Bytes by group of params, and of the KV cache."""
+    weight_bytes: int
+    """Bytes of all weights."""
+    kv_bytes_per_token: int
+    """Bytes of the KV cache for one token."""
+    total_bytes: int
+    """Weights and full KV cache [bytes]."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What the makers of a published model say of it."""
+
+    hf_id: str
+    """Its repository on Hugging Face; "" if it has none."""
+    source: str
+    """Where the shape comes from."""
+    confidence: str
+    """How sure it is."""
+    training_tokens: float | None
+    """Training tokens; null if not published."""
+    card_total: float
+    """Total params as its makers round them."""
+    card_active: float
+    """Active params as its makers count and round them."""
+    class_params: int | None
+    """Params of the real transformers class; null if there is none."""
+    note: str
+    """What else to know."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """An existing model in numbers. Where something is not counted, what depends on it is null."""
+
+    schema: str
+    """Version of this structure, moeplan.inspection/1."""
+    name: str
+    """The file, or the model's name."""
+    kind: str
+    """config, plan or published."""
+    model_type: str
+    """The model_type of its configuration; "" if none."""
+    architecture: Architecture | None
+    """The exact integer shape; null where the model has more than it expresses."""
+    shape: Shape
+    """Its experts in ratios."""
+    not_counted: tuple[str, ...]
+    """What is not counted; with parts of the language model among it there is no total."""
+    assumptions: tuple[str, ...]
+    """What the file leaves open and how it was read."""
+    total_params: dict[str, int] | None
+    """N [params] under the three conventions."""
+    active_params: dict[str, int] | None
+    """N_a [params] under the three conventions."""
+    params_by_group: dict[str, int]
+    """Params by group, those that are counted."""
+    active_param_ratio: float | None
+    """N_a/N."""
+    mtp_layers: int
+    """Multi-token-prediction layers, in no total."""
+    mtp_params: int | None
+    """Their params."""
+    seq_len: int
+    """Sequence length that FLOPs are counted at [tokens]."""
+    flops_per_token: float | None
+    """Training FLOPs per token: 6*(active params without input embedding) + causal attention, forward + backward."""
+    flops_per_token_tian2025: float | None
+    """The same as tian2025 counts: non-embedding params, full attention, no logits."""
+    memory: ServedMemory | None
+    """Inference memory on one device."""
+    publication: Publication | None
+    """What its makers say, for a bundled model."""
+    planned_tokens: float | None
+    """Training tokens of a plan or as published; what --tokens would be."""
+    judgement: Judgement | None
+    """What the laws say; null without tokens or compute."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The inspection as JSON's types."""
+        data: dict[str, Any] = records.to_json(self)
+        return data
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to inspect, wherever it came from."""
+
+    name: str
+    kind: str
+    model_type: str
+    architecture: Architecture
+    gaps: tuple[Gap, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    publication: Publication | None = None
+    tokens: float | None = None
+    seq_len: int = SEQ_LEN
+
+
+def inspect(
+    source: str | Path,
+    *,
+    tokens: str | float | None = None,
+    flops: str | float | None = None,
+    seq_len: int | None = None,
+    serving: InferenceSettings | None = None,
+    memory: str | MemoryLimit | None = None,
+    threads: int = 2,
+    progress: Callable[[str], None] | None = None,
+) -> Inspection:
+    """What a model is, and with `tokens` or `flops` what the laws say of it.
+
+    Parameters
+    ----------
+    source : str or Path
+        A `config.json`, its folder, a plan file, or the name of a bundled model.
+    tokens, flops : str or float, optional
+        Training tokens ("15T"), or training compute [FLOPs] ("3e24"); not both.
+    seq_len : int, optional
+        Sequence length that FLOPs are counted at [tokens]; default 4096, or the plan's.
+    serving : InferenceSettings, optional
+        How the model is served.
+    memory : str or MemoryLimit, optional
+        Memory limit of the comparison, with 10 % headroom; default exactly what the model itself needs.
+    threads : int
+        Threads to search with.
+    progress : callable, optional
+        Called with a few words before each step.
+
+    Raises
+    ------
+    UsageError
+        For a file that is no model config, and for laws' questions about a model that is not fully counted.
+    """
+    subject = read_subject(source)
+    seq_len = subject.seq_len if seq_len is None else seq_len
+    if isinstance(seq_len, bool) or not isinstance(seq_len, int) or not 1 <= seq_len <= 2**24:
+        raise UsageError(f"seq_len {seq_len!r} must be a whole number from 1 to {2**24}")
+    serving = serving or InferenceSettings()
+    shape = subject.architecture
+    unknown = {group for gap in subject.gaps for group in gap.groups}
+    complete = not unknown
+    judgement = None
+    if tokens is not None or flops is not None:
+        if tokens is not None and flops is not None:
+            raise UsageError("--tokens and --flops exclude each other; give one")
+        if not complete:
+            raise UsageError(
+                f"{subject.name}: its FLOPs are not known, so no law can judge it: not counted are "
+                f"{'; '.join(gap.what for gap in subject.gaps)}"
+            )
+        per_token = float(shape.flops_per_token(seq_len))
+        count = parse_count(tokens, "tokens") if tokens is not None else parse_flops(flops or 0) / per_token
+        limit = parse_memory(memory) if memory is not None else None
+        judgement = judge(
+            shape, count, seq_len=seq_len, serving=serving, memory=limit, threads=threads, progress=progress
+        )
+    elif memory is not None:
+        raise UsageError("a memory limit compares designs at a compute budget; add --tokens 15T or --flops 1e24")
+    groups = shape.params_by_group()
+    full = float(counting.flops_per_token(shape, seq_len, attention="full", logits=False))
+    return Inspection(
+        schema=SCHEMA,
+        name=subject.name,
+        kind=subject.kind,
+        model_type=subject.model_type,
+        architecture=shape if complete else None,
+        shape=_shape(shape),
+        not_counted=tuple(gap.what for gap in subject.gaps),
+        assumptions=subject.assumptions,
+        total_params={name: shape.total_params(name) for name in CONVENTIONS["total_params"]} if complete else None,  # type: ignore[arg-type]
+        active_params={name: shape.active_params(name) for name in CONVENTIONS["active_params"]} if complete else None,  # type: ignore[arg-type]
+        params_by_group={name: params for name, params in groups.items() if name not in unknown},
+        active_param_ratio=shape.active_param_ratio if complete else None,
+        mtp_layers=shape.num_mtp_layers,
+        mtp_params=shape.mtp_params if complete else None,
+        seq_len=seq_len,
+        flops_per_token=float(shape.flops_per_token(seq_len)) if complete else None,
+        flops_per_token_tian2025=full if complete else None,
+        memory=served_memory(shape, serving) if complete else None,
+        publication=subject.publication,
+        planned_tokens=subject.tokens,
+        judgement=judgement,
+    )
+
+
+def read_subject(source: str | Path) -> Subject:
+    """Read a file, a folder or a name."""
+    if not source_file(source).exists():
+        if isinstance(source, Path) or source.endswith(".json"):
+            raise UsageError(f"{source}: there is no such file")
+        return _published(find_model(source))
+    data = load_json(source)
+    if isinstance(data, dict) and str(data.get("schema", "")).startswith("moeplan."):
+        try:
+            plan = Plan.from_json(data)
+        except UsageError as error:
+            raise UsageError(f"{source}: {error}") from None
+        return Subject(
+            str(source), "plan", "", plan.architecture, tokens=float(plan.design.tokens), seq_len=plan.request.seq_len
+        )
+    config = read_config(data, str(source))
+    return Subject(str(source), "config", config.model_type, config.architecture, config.gaps, config.assumptions)
+
+
+def _published(model: PublishedModel) -> Subject:
+    publication = Publication(
+        hf_id=model.hf_id,
+        source=model.source,
+        confidence=model.confidence,
+        training_tokens=model.training_tokens,
+        card_total=model.card_total,
+        card_active=model.card_active,
+        class_params=model.class_params,
+        note=model.note,
+    )
+    return Subject(
+        model.name, "published", model.model_type, model.architecture, model.not_counted, (), publication,
+        model.training_tokens,
+    )  # fmt: skip
+
+
+def _shape(a: Architecture) -> Shape:
+    names = (f for f in Shape.__dataclass_fields__)
+    return Shape(**{name: getattr(a, name) for name in names})
+
+
+def served_memory(shape: Architecture, serving: InferenceSettings) -> ServedMemory:
+    """Weights and KV cache of a model on one device."""
+    groups = inference_bytes(shape, serving)
+    total = sum(groups.values())
+    return ServedMemory(
+        weight_dtype=serving.weight_dtype,
+        kv_dtype=serving.kv_dtype,
+        context=serving.context,
+        concurrency=serving.concurrency,
+        by_group=groups,
+        weight_bytes=total - groups["kv_cache"],
+        kv_bytes_per_token=kv_cache_bytes_per_token(shape, serving.kv_dtype),
+        total_bytes=total,
+    )

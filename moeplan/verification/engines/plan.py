@@ -1,0 +1,23 @@
+"""Runs nowhere: writes every spec and leaves the rest to whoever runs the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from moeplan.verification.launch import Listener, write_specs
+from moeplan.verification.request import Where
+from moeplan.verification.spec import RunSpec
+
+
+class Commands(Exception):  # not an error: the study stops here until the runs are done
+    """What must be run before the study can go on."""
+
+    def __init__(self, commands: list[str]) -> None:
+        super().__init__(f"{len(commands)} runs are left to others")
+        self.commands = commands
+
+
+def launch(specs: Sequence[RunSpec], folder: Path, where: Where, listen: Listener) -> None:
+    """Raise `Commands` with one for each spec."""
+    raise Commands(write_specs(specs, folder))

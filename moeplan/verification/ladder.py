@@ -1,0 +1,389 @@
+"""The runs of a study: budgets, sizes, batches, steps and learning rates of both arms, as `RunSpec`s.
+
+A ladder is one number, its base compute C: MoE runs at C and 2C, dense runs at C/2, C, 2C and 4C (`NARROW`), from
+`WIDE_FROM` on MoE runs at C and 4C, dense runs at C/4 to 8C (`WIDE`). Every budget has sizes around the compute-optimal
+one, every size `seeds` seeds. Dense runs reach further on both sides, because a leverage is read where a dense model
+has the loss of the MoE.
+
+One set of rules for both arms: batch by steplaw2025 (Li et al. 2025, arXiv 2503.04715), learning rate tuned over three
+values on the arm's smallest size and carried to other widths as `transfer_learning_rate` does, linear decay to zero.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from moeplan.architecture.conventions import Variables
+from moeplan.architecture.shape import Architecture
+from moeplan.errors import InfeasibleError, UsageError
+from moeplan.laws import load_law
+from moeplan.units import format_count, format_flops
+from moeplan.verification.request import duration
+from moeplan.verification.shrink import flops_per_token, name_of, one_expert, sizes
+from moeplan.verification.spec import RunSpec
+
+Arm = Literal["moe", "dense"]
+Control = Literal["", "one_expert", "frozen_router", "second_seed"]
+
+NARROW = ((1.0, 2.0), (0.5, 1.0, 2.0, 4.0))
+"""MoE and dense budgets of a small ladder, in units of its base."""
+WIDE = ((1.0, 4.0), (0.25, 0.5, 1.0, 2.0, 4.0, 8.0))
+"""The same from `WIDE_FROM` on; six dense budgets, so that an irreducible loss can be fitted."""
+WIDE_FROM = 2e12
+"""Base compute [FLOPs] from which the smallest dense runs of a wide ladder still have a compute-optimal size."""
+THREE_SIZES_FROM = 1e13
+"""Base compute [FLOPs] from which every budget has three sizes; below, two."""
+LENGTHS = ((1e15, 512, 2**21), (1e12, 256, 2**20), (0.0, 128, 2**16))
+"""Sequence length and validation tokens from a base compute on: attention stays below half of the FLOPs, and
+validation costs a few per cent of the shortest run."""
+MAX_EPOCHS = 4.0
+"""Most repeats of the training text: up to four are nearly as good as new text (Muennighoff et al. 2023)."""
+MIN_TOKENS_PER_EXPERT = 32
+"""Least tokens that an expert sees in a step, on average; below that its gradient is mostly noise."""
+TUNING_FACTORS = (0.5, 1.0, 2.0)
+"""Learning rates tried, in units of `TUNING_CENTRE`'s."""
+TUNING_CENTRE = 0.048
+"""Middle of the learning rates tried, at d_model `TUNING_WIDTH` [AdamW, matrices], the same for both arms: of .016,
+.032 and .064 the best were .032 or .064 in either arm (d32L1, 1.1e11 to 1.5e11 FLOPs)."""
+TUNING_BUDGET = 2.0
+"""Compute of a tuning run in units of the ladder's base, the same for both arms: the best rate of the smallest dense
+budget is not that of larger ones (d32L1: .016 at 1.5e10 FLOPs, but 5 % more loss than .032 at 6e10)."""
+TUNING_WIDTH = 32
+"""The width that `TUNING_CENTRE` is for [features]."""
+TUNING_SEED = 0
+"""Seed of the tuning runs; those that are measured have 1, 2, ..., so that no tuned run is counted."""
+WEIGHT_DECAY = 0.1
+"""AdamW's weight decay on matrices, as in nearly all published runs."""
+BALANCE_RATE = 1e-2
+"""First size of the sign update of the router's bias: 1e-3 is too slow for runs below 2,000 steps."""
+STEP = 2**0.25
+"""Base computes are powers of this, so that a slightly faster machine has the same runs."""
+FIRST_BASE = 1e9
+"""The smallest base compute tried [FLOPs]."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a ladder must know of the text it trains on."""
+
+    name: str
+    """Where it is: builtin, or a path."""
+    digest: str
+    """Digest of the tokens."""
+    vocab_size: int
+    """Different tokens."""
+    train_tokens: int
+    """Unique training tokens."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is chosen for all runs of a study before its size is."""
+
+    precision: Literal["fp32", "bf16"]
+    """Arithmetic of matrix products."""
+    seeds: int
+    """Seeds of every rung."""
+    controls: bool
+    """Whether the controls run as well."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A size at a budget: everything of its runs but learning rate and seed."""
+
+    arm: Arm
+    """Which side of the comparison it is on."""
+    control: Control
+    """The control that it belongs to; "" for a rung that is measured."""
+    train_flops: float
+    """The budget it belongs to [FLOPs, as the leverage law counts]; its own compute differs by a step at most."""
+    architecture: Architecture
+    """The exact shape."""
+    batch_sequences: int
+    """Sequences of a step."""
+    steps: int
+    """Optimizer steps."""
+
+    @property
+    def name(self) -> str:
+        """Its place in the ladder, as in 1.41e11/d32L1."""
+        return f"{format_flops(self.train_flops)}/{name_of(self.architecture)}"
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The rungs of a study; learning rates come later, from its tuning runs."""
+
+    base: float
+    """Base compute [FLOPs]."""
+    moe_budgets: tuple[float, ...]
+    """Budgets at which the leverage is measured [FLOPs]."""
+    dense_budgets: tuple[float, ...]
+    """Budgets of the dense runs [FLOPs]."""
+    seq_len: int
+    """Sequence length of every run [tokens]: losses at two lengths do not compare."""
+    validation_tokens: int
+    """Tokens of the validation documents that every run's loss is taken over, if there are as many."""
+    settings: Settings
+    """What else all runs share."""
+    rungs: tuple[Rung, ...]
+    """Every size at every budget, controls last; one that stands here twice gets further seeds."""
+    tuned: tuple[Rung, ...]
+    """Where the learning rate of each arm is tuned, an arm without rungs left out."""
+
+    def tuning(self, data: Data) -> tuple[RunSpec, ...]:
+        """The runs that choose the learning rate: one size of each arm with three values."""
+        specs = []
+        for rung in self.tuned:
+            centre = TUNING_CENTRE * TUNING_WIDTH / rung.architecture.d_model
+            specs += [self._spec(rung, data, centre * factor, TUNING_SEED, "tune") for factor in TUNING_FACTORS]
+        return tuple(specs)
+
+    def measured(self, data: Data, rates: Mapping[str, float], transfer: Transfer) -> tuple[RunSpec, ...]:
+        """The runs that count, with the tuned rate of each arm's size carried to every other."""
+        specs, before = [], Counter[Rung]()
+        widths = {rung.arm: rung.architecture.d_model for rung in self.tuned}
+        for rung in self.rungs:
+            arm = tuned_arm(rung)
+            rate = transfer(rates[arm], widths[arm], rung.architecture.d_model)
+            first = 1 + self.settings.seeds * (before[rung] + (rung.control == "second_seed"))
+            before[rung] += 1
+            for seed in range(first, first + self.settings.seeds):
+                specs.append(self._spec(rung, data, rate, seed, "measure"))
+        return tuple(sorted(specs, key=lambda spec: spec.control != ""))
+
+    def specs(self, data: Data) -> tuple[RunSpec, ...]:
+        """Every run, the rates not tuned yet: what a forecast of time and memory needs."""
+        rates = dict.fromkeys(("moe", "dense"), TUNING_CENTRE)
+        return (*self.tuning(data), *self.measured(data, rates, lambda rate, start, end: rate))
+
+    def _spec(self, rung: Rung, data: Data, rate: float, seed: int, purpose: Literal["measure", "tune"]) -> RunSpec:
+        is_moe = rung.architecture.num_experts > 1
+        return RunSpec(
+            arm=rung.arm,
+            control=rung.control,
+            rung=rung.name,
+            purpose=purpose,
+            architecture=rung.architecture,
+            seq_len=self.seq_len,
+            batch_sequences=rung.batch_sequences,
+            steps=rung.steps,
+            learning_rate=float(f"{rate:.4g}"),
+            warmup_steps=max(1, min(100, rung.steps // 10)),
+            weight_decay=WEIGHT_DECAY,
+            balance_rate=BALANCE_RATE if is_moe else 0.0,
+            frozen_router=rung.control == "frozen_router",
+            seed=seed,
+            precision=self.settings.precision,
+            data=data.name,
+            data_digest=data.digest,
+            validation_tokens=self.validation_tokens,
+        )
+
+
+def tuned_arm(rung: Rung) -> Arm:
+    """The arm whose learning rate a rung has: one expert alone is a dense model."""
+    return "moe" if rung.architecture.num_experts > 1 else "dense"
+
+
+Transfer = Callable[[float, int, int], float]
+"""From the tuned rate and its d_model to the rate at another d_model."""
+Seconds = Callable[[RunSpec], float]
+"""Forecast of a run's time on this machine [s]."""
+
+
+def transfer_learning_rate(rate: float, from_d_model: int, to_d_model: int) -> float:
+    """The learning rate of another width: rate * sqrt(from_d_model / to_d_model).
+
+    A spec's learning_rate is that of the matrices; embedding and norms learn at learning_rate * d_model / 64. Under
+    Adam 1/width is the rule for matrices of very wide models (Yang et al. 2022, arXiv 2203.03466, table 3), but proxies
+    are not wide and their runs are short. Measured over 400 steps of 1536 tokens of Python, loss by rate, one or two
+    seeds: dense d32L1 .032 2.175, .064 2.088, d96L2 .0107 1.976, .0185 1.906, .032 1.889, .064 2.143; MoE (184 experts,
+    k = 8) d32L1 .032 2.065, .064 1.955, d64L1 .016 1.947, .0226 1.914, .032 1.856, .064 1.956. So the best rate falls
+    by about 2 where the width of dense models triples. With .032 at d32, 1/width costs the larger size .07 (dense) and
+    .03 (MoE) more than 1/sqrt(width); with .064 the two are about equal.
+    """
+    return rate * math.sqrt(from_d_model / to_d_model)
+
+
+def batch_sequences(architecture: Architecture, tokens: float, seq_len: int) -> int:
+    """The batch by steplaw2025 in sequences, enough for `MIN_TOKENS_PER_EXPERT`."""
+    law = load_law("steplaw2025").predicting("batch_tokens")
+    wanted = float(law.at(Variables(architecture, seq_len), tokens)) / seq_len
+    least = 1.0
+    if architecture.num_experts > 1:
+        per_sequence = seq_len * architecture.num_active_experts / architecture.num_experts
+        least = math.ceil(MIN_TOKENS_PER_EXPERT / per_sequence)
+    return int(max(round(wanted), least, 1))
+
+
+def make_rung(arm: Arm, control: Control, train_flops: float, architecture: Architecture, seq_len: int) -> Rung:
+    """A size at a budget: tokens = budget / FLOPs per token, in whole steps."""
+    tokens = train_flops / flops_per_token(architecture, seq_len)
+    batch = batch_sequences(architecture, tokens, seq_len)
+    return Rung(arm, control, train_flops, architecture, batch, max(1, round(tokens / (batch * seq_len))))
+
+
+def smallest_rungs(rungs: Iterable[Rung], seq_len: int) -> tuple[Rung, ...]:
+    """The cheapest rung of each arm that has any, whose size its learning rate is tuned on."""
+    by_arm: dict[Arm, Rung] = {}
+    for rung in sorted(rungs, key=lambda r: (r.train_flops, flops_per_token(r.architecture, seq_len))):
+        if not rung.control:
+            by_arm.setdefault(rung.arm, rung)
+    return tuple(by_arm[arm] for arm in ("moe", "dense") if arm in by_arm)
+
+
+def make_ladder(planned: Architecture, base: float, settings: Settings, vocab_size: int) -> Ladder:
+    """The ladder of one base compute."""
+    moe_budgets, dense_budgets = (
+        tuple(base * multiple for multiple in multiples) for multiples in (WIDE if base >= WIDE_FROM else NARROW)
+    )
+    count = 3 if base >= THREE_SIZES_FROM else 2
+    seq_len, validation_tokens = next(rest for least, *rest in LENGTHS if base >= least)
+
+    def models(dense: bool, budget: float) -> tuple[Architecture, ...]:
+        return sizes(planned, dense=dense, train_flops=budget, count=count, seq_len=seq_len, vocab_size=vocab_size)
+
+    rungs = [
+        make_rung("dense" if dense else "moe", "", budget, shape, seq_len)
+        for dense, budgets in ((False, moe_budgets), (True, dense_budgets))
+        for budget in budgets
+        for shape in models(dense, budget)
+    ]
+    if settings.controls:
+        lowest = moe_budgets[0]
+        dense = models(True, lowest)
+        rungs += [make_rung("moe", "one_expert", lowest, one_expert(shape), seq_len) for shape in dense]
+        rungs += [make_rung("dense", "second_seed", lowest, shape, seq_len) for shape in dense]
+        highest = moe_budgets[-1]  # where the router had most time to learn
+        rungs += [make_rung("moe", "frozen_router", highest, s, seq_len) for s in models(False, highest)]
+    tuned = tuple(
+        make_rung(rung.arm, "", TUNING_BUDGET * base, rung.architecture, seq_len)
+        for rung in smallest_rungs(rungs, seq_len)
+    )
+    return Ladder(base, moe_budgets, dense_budgets, seq_len, validation_tokens, settings, tuple(rungs), tuned)
+
+
+def makespan(seconds: Iterable[float], workers: int) -> float:
+    """Time of independent jobs on `workers` equal workers, the longest first [s]."""
+    busy = [0.0] * workers
+    for job in sorted(seconds, reverse=True):
+        busy[busy.index(min(busy))] += job
+    return max(busy)
+
+
+def ladder_seconds(ladder: Ladder, data: Data, seconds: Seconds, workers: int) -> float:
+    """Forecast of a whole study [s]: tuning runs first, then the others."""
+    times: dict[str, list[float]] = {"tune": [], "measure": []}
+    known: dict[tuple[Architecture, int, int], float] = {}  # seeds and rates do not change the time
+    for spec in ladder.specs(data):
+        key = (spec.architecture, spec.batch_sequences, spec.steps)
+        if key not in known:
+            known[key] = seconds(spec)
+        times[spec.purpose].append(known[key])
+    return makespan(times["tune"], workers) + makespan(times["measure"], workers)
+
+
+def ladder_flops(ladder: Ladder, data: Data) -> float:
+    """Compute of a whole study [FLOPs], tuning and controls included."""
+    return sum(spec.tokens * flops_per_token(spec.architecture, spec.seq_len) for spec in ladder.specs(data))
+
+
+def most_epochs(ladder: Ladder, data: Data) -> float:
+    """The most often that a run of the ladder repeats the training text."""
+    return max(spec.tokens for spec in ladder.specs(data)) / data.train_tokens
+
+
+def least_steps(ladder: Ladder) -> int:
+    """Steps of the shortest run."""
+    return min(rung.steps for rung in ladder.rungs)
+
+
+LEAST_STEPS = 40
+"""Fewest steps of a run: with fewer, warm-up and decay are all there is."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The ladder taken, and what kept it from being larger."""
+
+    ladder: Ladder
+    """The ladder."""
+    limit: str
+    """What the next larger one breaks, in words."""
+
+
+def choose_ladder(
+    planned: Architecture,
+    settings: Settings,
+    data: Data,
+    *,
+    time: float | None = None,
+    budget: float | None = None,
+    seconds: Seconds | None = None,
+    workers: int = 1,
+    at_least: bool = False,
+) -> Choice:
+    """The largest ladder within `time` [s] (by the forecast `seconds`), or within `budget` [FLOPs], and the data.
+
+    Raises `InfeasibleError` where even the smallest ladder that means anything is too large, with what it needs; with
+    `at_least` the smallest is taken however long it lasts, for a time that nobody asked for.
+    """
+    if (time is None) == (budget is None):
+        raise UsageError("give either a time or a compute budget for the proxy runs, not both")
+    best: Ladder | None = None
+    for power in itertools.count():
+        ladder = make_ladder(planned, FIRST_BASE * STEP**power, settings, data.vocab_size)
+        if least_steps(ladder) < LEAST_STEPS:
+            continue
+        broken = _broken(ladder, data, time, budget, seconds, workers)
+        if broken:
+            if best is None and at_least and most_epochs(ladder, data) <= MAX_EPOCHS:
+                return Choice(ladder, "")
+            if best is None:
+                raise InfeasibleError(f"even the smallest ladder of proxy runs needs {broken}")
+            return Choice(best, broken)
+        best = ladder
+    raise AssertionError("every ladder fits")
+
+
+def _broken(
+    ladder: Ladder, data: Data, time: float | None, budget: float | None, seconds: Seconds | None, workers: int
+) -> str:
+    """What a ladder breaks, as the end of a sentence; "" if nothing."""
+    epochs = most_epochs(ladder, data)
+    if epochs > MAX_EPOCHS:
+        return (
+            f"{epochs:.1f} epochs of the {format_count(data.train_tokens)} training tokens, more than {MAX_EPOCHS:g}; "
+            "give more text with --data"
+        )
+    if budget is not None:
+        total = ladder_flops(ladder, data)
+        return f"{format_flops(total)} FLOPs, more than {format_flops(budget)}" if total > budget else ""
+    assert time is not None
+    assert seconds is not None
+    needed = ladder_seconds(ladder, data, seconds, workers)
+    return f"about {duration(needed)}, more than {duration(time)}" if needed > time else ""
+
+
+def tuned_rates(losses: Sequence[tuple[RunSpec, float]]) -> dict[str, float]:
+    """The rate with the least loss for each arm tried; raises `InfeasibleError` if all of an arm diverged."""
+    rates: dict[str, float] = {}
+    for arm in dict.fromkeys(spec.arm for spec, _ in losses):
+        own = [(loss, spec.learning_rate) for spec, loss in losses if spec.arm == arm and math.isfinite(loss)]
+        if not own:
+            raise InfeasibleError(f"every learning rate tried for the {arm} arm diverged; nothing can be measured")
+        rates[arm] = min(own)[1]
+    return rates
+
+
+def with_seeds(settings: Settings, seeds: int) -> Settings:
+    """The same settings with another number of seeds."""
+    return dataclasses.replace(settings, seeds=seeds)

@@ -1,0 +1,85 @@
+"""What is said of finished runs, a plan's or suggested ones: summaries, tuned rates, what to beware of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from moeplan.verification.spec import RunResult
+from moeplan.verification.verification import RunSummary, Tuning
+
+ARM = {"moe": "MoE", "dense": "dense"}
+"""How an arm is written."""
+
+
+def summarise(result: RunResult) -> RunSummary:
+    """A run and what came of it, without its documents."""
+    spec, routing = result.spec, result.routing
+    return RunSummary(
+        digest=spec.digest,
+        arm=spec.arm,
+        control=spec.control,
+        purpose=spec.purpose,
+        rung=spec.rung,
+        seed=spec.seed,
+        architecture=spec.architecture,
+        tokens=spec.tokens,
+        epochs=result.epochs,
+        train_flops=result.train_flops,
+        batch_tokens=spec.batch_sequences * spec.seq_len,
+        learning_rate=result.learning_rate,
+        status=result.status,
+        attempts=result.attempts,
+        loss=result.loss,
+        seconds=result.seconds,
+        tokens_per_second=result.tokens_per_second,
+        mfu=result.mfu,
+        load=max(routing.load) if routing else None,
+        dead_experts=max(routing.dead_experts) if routing else None,
+        entropy=min(routing.entropy) if routing else None,
+        device=result.device,
+    )
+
+
+def tunings(tuned: Sequence[RunResult]) -> tuple[Tuning, ...]:
+    """The rates tried for each arm, and the one of least loss, which there must be."""
+    return tuple(_tuning(tuned, arm) for arm in dict.fromkeys(r.spec.arm for r in tuned))
+
+
+def _tuning(tuned: Sequence[RunResult], arm: str) -> Tuning:
+    own = sorted((r for r in tuned if r.spec.arm == arm), key=lambda r: r.spec.learning_rate)
+    rates = tuple(r.spec.learning_rate for r in own)
+    losses = tuple(r.loss if r.status == "finished" else None for r in own)
+    chosen = min((loss, rate) for loss, rate in zip(losses, rates, strict=True) if loss is not None)[1]
+    return Tuning(arm, own[0].spec.rung, rates, losses, chosen, chosen in (rates[0], rates[-1]))
+
+
+def tuning_notes(found: Iterable[Tuning]) -> list[str]:
+    """Where the best rate may lie beyond those tried."""
+    return [
+        f"The best learning rate of the {ARM[tuning.arm]} arm, {tuning.chosen:.3g}, is at the edge of those tried."
+        for tuning in found
+        if tuning.at_edge
+    ]
+
+
+def retry_notes(results: Iterable[RunResult]) -> list[str]:
+    """What became of runs that diverged at first."""
+    retried = [r for r in results if r.attempts > 1]
+    if not retried:
+        return []
+    again = sum(r.status == "finished" for r in retried)
+    return [
+        f"{len(retried)} runs diverged at first; {again} of them finished at half the learning rate, "
+        f"{len(retried) - again} diverged again and count nowhere."
+    ]
+
+
+def text_notes(results: Sequence[RunResult]) -> list[str]:
+    """Where the text repeats, and where times do not compare."""
+    notes = []
+    epochs = max(r.epochs for r in results)
+    if epochs > 1:
+        notes.append(f"The longest run repeats the text {epochs:.1f} times.")
+    if len({r.device for r in results}) > 1:
+        notes.append("The runs were made on different devices, so their times do not compare.")
+    return notes

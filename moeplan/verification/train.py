@@ -1,0 +1,378 @@
+"""Train one proxy: `run` turns a `RunSpec` and its `Corpus` into a `RunResult`, a pure function apart from its timings.
+
+AdamW (betas 0.9 and 0.95) on fp32 master weights, decay on matrices only, gradients clipped to a norm of 1, linear
+warm-up, then linear decay to zero. After every step the correction bias of each router moves by a fixed size towards
+balance (Wang et al. 2024, arXiv 2408.15664, algorithm 1); that size decays to zero as well. On a CPU two runs of a spec
+are equal bit for bit if both have one thread (`worker_setup`). A run that diverges is tried once more at half the rate.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import moeplan
+from moeplan import records
+from moeplan.errors import UsageError
+from moeplan.verification.data import MAX_EPOCHS, Corpus, windows
+from moeplan.verification.formats import Tokens
+from moeplan.verification.model import Model
+from moeplan.verification.probe import matmul_flops
+from moeplan.verification.spec import SPEC_SCHEMA, RoutingHealth, RunResult, RunSpec
+
+Progress = Callable[[int, int, float, float, "float | None", float], None]
+"""Called with step, steps, loss [nats/token], tokens per second, MFU and seconds left."""
+
+BETAS = (0.9, 0.95)
+CLIP = 1.0
+"""Largest norm of all gradients together."""
+BASE_WIDTH = 64
+"""d_model at which embedding and norms learn at the rate of the matrices."""
+TRAIN_LOSSES = 100
+"""Stretches that a result averages the training loss over, at most."""
+DEAD = 0.01
+"""Share of the mean load below which an expert is dead."""
+VALIDATION_BATCH = 4096
+"""Tokens of a validation step, at least."""
+CAPTURE_STEPS = 20
+"""Steps that a captured graph must repeat before it is trusted."""
+CAPTURE_TOLERANCE = 1e-3
+"""Largest relative difference of their losses: what bf16 sums in another order can make."""
+PROGRESS_SECONDS = 0.2
+
+
+def worker_setup() -> None:
+    """One thread for this process; call it first in every worker. Results on a CPU then do not depend on its cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """auto is the first GPU where there is one, else the CPU; raises `UsageError` for a device torch does not have."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        if chosen.type not in ("cpu", "cuda"):
+            raise RuntimeError("proxies are trained on a CPU or a CUDA GPU")
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"device {device!r} cannot be used: {str(error).splitlines()[0]}; give auto, cpu or cuda"
+        ) from None
+    return chosen
+
+
+class Flat:
+    """All trained params of a model in one fp32 vector: matrices first, then the router, then embedding and norms.
+
+    The model's own params become views of it, or of a bf16 copy of its matrices. One vector means one kernel for
+    clipping and one for AdamW of each part, however many layers there are.
+    """
+
+    def __init__(self, model: Model, precision: str) -> None:
+        vectors = {model.embedding, *(p for p in model.parameters() if p.ndim == 1)}
+        routers = {layer.router for layer in model.moe_layers}
+        trained = [p for p in model.parameters() if p.requires_grad]
+        low = [p for p in trained if p not in vectors and p not in routers]
+        parts = (low, [p for p in trained if p in routers], [p for p in trained if p in vectors])
+        self.params = [p for part in parts for p in part]
+        self.halves = (low, self.params[len(low) :])
+        self.sizes = [sum(p.numel() for p in part) for part in parts]
+        device = model.embedding.device
+        self.master = torch.cat([p.detach().flatten() for p in self.params])
+        self.grad = torch.zeros_like(self.master)
+        self.low = torch.empty(self.sizes[0], device=device, dtype=torch.bfloat16) if precision == "bf16" else None
+        start = 0
+        for p in self.params:
+            source = self.low if self.low is not None and start < self.sizes[0] else self.master
+            p.data = source[start : start + p.numel()].view_as(p)
+            start += p.numel()
+        self.publish()
+
+    def publish(self) -> None:
+        """Round the matrices' masters into the copy that the model computes with."""
+        if self.low is not None:
+            self.low.copy_(self.master[: self.sizes[0]])
+
+    def collect(self) -> None:
+        """Gradients of the model into one clipped fp32 vector."""
+        start = 0
+        for part in self.halves:  # of one type each
+            grad = torch.cat([p.grad.flatten() for p in part if p.grad is not None])
+            self.grad[start : start + len(grad)] = grad
+            start += len(grad)
+        for p in self.params:
+            p.grad = None
+        self.grad.mul_((CLIP / (self.grad.norm() + 1e-6)).clamp(max=1.0))
+
+
+class Trainer:
+    """One attempt at a run: model, optimizer and data on the device, and `step`, which needs nothing from the host."""
+
+    def __init__(self, spec: RunSpec, corpus: Corpus, device: torch.device, peak: float) -> None:
+        self.spec, self.device = spec, device
+        self.model = Model(spec.architecture, spec.seq_len, spec.seed).to(device)
+        for layer in self.model.moe_layers:
+            layer.router.requires_grad_(not spec.frozen_router)
+        self.flat = Flat(self.model, spec.precision)
+        steps = spec.steps
+        rates = peak * _schedule(steps, spec.warmup_steps)
+        self.rates_TG = torch.tensor(
+            np.stack([rates, rates * spec.architecture.d_model / BASE_WIDTH], 1), dtype=torch.float32, device=device
+        )
+        self.optimizer = self._adamw()
+        self.balance_T = torch.tensor(
+            spec.balance_rate * (1 - np.arange(steps) / steps), dtype=torch.float32, device=device
+        )
+        self.bias_LE, self.load_LE = self._stack_routers()
+        data = windows(corpus.tokens, spec.seq_len, steps * spec.batch_sequences, spec.seed)
+        kind = np.int32 if data.dtype.itemsize > 1 else np.uint8  # torch computes with few unsigned types
+        self.data = torch.from_numpy(data.astype(kind)).view(steps, spec.batch_sequences, -1).to(device)
+        self.at = torch.zeros(1, dtype=torch.int64, device=device)
+        self.losses = torch.zeros(steps, device=device)
+
+    def _adamw(self) -> torch.optim.AdamW:
+        """Three parts of the vector: matrices and routers decay, embedding and norms do not and have their own rate."""
+        low, router, _ = self.flat.sizes
+        cuda = self.device.type == "cuda"
+        groups = []
+        for part, group in ((slice(0, low + router), 0), (slice(low + router, None), 1)):
+            p = torch.nn.Parameter(self.flat.master[part])
+            p.grad = self.flat.grad[part]
+            rate = torch.zeros((), device=self.device) if cuda else 0.0
+            groups.append({"params": [p], "lr": rate, "weight_decay": self.spec.weight_decay * (group == 0)})
+        return torch.optim.AdamW(groups, betas=BETAS, eps=1e-8, fused=True, capturable=cuda)
+
+    def _stack_routers(self) -> tuple[Tensor, Tensor]:
+        """Biases and loads of all MoE layers as rows of two tensors, which the layers keep using."""
+        layers = self.model.moe_layers
+        shape = (len(layers), self.spec.architecture.num_experts)
+        bias_LE, load_LE = torch.zeros(shape, device=self.device), torch.zeros(shape, device=self.device)
+        for layer, bias_E, load_E in zip(layers, bias_LE, load_LE, strict=True):
+            layer.bias_E, layer.load_E = bias_E, load_E
+        return bias_LE, load_LE
+
+    def step(self) -> None:
+        """One optimizer step on the next batch; its loss goes to `losses`."""
+        batch = self.data.index_select(0, self.at)[0].long()
+        loss = self.model(batch[:, :-1], batch[:, 1:]).mean()
+        loss.backward()
+        self.flat.collect()
+        rates_G = self.rates_TG.index_select(0, self.at)[0]
+        for group, rate in zip(self.optimizer.param_groups, rates_G, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].copy_(rate)
+            else:
+                group["lr"] = rate.item()
+        self.optimizer.step()
+        self.flat.publish()
+        if self.spec.balance_rate and len(self.bias_LE):
+            gap_LE = self.load_LE.mean(dim=1, keepdim=True) - self.load_LE
+            self.bias_LE.add_(gap_LE.sign() * self.balance_T.index_select(0, self.at))
+        self.losses.index_copy_(0, self.at, loss.detach()[None])
+        self.at += 1
+
+    def train(self, progress: Progress | None, peak_flops: float | None) -> float:
+        """All steps; returns their wall-clock [s]. Stops early once a loss is not a number."""
+        spec = self.spec
+        step = self.fastest_step()
+        batch_tokens = spec.batch_sequences * spec.seq_len
+        flops = spec.architecture.flops_per_token(spec.seq_len)
+        start = last = time.perf_counter()
+        for index in range(spec.steps):
+            step()
+            now = time.perf_counter()
+            if now - last < PROGRESS_SECONDS and index + 1 < spec.steps:
+                continue
+            last = now
+            loss = float(self.losses[index])  # the one place that waits for the device, a few times a second
+            if not math.isfinite(loss):
+                break
+            if progress is not None:
+                speed = (index + 1) * batch_tokens / (time.perf_counter() - start)
+                left = (spec.steps - index - 1) * batch_tokens / speed
+                progress(index + 1, spec.steps, loss, speed, speed * flops / peak_flops if peak_flops else None, left)
+        return time.perf_counter() - start
+
+    def fastest_step(self) -> Callable[[], None]:
+        """On a GPU the step as a CUDA graph if it repeats `CAPTURE_STEPS` eager steps, else the eager step.
+
+        Leaves everything as it was. Written by the rules of CUDA graphs and not measured on a GPU.
+        """
+        if self.device.type != "cuda":
+            return self.step
+        count = min(CAPTURE_STEPS, self.spec.steps)
+        state = self._state()
+        saved = [each.clone() for each in state]
+        main, side = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
+        side.wait_stream(main)
+        with torch.cuda.stream(side):  # what a graph needs must exist before the capture: kernels, moments, workspaces
+            for _ in range(count):
+                self.step()
+        main.wait_stream(side)
+        eager = self.losses[:count].clone()
+        moments = [m for s in self.optimizer.state.values() for m in s.values() if isinstance(m, Tensor)]
+
+        def begin() -> None:
+            for each, old in zip(state, saved, strict=True):
+                each.copy_(old)
+            for moment in moments:
+                moment.zero_()
+            self.flat.publish()
+
+        begin()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self.step()
+            for _ in range(count):
+                graph.replay()
+            equal = torch.allclose(self.losses[:count], eager, rtol=CAPTURE_TOLERANCE, atol=0.0)
+        except RuntimeError:  # an operation that cannot be captured; the capture may have left its stream and gradients
+            equal = False
+            torch.cuda.set_stream(main)
+            for p in self.flat.params:
+                p.grad = None
+        begin()
+        return graph.replay if equal else self.step
+
+    def _state(self) -> list[Tensor]:
+        return [self.flat.master, self.bias_LE, self.load_LE, self.at, self.losses]
+
+    @torch.no_grad()
+    def validate(self, documents: list[Tokens]) -> tuple[list[float], RoutingHealth | None]:
+        """Summed loss of every document [nats], and the load of the experts over all of them.
+
+        A document is read in stretches of seq_len, each from an empty context; its first token is given.
+        """
+        t = self.spec.seq_len
+        inputs, targets, owners = [], [], []
+        for owner, document in enumerate(documents):
+            ids = document.astype(np.int64)
+            for start in range(0, len(ids) - 1, t):
+                stretch = ids[start : start + t + 1]
+                inputs.append(np.resize(stretch[:-1], t))  # the rest repeats the stretch and has no target
+                targets.append(np.append(stretch[1:], np.full(t + 1 - len(stretch), -1)))
+                owners.append(owner)
+        sums: list[Tensor] = []
+        load_LE = torch.zeros_like(self.load_LE)
+        size = max(self.spec.batch_sequences, VALIDATION_BATCH // t)
+        for first in range(0, len(inputs), size):
+            ids_NT = torch.from_numpy(np.stack(inputs[first : first + size])).to(self.device)
+            targets_NT = torch.from_numpy(np.stack(targets[first : first + size])).to(self.device)
+            sums.append(self.model(ids_NT, targets_NT).sum(dim=1))
+            load_LE += self.load_LE
+        losses = np.zeros(len(documents))
+        np.add.at(losses, owners, torch.cat(sums).double().cpu().numpy())
+        return losses.tolist(), _health(load_LE)
+
+
+def _schedule(steps: int, warmup: int) -> np.ndarray:
+    """Share of the peak rate at every step: up to 1 over the warm-up, then down in a straight line towards zero."""
+    at = np.arange(steps)
+    return np.minimum((at + 1) / (warmup + 1), (steps - at) / max(1, steps - warmup))
+
+
+def _health(load_LE: Tensor) -> RoutingHealth | None:
+    if not len(load_LE):
+        return None
+    load = load_LE.double().cpu().numpy()
+    share = load / load.sum(axis=1, keepdims=True)
+    relative = share * load.shape[1]
+    entropy = -(share * np.log(np.where(share > 0, share, 1.0))).sum(axis=1) / max(math.log(load.shape[1]), 1e-9)
+    return RoutingHealth(
+        load=tuple(relative.max(axis=1).tolist()),
+        dead_experts=tuple((relative < DEAD).mean(axis=1).tolist()),
+        entropy=tuple(entropy.tolist()) if load.shape[1] > 1 else (1.0,) * len(load),
+    )
+
+
+def check_spec(spec: RunSpec, corpus: Corpus) -> None:
+    """Raise `UsageError` if the spec cannot be run on this corpus."""
+    if spec.data_digest != corpus.digest:
+        raise UsageError(
+            f"{corpus.name}: the data has changed: its digest is {corpus.digest}, the run's {spec.data_digest}"
+        )
+    if spec.architecture.vocab_size < corpus.vocab_size:
+        raise UsageError(f"vocab_size {spec.architecture.vocab_size} is below that of the data, {corpus.vocab_size}")
+    for name in ("seq_len", "batch_sequences", "steps"):
+        if getattr(spec, name) < 1:
+            raise UsageError(f"{name} {getattr(spec, name)} must be at least 1")
+    if spec.tokens > corpus.max_tokens():
+        raise UsageError(
+            f"{corpus.name}: {spec.tokens:,} training tokens are more than {MAX_EPOCHS} epochs of "
+            f"{len(corpus.tokens):,}; give more data or a smaller budget"
+        )
+    if len(corpus.tokens) <= spec.seq_len:
+        raise UsageError(f"seq_len {spec.seq_len} must be below the {len(corpus.tokens):,} training tokens")
+
+
+def run(spec: RunSpec, corpus: Corpus, *, progress: Progress | None = None, device: str = "auto") -> RunResult:
+    """Train and validate one proxy.
+
+    Raises `UsageError` for a spec that does not fit the corpus or `Model`. Divergence is a result, not an error.
+    """
+    spec = records.from_json(RunSpec, records.to_json(spec))  # the digits that a file keeps are the digits that run
+    check_spec(spec, corpus)
+    where = pick_device(device)
+    peak_flops = matmul_flops(str(where), spec.precision)
+    documents = corpus.validation(spec.validation_tokens)
+    tokens = [len(document) - 1 for document in documents]
+    rate, attempts = spec.learning_rate, 1
+    while True:
+        trainer = Trainer(spec, corpus, where, rate)
+        seconds = trainer.train(progress, peak_flops)
+        losses = trainer.losses.double().cpu().numpy()
+        sums: list[float] = []
+        routing = None
+        if not diverged(losses):
+            sums, routing = trainer.validate(documents)
+        good = bool(sums) and all(map(math.isfinite, sums))
+        if good or attempts == 2:
+            break
+        rate, attempts = rate / 2, 2
+    a = spec.architecture
+    finite = losses[: int(np.argmin(np.isfinite(losses)))] if not np.isfinite(losses).all() else losses
+    parts = np.array_split(finite, min(len(finite), TRAIN_LOSSES)) if len(finite) else []
+    speed = int(trainer.at) * spec.batch_sequences * spec.seq_len / seconds
+    return RunResult(
+        schema=SPEC_SCHEMA,
+        spec=spec,
+        status="finished" if good else "diverged",
+        learning_rate=rate,
+        attempts=attempts,
+        loss=math.fsum(sums) / sum(tokens) if good else 0.0,
+        document_losses=tuple(sums) if good else (),
+        document_tokens=tuple(tokens) if good else (),
+        train_losses=tuple(float(part.mean()) for part in parts),
+        epochs=spec.tokens / len(corpus.tokens),
+        train_flops=float(a.flops_per_token(spec.seq_len, attention="full", logits=False) * spec.tokens),
+        seconds=seconds,
+        tokens_per_second=speed,
+        mfu=speed * a.flops_per_token(spec.seq_len) / peak_flops if peak_flops else None,
+        routing=routing,
+        device=device_name(where),
+        versions={"moeplan": moeplan.__version__, "torch": torch.__version__, "python": platform.python_version()},
+    )
+
+
+def diverged(losses: np.ndarray) -> bool:
+    """Whether a run's losses are not all numbers, or the mean of the last twentieth is above the first."""
+    if not np.isfinite(losses).all():
+        return True
+    return bool(losses[-max(1, len(losses) // 20) :].mean() > losses[0])
+
+
+def device_name(device: torch.device) -> str:
+    """What a result calls its device."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"CPU {platform.machine()}, {torch.get_num_threads()} thread" + "s" * (torch.get_num_threads() > 1)
