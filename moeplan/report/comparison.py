@@ -78,7 +78,8 @@ def comparison_sections(found: Comparison) -> list[Section]:
             for finding in found.findings
         )
         blocks: tuple[Block, ...] = (Items(texts),)
-        if any(finding.topic == "knowledge" for finding in found.findings):
+        topics = {finding.topic for finding in found.findings}
+        if "knowledge" in topics and "reasoning" not in topics:
             blocks = (*blocks, Paragraph("On reasoning apart from knowledge, nothing stands in the sources read."))
         sections.append(Section("What papers found", blocks))
     said = Source("Said by moeplan of this comparison, by the laws named.", laws)

@@ -157,7 +157,7 @@ def _against_dense(
     if regime in ("overview", "compute"):
         saved = tuple(saving for law in speakers for saving in savings(law, models[0].train_flops))
     read = (*everyone, *(load_law(name) for name in (("li2025", "zhao2025", "muennighoff2023") if strict else ())))
-    topics = {"memory": ("memory",), "loss": ("quality", "knowledge"), "resources": ("data", "knowledge")}
+    topics = {"memory": ("memory",), "loss": ("quality", "knowledge", "reasoning"), "resources": ("data", "knowledge")}
     found = Comparison(
         schema=SCHEMA,
         regime=regime,

@@ -305,7 +305,7 @@ class Finding:
     """What a paper found when it compared MoE and dense models."""
 
     topic: str
-    """data, knowledge, memory or quality."""
+    """data, knowledge, memory, quality, reasoning, speed or design."""
     text: str
     """The finding."""
     source: str
