@@ -219,7 +219,7 @@ def test_proxies_of_verify_can_be_made_of_them(found: Suggestion) -> None:
     """Every suggested shape is one that verify builds, with its text's vocabulary, and gets the tokens suggested."""
     pytest.importorskip("torch")
     from moeplan.verification.ladder import Data, Settings
-    from moeplan.verification.suggested import suggested_ladder
+    from moeplan.verification.suggested_study import suggested_ladder
 
     data = Data("builtin", "0" * 16, 256, 10**9)
     ladder = suggested_ladder(found, data, Settings("fp32", 1, False))

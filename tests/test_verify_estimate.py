@@ -21,11 +21,13 @@ from moeplan.report.verification import verification_charts, verification_sectio
 from moeplan.verification import estimate, study
 from moeplan.verification.estimate import Group, Measured, measure
 from moeplan.verification.ladder import Choice, Ladder
+from moeplan.verification.leverage_study import LeverageStudy
 from moeplan.verification.machine import Machine
 from moeplan.verification.power import power
 from moeplan.verification.request import Request
 from moeplan.verification.save import COLUMNS, runs_csv
 from moeplan.verification.spec import RunResult
+from moeplan.verification.study import Prepared
 from moeplan.verification.verdict import UNHEALTHY_LOAD, judge, seeds_needed
 from moeplan.verification.verification import Verification, verification_schema
 from tests.verify_cases import DATA, PLANNED, invented, invented_result, plan_for, small_ladder
@@ -193,8 +195,10 @@ def studied(
     rng = np.random.default_rng(1)
     tuned, results = invented_runs(ladder, leverage, rng)
     machine = Machine("an invented one", False, "fp32", 2, lambda spec: spec.tokens / 1e5)
-    planned = study.make_outline(plan, Choice(ladder, ""), DATA, machine)
-    return study.conclude(plan, planned, ladder, DATA, tuned, results, command="moeplan verify plan.json"), plan
+    planned = LeverageStudy(plan).outline_of(Choice(ladder, ""), DATA, machine)
+    return LeverageStudy(plan).conclude(
+        Prepared(planned, ladder, DATA), tuned, results, command="moeplan verify plan.json"
+    ), plan
 
 
 def invented_runs(ladder: Ladder, leverage: float, rng: np.random.Generator) -> tuple[list[RunResult], list[RunResult]]:
@@ -273,8 +277,8 @@ def test_a_control_that_fails_is_seen() -> None:
         for r in results
     ]  # fmt: skip
     machine = Machine("x", False, "fp32", 2, lambda spec: 1.0)
-    planned = study.make_outline(plan, Choice(ladder, ""), DATA, machine)
-    found = study.conclude(plan, planned, ladder, DATA, tuned, better)
+    planned = LeverageStudy(plan).outline_of(Choice(ladder, ""), DATA, machine)
+    found = LeverageStudy(plan).conclude(Prepared(planned, ladder, DATA), tuned, better)
     assert {c.control: c.verdict for c in found.controls}["frozen_router"] == "not as expected"
 
 
@@ -284,20 +288,20 @@ def test_diverged_runs_are_told_and_count_nowhere() -> None:
     plan, ladder = plan_for(PLANNED), small_ladder(1e15, seeds=3)
     tuned, results = invented_runs(ladder, 1.5, np.random.default_rng(1))
     machine = Machine("x", False, "fp32", 2, lambda spec: 1.0)
-    planned = study.make_outline(plan, Choice(ladder, ""), DATA, machine)
+    planned = LeverageStudy(plan).outline_of(Choice(ladder, ""), DATA, machine)
 
     def diverged(result: RunResult) -> RunResult:
         return dataclasses.replace(
             result, status="diverged", attempts=2, loss=0.0, document_losses=(), document_tokens=()
         )
 
-    found = study.conclude(plan, planned, ladder, DATA, tuned, [diverged(results[0]), *results[1:]])
+    found = LeverageStudy(plan).conclude(Prepared(planned, ladder, DATA), tuned, [diverged(results[0]), *results[1:]])
     assert any("1 runs diverged" in note for note in found.notes)
     assert sum(run.status == "diverged" for run in found.runs) == 1
     assert runs_csv(found.runs, found.outline.seq_len).count("\n") == len(results)  # a heading, and all but one
     gone = [diverged(r) if r.spec.arm == "moe" else r for r in results]
     with pytest.raises(InfeasibleError, match="diverged"):
-        study.conclude(plan, planned, ladder, DATA, tuned, gone)
+        LeverageStudy(plan).conclude(Prepared(planned, ladder, DATA), tuned, gone)
 
 
 def test_an_unbalanced_router_is_the_verdict() -> None:
@@ -308,8 +312,8 @@ def test_an_unbalanced_router_is_the_verdict() -> None:
         dataclasses.replace(r, routing=dataclasses.replace(r.routing, load=(5.0,))) if r.routing else r for r in results
     ]
     machine = Machine("x", False, "fp32", 2, lambda spec: 1.0)
-    planned = study.make_outline(plan, Choice(ladder, ""), DATA, machine)
-    found = study.conclude(plan, planned, ladder, DATA, tuned, sick)
+    planned = LeverageStudy(plan).outline_of(Choice(ladder, ""), DATA, machine)
+    found = LeverageStudy(plan).conclude(Prepared(planned, ladder, DATA), tuned, sick)
     assert found.verdict == "router unhealthy"
     assert "5.0 times" in found.reason
 
@@ -378,7 +382,7 @@ def test_the_arithmetic_that_allows_larger_runs_is_taken(
     machine = Machine("x", False, "fp32", 2, lambda spec: spec.tokens / (1e5 if spec.precision == faster else 5e4))
     monkeypatch.setattr(study, "probe_machine", lambda where: machine)
     monkeypatch.setattr(study, "describe", lambda source, folder: DATA)
-    planned = study.outline(plan_for(PLANNED), tmp_path, Request(time=600.0))
+    planned = study.outline(LeverageStudy(plan_for(PLANNED), Request(time=600.0)), tmp_path)
     assert planned.precision == faster
     assert planned.seconds is not None
     assert planned.seconds <= 600

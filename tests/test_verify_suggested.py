@@ -20,8 +20,7 @@ from moeplan.fitting.runs import read_runs
 from moeplan.fitting.suggestion import SCHEMA, SuggestedRun, Suggestion
 from moeplan.report.proxy_runs import proxy_outline_sections, proxy_runs_charts, proxy_runs_sections
 from moeplan.report.terminal import terminal_text
-from moeplan.verification import suggested
-from moeplan.verification.asked import read_asked
+from moeplan.verification import study
 from moeplan.verification.ladder import LEAST_STEPS, Settings, tuned_rates
 from moeplan.verification.machine import Machine
 from moeplan.verification.proxy_runs import ProxyRuns
@@ -29,7 +28,9 @@ from moeplan.verification.request import Request, check_suggested, duration
 from moeplan.verification.save import runs_csv
 from moeplan.verification.shrink import flops_per_token
 from moeplan.verification.spec import RunResult, RunSpec
-from moeplan.verification.suggested import suggested_ladder
+from moeplan.verification.study import Prepared
+from moeplan.verification.subject import read_subject
+from moeplan.verification.suggested_study import SuggestedStudy, suggested_ladder
 from tests.sample import sample_plan
 from tests.verify_cases import DATA, invented_result, text_file
 
@@ -100,11 +101,11 @@ def finished(spec: RunSpec, **changes: object) -> RunResult:
 def made(found: Suggestion, change: Callable[[RunResult], RunResult] = lambda result: result) -> ProxyRuns:
     """What `verify` says of invented results."""
     ladder = suggested_ladder(found, DATA, SETTINGS)
-    planned = suggested.make_outline(found, ladder, DATA, MACHINE)
+    planned = SuggestedStudy(found).outline_of(ladder, DATA, MACHINE)
     tuned = [finished(spec) for spec in ladder.tuning(DATA)]
     rates = tuned_rates([(result.spec, result.loss) for result in tuned])
     results = [change(finished(s)) for s in ladder.measured(DATA, rates, lambda rate, old, new: rate)]
-    return suggested.conclude(found, planned, ladder, tuned, results)
+    return SuggestedStudy(found).conclude(Prepared(planned, ladder, DATA), tuned, results)
 
 
 # Which runs ---------------------------------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ def test_shapes_that_are_one_size_by_name_stay_apart() -> None:
     """Two runs of equal width, depth and compute but other experts are two runs, in the outline too."""
     found = suggestion((shape(32, 8), 30_000), (shape(32, 16), 30_000))
     ladder = suggested_ladder(found, DATA, SETTINGS)
-    outline = suggested.make_outline(found, ladder, DATA, MACHINE)
+    outline = SuggestedStudy(found).outline_of(ladder, DATA, MACHINE)
     assert [run.architecture.num_experts for run in outline.runs if run.purpose == "measure"] == [8, 16]
     assert [proxy.architecture.num_experts for proxy in made(found).proxies] == [8, 16]
 
@@ -177,7 +178,7 @@ def test_shapes_that_are_one_size_by_name_stay_apart() -> None:
 def test_the_outline_counts_every_run_and_says_what_to_know() -> None:
     """Compute and time are those of all runs; the tuning, the vocabulary and what may be compared are said."""
     ladder = suggested_ladder(LISTED, DATA, SETTINGS)
-    outline = suggested.make_outline(LISTED, ladder, DATA, MACHINE)
+    outline = SuggestedStudy(LISTED).outline_of(ladder, DATA, MACHINE)
     assert outline.train_flops == pytest.approx(sum(run.count * run.train_flops for run in outline.runs))
     assert [run.count for run in outline.runs] == [3, 3, 2, 1, 1]
     text = " ".join(terminal_text(proxy_outline_sections(outline), 100).split())
@@ -188,7 +189,7 @@ def test_the_outline_counts_every_run_and_says_what_to_know() -> None:
     ):
         assert words in text
     same = dataclasses.replace(DATA, vocab_size=4096)
-    notes = suggested.make_outline(LISTED, suggested_ladder(LISTED, same, SETTINGS), same, MACHINE).notes
+    notes = SuggestedStudy(LISTED).outline_of(suggested_ladder(LISTED, same, SETTINGS), same, MACHINE).notes
     assert not any("different tokens" in note for note in notes)
 
 
@@ -197,7 +198,7 @@ def test_too_little_text_says_how_much_is_needed() -> None:
     for tokens, needed, advice in ((10**9, "250M", "--data"), (10**10, "2.5B", "--max-flops")):
         found = suggestion((SMALL, tokens))
         ladder = suggested_ladder(found, DATA, SETTINGS)
-        first = suggested.make_outline(found, ladder, DATA, MACHINE).notes[0]
+        first = SuggestedStudy(found).outline_of(ladder, DATA, MACHINE).notes[0]
         assert f"so {needed} training tokens are needed" in first
         assert advice in first
 
@@ -206,10 +207,10 @@ def test_too_little_memory_is_said() -> None:
     """For one run too large for the machine, and for all that train at a time."""
     found = suggestion((shape(2048, 256, 20), 10**8), (shape(2048, 256, 19), 10**8))
     ladder = suggested_ladder(found, DATA, SETTINGS)
-    alone = max(run.memory_bytes for run in suggested.make_outline(found, ladder, DATA, MACHINE).runs)
+    alone = max(run.memory_bytes for run in SuggestedStudy(found).outline_of(ladder, DATA, MACHINE).runs)
     for memory, words in ((0.9, "The largest run needs"), (1.1, "The 2 largest runs together"), (3, ""), (0, "")):
         machine = dataclasses.replace(MACHINE, memory_bytes=memory * alone)
-        notes = [n for n in suggested.make_outline(found, ladder, DATA, machine).notes if "this machine has" in n]
+        notes = [n for n in SuggestedStudy(found).outline_of(ladder, DATA, machine).notes if "this machine has" in n]
         assert bool(notes) == bool(words)
         assert all(note.startswith(words) for note in notes)
 
@@ -331,8 +332,8 @@ def test_plans_and_lists_are_told_apart(tmp_path: Path) -> None:
     """By the schema, whatever the file is called."""
     (tmp_path / "a.json").write_text(sample_plan().to_text(), encoding="utf-8")
     (tmp_path / "b.json").write_text(LISTED.to_text(), encoding="utf-8")
-    assert type(read_asked(tmp_path / "a.json")).__name__ == "Plan"
-    assert read_asked(tmp_path / "b.json") == LISTED
+    assert type(read_subject(tmp_path / "a.json")).__name__ == "Plan"
+    assert read_subject(tmp_path / "b.json") == LISTED
 
 
 # For real -----------------------------------------------------------------------------------------------------------
@@ -417,6 +418,6 @@ def test_what_was_chosen_stays(folder: Path, tmp_path: Path, monkeypatch: pytest
         fast = dataclasses.replace(
             MACHINE, seconds=lambda s, fast=faster: s.tokens / (1e5 if s.precision == fast else 1e4)
         )
-        monkeypatch.setattr(suggested, "probe_machine", lambda where, fast=fast: fast)
-        outline = suggested.outline(LISTED, tmp_path, dataclasses.replace(request, seeds=seeds))
+        monkeypatch.setattr(study, "probe_machine", lambda where, fast=fast: fast)
+        outline = study.outline(SuggestedStudy(LISTED, dataclasses.replace(request, seeds=seeds)), tmp_path)
         assert (outline.precision, outline.seeds) == ("bf16", seeds)

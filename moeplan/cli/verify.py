@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -101,38 +101,38 @@ def verify(
     """
     from moeplan.files import atomic_write, check_writable
     from moeplan.report import output as out
-    from moeplan.verification.asked import read_asked
+    from moeplan.verification import study
+    from moeplan.verification.subject import read_subject
 
     one_format(as_json, as_markdown)
-    asked = read_asked(plan)
+    subject = read_subject(plan)
     for path in (output, save):
         if path is not None:
             check_writable(path, keep=[plan])
     where = _where(engine, workers, device, address, slurm)
-    request = _request(asked, time, budget, seeds, data, precision, controls)
+    request = _request(time, budget, seeds, data, precision, controls)
     require_torch()
     from moeplan.verification.engines.plan import Commands
     from moeplan.verification.progress import Bars
 
-    study = _study(asked)
+    asked = _study(subject, request)
+    report = _report(asked)
     place = Path(folder) if folder is not None else Path(plan).with_suffix(".verify")
     if dry_run:
         with out.Progress() as progress:
             progress("reading text and probing this machine")
-            planned = study.outline(asked, place, request, where)
-        _emit(planned, study.outline_sections(planned), as_json, as_markdown)
+            planned = study.outline(asked, place, where)
+        _emit(planned, report.outline_sections(planned), as_json, as_markdown)
         return
     with Bars(place) as bars:
         try:
-            found = study.verify(
-                asked, place, request, where, listen=bars.hear, announce=bars.announce, command=command
-            )
+            found = study.run(asked, place, where, listen=bars.hear, announce=bars.announce, command=command)
         except Commands as left:
             bars.stop()
             click.echo(f"{len(left.commands)} runs are left; run these, then the same command again:", err=True)
             out.emit("".join(f"{line}\n" for line in left.commands))
             return
-    sections, charts = study.sections(found), study.charts(found)
+    sections, charts = report.sections(found), report.charts(found)
     if output is not None:
         import json
 
@@ -153,31 +153,46 @@ def verify(
 
         write_pictures(
             plot=plot, html=html, title="moeplan verify", sections=[*sections, Section("Charts", charts)],
-            data=found.to_json(), command=command, record=study.record,
+            data=found.to_json(), command=command, record=report.record,
         )  # fmt: skip
 
 
-def _study(asked: Any) -> Any:
-    """What makes and what reports the runs of a plan, or suggested ones."""
-    from types import SimpleNamespace
-
+def _study(subject: Any, request: Any) -> Any:
+    """The study of a plan's leverage, or that of suggested runs."""
     from moeplan.plan.document import Plan
 
-    if isinstance(asked, Plan):
-        from moeplan.report import verification as report
-        from moeplan.verification import study
+    if isinstance(subject, Plan):
+        from moeplan.verification.leverage_study import LeverageStudy
 
-        return SimpleNamespace(
-            outline=study.outline, verify=study.verify, outline_sections=report.outline_sections,
-            sections=report.verification_sections, charts=report.verification_charts, record="verification.json",
-        )  # fmt: skip
-    from moeplan.report import proxy_runs
-    from moeplan.verification import suggested
+        return LeverageStudy(subject, request)
+    from moeplan.verification.suggested_study import SuggestedStudy
 
-    return SimpleNamespace(
-        outline=suggested.outline, verify=suggested.verify, outline_sections=proxy_runs.proxy_outline_sections,
-        sections=proxy_runs.proxy_runs_sections, charts=proxy_runs.proxy_runs_charts, record="proxy_runs.json",
-    )  # fmt: skip
+    return SuggestedStudy(subject, request)
+
+
+class Report(NamedTuple):
+    """How a study is reported."""
+
+    outline_sections: Callable[[Any], Any]
+    """Of what will be run."""
+    sections: Callable[[Any], Any]
+    """Of what was found."""
+    charts: Callable[[Any], Any]
+    """Pictures of it."""
+    record: str
+    """The file name under which a page offers its JSON."""
+
+
+def _report(asked: Any) -> Report:
+    from moeplan.verification.leverage_study import LeverageStudy
+
+    if isinstance(asked, LeverageStudy):
+        from moeplan.report import verification as own
+
+        return Report(own.outline_sections, own.verification_sections, own.verification_charts, "verification.json")
+    from moeplan.report import proxy_runs as runs
+
+    return Report(runs.proxy_outline_sections, runs.proxy_runs_sections, runs.proxy_runs_charts, "proxy_runs.json")
 
 
 def _emit(found: Any, sections: Any, as_json: bool, as_markdown: bool) -> None:
@@ -190,7 +205,6 @@ def _emit(found: Any, sections: Any, as_json: bool, as_markdown: bool) -> None:
 
 
 def _request(
-    asked: Any,
     time: str | None,
     budget: str | None,
     seeds: int | None,
@@ -198,19 +212,15 @@ def _request(
     precision: str | None,
     controls: bool,
 ) -> Any:
-    from moeplan.plan.document import Plan
     from moeplan.units import parse_flops
-    from moeplan.verification.request import Request, check_suggested, parse_duration
+    from moeplan.verification.request import Request, parse_duration
 
     given: dict[str, Any] = {"seeds": seeds, "data": data, "precision": precision}
     if time is not None:
         given["time"] = parse_duration(time, "--time")
     if budget is not None:
         given["budget"] = parse_flops(budget, "--budget")
-    request = Request(controls=controls, **{name: value for name, value in given.items() if value is not None})
-    if not isinstance(asked, Plan):
-        check_suggested(request)
-    return request
+    return Request(controls=controls, **{name: value for name, value in given.items() if value is not None})
 
 
 def _where(

@@ -1,274 +1,130 @@
-"""`verify`: from a plan to a measured leverage by short proxy runs; `outline` says beforehand what would be run.
+"""The course of a study: what is run is chosen and kept, the runs are made, and what they say is concluded.
 
-The folder of a study keeps every finished run, so that a second call, or one with more seeds, trains only what is
-missing. It keeps the ladder chosen for a request as well: a forecast varies from call to call, the runs must not.
+    study.settings  ->  prepare (text, kept choice or probe and choice)  ->  launch  ->  study.conclude
+
+Two studies take it: that of a plan's leverage (`leverage_study`) and that of suggested runs (`suggested_study`). The
+folder of a study keeps every finished run, so that a second call, or one with more seeds, trains only what is missing.
+It keeps the ladder chosen for a request as well: a forecast varies from call to call, the runs must not.
 """
 
 from __future__ import annotations
 
-import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
-from moeplan import records
-from moeplan.architecture.conventions import Variables
-from moeplan.errors import InfeasibleError, UsageError
-from moeplan.laws import load_law
-from moeplan.laws.leverage import LEVERAGE_LAW
-from moeplan.plan.document import OutsideDomain, Plan
-from moeplan.units import format_count, format_flops
-from moeplan.verification import estimate, shrink
-from moeplan.verification.chosen import keep_chosen, key_of, read_chosen
-from moeplan.verification.controls import control_results
-from moeplan.verification.ladder import (
-    Choice,
-    Data,
-    Ladder,
-    Settings,
-    choose_ladder,
-    ladder_seconds,
-    make_ladder,
-)
+from moeplan.verification.kept_choice import KeptChoice, key_of
+from moeplan.verification.ladder import Data, Ladder, Settings
 from moeplan.verification.launch import Listener, launch_ladder
-from moeplan.verification.machine import Machine, ladder_outline, probe_machine
-from moeplan.verification.power import power
-from moeplan.verification.request import SEEDS, Request, Where
+from moeplan.verification.machine import Machine, probe_machine
+from moeplan.verification.request import Request, Where
 from moeplan.verification.spec import RunResult
-from moeplan.verification.summary import ARM, retry_notes, summarise, text_notes, tuning_notes, tunings
 from moeplan.verification.text import describe
-from moeplan.verification.verdict import UNHEALTHY_LOAD, judge
-from moeplan.verification.verification import (
-    OUTLINE_SCHEMA,
-    SCHEMA,
-    LeverageAt,
-    Outline,
-    Point,
-    Verification,
-)
+from moeplan.verification.verification import Outline
 
-TIME_ON_CPU, TIME_ON_GPU = 120.0, 300.0
-"""Time of the runs where none is given [s]."""
+Found = TypeVar("Found", covariant=True)
+"""What a study answers."""
 
 
-def outline(plan: Plan, folder: str | Path, request: Request | None = None, where: Where | None = None) -> Outline:
-    """The runs that `verify` would make, with compute, tokens, memory and time on this machine; nothing trains.
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that is settled before the first run."""
 
-    Raises `InfeasibleError` for a dense plan, or where nothing fits the time, the budget or the data.
+    outline: Outline
+    """The runs with compute, tokens, memory and time."""
+    ladder: Ladder
+    """The same runs, ready to be made."""
+    data: Data
+    """The text they train on."""
+
+
+class Study(ABC, Generic[Found]):
+    """What one kind of study has of its own; `outline` and `run` do the rest."""
+
+    request: Request
+    """What is asked of it."""
+
+    @property
+    @abstractmethod
+    def seeds(self) -> int:
+        """Seeds of every rung."""
+
+    @abstractmethod
+    def key(self, data: Data, where: Where) -> Any:
+        """What its choice is kept under, as JSON's types: whoever asks the same gets the same runs."""
+
+    @abstractmethod
+    def ladder_again(self, kept: KeptChoice, settings: Settings, data: Data) -> Ladder:
+        """The ladder of a kept choice."""
+
+    @abstractmethod
+    def is_choice_for(self, kept: KeptChoice, where: Where) -> bool:
+        """Whether a kept choice is for this very request; what is not is still taken as a start by `choose`."""
+
+    @abstractmethod
+    def choose(self, data: Data, machine: Machine, kept: KeptChoice | None) -> tuple[Ladder, Outline]:
+        """Choose the runs for a machine. Raises `InfeasibleError` where none fit."""
+
+    def check(self, data: Data) -> None:
+        """Refuse what no machine could do, before one is probed."""
+
+    def check_prepared(self, prepared: Prepared) -> None:
+        """Refuse what an outline may show but nobody should train."""
+
+    @abstractmethod
+    def conclude(
+        self, prepared: Prepared, tuned: list[RunResult], results: list[RunResult], *, command: str = ""
+    ) -> Found:
+        """What finished runs say. Raises `InfeasibleError` where too many of them diverged."""
+
+    def settings(self, precision: str) -> Settings:
+        """What is the same for all its runs, in this arithmetic."""
+        return Settings(cast(Literal["fp32", "bf16"], precision), self.seeds, self.request.controls)
+
+
+def outline(study: Study[Found], folder: str | Path, where: Where | None = None) -> Outline:
+    """The runs that `run` would make, with compute, tokens, memory and time on this machine; nothing trains.
+
+    Raises `InfeasibleError` where nothing fits the time, the budget or the data.
     """
-    return _prepare(plan, Path(folder), request or Request(), where or Where())[0]
+    return prepare(study, Path(folder), where or Where()).outline
 
 
-def verify(
-    plan: Plan,
+def run(
+    study: Study[Found],
     folder: str | Path,
-    request: Request | None = None,
     where: Where | None = None,
     *,
     listen: Listener | None = None,
     announce: Callable[[Outline], None] | None = None,
     command: str = "",
-) -> Verification:
-    """Measure the leverage of a plan's experts by short runs of both arms, kept in `folder`.
+) -> Found:
+    """Make the runs of a study, kept in `folder`, and conclude from them.
 
     `listen` hears what happens to runs, `announce` gets the outline before anything trains. Raises `InfeasibleError`
-    for a dense plan, where nothing fits, or if runs fail; `moeplan.verification.engines.plan.Commands` with the engine
-    plan.
+    where nothing fits, for too little text, or if runs fail or diverge; `moeplan.verification.engines.plan.Commands`
+    with the engine plan.
     """
     folder, where = Path(folder), where or Where()
-    planned, ladder, data = _prepare(plan, folder, request or Request(), where)
+    prepared = prepare(study, folder, where)
+    study.check_prepared(prepared)
     if announce is not None:
-        announce(planned)
-    tuned, results = launch_ladder(ladder, data, folder, where, listen)
-    return conclude(plan, planned, ladder, data, tuned, results, command=command)
+        announce(prepared.outline)
+    tuned, results = launch_ladder(prepared.ladder, prepared.data, folder, where, listen)
+    return study.conclude(prepared, tuned, results, command=command)
 
 
-# Before the runs ----------------------------------------------------------------------------------------------------
-
-
-def _prepare(plan: Plan, folder: Path, request: Request, where: Where) -> tuple[Outline, Ladder, Data]:
-    if plan.architecture.is_dense:
-        raise InfeasibleError("the plan's model is dense, so there is no leverage to verify; plan one with experts")
-    data = describe(str(request.data), folder)
-    seeds = request.seeds or SEEDS
-    key = _key(plan, dataclasses.replace(request, seeds=seeds), where, data)
-    kept = _read_outline(folder, key)
-    if kept is not None:
-        base, planned = kept
-        settings = Settings(cast(Literal["fp32", "bf16"], planned.precision), seeds, request.controls)
-        return planned, make_ladder(plan.architecture, base, settings, data.vocab_size), data
-    here = probe_machine(where)
-    time = request.time
-    if time is None and request.budget is None:
-        time = TIME_ON_GPU if here.is_gpu else TIME_ON_CPU
-
-    def choose(precision: str) -> Choice:
-        return choose_ladder(
-            plan.architecture,
-            Settings(cast(Literal["fp32", "bf16"], precision), seeds, request.controls),
-            data,
-            time=time,
-            budget=request.budget,
-            seconds=here.seconds,
-            workers=here.workers,
-            at_least=request.time is None and request.budget is None,
-        )
-
-    kinds = ["bf16", "fp32"]  # which is faster hangs on the size of the runs: the one that allows larger ones is taken
-    if request.precision != "auto" or request.budget is not None:
-        kinds = [here.precision if request.precision == "auto" else request.precision]
-    choices, refused = [], None
-    for kind in kinds:
-        try:
-            choices.append(choose(kind))
-        except InfeasibleError as error:
-            refused = refused or error
-    if refused is not None and not choices:
-        raise refused
-    choice = max(choices, key=lambda c: (c.ladder.base, -ladder_seconds(c.ladder, data, here.seconds, here.workers)))
-    planned = make_outline(plan, choice, data, here)
-    # JSON keeps every digit of the base: the runs' digests hang on it
-    keep_chosen(folder, key, {"base": choice.ladder.base, "outline": planned.to_json()})
-    return planned, choice.ladder, data
-
-
-def make_outline(plan: Plan, choice: Choice, data: Data, machine: Machine) -> Outline:
-    """What a chosen ladder runs, grouped by rung."""
-    ladder = choice.ladder
-    proxies = tuple({r.architecture: None for r in ladder.rungs if r.arm == "moe" and not r.control})
-    notes = []
-    for arm in ("moe", "dense"):
-        own = [r for r in ladder.rungs if r.arm == arm and not r.control]
-        lowest = min(own, key=lambda r: r.train_flops).train_flops
-        least = min(shrink.flops_per_token(r.architecture, ladder.seq_len) for r in own if r.train_flops == lowest)
-        if least > 1.5 * shrink.optimal_flops_per_token(lowest):
-            notes.append(
-                f"At {format_flops(lowest)} FLOPs even the smallest {ARM[arm]} proxies are larger than "
-                "compute-optimal; a larger budget is fairer."
-            )
-    if ladder.settings.seeds == 1:
-        notes.append("One seed has no spread: the verdict can only be underpowered.")
-    kept = shrink.kept(plan.architecture, proxies)
-    return ladder_outline(ladder, data, machine, kept=kept, limit=choice.limit, notes=tuple(notes))
-
-
-def _key(plan: Plan, request: Request, where: Where, data: Data) -> str:
-    return key_of(
-        {
-            "architecture": plan.architecture.to_dict(),
-            "request": records.to_json(dataclasses.replace(request, data=data.name)),
-            "digest": data.digest,
-            "device": where.device,
-            "workers": where.workers,
-            "schema": OUTLINE_SCHEMA,
-        }
-    )
-
-
-def _read_outline(folder: Path, key: str) -> tuple[float, Outline] | None:
-    kept = read_chosen(folder, key)
-    try:
-        return float(kept["base"]), records.from_json(Outline, kept["outline"])
-    except (ValueError, KeyError, TypeError, UsageError):  # none yet, or torn: it is made again
-        return None
-
-
-# After the runs -----------------------------------------------------------------------------------------------------
-
-
-def conclude(
-    plan: Plan,
-    planned: Outline,
-    ladder: Ladder,
-    data: Data,
-    tuned: list[RunResult],
-    results: list[RunResult],
-    *,
-    command: str = "",
-) -> Verification:
-    """What finished runs say. Raises `InfeasibleError` if an arm has nothing to read a leverage from."""
-    moe, dense = estimate.group_runs(results, "moe"), estimate.group_runs(results, "dense")
-    measured = estimate.measure(moe, dense)
-    if not measured:
-        raise InfeasibleError("too many runs diverged to measure a leverage; try other data, or --precision fp32")
-    leverages = tuple(_leverage_at(plan, one, results) for one in measured)
-    last = leverages[-1]
-    return Verification(
-        schema=SCHEMA,
-        plan_name=_plan_name(plan),
-        predicted=plan.leverage.efficiency_leverage,
-        predicted_low=plan.leverage.low,
-        predicted_high=plan.leverage.high,
-        plan_flops=plan.counts.flops_per_token_tian2025 * plan.design.tokens,
-        verdict=last.verdict,
-        reason=last.reason,
-        outside_domain=any(one.outside for one in leverages),
-        leverages=leverages,
-        power=power(plan, last, ladder, data, planned),
-        controls=control_results(results),
-        tuning=tunings(tuned),
-        envelopes=tuple(
-            Point(arm, g.rung, g.train_flops, sum(g.losses) / len(g.losses), len(g.seeds), g.seconds)
-            for arm, groups in (("moe", moe), ("dense", dense))
-            for g in estimate.frontier(groups)
-        ),
-        runs=tuple(summarise(r) for r in (*tuned, *results)),
-        outline=planned,
-        notes=_notes(leverages, tuned, results),
-        command=command,
-        versions=results[0].versions,
-    )
-
-
-def _plan_name(plan: Plan) -> str:
-    total, active = format_count(plan.design.total_params), format_count(plan.design.active_params)
-    return f"{total}-A{active}"
-
-
-def _leverage_at(plan: Plan, measured: estimate.Measured, results: list[RunResult]) -> LeverageAt:
-    behind = [r for r in results if r.spec.rung == measured.rung and (r.spec.arm, r.spec.control) == ("moe", "")]
-    spec = behind[0].spec
-    law = load_law(LEVERAGE_LAW)
-    fit = law.predicting("efficiency_leverage")
-    variables = Variables(spec.architecture, spec.seq_len)
-    here = float(fit.at(variables, spec.tokens))
-    healths = [r.routing for r in behind if r.routing is not None]
-    load = max((max(h.load) for h in healths), default=1.0)
-    judged = judge(measured, plan_low=plan.leverage.low, plan_high=plan.leverage.high, law_here=here, load=load)
-    return LeverageAt(
-        measured=measured,
-        law=law.full_name,
-        law_here=here,
-        outside=tuple(
-            OutsideDomain(outside.name, outside.value, outside.low, outside.high)
-            for outside in fit.outside(variables, spec.tokens)
-        ),
-        load=load,
-        dead_experts=max((max(h.dead_experts) for h in healths), default=0.0),
-        entropy=min((min(h.entropy) for h in healths), default=1.0),
-        verdict=judged.verdict,
-        reason=judged.reason,
-    )
-
-
-def _notes(leverages: tuple[LeverageAt, ...], tuned: list[RunResult], results: list[RunResult]) -> tuple[str, ...]:
-    notes = []
-    last = leverages[-1]
-    if any(one.outside for one in leverages):
-        notes.append(
-            f"Outside the law's domain: {last.law} was measured from 1e18 FLOPs on, these runs are at most "
-            f"{format_flops(last.measured.train_flops)}; its value at their compute is an extrapolation, shown for "
-            "orientation and never a test."
-        )
-    notes += [*tuning_notes(tunings(tuned)), *retry_notes([*tuned, *results])]
-    for one in leverages:
-        if one.load > UNHEALTHY_LOAD and one.verdict != "router unhealthy":
-            notes.append(
-                f"At {format_flops(one.measured.train_flops)} FLOPs an expert has {one.load:.1f} times the mean load."
-            )
-    if last.measured.bound:
-        notes.append(
-            f"The dense runs do not reach the loss of the MoE within a factor of {estimate.REACH:g}, so the leverage "
-            f"is a bound: {last.measured.bound} {last.measured.efficiency_leverage:.3g}."
-        )
-    return (*notes, *text_notes([*tuned, *results]))
+def prepare(study: Study[Found], folder: Path, where: Where) -> Prepared:
+    """The runs of a study: those kept for this request, or, after a probe of the machine, those it chooses."""
+    data = describe(str(study.request.data), folder)
+    study.check(data)
+    key = key_of(study.key(data, where))
+    kept = KeptChoice.read(folder, key)
+    if kept is not None and study.is_choice_for(kept, where):
+        settings = study.settings(kept.outline.precision)
+        return Prepared(kept.outline, study.ladder_again(kept, settings, data), data)
+    ladder, planned = study.choose(data, probe_machine(where), kept)
+    KeptChoice(ladder.base, where.workers, planned).write(folder, key)
+    return Prepared(planned, ladder, data)

@@ -1,4 +1,4 @@
-"""What `moeplan verify` is given: a plan, or runs that `moeplan fit --suggest` wrote, told apart by their schema."""
+"""What a study is about: a plan, or runs that `moeplan fit --suggest` wrote, told apart by their schema."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from moeplan.fitting.suggestion import Suggestion, read_suggestion
 from moeplan.plan.document import SCHEMA, Plan, read_plan
 
 
-def read_asked(path: str | Path) -> Plan | Suggestion:
+def read_subject(path: str | Path) -> Plan | Suggestion:
     """Read either kind of file; raises `UsageError` naming the file for anything else."""
     schema = _schema(path)
     if schema == suggestion.SCHEMA:

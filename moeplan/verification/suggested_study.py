@@ -1,23 +1,21 @@
-"""`verify` for runs that `moeplan fit --suggest` wrote: each is trained on the text at hand and its loss measured.
+"""The study of runs that `moeplan fit --suggest` wrote: each is trained on the text at hand and its loss measured.
 
-Nothing is compared here: the runs are rows for `moeplan fit` (`moeplan.verification.save`). The folder keeps every
-finished run, so that a second call trains only what is missing.
+Nothing is compared here: the runs are rows for `moeplan fit` (`moeplan.verification.save`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import Literal, cast
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from moeplan import records
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.fitting.suggestion import SuggestedRun, Suggestion
 from moeplan.units import format_bytes, format_count
-from moeplan.verification.chosen import keep_chosen, key_of, read_chosen
 from moeplan.verification.formats import MAX_TOKENS
+from moeplan.verification.kept_choice import KeptChoice
 from moeplan.verification.ladder import (
     LEAST_STEPS,
     LENGTHS,
@@ -33,57 +31,101 @@ from moeplan.verification.ladder import (
     most_epochs,
     smallest_rungs,
 )
-from moeplan.verification.launch import Listener, launch_ladder
-from moeplan.verification.machine import Machine, ladder_outline, memory_bytes, probe_machine
+from moeplan.verification.machine import Machine, ladder_outline, memory_bytes
 from moeplan.verification.proxy_runs import SCHEMA, ProxyRun, ProxyRuns
 from moeplan.verification.request import SUGGESTED_SEEDS, Request, Where, check_suggested
 from moeplan.verification.shrink import flops_per_token
 from moeplan.verification.spec import RunResult, check_architecture
+from moeplan.verification.study import Prepared, Study
 from moeplan.verification.summary import retry_notes, summarise, text_notes, tuning_notes, tunings
-from moeplan.verification.text import describe
 from moeplan.verification.verdict import UNHEALTHY_LOAD
 from moeplan.verification.verification import OUTLINE_SCHEMA, Outline
 
 
-def outline(
-    found: Suggestion, folder: str | Path, request: Request | None = None, where: Where | None = None
-) -> Outline:
-    """The runs that `verify` would make, with compute, tokens, memory and time on this machine; nothing trains.
+@dataclass(frozen=True)
+class SuggestedStudy(Study[ProxyRuns]):
+    """Trains suggested runs, each as often as it is listed.
 
-    Where the text is too short for them, a note says so.
+    Raises `UsageError` for a request that is for plans alone.
     """
-    return _prepare(found, Path(folder), request, where or Where())[0]
 
+    suggestion: Suggestion
+    """The runs."""
+    request: Request = field(default_factory=Request)
+    """Seeds of every listed run, text, arithmetic."""
 
-def verify(
-    found: Suggestion,
-    folder: str | Path,
-    request: Request | None = None,
-    where: Where | None = None,
-    *,
-    listen: Listener | None = None,
-    announce: Callable[[Outline], None] | None = None,
-    command: str = "",
-) -> ProxyRuns:
-    """Train suggested runs, each as often as it is listed, and keep them in `folder`.
+    def __post_init__(self) -> None:
+        check_suggested(self.request)
 
-    `request.seeds` (1 by default) is the number of seeds of every listed run. `listen` hears what happens to runs,
-    `announce` gets the outline before anything trains. Raises `UsageError` for a request that is for plans alone, and
-    `InfeasibleError` for too little text, or if runs fail or all diverge; `moeplan.verification.engines.plan.Commands`
-    with the engine plan.
-    """
-    folder, where = Path(folder), where or Where()
-    planned, ladder, data = _prepare(found, folder, request, where)
-    lacking = _lacking(ladder, data)
-    if lacking:
-        raise InfeasibleError(lacking)
-    if announce is not None:
-        announce(planned)
-    tuned, results = launch_ladder(ladder, data, folder, where, listen)
-    return conclude(found, planned, ladder, tuned, results, command=command)
+    @property
+    def seeds(self) -> int:
+        """Seeds of every listed run."""
+        return self.request.seeds or SUGGESTED_SEEDS
 
+    def key(self, data: Data, where: Where) -> Any:
+        """The runs and the text; not the seeds, since more of them go on from what is finished."""
+        runs, precision = records.to_json(self.suggestion.runs), self.request.precision
+        return [OUTLINE_SCHEMA, runs, self.suggestion.seq_len, data.digest, where.device, precision]
 
-# Before the runs ----------------------------------------------------------------------------------------------------
+    def is_choice_for(self, kept: KeptChoice, where: Where) -> bool:
+        """Whether it is for as many seeds and workers."""
+        return (kept.workers, kept.outline.seeds) == (where.workers, self.seeds)
+
+    def ladder_again(self, kept: KeptChoice, settings: Settings, data: Data) -> Ladder:
+        """The same runs: they are as listed."""
+        return suggested_ladder(self.suggestion, data, settings)
+
+    def check(self, data: Data) -> None:
+        """Refuse shapes that cannot be."""
+        suggested_ladder(self.suggestion, data, self.settings("fp32"))
+
+    def choose(self, data: Data, machine: Machine, kept: KeptChoice | None) -> tuple[Ladder, Outline]:
+        """The runs in the faster arithmetic, or in that of the runs that are finished."""
+        kinds = ["bf16", "fp32"] if self.request.precision == "auto" else [self.request.precision]
+        if kept is not None:  # more seeds, or other workers: what is finished must count
+            kinds = [kept.outline.precision]
+        ladders = [suggested_ladder(self.suggestion, data, self.settings(kind)) for kind in kinds]
+        fastest = min(ladders, key=lambda made: ladder_seconds(made, data, machine.seconds, machine.workers))
+        return fastest, self.outline_of(fastest, data, machine)
+
+    def outline_of(self, ladder: Ladder, data: Data, machine: Machine) -> Outline:
+        """What the suggested runs need on a machine. Where the text is too short for them, a note says so."""
+        return ladder_outline(ladder, data, machine, notes=_outline_notes(self.suggestion, ladder, data, machine))
+
+    def check_prepared(self, prepared: Prepared) -> None:
+        """Refuse too little text."""
+        lacking = _lacking(prepared.ladder, prepared.data)
+        if lacking:
+            raise InfeasibleError(lacking)
+
+    def conclude(
+        self, prepared: Prepared, tuned: list[RunResult], results: list[RunResult], *, command: str = ""
+    ) -> ProxyRuns:
+        """The runs with their losses. Raises `InfeasibleError` if all of them diverged."""
+        if all(result.status == "diverged" for result in results):
+            raise InfeasibleError("every suggested run diverged; try other data, or --precision fp32")
+        proxies = []
+        for rung in dict.fromkeys(prepared.ladder.rungs):
+            places = tuple(place for place, other in enumerate(prepared.ladder.rungs, 1) if other == rung)
+            own = [r for r in results if _is_of(r, rung)]
+            proxies.append(_proxy(places, self.suggestion.runs[places[0] - 1].tokens, own))
+        return ProxyRuns(
+            schema=SCHEMA,
+            law=self.suggestion.law,
+            form=self.suggestion.form,
+            proxies=tuple(proxies),
+            tuning=tunings(tuned),
+            runs=tuple(summarise(r) for r in (*tuned, *results)),
+            outline=prepared.outline,
+            notes=(
+                *tuning_notes(tunings(tuned)),
+                *retry_notes([*tuned, *results]),
+                *_load_notes(proxies),
+                *text_notes([*tuned, *results]),
+            ),
+            command=command,
+            versions=results[0].versions,
+        )
 
 
 def suggested_ladder(found: Suggestion, data: Data, settings: Settings) -> Ladder:
@@ -128,47 +170,6 @@ def _shortened(rung: Rung, seq_len: int) -> Rung:
 def _with_steps(rung: Rung, steps: int, seq_len: int) -> Rung:
     tokens = steps * rung.batch_sequences * seq_len
     return dataclasses.replace(rung, steps=steps, train_flops=tokens * flops_per_token(rung.architecture, seq_len))
-
-
-def _prepare(found: Suggestion, folder: Path, request: Request | None, where: Where) -> tuple[Outline, Ladder, Data]:
-    request = request or Request()
-    check_suggested(request)
-    seeds = request.seeds or SUGGESTED_SEEDS
-    data = describe(str(request.data), folder)
-
-    def ladder(precision: str) -> Ladder:
-        kind = cast(Literal["fp32", "bf16"], precision)
-        return suggested_ladder(found, data, Settings(kind, seeds, controls=False))
-
-    ladder("fp32")  # shapes that cannot be are refused before the machine is probed
-    key = key_of(
-        [OUTLINE_SCHEMA, records.to_json(found.runs), found.seq_len, data.digest, where.device, request.precision]
-    )
-    kept = _read_outline(folder, key)
-    if kept is not None and (kept[0], kept[1].seeds) == (where.workers, seeds):
-        planned = kept[1]
-    else:
-        here = probe_machine(where)
-        kinds = ["bf16", "fp32"] if request.precision == "auto" else [request.precision]
-        if kept is not None:  # more seeds, or other workers: what is finished must count
-            kinds = [kept[1].precision]
-        fastest = min(map(ladder, kinds), key=lambda made: ladder_seconds(made, data, here.seconds, here.workers))
-        planned = make_outline(found, fastest, data, here)
-        keep_chosen(folder, key, {"workers": where.workers, "outline": planned.to_json()})
-    return planned, ladder(planned.precision), data
-
-
-def _read_outline(folder: Path, key: str) -> tuple[int, Outline] | None:
-    kept = read_chosen(folder, key)
-    try:
-        return int(kept["workers"]), records.from_json(Outline, kept["outline"])
-    except (ValueError, KeyError, TypeError, UsageError):  # none yet, or torn: it is made again
-        return None
-
-
-def make_outline(found: Suggestion, ladder: Ladder, data: Data, machine: Machine) -> Outline:
-    """What the suggested runs need on a machine."""
-    return ladder_outline(ladder, data, machine, notes=_outline_notes(found, ladder, data, machine))
 
 
 def _outline_notes(found: Suggestion, ladder: Ladder, data: Data, machine: Machine) -> tuple[str, ...]:
@@ -239,45 +240,6 @@ def _vocabulary_note(found: Suggestion, data: Data) -> str:
     return vocabulary + (
         "Losses under two tokenizers do not compare, so none is shown beside the law's prediction: add these runs only "
         "to runs on the same data with the same tokenizer."
-    )
-
-
-# After the runs -----------------------------------------------------------------------------------------------------
-
-
-def conclude(
-    found: Suggestion,
-    planned: Outline,
-    ladder: Ladder,
-    tuned: list[RunResult],
-    results: list[RunResult],
-    *,
-    command: str = "",
-) -> ProxyRuns:
-    """What finished runs say. Raises `InfeasibleError` if all of them diverged."""
-    if all(result.status == "diverged" for result in results):
-        raise InfeasibleError("every suggested run diverged; try other data, or --precision fp32")
-    proxies = []
-    for rung in dict.fromkeys(ladder.rungs):
-        places = tuple(place for place, other in enumerate(ladder.rungs, 1) if other == rung)
-        own = [r for r in results if _is_of(r, rung)]
-        proxies.append(_proxy(places, found.runs[places[0] - 1].tokens, own))
-    return ProxyRuns(
-        schema=SCHEMA,
-        law=found.law,
-        form=found.form,
-        proxies=tuple(proxies),
-        tuning=tunings(tuned),
-        runs=tuple(summarise(r) for r in (*tuned, *results)),
-        outline=planned,
-        notes=(
-            *tuning_notes(tunings(tuned)),
-            *retry_notes([*tuned, *results]),
-            *_load_notes(proxies),
-            *text_notes([*tuned, *results]),
-        ),
-        command=command,
-        versions=results[0].versions,
     )
 
 
