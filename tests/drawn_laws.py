@@ -9,9 +9,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from moeplan.fitting.coordinates import form_coordinates
 from moeplan.laws import Fit, Law, load_law
 from moeplan.laws.law import Covariance, Residual
+from moeplan.laws.signatures import form_coordinates
 
 Floats = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from moeplan.fitting.problem import Problem, make_problem
 from moeplan.laws import law_names, load_law
-from moeplan.laws.law import FORMS, form_variables
+from moeplan.laws.signatures import FORMS, form_variables
 
 Floats = NDArray[np.float64]
 

@@ -11,7 +11,6 @@ import pytest
 from moeplan.errors import UsageError
 from moeplan.fitting import fit
 from moeplan.fitting.bootstrap import bootstrap, interval, stretch
-from moeplan.fitting.coordinates import COORDINATES, form_coordinates
 from moeplan.fitting.identify import identify
 from moeplan.fitting.optimum import Shape, has_optimum, optimal_active_params
 from moeplan.fitting.problem import Problem, make_problem
@@ -19,20 +18,36 @@ from moeplan.fitting.solve import solve
 from moeplan.fitting.start import fits, projected, sequence
 from moeplan.laws import load_law
 from moeplan.laws.checks import compute_optimum
-from moeplan.laws.law import FORMS, form_coefficients, form_variables
+from moeplan.laws.coefficients import Amplitude, Loss
+from moeplan.laws.signatures import FORMS, form_coefficients, form_coordinates, form_variables, signature_coordinates
 from tests.fitting_truths import design, predictions, problem, truths, write_runs
 
 TRUTHS = truths()
 
 
 def test_every_form_has_coordinates_for_its_own_coefficients() -> None:
-    """The table of coordinates and the forms name the same coefficients, and every published value lies inside."""
-    assert set(COORDINATES) == set(FORMS)
-    for form, entry in COORDINATES.items():
+    """Every form says of all its coefficients how they are fitted, and every published value lies inside the bounds."""
+    for form in FORMS:
+        entry = form_coordinates(form)
         assert set(entry.coordinates) == set(form_coefficients(form))
         assert set(entry.affine) <= set(entry.coordinates)
         for name, value in TRUTHS[form].items():
             assert entry.coordinates[name].low <= value <= entry.coordinates[name].high, (form, name)
+
+
+def test_a_form_without_bounds_is_told_what_it_lacks() -> None:
+    """A coefficient that is only a float, and a result that does not say what it is, are named."""
+
+    def bare(tokens: float, /, *, A: Amplitude, beta: float) -> Loss:
+        return A * tokens**-beta
+
+    def vague(tokens: float, /, *, A: Amplitude) -> float:
+        return A * tokens
+
+    with pytest.raises(TypeError, match="form bare: its coefficient beta has no annotation"):
+        signature_coordinates(bare)
+    with pytest.raises(TypeError, match="form vague: its result has no annotation"):
+        signature_coordinates(vague)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -14,9 +14,8 @@ from click.testing import CliRunner, Result
 from moeplan.cli import cli
 from moeplan.errors import LawError
 from moeplan.fitting import FittedLaw, fit, fitted_schema, law_text
-from moeplan.fitting.coordinates import form_coordinates
 from moeplan.laws import load_law
-from moeplan.laws.law import FORMS
+from moeplan.laws.signatures import FORMS, form_coordinates
 from moeplan.plan.budget import Budget
 from moeplan.plan.planner import recommend
 from moeplan.report.blocks import Chart

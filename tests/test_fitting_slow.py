@@ -18,7 +18,7 @@ from moeplan.fitting.optimum import Shape, optimal_active_params
 from moeplan.fitting.problem import Problem, make_problem
 from moeplan.fitting.solve import solve
 from moeplan.fitting.start import fits, solve_affine
-from moeplan.laws.law import FORMS, form_variables
+from moeplan.laws.signatures import FORMS, form_variables
 from tests.fitting_truths import design, predictions, truths
 
 Floats = NDArray[np.float64]

@@ -21,8 +21,9 @@ from moeplan.laws import Fit, Law, law_names, load_law
 from moeplan.laws.checks import compute_optimum, minimize_on, run_checks
 from moeplan.laws.families import krajewski_blocks, top1_blocks
 from moeplan.laws.forms import allocation_efficiency, efficiency_leverage, repeated_tokens, routed
-from moeplan.laws.law import FAMILIES, FORMS, PREDICTS, form_variables
+from moeplan.laws.law import PREDICTS
 from moeplan.laws.reduced import saturated_expansion
+from moeplan.laws.signatures import FAMILIES, FORMS, form_variables
 
 BY_NAME = {name: load_law(name) for name in law_names()}
 LAWS = list(BY_NAME.values())

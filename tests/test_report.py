@@ -14,7 +14,7 @@ from moeplan.architecture.conventions import CONVENTIONS
 from moeplan.architecture.shape import Architecture
 from moeplan.laws import law_names, load_law
 from moeplan.laws.checks import CheckResult, run_checks
-from moeplan.laws.law import FORMS
+from moeplan.laws.signatures import FORMS
 from moeplan.plan.differences import Change, plan_changes
 from moeplan.plan.document import Plan
 from moeplan.report import blocks, laws

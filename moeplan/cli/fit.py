@@ -32,7 +32,7 @@ def complete_form(ctx: click.Context, param: click.Parameter, incomplete: str) -
     """Names of forms and laws."""
     from click.shell_completion import CompletionItem
 
-    from moeplan.laws.law import FORMS
+    from moeplan.laws.signatures import FORMS
 
     forms = [CompletionItem(name) for name in ("auto", *FORMS) if name.startswith(incomplete)]
     return [*forms, *complete_law(ctx, param, incomplete)]

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.fitting import result as res
 from moeplan.fitting.bootstrap import bootstrap
-from moeplan.fitting.coordinates import COORDINATES
 from moeplan.fitting.holdout import SHARE, hold_out, rms
 from moeplan.fitting.identify import identify, with_draws
 from moeplan.fitting.prior import WIDTH, Prior, make_prior
@@ -25,7 +24,8 @@ from moeplan.fitting.start import distinct, fits
 from moeplan.fitting.sufficiency import candidates, check
 from moeplan.fitting.summary import method_of, summarise
 from moeplan.laws import load_law
-from moeplan.laws.law import FORMS, PREDICTS, form_variables
+from moeplan.laws.law import PREDICTS
+from moeplan.laws.signatures import FORMS, form_coordinates, form_variables
 
 DRAWS = 1000
 """Bootstrap draws unless told otherwise."""
@@ -207,7 +207,7 @@ def resolve_form(form: str, predicts: str = "") -> tuple[str, str]:
     if form == AUTO:
         return AUTO, predicts or "loss"
     if form in FORMS:
-        return form, predicts or COORDINATES[form].predicts
+        return form, predicts or form_coordinates(form).predicts
     try:
         law = load_law(form)
     except UsageError:
@@ -230,7 +230,7 @@ def compare_forms(runs: Runs, predicts: str, delta: float, share: float) -> tupl
     """
     scores = []
     for form in candidates(runs, predicts):
-        count = len(COORDINATES[form].coordinates)
+        count = len(form_coordinates(form).coordinates)
         try:
             check(runs, form, predicts)
         except InfeasibleError as error:

@@ -23,7 +23,7 @@ import numpy as np
 
 from moeplan.fitting.problem import Floats, Problem
 from moeplan.fitting.solve import solve
-from moeplan.laws.law import FORMS
+from moeplan.laws.signatures import FORMS
 
 LEVEL_SHIFT, EXPONENT_SHIFT = 0.25, 0.5
 """How far a level and an exponent are moved to see whether the runs notice."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from moeplan.architecture.conventions import ARCHITECTURAL, CONVENTIONS
 from moeplan.errors import UsageError
-from moeplan.laws.law import FORMS, PREDICTS, form_variables
+from moeplan.laws.law import PREDICTS
+from moeplan.laws.signatures import FORMS, form_variables
 
 SHAPE_FIELDS = (
     "d_model",

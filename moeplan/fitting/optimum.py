@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from moeplan.fitting.problem import Floats
-from moeplan.laws.law import FORMS, form_variables
+from moeplan.laws.signatures import FORMS, form_variables
 
 FLOPS_PER_PARAM = 6
 """Training FLOPs of one token per active param (Hoffmann et al. 2022, Appendix F, and every law's C = 6*N*D)."""

@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moeplan.fitting.coordinates import FormCoordinates, form_coordinates
 from moeplan.fitting.dual import Dual
-from moeplan.laws.law import FORMS, form_variables
+from moeplan.laws.signatures import FORMS, FormCoordinates, form_coordinates, form_variables
 
 Floats = NDArray[np.float64]
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from moeplan.fitting.problem import Floats, Problem
 from moeplan.fitting.solve import solve
-from moeplan.laws.law import FORMS
+from moeplan.laws.signatures import FORMS
 
 TRIED = 512
 """Points of the sequence for each dimension beyond the first."""

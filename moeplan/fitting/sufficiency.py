@@ -6,10 +6,9 @@ import numpy as np
 
 from moeplan.architecture.conventions import ARCHITECTURAL
 from moeplan.errors import InfeasibleError
-from moeplan.fitting.coordinates import COORDINATES, form_coordinates
 from moeplan.fitting.optimum import has_optimum
 from moeplan.fitting.runs import Runs
-from moeplan.laws.law import FORMS, form_variables
+from moeplan.laws.signatures import FORMS, form_coordinates, form_variables
 
 ONE_BUDGET = 1.02
 """Largest over least compute up to which all runs are at one budget."""
@@ -100,8 +99,8 @@ def unseen_quantities(runs: Runs, form: str) -> list[str]:
 
 def simpler(runs: Runs, predicts: str) -> list[str]:
     """Forms that the runs can determine, those with most coefficients first."""
-    forms = [form for form in candidates(runs, predicts) if len(COORDINATES[form].coordinates) <= runs.count]
-    return sorted(forms, key=lambda form: -len(COORDINATES[form].coordinates))
+    forms = [form for form in candidates(runs, predicts) if len(form_coordinates(form).coordinates) <= runs.count]
+    return sorted(forms, key=lambda form: -len(form_coordinates(form).coordinates))
 
 
 def candidates(runs: Runs, predicts: str) -> list[str]:
@@ -109,7 +108,7 @@ def candidates(runs: Runs, predicts: str) -> list[str]:
     found = []
     for form in FORMS:
         names = form_variables(form)
-        if COORDINATES[form].predicts != predicts or not names or not set(names) <= set(ARCHITECTURAL):
+        if form_coordinates(form).predicts != predicts or not names or not set(names) <= set(ARCHITECTURAL):
             continue
         columns = [runs.column(name) for name in names]
         if all(column is not None and varies(column) for column in columns):

@@ -23,7 +23,6 @@ from moeplan.architecture.conventions import Variables
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.fitting.candidates import Candidates, make_candidates
 from moeplan.fitting.choosing import around, choose, contrasts, left_by, regrets
-from moeplan.fitting.coordinates import form_coordinates
 from moeplan.fitting.estimate import AUTO, LEAST_NOISE, resolve_form
 from moeplan.fitting.problem import make_problem
 from moeplan.fitting.result import FittedLaw
@@ -31,8 +30,9 @@ from moeplan.fitting.suggestion import SCHEMA, Expected, SuggestedRun, Suggestio
 from moeplan.fitting.write import law_text
 from moeplan.laws import Fit, Law, read_law
 from moeplan.laws.draws import SEED, Drawn, law_draws
-from moeplan.laws.law import FORMS, NO_TRADE, form_variables, trades_size
+from moeplan.laws.law import NO_TRADE
 from moeplan.laws.leverage import leverage_by
+from moeplan.laws.signatures import FORMS, form_coordinates, form_variables, trades_size
 from moeplan.numerics.branch_and_bound import Floats, Indices
 from moeplan.plan.answer import Answer
 from moeplan.plan.budget import Budget

@@ -10,7 +10,7 @@ from moeplan.fitting.optimum import has_optimum
 from moeplan.fitting.problem import Floats, Problem, spread
 from moeplan.fitting.runs import Runs
 from moeplan.fitting.sufficiency import unseen_quantities
-from moeplan.laws.law import form_variables
+from moeplan.laws.signatures import form_variables
 
 OUTLIER = 6.0
 """Residual, in units of the residuals' spread, from which a run is an outlier."""

@@ -28,8 +28,9 @@ import numpy as np
 
 from moeplan.errors import LawError
 from moeplan.laws import reduced
-from moeplan.laws.law import FAMILIES, Fit, Law
+from moeplan.laws.law import Fit, Law
 from moeplan.laws.reader import Section
+from moeplan.laws.signatures import FAMILIES
 
 Given = dict[str, float]
 

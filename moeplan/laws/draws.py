@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from moeplan.laws import Fit, Law
 from moeplan.laws.law import Covariance
+from moeplan.laws.signatures import form_coordinates
 
 Floats = NDArray[np.float64]
 
@@ -81,8 +82,6 @@ def _normal(
     fit: Fit, center: Floats, logs: NDArray[np.bool_], count: int, rng: np.random.Generator
 ) -> tuple[Floats, int]:
     """Draws (count, P) from the normal inside the form's bounds, and how many had to be held at them."""
-    from moeplan.fitting.coordinates import form_coordinates
-
     covariance: Covariance | None = fit.covariance
     assert covariance is not None
     root = matrix_root(np.array(covariance.matrix))

@@ -13,8 +13,6 @@ from typing import Any
 from moeplan.architecture.conventions import ARCHITECTURAL, CONVENTIONS
 from moeplan.laws.law import (
     COORDINATES,
-    FAMILIES,
-    FORMS,
     GRADES,
     PREDICTS,
     SCHEMA,
@@ -25,10 +23,9 @@ from moeplan.laws.law import (
     Residual,
     Table,
     Uncertainty,
-    form_coefficients,
-    form_variables,
 )
 from moeplan.laws.reader import Section, read_text_file, read_yaml
+from moeplan.laws.signatures import FAMILIES, FORMS, form_coefficients, form_variables
 
 
 def read_law(path: Path) -> Law:

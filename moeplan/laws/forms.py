@@ -2,18 +2,38 @@
 
 Variables are positional under the glossary's names and may be floats or arrays that broadcast; coefficients are
 keyword-only under the paper's letters. The signature is the schema: a law file that names a form must give exactly
-its coefficients. Sizes are raw counts, tokens raw counts, compute FLOPs, losses nats per token; `log` is natural unless
-the equation says otherwise.
+its coefficients, and the annotations say what each is (`moeplan.laws.coefficients`): its bounds, and how it is fitted.
+Sizes are raw counts, tokens raw counts, compute FLOPs, losses nats per token; `log` is natural unless the equation
+says otherwise.
 
 Every public function defined in this module is a form; `moeplan laws` lists them from here.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from moeplan.laws.coefficients import (
+    AllocationEfficiency,
+    Amplitude,
+    DecayFraction,
+    EffectiveTokens,
+    Exponent,
+    FlopsPerToken,
+    LargestExpansion,
+    Level,
+    LogLearningRate,
+    LogLeverage,
+    LogLoss,
+    Loss,
+    NegativeExponent,
+    StartExpansion,
+    positive,
+    power,
+    signed,
+)
 from moeplan.laws.reduced import reduced_expansion_joint, saturated_expansion
 
 # Floats and float64 arrays alike: a form computes elementwise on whatever it is given.
@@ -21,8 +41,8 @@ Value = Any
 
 
 def additive_power_law(
-    total_params: Value, tokens: Value, /, *, E: float, A: float, B: float, alpha: float, beta: float
-) -> Value:
+    total_params: Value, tokens: Value, /, *, E: Level, A: Amplitude, B: Amplitude, alpha: Exponent, beta: Exponent
+) -> Loss:
     """L = E + A/N^alpha + B/D^beta (Hoffmann et al. 2022, arXiv 2203.15556, Eq. 10)."""
     return E + A * total_params**-alpha + B * tokens**-beta
 
@@ -33,13 +53,13 @@ def efficiency_leverage(
     train_flops: Value,
     /,
     *,
-    a: float,
-    d: float,
-    gamma: float,
-    beta: float,
-    A_start: float,
-    A_max: float,
-) -> Value:
+    a: Annotated[float, signed(20.0, 1.0, affine=True)],
+    d: Annotated[float, signed(2.0, 0.1, affine=True)],
+    gamma: Annotated[float, signed(2.0, 0.1, affine=True)],
+    beta: Annotated[float, signed(4.0, 0.3, affine=True)],
+    A_start: Annotated[float, positive(1e-06, 0.9, (1e-3, 0.3))],
+    A_max: Annotated[float, positive(1.0, 1e18, (100.0, 1e16))],
+) -> LogLeverage:
     """EL = Ahat^(a + d*log10 C + gamma*(log2 g)^2 + beta*log2 g), 1/Ahat = 1/(A + 1/(1/A_start - 1/A_max)) + 1/A_max.
 
     Compute that a dense model needs for the same loss, in units of the MoE's (Tian et al. 2025, arXiv 2507.17702).
@@ -53,8 +73,14 @@ def efficiency_leverage(
 
 
 def allocation_efficiency(
-    flops_per_token: Value, train_flops: Value, /, *, coefficient: float, exponent: float, w: float
-) -> Value:
+    flops_per_token: Value,
+    train_flops: Value,
+    /,
+    *,
+    coefficient: Annotated[float, positive(1e-9, 1e9, (1e-3, 100.0))],
+    exponent: Annotated[float, power(0.05, 0.95, (0.4, 0.65))],
+    w: Annotated[float, positive(1e-3, 100.0, (0.05, 2.0))],
+) -> AllocationEfficiency:
     """phi = exp(-w * ln(M / M_opt(C))^2), M_opt(C) = coefficient * C^exponent.
 
     The share of a budget C that is worth something when the model's FLOPs per token M are not the optimal ones: the
@@ -75,19 +101,19 @@ def active_shared_joint(
     shared_ratio: Value,
     /,
     *,
-    e: float,
-    f: float,
-    m: float,
-    n: float,
-    k: float,
-    h: float,
-    a: float,
-    alpha: float,
-    b: float,
-    beta: float,
-    c: float,
-    eps: float,
-) -> Value:
+    e: Amplitude,
+    f: Amplitude,
+    m: Amplitude,
+    n: Annotated[float, signed(1e4, 10.0, affine=True)],
+    k: Annotated[float, positive(1e-12, 1e6, (1e-4, 1.0))],
+    h: Annotated[float, positive(1e-12, 1e6, (1e-4, 1.0))],
+    a: Amplitude,
+    alpha: Exponent,
+    b: Amplitude,
+    beta: Exponent,
+    c: Amplitude,
+    eps: Level,
+) -> Loss:
     """L = (e*G + f/G + m*S^2 + n*S)*(1/N^alpha + k/Na^alpha + h*Na/N) + a/N^alpha + b/D^beta + c/Na^alpha + eps.
 
     Zhao et al. 2025, arXiv 2509.23678. G counts active experts including shared ones, S = shared/(active + shared).
@@ -109,18 +135,18 @@ def expansion_joint(
     expansion_ratio: Value,
     /,
     *,
-    a: float,
-    alpha: float,
-    delta: float,
-    gamma: float,
-    b: float,
-    beta: float,
-    omega: float,
-    zeta: float,
-    Es: float,
-    Em: float,
-    c: float,
-) -> Value:
+    a: Amplitude,
+    alpha: NegativeExponent,
+    delta: Annotated[float, signed(3.0, 0.5)],
+    gamma: Annotated[float, signed(0.5, 0.02)],
+    b: Amplitude,
+    beta: NegativeExponent,
+    omega: Annotated[float, signed(3.0, 0.8)],
+    zeta: Annotated[float, signed(0.5, 0.04)],
+    Es: StartExpansion,
+    Em: LargestExpansion,
+    c: Level,
+) -> Loss:
     """L = a*Eh^delta*Na^(alpha + gamma*ln Eh) + b*Eh^omega*D^(beta + zeta*ln Eh) + c, Eh = saturated_expansion(E).
 
     Ludziejewski et al. 2025, arXiv 2502.05172. E = 1 is dense.
@@ -149,14 +175,14 @@ def fine_grained(
     granularity: Value,
     /,
     *,
-    a: float,
-    alpha: float,
-    b: float,
-    beta: float,
-    g_c: float,
-    gamma: float,
-    c: float,
-) -> Value:
+    a: Amplitude,
+    alpha: Exponent,
+    b: Amplitude,
+    beta: Exponent,
+    g_c: Amplitude,
+    gamma: Annotated[float, power(0.0, 4.0, (0.2, 1.5))],
+    c: Level,
+) -> Loss:
     """L = c + (g_c/G^gamma + a)/N^alpha + b/D^beta, G the granularity (Krajewski et al. 2024, arXiv 2402.07871)."""
     return c + (g_c * granularity**-gamma + a) * total_params**-alpha + b * tokens**-beta
 
@@ -167,17 +193,17 @@ def activation_joint(
     activation_ratio: Value,
     /,
     *,
-    a: float,
-    alpha: float,
-    b: float,
-    beta: float,
-    c: float,
-    lam: float,
-    d: float,
-    delta: float,
-    gamma: float,
-    e: float,
-) -> Value:
+    a: Amplitude,
+    alpha: Exponent,
+    b: Amplitude,
+    beta: Exponent,
+    c: Amplitude,
+    lam: Annotated[float, signed(3.0, 0.5)],
+    d: Amplitude,
+    delta: Annotated[float, signed(3.0, 0.5)],
+    gamma: Exponent,
+    e: Level,
+) -> Loss:
     """L = a/N^alpha + b/D^beta + c/A^lam + d/(A^delta * N^gamma) + e, A = active/total experts (1 - S in the paper).
 
     Abnar et al. 2025, arXiv 2501.12370.
@@ -192,8 +218,17 @@ def activation_joint(
 
 
 def routed(
-    active_params: Value, expansion_ratio: Value, /, *, a: float, b: float, c: float, d: float, Es: float, Em: float
-) -> Value:
+    active_params: Value,
+    expansion_ratio: Value,
+    /,
+    *,
+    a: Annotated[float, signed(3.0, 0.2, affine=True)],
+    b: Annotated[float, signed(3.0, 0.3, affine=True)],
+    c: Annotated[float, signed(1.0, 0.05, affine=True)],
+    d: Annotated[float, signed(30.0, 2.0, affine=True)],
+    Es: StartExpansion,
+    Em: LargestExpansion,
+) -> LogLoss:
     """log10 L = a*log10 N + b*log10 Eh + c*log10 N*log10 Eh + d, Eh = saturated_expansion(E), at fixed tokens.
 
     N are active params (Clark et al. 2022, arXiv 2202.01169).
@@ -209,19 +244,26 @@ def weight_sparse(
     weight_sparsity: Value,
     /,
     *,
-    a_S: float,
-    b_S: float,
-    c_S: float,
-    b_N: float,
-    a_D: float,
-    b_D: float,
-    c: float,
-) -> Value:
+    a_S: Amplitude,
+    b_S: Annotated[float, power(0.0, 5.0, (0.2, 2.0))],
+    c_S: Amplitude,
+    b_N: Exponent,
+    a_D: Annotated[float, positive(1e-06, 1e30, (1e4, 1e11))],
+    b_D: Exponent,
+    c: Level,
+) -> Loss:
     """L = (a_S*(1 - S)^b_S + c_S)*Nnz^-b_N + (a_D/D)^b_D + c, S the share of zero weights (Frantar et al. 2023)."""
     return (a_S * (1 - weight_sparsity) ** b_S + c_S) * nonzero_params**-b_N + (a_D / tokens) ** b_D + c
 
 
-def compute_power_law(train_flops: Value, /, *, coefficient: float, exponent: float, irreducible: float = 0.0) -> Value:
+def compute_power_law(
+    train_flops: Value,
+    /,
+    *,
+    coefficient: Amplitude,
+    exponent: Annotated[float, signed(3.0, 0.5)],
+    irreducible: Level = 0.0,
+) -> Loss:
     """y = irreducible + coefficient * C^exponent."""
     return irreducible + coefficient * train_flops**exponent
 
@@ -231,10 +273,10 @@ def size_tokens_power_law(
     tokens: Value,
     /,
     *,
-    coefficient: float,
-    size_exponent: float = 0.0,
-    tokens_exponent: float = 0.0,
-) -> Value:
+    coefficient: Amplitude,
+    size_exponent: Annotated[float, signed(3.0, 1.0, affine=True)] = 0.0,
+    tokens_exponent: Annotated[float, signed(3.0, 1.0, affine=True)] = 0.0,
+) -> LogLearningRate:
     """y = coefficient * N^size_exponent * D^tokens_exponent."""
     return coefficient * total_params**size_exponent * tokens**tokens_exponent
 
@@ -244,22 +286,32 @@ def expansion_power_law(
     expansion_ratio: Value,
     /,
     *,
-    ln_coefficient: float,
-    size_exponent: float,
-    expansion_exponent: float,
-) -> Value:
+    ln_coefficient: Annotated[float, signed(100.0, 10.0, affine=True)],
+    size_exponent: Annotated[float, signed(3.0, 1.0, affine=True)],
+    expansion_exponent: Annotated[float, signed(3.0, 1.0, affine=True)],
+) -> LogLearningRate:
     """y = exp(ln_coefficient + size_exponent*ln Na + expansion_exponent*ln E)."""
     return np.exp(ln_coefficient + size_exponent * np.log(active_params) + expansion_exponent * np.log(expansion_ratio))
 
 
-def linear_flops_per_token(active_params: Value, /, *, slope: float, intercept: float) -> Value:
+def linear_flops_per_token(
+    active_params: Value, /, *, slope: Amplitude, intercept: Annotated[float, signed(1e20, 1.0, affine=True)]
+) -> FlopsPerToken:
     """M = slope*Na + intercept [FLOPs per token]."""
     return slope * active_params + intercept
 
 
 def base_power_law(
-    base_params: Value, tokens: Value, /, *, A: float, alpha: float, B: float, beta: float, E: float
-) -> Value:
+    base_params: Value,
+    tokens: Value,
+    /,
+    *,
+    A: Amplitude,
+    alpha: NegativeExponent,
+    B: Amplitude,
+    beta: NegativeExponent,
+    E: Level,
+) -> Loss:
     """L = A*D^alpha + B*N1^beta + E, N1 the params of the dense model that the MoE is made from.
 
     Liew et al. 2025, arXiv 2502.03009; for a dense model N1 is its own size.
@@ -273,14 +325,14 @@ def upcycled(
     tokens: Value,
     /,
     *,
-    A: float,
-    alpha_1: float,
-    alpha_2: float,
-    alpha_3: float,
-    B: float,
-    beta: float,
-    E: float,
-) -> Value:
+    A: Amplitude,
+    alpha_1: Annotated[float, signed(3.0, 0.2)],
+    alpha_2: NegativeExponent,
+    alpha_3: Annotated[float, signed(0.5, 0.01)],
+    B: Amplitude,
+    beta: NegativeExponent,
+    E: Level,
+) -> Loss:
     """L = A*D1^alpha_1*D2^(alpha_2 + alpha_3*ln D1) + B*N1^beta + E.
 
     A dense model of `base_params` N1 trained on `base_tokens` D1, turned into a MoE and trained on `tokens` D2 more
@@ -289,7 +341,9 @@ def upcycled(
     return A * base_tokens**alpha_1 * tokens ** (alpha_2 + alpha_3 * np.log(base_tokens)) + B * base_params**beta + E
 
 
-def repeated_tokens(tokens: Value, unique_tokens: Value, /, *, R: float) -> Value:
+def repeated_tokens(
+    tokens: Value, unique_tokens: Value, /, *, R: Annotated[float, positive(0.01, 1e4, (1.0, 100.0))]
+) -> EffectiveTokens:
     """D' = U + U*R*(1 - exp(-(D/U - 1)/R)) for D > U, else D: what D tokens from U unique ones are worth.
 
     Muennighoff et al. 2023, arXiv 2305.16264, Eq. 5.
@@ -298,7 +352,7 @@ def repeated_tokens(tokens: Value, unique_tokens: Value, /, *, R: float) -> Valu
     return np.where(repeats > 0, unique_tokens * (1 - R * np.expm1(-repeats / R)), tokens)[()]
 
 
-def constant(*, value: float) -> float:
+def constant(*, value: Amplitude) -> DecayFraction:
     """y = value."""
     return value
 
@@ -309,17 +363,17 @@ def expansion_interaction(
     expansion_ratio: Value,
     /,
     *,
-    A: float,
-    alpha: float,
-    B: float,
-    beta: float,
-    C: float,
-    gamma: float,
-    F: float,
-    d: float,
-    Es: float,
-    Em: float,
-) -> Value:
+    A: Amplitude,
+    alpha: Exponent,
+    B: Amplitude,
+    beta: Exponent,
+    C: Amplitude,
+    gamma: Exponent,
+    F: Level,
+    d: Annotated[float, signed(0.2, 0.01)],
+    Es: StartExpansion,
+    Em: LargestExpansion,
+) -> Loss:
     """log L = log(A/N^alpha + B/Eh^beta + C/D^gamma + F) + d*log N*log Eh, Eh = saturated_expansion(E).
 
     Yun et al. 2024, arXiv 2404.02852; its coefficients were not published.
@@ -335,12 +389,12 @@ def expert_count_power_law(
     num_experts: Value,
     /,
     *,
-    A: float,
-    alpha: float,
-    gamma: float,
-    B: float,
-    beta: float,
-    sigma: float,
-) -> Value:
+    A: Amplitude,
+    alpha: Exponent,
+    gamma: Annotated[float, power(-1.0, 3.0, (0.0, 0.5))],
+    B: Amplitude,
+    beta: Exponent,
+    sigma: Level,
+) -> Loss:
     """L = A/(N^alpha * E^gamma) + B/D^beta + sigma (Wang et al. 2024, arXiv 2410.05661; no published coefficients)."""
     return A * total_params**-alpha * num_experts**-gamma + B * tokens**-beta + sigma

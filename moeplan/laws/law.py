@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from moeplan.architecture.conventions import ARCHITECTURAL, Variables, default_convention
 from moeplan.errors import LawError
-from moeplan.laws import families, forms
 from moeplan.laws.reader import Section
+from moeplan.laws.signatures import FORMS, form_variables, trades_size
 
 SCHEMA = "moeplan.law/1"
 GRADES = {
@@ -39,40 +37,6 @@ PREDICTS = {
     "effective_tokens": "tokens",
 }
 """What a fit can predict, and its unit."""
-
-
-def _public_functions(module: Any) -> Mapping[str, Callable[..., Any]]:
-    found = {
-        name: function
-        for name, function in vars(module).items()
-        if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
-    }
-    return MappingProxyType(found)
-
-
-FORMS = _public_functions(forms)
-"""Every form by name: the public functions of `moeplan.laws.forms`."""
-FAMILIES = _public_functions(families)
-"""Every family by name: the public functions of `moeplan.laws.families`."""
-
-
-@functools.cache
-def form_variables(form: str) -> tuple[str, ...]:
-    """The variables of a form, in order: its positional parameters."""
-    parameters = inspect.signature(FORMS[form]).parameters.values()
-    return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY)
-
-
-def trades_size(form: str) -> bool:
-    """Whether a loss of this form trades an architecture's size against tokens, as choosing a design takes."""
-    variables = form_variables(form)
-    return "tokens" in variables and len(variables) > 1 and set(variables) <= set(ARCHITECTURAL)
-
-
-def form_coefficients(form: str) -> dict[str, float | None]:
-    """The coefficients of a form with their defaults (None: must be given): its keyword-only parameters."""
-    parameters = inspect.signature(FORMS[form]).parameters.values()
-    return {p.name: None if p.default is p.empty else p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 @dataclass(frozen=True)

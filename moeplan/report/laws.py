@@ -10,7 +10,8 @@ from typing import Any
 from moeplan.architecture.conventions import CONVENTIONS
 from moeplan.laws import Fit, Law
 from moeplan.laws.checks import CheckResult
-from moeplan.laws.law import FORMS, GRADES, PREDICTS, form_coefficients, form_variables
+from moeplan.laws.law import GRADES, PREDICTS
+from moeplan.laws.signatures import FORMS, form_coefficients, form_variables
 from moeplan.report.blocks import NONE, Block, Items, Paragraph, Section, Table, interval, number, quantity
 
 

@@ -34,14 +34,14 @@ from moeplan.architecture.conventions import Variables
 from moeplan.architecture.shape import Architecture
 from moeplan.fitting.bootstrap import bootstrap
 from moeplan.fitting.candidates import Candidates, make_candidates
-from moeplan.fitting.coordinates import form_coordinates
 from moeplan.fitting.estimate import _with_prior
 from moeplan.fitting.prior import make_prior
 from moeplan.fitting.problem import make_problem
 from moeplan.fitting.start import fits
 from moeplan.fitting.suggest import suggest
 from moeplan.laws import Fit, Law, load_law
-from moeplan.laws.law import Covariance, Residual, form_variables
+from moeplan.laws.law import Covariance, Residual
+from moeplan.laws.signatures import form_coordinates, form_variables
 from moeplan.plan.answer import Answer
 from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.space import Space

@@ -18,8 +18,8 @@ from moeplan.architecture.conventions import Variables
 from moeplan.errors import LawError
 from moeplan.laws import Fit, Law, Outside
 from moeplan.laws.checks import minimize_on
-from moeplan.laws.law import FORMS
 from moeplan.laws.leverage import dense_compute, dense_fit, dense_loss, dense_size, leverage_by
+from moeplan.laws.signatures import FORMS
 from moeplan.plan.budget import Budget
 from moeplan.plan.document import OutsideDomain
 from moeplan.plan.search.space import objective
