@@ -1,7 +1,8 @@
 """Frozen dataclasses to JSON and back, and their JSON Schema: one truth for files, docs and types.
 
 Fields may be str, int, float, bool, None, other such dataclasses, tuples of one type, dicts from str, and unions with
-None. JSON has no infinity and no NaN: both are refused, in either direction.
+None. JSON has no infinity and no NaN: both are refused, in either direction. A text that a file may bring says its kind
+(`Line`, `Word`, `Version`, `Digest`), which is checked where it is read.
 """
 
 from __future__ import annotations
@@ -12,14 +13,43 @@ import functools
 import inspect
 import itertools
 import math
+import re
 import textwrap
 import types
 import typing
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
 
 from moeplan.errors import UsageError
+from moeplan.texts import is_control
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a text of a file may be."""
+
+    words: str
+    """The same in words, for the refusal."""
+    pattern: str
+    """Regular expression of all of it; no text of any kind holds a control character."""
+
+    def check(self, text: str, place: str) -> str:
+        """Return `text`; raises `UsageError` with its place if it is none of this kind."""
+        if any(map(is_control, text)) or not re.fullmatch(self.pattern, text):
+            raise UsageError(f"{place} is {_short(text)}, must be {self.words}")
+        return text
+
+
+Line = Annotated[str, Kind("one line of text", r".{0,20000}")]
+"""A sentence, a name, a command: one line."""
+Word = Annotated[str, Kind("a word", r"[\w.+-]{1,100}")]
+"""A name out of a set that the code knows: a dtype, a variable, a scheme."""
+Version = Annotated[str, Kind("a version such as 0.1.0", r"\d[\w.+!-]{0,99}")]
+"""The version of a program."""
+Digest = Annotated[str, Kind("8 to 64 hexadecimal digits", r"[0-9a-f]{8,64}")]
+"""The start of a SHA-256."""
 
 
 def to_json(value: Any) -> Any:
@@ -47,12 +77,14 @@ def from_json(kind: type[T], data: Any, where: str = "") -> T:
 
 @functools.cache
 def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+    return typing.get_type_hints(kind, include_extras=True)
 
 
 def _read(kind: Any, data: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     place = where or "the file"
+    if origin is Annotated:
+        return arguments[1].check(_read(arguments[0], data, where), place)
     if origin in (typing.Union, types.UnionType):
         if data is None and type(None) in arguments:
             return None
@@ -80,7 +112,10 @@ def _read(kind: Any, data: Any, where: str) -> Any:
     if origin is dict:
         if not isinstance(data, dict):
             raise UsageError(f"{place} must be an object, not {_short(data)}")
-        return {key: _read(arguments[1], item, f"{where}.{key}") for key, item in data.items()}
+        return {
+            _read(arguments[0], key, f"a key of {place}"): _read(arguments[1], item, f"{where}.{key}")
+            for key, item in data.items()
+        }
     if origin is typing.Literal:
         if data not in arguments:
             raise UsageError(f"{place} is {_short(data)}, must be one of {', '.join(map(str, arguments))}")
@@ -127,6 +162,8 @@ def json_schema(kind: type) -> dict[str, Any]:
 
 def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return {**_schema(arguments[0], definitions), "pattern": f"^{arguments[1].pattern}$"}
     if origin in (typing.Union, types.UnionType):
         return {"anyOf": [_schema(argument, definitions) for argument in arguments]}
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):

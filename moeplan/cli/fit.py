@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import shlex
 from typing import Any
 
@@ -13,6 +12,7 @@ from moeplan.cli.options import (
     budget_options,
     complete_law,
     design_options,
+    file_option,
     formats,
     given_conditions,
     headroom_option,
@@ -109,9 +109,15 @@ def complete_form(ctx: click.Context, param: click.Parameter, incomplete: str) -
     metavar="OPTIONS",
     help="Whom to suggest for, in recommend's own words: '--flops 1e23 --memory 80GB'.",
 )
-@next_option("--runs", "suggested", metavar="FILE", help="Write the suggested runs to a file for moeplan verify.")
+@next_option(
+    "--runs",
+    "suggested",
+    metavar="FILE",
+    writes=True,
+    help="Write the suggested runs to a file for moeplan verify.",
+)
 @output_option("--at", multiple=True, metavar="FLOPS", help="Further budget to show the law's optimum at; repeatable.")
-@output_option("--output", metavar="FILE", help="Write the law to a YAML file that other commands read.")
+@file_option("--output", help="Write the law to a YAML file that other commands read.")
 @formats
 @page_options
 @click.pass_obj
@@ -149,7 +155,7 @@ def fit(
       moeplan recommend --flops 1e22 --memory 80GB --law law.yaml
       moeplan fit runs.csv --form ludziejewski2025 --suggest 6 --max-flops 1e20 --for "--flops 1e23 --memory 80GB"
     """
-    from moeplan.files import atomic_write, check_writable
+    from moeplan.files import atomic_write
     from moeplan.fitting import fit as estimate
     from moeplan.fitting import law_text
     from moeplan.fitting.arguments import pairs, stem, values
@@ -164,13 +170,8 @@ def fit(
         from moeplan.fitting.suggest import check_form
 
         check_form(form, options["predicts"] or "", options["draws"])
-    if suggested is not None:
-        check_writable(suggested, keep=[runs])
     if output is not None:
         name = name or stem(output)
-        check_writable(output, keep=[runs])
-        if suggested is not None and os.path.realpath(output) == os.path.realpath(suggested):
-            raise click.UsageError(f"--output and --runs are both {output}; give two file names")
     with out.Progress() as progress:
         fitted = estimate(
             runs,

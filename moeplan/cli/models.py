@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from moeplan.cli.options import (
+    file_option,
     formats,
     model_option,
     one_format,
-    output_option,
     serving_options,
     threads_option,
     training_option,
@@ -112,7 +112,7 @@ def inspect(
     metavar="DEGREES",
     help="How training is spread over GPUs: tp=2,pp=4,ep=8,dp=16. [default: the plan's first that it can express]",
 )
-@output_option("--output", metavar="FILE", help="Write to a file in place of stdout.")
+@file_option("--output", help="Write to a file in place of stdout.")
 def export(plan: str, target: str, layout: str | None, output: str | None) -> None:
     """Write a plan as a configuration that a trainer loads.
 
@@ -124,7 +124,7 @@ def export(plan: str, target: str, layout: str | None, output: str | None) -> No
       moeplan export plan.json --to hf --output config.json
       moeplan export plan.json --to megatron --layout tp=2,ep=8,dp=8
     """
-    from moeplan.files import atomic_write, check_writable
+    from moeplan.files import atomic_write
     from moeplan.plan.document import read_plan
     from moeplan.plan.export import exported
     from moeplan.plan.export.recipe import read_layout
@@ -132,8 +132,6 @@ def export(plan: str, target: str, layout: str | None, output: str | None) -> No
 
     if layout is not None and target in ("hf", "maxtext"):
         raise click.UsageError(f"--layout has no place in {target}; leave it out")
-    if output is not None:
-        check_writable(output, keep=[plan])
     found = exported(read_plan(plan), target, layout=read_layout(layout) if layout is not None else None)
     if found.note:
         click.echo(f"Note: {found.note}", err=True)

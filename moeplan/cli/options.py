@@ -17,6 +17,7 @@ design_option = functools.partial(option, heading="Design")
 model_option = functools.partial(option, heading="Model")
 serving_option = functools.partial(option, heading="Serving")
 output_option = functools.partial(option, heading="Output")
+file_option = functools.partial(output_option, metavar="FILE", writes=True)
 
 threads_option = output_option(
     "--threads", type=int, default=2, help="Threads to search with; the answer is the same. [default: 2]"
@@ -72,15 +73,13 @@ def _checked(name: str) -> Callable[..., Any]:
 
 
 page_options = stacked(
-    output_option(
+    file_option(
         "--plot",
-        metavar="FILE",
         callback=_checked("check_plot"),
         help="Write the charts to a .png or .svg file. Needs moeplan[plot].",
     ),
-    output_option(
+    file_option(
         "--html",
-        metavar="FILE",
         callback=_checked("check_page"),
         help="Write a page that needs no network: tables, interactive charts, sources. Needs moeplan[html].",
     ),

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from moeplan.errors import MoeplanError
+from moeplan.files import outputs
 
 EXAMPLES = {
     "moeplan": "moeplan recommend --flops 1e22 --memory 80GB",
@@ -32,15 +33,25 @@ INTERRUPTED = 130
 
 
 class Option(click.Option):
-    """An option that stands under a heading of the help."""
+    """An option that stands under a heading of the help; one that `writes` names a file that the command makes."""
 
-    def __init__(self, *args: Any, heading: str = "Other", **kwargs: Any) -> None:
+    def __init__(self, *args: Any, heading: str = "Other", writes: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.heading = heading
+        self.heading, self.writes = heading, writes
 
 
 class Command(click.Command):
-    """A command whose help lists options under headings."""
+    """A command whose help lists options under headings, and which says what it writes before it reads anything."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it with its outputs declared, so that no input can be overwritten."""
+        written = {
+            option.opts[0]: str(ctx.params[option.name])
+            for option in self.params
+            if isinstance(option, Option) and option.writes and ctx.params.get(option.name or "") is not None
+        }
+        with outputs(written):
+            return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, one list a heading."""

@@ -10,6 +10,7 @@ import click
 from moeplan.cli.options import (
     budget_options,
     design_options,
+    file_option,
     formats,
     given_conditions,
     headroom_option,
@@ -43,7 +44,7 @@ target_option = functools.partial(option, heading="Target")
 @headroom_option
 @output_option("--alternatives", type=int, help="How many markedly different designs to list. [default: 5]")
 @formats
-@output_option("--output", metavar="FILE", help="Write the plan to a JSON file that other commands read.")
+@file_option("--output", help="Write the plan to a JSON file that other commands read.")
 @output_option(
     "--from",
     "source",
@@ -86,7 +87,7 @@ def recommend(
       moeplan recommend --target-el 6 --flops 1e22
       moeplan recommend --match-dense 70B --dense-tokens 2T
     """
-    from moeplan.files import atomic_write, check_writable
+    from moeplan.files import atomic_write
     from moeplan.plan.budget_options import make_budget, repeated_target
     from moeplan.plan.document import read_plan
     from moeplan.report import output as out
@@ -101,8 +102,6 @@ def recommend(
         laws = laws or before.request.laws
         alternatives = before.request.alternatives if alternatives is None else alternatives
     budget = None if target else make_budget(given)
-    if output is not None:
-        check_writable(output, keep=laws)
     from moeplan.plan.planner import recommend as search
 
     with out.Progress() as progress:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from moeplan.cli.options import formats, one_format, option, output_option, page_options
+from moeplan.cli.options import file_option, formats, one_format, option, page_options
 from moeplan.cli.program import Command
 
 runs_option = functools.partial(option, heading="Runs")
@@ -51,8 +51,8 @@ machine_option = functools.partial(option, heading="Machines")
 )
 @formats
 @page_options
-@output_option("--output", metavar="FILE", help="Write the result to a JSON file.")
-@output_option("--save", metavar="FILE", help="Write the runs to a CSV file that moeplan fit reads.")
+@file_option("--output", help="Write the result to a JSON file.")
+@file_option("--save", help="Write the runs to a CSV file that moeplan fit reads.")
 @click.pass_obj
 def verify(
     command: str,
@@ -99,16 +99,13 @@ def verify(
       moeplan verify next.json --dry-run
       moeplan verify next.json --data my/text --save runs.csv
     """
-    from moeplan.files import atomic_write, check_writable
+    from moeplan.files import atomic_write
     from moeplan.report import output as out
     from moeplan.verification import study
     from moeplan.verification.subject import read_subject
 
     one_format(as_json, as_markdown)
     subject = read_subject(plan)
-    for path in (output, save):
-        if path is not None:
-            check_writable(path, keep=[plan])
     where = _where(engine, workers, device, address, slurm)
     request = _request(time, budget, seeds, data, precision, controls)
     require_torch()

@@ -20,6 +20,7 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Device
 from moeplan.cost.inference_memory import InferenceSettings, inference_bytes, total_inference_bytes
 from moeplan.errors import InfeasibleError, UsageError
+from moeplan.records import Word
 from moeplan.units import format_bytes
 
 BATCHES = (1, 8, 64)
@@ -47,7 +48,7 @@ class DecodePoint:
     """What each device computes [FLOPs]."""
     seconds: float
     """Least time of the step [s]."""
-    bound: str
+    bound: Word
     """What takes that time: "memory" or "compute"."""
     tokens_per_second_per_gpu: float
     """Most tokens a second of one device."""

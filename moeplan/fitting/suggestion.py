@@ -10,6 +10,7 @@ from typing import Any
 from moeplan import records
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
+from moeplan.files import read_json
 
 SCHEMA = "moeplan.suggestion/1"
 
@@ -108,12 +109,11 @@ class Suggestion:
 
 def read_suggestion(path: str | Path) -> Suggestion:
     """Read a suggestion's file; raises `UsageError` for anything else."""
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: {(error.strerror or str(error)).lower()}") from None
-    except ValueError:
-        raise UsageError(f"{path}: is not JSON; moeplan fit --suggest writes one") from None
+    return suggestion_from(read_json(path, instead="; moeplan fit --suggest writes one"), path)
+
+
+def suggestion_from(data: Any, path: str | Path) -> Suggestion:
+    """What `read_suggestion` returns and raises, of the JSON that `path` holds."""
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise UsageError(f"{path}: is no suggestion; its schema must be {SCHEMA}, as moeplan fit --suggest writes it")
     try:

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from moeplan.errors import UsageError
-from moeplan.files import source_file
+from moeplan.files import decoded, read_source
+
+LARGEST_TABLE = 10**9
+"""Bytes of a table of runs at most, which holds millions of them."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +38,10 @@ def read_table(path: str | Path) -> RawTable:
 
     Raises `UsageError` for a file that cannot be read, is empty, has a column twice, or rows of another length.
     """
-    try:
-        raw = source_file(path).read_bytes()
-        text = raw.decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
-    except (UnicodeDecodeError, ValueError):
-        raise UsageError(f"{path}: is not UTF-8 text; give runs as CSV or JSON lines") from None
+    raw = read_source(path, largest=LARGEST_TABLE)
+    text = decoded(raw, path, instead="give runs as CSV or JSON lines")
     if not text.strip():
         raise UsageError(f"{path}: is empty; give runs as CSV with a header, or as JSON lines")
-    if "\0" in text:
-        raise UsageError(f"{path}: is not text; give runs as CSV or JSON lines")
     rows, lines, columns = _json_rows(text, path) if text.lstrip()[0] in "{[" else _csv_rows(text, path)
     if not rows:
         raise UsageError(f"{path}: has a header but no runs below it")

@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from moeplan.errors import LawError
+from moeplan.errors import LawError, UsageError
+from moeplan.files import read_text
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INTEGER = re.compile(r"[-+]?\d+")
@@ -167,11 +168,6 @@ def read_yaml(text: str, file: str) -> Section:
 def read_text_file(path: Path) -> str:
     """The text of a file; raises `LawError` if it is unreadable or not text."""
     try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise LawError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
-    except UnicodeDecodeError:
-        raise LawError(f"{path}: is not UTF-8 text") from None
-    if "\0" in text:
-        raise LawError(f"{path}: is not text")
-    return text
+        return read_text(path)
+    except UsageError as error:
+        raise LawError(str(error)) from None

@@ -16,9 +16,10 @@ from moeplan import records
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.serving import DecodePoint
 from moeplan.errors import UsageError
-from moeplan.files import source_file
+from moeplan.files import read_json
 from moeplan.plan.goal import Goal
 from moeplan.plan.uncertainty.result import Spread
+from moeplan.records import Digest, Line, Version, Word
 
 SCHEMA = "moeplan.plan/1"
 
@@ -29,9 +30,9 @@ class Request:
 
     flops: float
     """Compute budget [FLOPs]."""
-    memory: str | None
+    memory: Line | None
     """Memory limit of the served model, as in 80GB or 8x80GB; null if there is none."""
-    laws: tuple[str, ...]
+    laws: tuple[Line, ...]
     """The laws whose geometric mean was maximised."""
     vocab_size: int
     """Rows of the embedding."""
@@ -39,11 +40,11 @@ class Request:
     """Whether the output head is the embedding."""
     seq_len: int
     """Training sequence length [tokens]."""
-    attention: str
+    attention: Word
     """Attention kind."""
-    weight_dtype: str
+    weight_dtype: Word
     """Dtype of the served weights."""
-    kv_dtype: str
+    kv_dtype: Word
     """Dtype of the KV cache."""
     context: int
     """Tokens of one served sequence."""
@@ -51,9 +52,9 @@ class Request:
     """Served sequences at a time."""
     headroom: float
     """Share of the memory kept free."""
-    fix: dict[str, float]
+    fix: dict[Word, float]
     """Design variables that were fixed."""
-    ranges: dict[str, tuple[float, ...]]
+    ranges: dict[Word, tuple[float, ...]]
     """Design variables that were bounded: least and largest value."""
     tokens_available: float | None
     """Unique training tokens; null if not limited."""
@@ -63,7 +64,7 @@ class Request:
     """Most training tokens."""
     inference_tokens: float
     """Tokens served over the lifetime, paid out of the budget."""
-    gpus: str | None
+    gpus: Line | None
     """Devices to train on, as in 256xH100; null if not given."""
     days: float
     """Days of training on them that made the budget; 0 if it was given in FLOPs."""
@@ -71,9 +72,9 @@ class Request:
     """Share of the dense bf16 peak that was given; 0 if not."""
     price_per_gpu_hour: float | None
     """Price of a device-hour; null if not given."""
-    memory_for: tuple[str, ...]
+    memory_for: tuple[Word, ...]
     """What had to fit: inference, training or both."""
-    optimizer: str
+    optimizer: Word
     """Scheme of weights, gradients and optimizer state in training."""
     alternatives: int
     """Other designs asked for."""
@@ -129,11 +130,11 @@ class Design:
 class Counts:
     """Exact counts of the architecture."""
 
-    total_params: dict[str, int]
+    total_params: dict[Line, int]
     """N [params] under the three conventions."""
-    active_params: dict[str, int]
+    active_params: dict[Line, int]
     """N_a [params] under the three conventions."""
-    params_by_group: dict[str, int]
+    params_by_group: dict[Line, int]
     """Params by group; they add up to total_params with embeddings."""
     flops_per_token: float
     """Training FLOPs per token: 6*(active params without input embedding) + causal attention, forward + backward."""
@@ -147,7 +148,7 @@ class Counts:
 class MemoryUse:
     """Inference memory of the exact architecture on the fullest device."""
 
-    by_group: dict[str, int]
+    by_group: dict[Line, int]
     """Bytes by group of params, and of the KV cache."""
     total_bytes: int
     """Their sum [bytes]."""
@@ -163,7 +164,7 @@ class MemoryUse:
 class OutsideDomain:
     """A variable beyond the range that a fit was measured on."""
 
-    variable: str
+    variable: Word
     """The variable."""
     value: float
     """Its value, in the law's convention."""
@@ -177,13 +178,13 @@ class OutsideDomain:
 class LeverageOpinion:
     """Efficiency Leverage by one law with a dense counterpart."""
 
-    law: str
+    law: Line
     """The law."""
     efficiency_leverage: float
     """Compute of the law's own best dense model with the same loss / compute of the plan, in the law's own FLOPs."""
     extrapolated: bool
     """Whether the plan lies outside the law's domain."""
-    basis: str
+    basis: Line
     """How the law compares, in words."""
 
 
@@ -215,7 +216,7 @@ class Leverage:
     """Upper end of the interval."""
     level: float
     """Probability that the interval is meant to cover."""
-    rule: str
+    rule: Line
     """What the interval is made of."""
     decades_outside: float
     """How far the equation's variables lie outside its domain, in factors of 10, summed."""
@@ -231,7 +232,7 @@ class Leverage:
 class HyperParameters:
     """Peak learning rate (AdamW) and batch by one law."""
 
-    law: str
+    law: Line
     """The law."""
     learning_rate: float
     """Peak learning rate."""
@@ -261,15 +262,15 @@ class LayoutOption:
     """Data parallelism."""
     micro_batch: int
     """Sequences of a micro-batch."""
-    recompute: str
+    recompute: Word
     """What the backward pass computes again: none, selective or full."""
     bytes_per_gpu: float
     """Peak memory of a GPU of the heaviest stage [bytes]."""
-    bytes_by_group: dict[str, float]
+    bytes_by_group: dict[Line, float]
     """The same by group."""
     step_time: float
     """Time of a step by `moeplan.cost.training.step_time`, relative to the first layout listed."""
-    step_terms: dict[str, float]
+    step_terms: dict[Line, float]
     """Its terms as shares of this layout's step."""
 
 
@@ -277,13 +278,13 @@ class LayoutOption:
 class TrainingRun:
     """What training costs, and layouts for it."""
 
-    device: str
+    device: Line
     """The device that time is counted on."""
     num_gpus: int | None
     """How many of them; null if not given."""
     mfu: float
     """Share of the dense bf16 peak assumed."""
-    mfu_basis: str
+    mfu_basis: Line
     """Where that share is from, with published runs."""
     gpu_hours: float
     """Device-hours of the whole run."""
@@ -291,7 +292,7 @@ class TrainingRun:
     """Days of the run; null without a number of devices."""
     money: float | None
     """Price of the run; null without a price."""
-    optimizer: str
+    optimizer: Word
     """Scheme of weights, gradients and optimizer state."""
     batch_sequences: int
     """Sequences of a step: tian2025's batch, rounded to what divides over the GPUs."""
@@ -299,7 +300,7 @@ class TrainingRun:
     """Memory of a training GPU less the headroom [bytes]; null without GPUs."""
     layouts: tuple[LayoutOption, ...]
     """The fastest layouts that fit; empty without GPUs or if none fits."""
-    layout_note: str
+    layout_note: Line
     """Why there are none, if there are none."""
 
 
@@ -307,15 +308,15 @@ class TrainingRun:
 class ServingUse:
     """What serving can reach at best: an upper bound by memory bandwidth and compute (`moeplan.cost.serving`)."""
 
-    device: str
+    device: Line
     """The device."""
     num_devices: int
     """The fewest (a power of two) that hold the model with its cache; 0 if 1024 do not."""
     points: tuple[DecodePoint, ...]
     """Decode steps by batch and context; empty if 1024 devices do not hold the model."""
-    prefill_flops: dict[str, float]
+    prefill_flops: dict[Line, float]
     """FLOPs of a prompt, by its tokens."""
-    prefill_seconds: dict[str, float]
+    prefill_seconds: dict[Line, float]
     """Least time of a prompt on all the devices [s], by its tokens."""
 
 
@@ -323,7 +324,7 @@ class ServingUse:
 class Band:
     """Values of one variable among near-optimal designs, everything else re-optimised."""
 
-    variable: str
+    variable: Word
     """The design variable."""
     value: float
     """Its value in the plan."""
@@ -341,13 +342,13 @@ class Band:
 class Price:
     """What 10 % more of something would buy."""
 
-    resource: str
+    resource: Line
     """memory or compute."""
     factor: float
     """How much more of it."""
     value_ratio: float
     """Best V with it / best V without: the compute multiple it is worth."""
-    by_law: dict[str, float]
+    by_law: dict[Line, float]
     """The same for each chosen law alone."""
     efficiency_leverage: float
     """EL of the best design with it; not the objective, it may fall."""
@@ -357,11 +358,11 @@ class Price:
 class LawOpinion:
     """One law's view of the plan."""
 
-    law: str
+    law: Line
     """The law."""
-    grade: str
+    grade: Word
     """How sure its digits are."""
-    role: str
+    role: Line
     """objective, or second opinion."""
     optimum: Design | None
     """The law's own best design under the same limits; null if it cannot choose one."""
@@ -375,7 +376,7 @@ class LawOpinion:
     """Whether the law file gives a domain; without one nothing is known to be inside."""
     without: Design | None
     """Where the optimum goes if this law is left out; null for second opinions and single laws."""
-    says: str
+    says: Line
     """What the law says in words, where it cannot judge a design."""
 
 
@@ -383,13 +384,13 @@ class LawOpinion:
 class Provenance:
     """What the plan was made from."""
 
-    version: str
+    version: Version
     """moeplan's version."""
-    command: str
+    command: Line
     """The command line, or the Python call."""
-    law_digests: dict[str, str]
+    law_digests: dict[Line, Digest]
     """Digest of every law file that was read (SHA-256, 16 hex digits)."""
-    grid_digest: str
+    grid_digest: Digest
     """Digest of the declared grid."""
     num_designs: int
     """Designs on the grid."""
@@ -401,7 +402,7 @@ class Provenance:
 class Plan:
     """An exact Mixture-of-Experts model for a budget, with everything said about it."""
 
-    schema: str
+    schema: Line
     """Version of this structure, moeplan.plan/1."""
     request: Request
     """What was asked."""
@@ -425,7 +426,7 @@ class Plan:
     """V/C: what the constraints leave of the budget."""
     best_value: float
     """The largest V on the grid [FLOPs]; the plan may lie up to .5 % below, where ties are broken."""
-    binding: tuple[str, ...]
+    binding: tuple[Line, ...]
     """The constraints that hold the plan back: compute, memory, tokens, or an edge of the grid."""
     prices: tuple[Price, ...]
     """What 10 % more memory or compute would buy."""
@@ -439,7 +440,7 @@ class Plan:
     """Every law's view."""
     alternatives: tuple[Design, ...]
     """The next best designs that differ markedly."""
-    notes: tuple[str, ...]
+    notes: tuple[Line, ...]
     """Extrapolation and caveats, in sentences."""
     goal: Goal | None
     """What the budget was found for; null where it was given."""
@@ -474,12 +475,11 @@ class Plan:
 
 def read_plan(path: str | Path) -> Plan:
     """Read a plan file; raises `UsageError` naming the file for anything that is not one."""
-    try:
-        data = json.loads(source_file(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
-    except (ValueError, RecursionError):  # not UTF-8, not JSON, or numbers and nesting that Python refuses
-        raise UsageError(f"{path}: is not JSON, so no plan file; make one with --output") from None
+    return plan_from(read_json(path, instead=", so no plan file; make one with --output"), path)
+
+
+def plan_from(data: Any, path: str | Path) -> Plan:
+    """What `read_plan` returns and raises, of the JSON that `path` holds."""
     try:
         return Plan.from_json(data)
     except UsageError as error:

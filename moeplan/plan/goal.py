@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from moeplan.records import Line
+
 
 @dataclass(frozen=True)
 class DenseGoal:
     """The dense model that the plan was to equal."""
 
-    asked: str
+    asked: Line
     """Params, as in 70B, or the name or file of a model."""
     total_params: int
     """N of its exact shape [params], embeddings included."""
@@ -19,9 +21,9 @@ class DenseGoal:
     """Its compute in tian2025's FLOPs."""
     allocation_efficiency: float
     """phi: what is left of its compute because it is not split into size and tokens as tian2025 finds best."""
-    memory: str
+    memory: Line
     """Memory that it needs to be served as the plan is, headroom included."""
-    work_by_law: dict[str, float]
+    work_by_law: dict[Line, float]
     """The plan's work / the dense model's by other laws: compute of their own best dense models of equal losses."""
 
 
@@ -47,7 +49,7 @@ class GoalPoint:
 class Goal:
     """The smallest budget, in steps of 1 % rounded to three digits, whose recommendation reaches a target."""
 
-    finds: str
+    finds: Line
     """flops or memory: which limit was found."""
     target_efficiency_leverage: float | None
     """EL by tian2025 that was asked for; null if a dense model was to be equalled."""
@@ -61,7 +63,7 @@ class Goal:
     """The limit that would do if EL were larger than predicted by that factor."""
     high: float | None
     """The limit that it would take if EL were smaller by that factor; null if none that was searched would."""
-    given: tuple[str, ...]
+    given: tuple[Line, ...]
     """Which of vocab_size and tied_embeddings were given; the others follow from the compute."""
     least: float
     """The smallest limit that was searched."""

@@ -21,7 +21,7 @@ from moeplan.architecture.published import PublishedModel, find_model
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.inference_memory import InferenceSettings, inference_bytes, kv_cache_bytes_per_token
 from moeplan.errors import UsageError
-from moeplan.files import source_file
+from moeplan.files import check_read
 from moeplan.plan.document import Plan
 from moeplan.studies.laws_on_model import SEQ_LEN, Judgement, judge
 from moeplan.units import MemoryLimit, parse_count, parse_flops, parse_memory
@@ -262,7 +262,7 @@ def inspect(
 
 def read_subject(source: str | Path) -> Subject:
     """Read a file, a folder or a name."""
-    if not source_file(source).exists():
+    if not check_read(source).exists():
         if isinstance(source, Path) or source.endswith(".json"):
             raise UsageError(f"{source}: there is no such file")
         return _published(find_model(source))

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from moeplan.errors import UsageError
+from moeplan.files import read_json
 from moeplan.fitting import suggestion
-from moeplan.fitting.suggestion import Suggestion, read_suggestion
-from moeplan.plan.document import SCHEMA, Plan, read_plan
+from moeplan.fitting.suggestion import Suggestion, suggestion_from
+from moeplan.plan.document import SCHEMA, Plan, plan_from
 
 
 def read_subject(path: str | Path) -> Plan | Suggestion:
     """Read either kind of file; raises `UsageError` naming the file for anything else."""
-    schema = _schema(path)
+    data = read_json(path, instead=", so no plan file; make one with moeplan recommend --output")
+    schema = data.get("schema") if isinstance(data, dict) else None
     if schema == suggestion.SCHEMA:
-        return read_suggestion(path)
+        return suggestion_from(data, path)
     if schema in (None, SCHEMA):
-        return read_plan(path)  # which says what is wrong with a file without a schema
+        return plan_from(data, path)  # which says what is wrong with a file without a schema
     raise UsageError(
         f"{path}: has schema {schema!r}; verify takes a plan ({SCHEMA}) or runs that moeplan fit --suggest wrote "
         f"({suggestion.SCHEMA})"
     )
-
-
-def _schema(path: str | Path) -> Any:
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return data.get("schema") if isinstance(data, dict) else None

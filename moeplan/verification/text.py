@@ -19,7 +19,7 @@ import numpy as np
 
 from moeplan import records
 from moeplan.errors import UsageError
-from moeplan.files import atomic_write
+from moeplan.files import atomic_write, check_read
 from moeplan.verification.data import Corpus, digest_of, load_corpus, source_files
 from moeplan.verification.ladder import Data
 
@@ -56,6 +56,7 @@ def fingerprint(source: str) -> str:
     """SHA-256 of paths, sizes and times of change of all files of a source, first 16 hex digits."""
     digest = hashlib.sha256(_SCHEMA.encode())
     for path in source_files(source):
+        check_read(path)
         with suppress(OSError):  # what is missing is said when it is read
             state = os.stat(path)
             digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="surrogateescape"))

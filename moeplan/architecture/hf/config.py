@@ -19,6 +19,7 @@ from moeplan.architecture.hf.layers import moe_layers
 from moeplan.architecture.hf.types import EVERYTHING, TYPES, Gap, TypeFacts
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
+from moeplan.files import read_json
 
 LARGEST_FILE = 5_000_000
 """Bytes beyond which a file is no model config."""
@@ -62,32 +63,9 @@ def load_json(path: str | Path) -> Any:
             if not (path / "config.json").exists():
                 raise UsageError(f"{path}: the folder has no config.json")
             path = path / "config.json"
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{path}: is no file; give a config.json or a plan file")
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"{path}: cannot be read: {reason.lower()}") from None
-    if len(content) > LARGEST_FILE:
-        raise UsageError(
-            f"{path}: is over {LARGEST_FILE / 1e6:g} MB, far more than any model config; give a config.json"
-        )
-    try:
-        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from None
-    except (ValueError, RecursionError):
-        raise UsageError(f"{path}: is not JSON; give a config.json or a plan file") from None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    data: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in data and data[key] != value:
-            raise UsageError(f"has the key {key!r} twice, with different values")
-        data[key] = value
-    return data
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
+    return read_json(path, largest=LARGEST_FILE, instead="; give a config.json or a plan file")
 
 
 def read_config(data: Any, where: str = "the config") -> ModelConfig:

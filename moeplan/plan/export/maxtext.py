@@ -12,7 +12,8 @@ from moeplan.errors import InfeasibleError
 from moeplan.plan.document import Plan
 from moeplan.plan.export.hf import ROPE_THETA
 from moeplan.plan.export.plain import require_plain
-from moeplan.plan.export.recipe import recipe, summary
+from moeplan.plan.export.recipe import by_law, recipe, summary
+from moeplan.texts import comment
 
 
 def export(plan: Plan, layout: Layout | None = None) -> str:
@@ -25,8 +26,8 @@ def export(plan: Plan, layout: Layout | None = None) -> str:
         "steps": chosen.steps,
     }
     lines = [
-        f"# {summary(plan)}",
-        f"# learning rate and batch by {chosen.law}: set per_device_batch_size to {chosen.batch} / number of devices",
+        comment(summary(plan)),
+        comment(f"{by_law(chosen)}: set per_device_batch_size to {chosen.batch} / number of devices"),
         *(f"{name}: {_yaml(value)}" for name, value in values.items()),
     ]
     return "\n".join(lines) + "\n"

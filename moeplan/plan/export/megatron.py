@@ -10,7 +10,8 @@ from moeplan.cost.training.parallelism import Layout
 from moeplan.errors import InfeasibleError
 from moeplan.plan.document import Plan
 from moeplan.plan.export.plain import require_plain
-from moeplan.plan.export.recipe import recipe, summary
+from moeplan.plan.export.recipe import by_law, recipe, summary
+from moeplan.texts import comment
 
 OPTIMIZERS = ("megatron", "zero1", "zero1-fp32-gradients")
 """Optimizer schemes that Megatron-LM's distributed optimizer is."""
@@ -39,11 +40,11 @@ def export(plan: Plan, layout: Layout | None = None) -> str:
         "--bf16": "",
     }
     lines = [
-        f"# {summary(plan)}",
-        f"# learning rate and batch by {chosen.law}; {chosen.tokens:,} tokens in whole steps",
+        comment(summary(plan)),
+        comment(f"{by_law(chosen)}; {chosen.tokens:,} tokens in whole steps"),
     ]
     if layout is None:
-        lines.append("# no layout: Megatron trains it on one replica a GPU unless told otherwise")
+        lines.append(comment("no layout: Megatron trains it on one replica a GPU unless told otherwise"))
     lines += [f"{flag} {value}".rstrip() for flag, value in args.items()]
     return "\n".join(lines) + "\n"
 

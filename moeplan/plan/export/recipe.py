@@ -78,3 +78,8 @@ def summary(plan: Plan) -> str:
         f"{shape.total_params():,} params, {shape.active_params():,} of them active, "
         f"{plan.design.tokens:,} tokens; moeplan {plan.provenance.version}"
     )
+
+
+def by_law(chosen: Recipe) -> str:
+    """Where learning rate and batch come from, for comments."""
+    return f"learning rate and batch by {chosen.law}"

@@ -12,7 +12,8 @@ from moeplan.errors import InfeasibleError
 from moeplan.plan.document import Plan
 from moeplan.plan.export.hf import ROPE_THETA
 from moeplan.plan.export.plain import moe_layers, require_plain
-from moeplan.plan.export.recipe import Recipe, recipe, summary
+from moeplan.plan.export.recipe import Recipe, by_law, recipe, summary
+from moeplan.texts import comment
 
 VERSION = "0.3.0"
 """The version that is written for."""
@@ -202,11 +203,10 @@ def export(plan: Plan, layout: Layout | None = None) -> str:
     values = {**constants(shape, chosen), **_layout(layout)}
     return "\n".join(
         [
-            f'"""{summary(plan)}.',
+            f'"""For torchtitan {VERSION}: model_spec() is the model, the constants below are for Trainer.Config."""',
             "",
-            f"For torchtitan {VERSION}: model_spec() is the model, the constants below are for Trainer.Config.",
-            '"""',
-            "",
+            comment(summary(plan)),
+            comment(by_law(chosen)),
             "from functools import partial",
             "",
             "from torch import nn",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from moeplan.records import Line, Word
+
 
 @dataclass(frozen=True)
 class VariableSpread:
     """Where the best value of one design variable lies, the optimum found anew for every draw."""
 
-    variable: str
+    variable: Word
     """The design variable."""
     value: float
     """Its value in the plan."""
@@ -25,7 +27,7 @@ class VariableSpread:
 class LawSpread:
     """What one law with draws says of the plan's own design."""
 
-    law: str
+    law: Line
     """The law."""
     loss: float | None
     """Loss by the law [nats/token]; null for laws of leverage."""
@@ -43,9 +45,9 @@ class LawSpread:
     """Lower end of its interval, from the coefficients alone."""
     leverage_high: float | None
     """Upper end of its interval, from the coefficients alone."""
-    basis: str
+    basis: Line
     """Where the draws come from."""
-    sees: tuple[str, ...]
+    sees: tuple[Line, ...]
     """The variables of its equation; no other makes a difference to it."""
     inside: bool | None
     """Whether the plan lies inside the range that the law was measured on; null if the law file gives none."""
@@ -61,7 +63,7 @@ class Spread:
     """Draws of the coefficients."""
     unusable: int
     """Draws left out because the law gives no finite number for the plan."""
-    held: tuple[str, ...]
+    held: tuple[Line, ...]
     """Chosen laws that stay at their own coefficients, since their files give no covariance."""
     variables: tuple[VariableSpread, ...]
     """The best design's variables over the draws, under the same limits."""
@@ -73,5 +75,5 @@ class Spread:
     """V of the plan / the best V of a draw: the middle draw's."""
     efficiency_low: float
     """The same, reached or passed in the share `level` of the draws."""
-    covers: str
+    covers: Line
     """What the intervals cover and what they do not, in words."""
