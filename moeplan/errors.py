@@ -26,6 +26,12 @@ class LawError(UsageError):
     """A law file that is unreadable, malformed or inconsistent with its form. Exit code 2."""
 
 
+class OverwritingError(MoeplanError):
+    """A file to be both read and written. Exit code 2; no `UsageError`, which readers may recover from."""
+
+    exit_code = 2
+
+
 class InfeasibleError(MoeplanError):
     """A well-formed request that nothing satisfies; the sentence names the nearest thing that would. Exit code 1."""
 

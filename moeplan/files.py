@@ -8,7 +8,6 @@ spelled: links, relative paths and hard links lead to the same one.
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
-from moeplan.errors import UsageError
+from moeplan.errors import OverwritingError, UsageError
 
 LARGEST = 64 * 10**6
 """Bytes of a plan, a law, a config or another document at most; a thousand times the largest that there is."""
@@ -48,7 +47,7 @@ def open_source(path: str | Path) -> BinaryIO:
     """Open a file to read its bytes.
 
     Raises `UsageError` for an empty name, a folder, a device or a named pipe (which may have no end, or no beginning),
-    and for a file that the running command will write. Pipes that the shell gives, such as /dev/stdin, are files.
+    and `OverwritingError` as `check_read` does. Pipes that the shell gives, such as /dev/stdin, are files.
     """
     source = check_read(path)
     try:
@@ -61,15 +60,15 @@ def open_source(path: str | Path) -> BinaryIO:
         raise UsageError(f"{path}: cannot be read: {reason.lower()}") from None
 
 
-def read_source(path: str | Path, *, largest: int = LARGEST) -> bytes:
-    """The bytes of a file; raises `UsageError` as `open_source` does, and for more bytes than `largest`."""
+def read_source(path: str | Path, *, largest: int = LARGEST, what: str = "such file") -> bytes:
+    """The bytes of a file; raises `UsageError` as `open_source` does, and for more than any `what` has."""
     with open_source(path) as file:
         try:
             content = file.read(largest + 1)
         except OSError as error:
             raise UsageError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
     if len(content) > largest:
-        raise UsageError(f"{path}: is over {largest / 1e6:g} MB, far more than any such file; give another")
+        raise UsageError(f"{path}: is over {largest / 1e6:g} MB, far more than any {what}; give another file")
     return content
 
 
@@ -92,13 +91,15 @@ def decoded(content: bytes, path: str | Path, *, instead: str = "") -> str:
     return text
 
 
-def read_json(path: str | Path, *, largest: int = LARGEST, instead: str = "") -> Any:
+def read_json(path: str | Path, *, largest: int = LARGEST, what: str = "such file", instead: str = "") -> Any:
     """The JSON of a file.
 
     Raises `UsageError` as `read_source` does, for a key that stands twice with different values, and for what is no
     JSON, ending in `instead`.
     """
-    content = read_source(path, largest=largest)
+    import json  # which --help does without
+
+    content = read_source(path, largest=largest, what=what)
     try:
         return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once)
     except UsageError as error:
@@ -117,15 +118,15 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check_read(path: str | Path) -> Path:
-    """The path of a file that is read; raises `UsageError` for one that the running command will write.
+    """The path of a file that is read; raises `OverwritingError` for one that the running command will write.
 
-    An empty name, which would be the folder one is in, is refused as well.
+    Raises `UsageError` for an empty name, which would be the folder one is in.
     """
     if not str(path).strip():
         raise UsageError(f"input {str(path)!r} is no file name; write it like plan.json")
     for output in _outputs.get():
         if _same(output, path):
-            raise UsageError(f"{output}: cannot be written: it is read here; give another file name")
+            raise OverwritingError(f"{output}: cannot be written: it is read here; give another file name")
     return Path(path)
 
 

@@ -211,6 +211,8 @@ def resolve_form(form: str, predicts: str = "") -> tuple[str, str]:
     try:
         law = load_law(form)
     except UsageError:
+        if form.endswith((".yaml", ".yml")):
+            raise
         import difflib
 
         near = difflib.get_close_matches(form, FORMS, n=2, cutoff=0.5)

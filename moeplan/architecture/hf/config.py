@@ -65,7 +65,7 @@ def load_json(path: str | Path) -> Any:
             path = path / "config.json"
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
-    return read_json(path, largest=LARGEST_FILE, instead="; give a config.json or a plan file")
+    return read_json(path, largest=LARGEST_FILE, what="model config", instead="; give a config.json or a plan file")
 
 
 def read_config(data: Any, where: str = "the config") -> ModelConfig:
