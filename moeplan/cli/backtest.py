@@ -18,9 +18,18 @@ from moeplan.cli.program import Command
     shell_complete=complete_law,
     help="Law to test: NAME, NAME/FIT or a YAML file; repeatable. [default: every bundled law of MoE]",
 )
+@option(
+    "--labs",
+    "what_labs_chose",
+    is_flag=True,
+    heading="Laws",
+    help="What laboratories chose instead: published models beside what moeplan chooses with their budget.",
+)
 @formats
 @page_options
-def backtest(laws: tuple[str, ...], as_json: bool, as_markdown: bool, plot: str | None, html: str | None) -> None:
+def backtest(
+    laws: tuple[str, ...], what_labs_chose: bool, as_json: bool, as_markdown: bool, plot: str | None, html: str | None
+) -> None:
     """Test the laws on published comparisons of MoE and dense models.
 
     Controlled studies (same data, equal or bounded loss) are scored; product claims stand beside them as context.
@@ -31,23 +40,33 @@ def backtest(laws: tuple[str, ...], as_json: bool, as_markdown: bool, plot: str 
       moeplan backtest
       moeplan backtest --law tian2025 --json
       moeplan backtest --law my_law.yaml
+      moeplan backtest --labs
     """
     from moeplan.records import to_json
     from moeplan.report import output as out
-    from moeplan.report.backtest import backtest_sections
-    from moeplan.studies.backtest import backtest as test
 
     one_format(as_json, as_markdown)
-    found = test(laws or None)
-    sections = backtest_sections(found)
+    if what_labs_chose:
+        if laws:
+            raise click.UsageError("--labs shows the laws' own choices with equal weights; leave out --law")
+        from moeplan.report.labs import labs_sections
+        from moeplan.studies.labs import labs
+
+        with out.Progress() as progress:
+            chosen = labs(progress=progress)
+        data, sections, title = to_json(chosen), labs_sections(chosen), "What laboratories chose"
+    else:
+        from moeplan.report.backtest import backtest_sections
+        from moeplan.studies.backtest import backtest as test
+
+        found = test(laws or None)
+        data, sections, title = to_json(found), backtest_sections(found), "The laws against published studies"
     if plot or html:
         from moeplan.report.pictures import write_pictures
 
-        title = "The laws against published studies"
-        write_pictures(
-            plot=plot, html=html, title=title, sections=sections, data=to_json(found), record="backtest.json"
-        )
+        record = "labs.json" if what_labs_chose else "backtest.json"
+        write_pictures(plot=plot, html=html, title=title, sections=sections, data=data, record=record)
     if as_json:
-        out.emit_json(to_json(found))
+        out.emit_json(data)
     else:
         out.emit_sections(sections, markdown=as_markdown)

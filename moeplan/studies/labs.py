@@ -1,0 +1,235 @@
+"""What laboratories chose, beside what moeplan chooses with their compute and the memory of their model: `labs()`.
+
+A laboratory that trains N_a active params on D tokens spends C = flops_per_token * D. If its model must also serve
+m*D tokens over its life, each at 2*N_a FLOPs, the whole budget is C + 2*N_a*m*D; the laboratory's own design spends
+exactly that. moeplan gets the same budget, the same fixed demand of m*D tokens and the memory that the laboratory's
+weights and one sequence of 8,192 cached tokens take, and chooses. With m = 0 training alone counts.
+
+This is weak evidence: laboratories follow each other, their choices had reasons that no law sees, and N_a of the
+laboratory enters the budget. It weighs no law.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from moeplan import __version__
+from moeplan.architecture.conventions import Variables
+from moeplan.architecture.published import find_model
+from moeplan.architecture.shape import Architecture
+from moeplan.cost.devices import bundled
+from moeplan.cost.inference_memory import InferenceSettings, WeightDtype, inference_bytes
+from moeplan.errors import InfeasibleError, UsageError
+from moeplan.plan.budget import Budget
+from moeplan.plan.planner import read_panel, search
+from moeplan.units import MemoryLimit
+
+SCHEMA = "moeplan.labs/1"
+DEMANDS = (0.0, 1.0, 3.0, 10.0)
+"""Tokens served over the model's life, in multiples of the laboratory's own training tokens."""
+SEQ_LEN = 4096
+"""Sequence length that FLOPs are counted at [tokens]."""
+MEMORY_SLACK = 1.003
+"""Memory given / memory that the laboratory's model needs: the grid has no design of exactly its size."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One design with its tokens."""
+
+    total_params: int
+    """N [params]."""
+    active_params: int
+    """N_a [params]."""
+    tokens: float
+    """D, training tokens."""
+    num_experts: int
+    """E, routed experts of a layer."""
+    num_active_experts: int
+    """k of them for each token."""
+    num_shared_experts: int
+    """Shared experts of a layer."""
+    granularity: float
+    """2 * d_model / d_expert."""
+    num_layers: int
+    """Layers."""
+    d_model: int
+    """Width."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What moeplan chooses at one demand."""
+
+    demand: float
+    """Tokens served / the laboratory's training tokens."""
+    choice: Choice | None
+    """The design; null if nothing fits."""
+    active_params_factor: float | None
+    """N_a / the laboratory's."""
+    tokens_factor: float | None
+    """D / the laboratory's."""
+    value_factor: float | None
+    """V / V of the laboratory's design."""
+    says: str
+    """Why there is none; "" if there is one."""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A laboratory's model, and what moeplan chooses in its place."""
+
+    model: str
+    """The bundled model."""
+    weights: str
+    """Dtype of the weights when served."""
+    source: str
+    """Where that is from."""
+    train_flops: float
+    """Training compute: flops_per_token * D [FLOPs]."""
+    memory_bytes: float
+    """Memory that is given: what the model needs to be served, times `MEMORY_SLACK` [bytes]."""
+    choice: Choice
+    """What the laboratory chose."""
+    chosen: tuple[Chosen, ...]
+    """What moeplan chooses, one for each demand."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near moeplan comes to the laboratories at one demand."""
+
+    demand: float
+    """Tokens served / the laboratory's training tokens."""
+    median_factor: float
+    """Median over models of the larger of N_a / theirs and its inverse."""
+    worst_factor: float
+    """The largest of these."""
+    worst: str
+    """The model that it is of."""
+
+
+@dataclass(frozen=True)
+class Labs:
+    """The report."""
+
+    schema: str
+    """Version of this structure, moeplan.labs/1."""
+    version: str
+    """moeplan's version."""
+    laws: tuple[str, ...]
+    """Laws whose geometric mean is maximised, with equal weights."""
+    labs: tuple[Lab, ...]
+    """The models, in the order of the data file."""
+    agreement: tuple[Agreement, ...]
+    """How near the choices come, one for each demand."""
+
+
+def labs(
+    models: Sequence[str] | None = None,
+    *,
+    demands: Sequence[float] = DEMANDS,
+    threads: int = 2,
+    progress: Callable[[str], None] | None = None,
+) -> Labs:
+    """What laboratories chose and what moeplan chooses; `models` names some of the bundled ones, default all.
+
+    Raises `UsageError` for a model that is not in the list.
+    """
+    rows = bundled("labs.yaml").sections("labs")
+    for row in rows:
+        row.only(("model", "weights", "source"), ("model", "weights", "source"))
+    known = {row.text("model"): row for row in rows}
+    for name in models or ():
+        if name not in known:
+            raise UsageError(f"{name} is not among the models of this report; they are {', '.join(known)}")
+    found = []
+    for name in models or known:
+        if progress is not None:
+            progress(name)
+        weights = cast(WeightDtype, known[name].text("weights"))
+        found.append(_lab(name, weights, known[name].text("source"), demands, threads))
+    return Labs(
+        schema=SCHEMA,
+        version=__version__,
+        laws=tuple(law.full_name for law in read_panel(None).chosen),
+        labs=tuple(found),
+        agreement=tuple(agreement for demand in demands if (agreement := _agreement(found, demand)) is not None),
+    )
+
+
+def _lab(name: str, weights: WeightDtype, source: str, demands: Sequence[float], threads: int) -> Lab:
+    model = find_model(name)
+    shape, tokens = model.architecture, model.training_tokens
+    if tokens is None:
+        raise UsageError(f"{name}: its training tokens are not published")
+    serving = InferenceSettings(weight_dtype=weights)
+    train_flops = float(shape.flops_per_token(SEQ_LEN)) * tokens
+    memory = sum(inference_bytes(shape, serving).values()) * MEMORY_SLACK
+    chosen = []
+    for demand in demands:
+        budget = Budget(
+            train_flops + 2 * shape.active_params() * demand * tokens,
+            MemoryLimit(round(memory)),
+            vocab_size=shape.vocab_size,
+            tied_embeddings=shape.tied_embeddings,
+            attention=shape.attention,
+            serving=serving,
+            headroom=0.0,
+            inference_tokens=demand * tokens,
+        )
+        chosen.append(_chosen(shape, tokens, demand, budget, train_flops, threads))
+    return Lab(name, weights, source, train_flops, memory, _choice(shape, tokens), tuple(chosen))
+
+
+def _chosen(
+    shape: Architecture, tokens: float, demand: float, budget: Budget, train_flops: float, threads: int
+) -> Chosen:
+    panel = read_panel(None)
+    try:
+        answer = search(budget, panel, threads=threads, say=lambda _: None)
+    except InfeasibleError as error:
+        return Chosen(demand, None, None, None, None, str(error))
+    variables = Variables(shape, budget.seq_len)
+    references = answer.space.references[: len(panel.chosen)]
+    ln_theirs = statistics.fmean(float(each.judge(variables, tokens, train_flops)) for each in references)
+    ln_ours = float(answer.ln_value[answer.index])
+    return Chosen(
+        demand=demand,
+        choice=_choice(answer.architecture, answer.tokens),
+        active_params_factor=answer.architecture.active_params() / shape.active_params(),
+        tokens_factor=answer.tokens / tokens,
+        value_factor=math.exp(ln_ours - ln_theirs),
+        says="",
+    )
+
+
+def _choice(shape: Architecture, tokens: float) -> Choice:
+    return Choice(
+        total_params=shape.total_params(),
+        active_params=shape.active_params(),
+        tokens=tokens,
+        num_experts=shape.num_experts,
+        num_active_experts=shape.num_active_experts,
+        num_shared_experts=shape.num_shared_experts,
+        granularity=2 * shape.d_model / shape.d_expert,
+        num_layers=shape.num_layers,
+        d_model=shape.d_model,
+    )
+
+
+def _agreement(found: Sequence[Lab], demand: float) -> Agreement | None:
+    factors = {
+        lab.model: max(factor, 1 / factor)
+        for lab in found
+        for each in lab.chosen
+        if each.demand == demand and (factor := each.active_params_factor) is not None
+    }
+    if not factors:
+        return None
+    worst = max(factors, key=factors.__getitem__)
+    return Agreement(demand, statistics.median(factors.values()), factors[worst], worst)
