@@ -23,7 +23,7 @@ CHOSEN = {
     "Ling-1T": {0: (1.622, 0.611, 22.67, 6, 11.35, 106, 11264), 3: (0.868, 1.277, 43.2, 5, 8.00, 97, 7936)},
     "MiniMax-M2": {0: (3.458, 0.305, 11.2, 5, 8.83, 82, 8192), 3: (1.258, 0.649, 32.0, 6, 6.40, 48, 5120)},
 }
-"""N_a / theirs, D / theirs, E/k, k, granularity, layers and d_model at a demand of 0 and 3 times the laboratory's tokens.
+"""N_a / theirs, D / theirs, E/k, k, granularity, layers and d_model at a demand of 0 and 3 times their tokens.
 
 An independent program found these with moeplan 0.1.0 on 2026-11-27, by a search with equal weights of the four default
 laws, the laboratory's vocabulary and attention, untied embeddings, and 1.003 times the memory of its model.
