@@ -27,6 +27,7 @@ from moeplan.cli.program import recorded_command
 from moeplan.cost.inference_memory import InferenceSettings
 from moeplan.files import atomic_write
 from moeplan.laws import law_names
+from moeplan.laws.roles import OBJECTIVE_LAWS
 from moeplan.plan import planner
 from moeplan.plan.budget import Budget
 from moeplan.plan.document import Plan, plan_schema
@@ -123,7 +124,7 @@ def test_help_states_the_true_defaults() -> None:
     recommend = cli.commands["recommend"]
     stated = {p.name: re.search(r"\[default: ([^\];]+)", getattr(p, "help", None) or "") for p in recommend.params}
     texts = {name: match[1] for name, match in stated.items() if match}
-    assert texts.pop("laws") == ", ".join(planner.DEFAULT_LAWS)
+    assert texts.pop("laws") == ", ".join(OBJECTIVE_LAWS)
     assert texts.pop("tied_embeddings").startswith("tied below 1e21")
     assert texts.pop("tokens_available") == "no limit"
     assert parse_count(texts.pop("max_tokens")) == budget.max_tokens

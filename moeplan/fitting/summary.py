@@ -22,7 +22,7 @@ from moeplan.fitting.problem import Floats, Problem, spread
 from moeplan.fitting.runs import Runs
 from moeplan.fitting.warn import run_warnings
 from moeplan.laws import load_law
-from moeplan.laws.leverage import LEVERAGE_LAW
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.laws.signatures import FORMS, form_variables
 
 ROUTING = {"activation_ratio", "expansion_ratio", "granularity", "G", "shared_ratio", "num_experts"}

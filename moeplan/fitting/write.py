@@ -13,7 +13,7 @@ from moeplan.architecture.conventions import CONVENTIONS
 from moeplan.fitting.result import FittedLaw
 from moeplan.laws import Fit, load_law
 from moeplan.laws.law import SCHEMA
-from moeplan.laws.leverage import LEVERAGE_LAW
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.laws.signatures import form_variables
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ .()/-]*")

@@ -9,9 +9,6 @@ from moeplan.architecture.shape import Architecture
 from moeplan.laws import Law
 from moeplan.plan.document import HyperParameters
 
-HYPERPARAMETER_LAWS = ("tian2025", "steplaw2025")
-"""The laws asked by default."""
-
 
 def hyperparameters(
     laws: Iterable[Law], architecture: Architecture, tokens: float, seq_len: int

@@ -1,4 +1,4 @@
-"""Efficiency Leverage of an architecture: by tian2025 with its interval, and by every other law with a dense side.
+"""Efficiency Leverage of an architecture: by the leverage law, with an interval, and by others that know dense models.
 
 EL = C_dense / C_moe at equal loss. A loss law speaks through compute: C_dense is the compute at which its own best
 dense model (sizes continuous, C = 6*N*D) reaches the loss that it gives the MoE, C_moe the MoE's compute in the law's
@@ -21,8 +21,6 @@ from moeplan.laws import Fit, Law, Uncertainty
 from moeplan.plan.document import DenseEquivalent, Leverage, LeverageOpinion
 from moeplan.plan.search.grid import SMALL_D_MODEL, attention_fields
 
-LEVERAGE_LAW = "tian2025"
-"""The law whose leverage is the prediction."""
 _DENSE_SIZES = np.geomspace(1e5, 1e15, 2001)
 """Continuous dense sizes tried [params]; steps of 1.2 %, the optimum is flat to 1e-5 within one."""
 

@@ -15,8 +15,9 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.inference_memory import inference_bytes
 from moeplan.errors import InfeasibleError
 from moeplan.laws import Law, load_law
-from moeplan.laws.hyperparameters import HYPERPARAMETER_LAWS, hyperparameters
-from moeplan.laws.leverage import LEVERAGE_LAW, predict
+from moeplan.laws.hyperparameters import hyperparameters
+from moeplan.laws.leverage import predict
+from moeplan.laws.roles import HYPERPARAMETER_LAWS, LEVERAGE_LAW
 from moeplan.plan.budget import Budget
 from moeplan.plan.costs import batch_sequences, least_bytes, serving_use, state_bytes_per_gpu, training_run
 from moeplan.plan.document import (
@@ -123,7 +124,7 @@ class Answer:
                 )
 
     def _batch(self, architecture: Architecture, tokens: float) -> int:
-        """Sequences of a step by tian2025."""
+        """Sequences of a step by the leverage law."""
         (own,) = hyperparameters([self.leverage_law], architecture, tokens, self.budget.seq_len)
         gpus = self.budget.gpus
         return batch_sequences(own.batch_tokens, self.budget.seq_len, gpus.count if gpus else 1)
@@ -196,7 +197,7 @@ class Answer:
         return float(self.ln_value.max())
 
     def leverage(self, speakers: Sequence[Law]) -> Leverage:
-        """EL of the chosen design by tian2025, and by those of `speakers` that compare with dense models."""
+        """EL of the chosen design by the leverage law, and by those of `speakers` that compare with dense models."""
         worth = self.budget.worth(self.tokens)
         return predict(self.leverage_law, speakers, self.architecture, worth, self.budget.seq_len)
 

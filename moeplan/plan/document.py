@@ -123,7 +123,7 @@ class Design:
     value: float
     """V [FLOPs], the geometric mean of C_l over the chosen laws."""
     efficiency_leverage: float
-    """EL by tian2025."""
+    """EL by the leverage law."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Counts:
     flops_per_token: float
     """Training FLOPs per token: 6*(active params without input embedding) + causal attention, forward + backward."""
     flops_per_token_tian2025: float
-    """The same as tian2025 counts: non-embedding params, full attention, no logits."""
+    """The same as the leverage law counts: non-embedding params, full attention, no logits."""
     train_flops: float
     """flops_per_token * tokens [FLOPs]."""
 
@@ -190,7 +190,7 @@ class LeverageOpinion:
 
 @dataclass(frozen=True)
 class DenseEquivalent:
-    """The dense model that should reach the same loss, by tian2025: its compute is C*EL*phi."""
+    """The dense model that should reach the same loss, by the leverage law: its compute is C*EL*phi."""
 
     total_params: int
     """N [params], embeddings included."""
@@ -199,7 +199,7 @@ class DenseEquivalent:
     tokens: int
     """D, training tokens."""
     train_flops: float
-    """Its compute in tian2025's FLOPs."""
+    """Its compute in the leverage law's FLOPs."""
     architecture: Architecture
     """An integer shape of that size."""
 
@@ -209,7 +209,7 @@ class Leverage:
     """Predicted Efficiency Leverage with its interval, and what stands beside it."""
 
     efficiency_leverage: float
-    """EL by tian2025: dense compute / MoE compute at equal loss."""
+    """EL by the leverage law: dense compute / MoE compute at equal loss."""
     low: float
     """Lower end of the interval."""
     high: float
@@ -221,7 +221,7 @@ class Leverage:
     decades_outside: float
     """How far the equation's variables lie outside its domain, in factors of 10, summed."""
     allocation_efficiency: float
-    """phi: what is left of EL because the budget is split into size and tokens off tian2025's optimum (at most 1)."""
+    """phi: what is left of EL because the budget is split into size and tokens off the law's optimum (at most 1)."""
     dense: DenseEquivalent
     """The dense model it equals, phi included."""
     others: tuple[LeverageOpinion, ...]
@@ -295,7 +295,7 @@ class TrainingRun:
     optimizer: Word
     """Scheme of weights, gradients and optimizer state."""
     batch_sequences: int
-    """Sequences of a step: tian2025's batch, rounded to what divides over the GPUs."""
+    """Sequences of a step: the leverage law's batch, rounded to what divides over the GPUs."""
     usable_bytes: float | None
     """Memory of a training GPU less the headroom [bytes]; null without GPUs."""
     layouts: tuple[LayoutOption, ...]

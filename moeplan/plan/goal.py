@@ -18,9 +18,9 @@ class DenseGoal:
     tokens: float
     """D, its training tokens."""
     train_flops: float
-    """Its compute in tian2025's FLOPs."""
+    """Its compute in the leverage law's FLOPs."""
     allocation_efficiency: float
-    """phi: what is left of its compute because it is not split into size and tokens as tian2025 finds best."""
+    """phi: what is left of its compute because it is not split into size and tokens as the leverage law finds best."""
     memory: Line
     """Memory that it needs to be served as the plan is, headroom included."""
     work_by_law: dict[Line, float]
@@ -40,7 +40,7 @@ class GoalPoint:
     tokens: int
     """D, training tokens."""
     efficiency_leverage: float
-    """EL by tian2025."""
+    """EL by the leverage law."""
     reached: float
     """What was asked for, in units of the target."""
 
@@ -52,9 +52,9 @@ class Goal:
     finds: Line
     """flops or memory: which limit was found."""
     target_efficiency_leverage: float | None
-    """EL by tian2025 that was asked for; null if a dense model was to be equalled."""
+    """EL by the leverage law that was asked for; null if a dense model was to be equalled."""
     dense: DenseGoal | None
-    """The dense model that was to be equalled, by tian2025; null if EL was asked for."""
+    """The dense model that was to be equalled, by the leverage law; null if EL was asked for."""
     found: float
     """The limit found: FLOPs, or bytes of one device."""
     interval_factor: float

@@ -1,7 +1,7 @@
 """The inverse questions: from a target to the smallest budget, `recommend_for(target_el=7, memory="80GB")`.
 
-The budget found is the smallest whose recommendation reaches the target: an Efficiency Leverage by tian2025, or the
-work of a dense model, C*EL*phi of the plan against C*phi of the dense model, in tian2025's FLOPs. Recommendations
+The budget found is the smallest whose recommendation reaches the target: an Efficiency Leverage by the leverage law, or
+the work of a dense model, C*EL*phi of the plan against C*phi of the dense model, in that law's FLOPs. Recommendations
 maximise V, not EL, so what they reach is not monotone in the budget (EL peaks where compute outgrows memory, and ties
 move it by a few per cent); therefore every step of 1 % between the smallest and the largest budget is in question, and
 none is skipped but by bounds that prove that it falls short (`moeplan.plan.sweep`). Between two steps nothing is
@@ -25,7 +25,8 @@ from moeplan.cost.inference_memory import inference_bytes
 from moeplan.errors import InfeasibleError, LawError, UsageError
 from moeplan.laws import Law, load_law
 from moeplan.laws.dense_optimum import dense_of_size
-from moeplan.laws.leverage import LEVERAGE_LAW, dense_compute, dense_fit, dense_loss, dense_shape, dense_size
+from moeplan.laws.leverage import dense_compute, dense_fit, dense_loss, dense_shape, dense_size
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.answer import Answer
 from moeplan.plan.budget import Budget
 from moeplan.plan.budget_options import make_budget, serving_of
@@ -74,7 +75,7 @@ def recommend_for(
     Parameters
     ----------
     target_el : float, optional
-        Efficiency Leverage by tian2025 to reach.
+        Efficiency Leverage by the leverage law to reach.
     match_dense : str or float, optional
         The dense model to equal in its place: params ("70B"), a `config.json`, or the name of a bundled model.
     dense_tokens : str or float, optional

@@ -8,6 +8,7 @@ from moeplan.architecture.conventions import Variables
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import mfu_preset
 from moeplan.laws import Law
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.budget import ORDINARY_MFU, Budget
 from moeplan.plan.document import Design, Leverage
 from moeplan.plan.search.grid import Grid
@@ -61,12 +62,13 @@ def _worth(leverage: Leverage) -> Iterator[str]:
     phi = leverage.allocation_efficiency
     if phi * leverage.efficiency_leverage < 1:
         yield (
-            f"By tian2025 this plan does less than a dense model of the same compute ({phi:.2g} times "
+            f"By {LEVERAGE_LAW} this plan does less than a dense model of the same compute ({phi:.2g} times "
             f"{leverage.efficiency_leverage:.3g}): its size and tokens are too far from the best split of this compute."
         )
     elif phi < LOW_PHI:
         yield (
-            f"Only {100 * phi:.2g} % of the budget counts by tian2025, because size and tokens are far from the best "
+            f"Only {100 * phi:.2g} % of the budget counts by {LEVERAGE_LAW}, because size and tokens are far from "
+            "the best "
             "split of this compute."
         )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.laws import Law, load_law
-from moeplan.laws.leverage import LEVERAGE_LAW
+from moeplan.laws.roles import LEVERAGE_LAW, OBJECTIVE_LAWS, SECOND_OPINIONS
 from moeplan.plan.answer import Answer
 from moeplan.plan.budget import Budget
 from moeplan.plan.document import Plan
@@ -19,11 +19,6 @@ from moeplan.plan.search.variables import DESIGN_VARIABLES
 
 if TYPE_CHECKING:
     from moeplan.plan.uncertainty.drawn import DrawnLaw
-
-DEFAULT_LAWS = ("tian2025", "zhao2025", "ludziejewski2025", "abnar2025")
-"""The laws whose geometric mean is maximised unless told otherwise."""
-SECOND_OPINIONS = ("krajewski2024", "clark2022", "marin2026")
-"""Laws shown beside them, outside the mean."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +47,12 @@ class Panel:
 
 
 def read_panel(laws: Sequence[str | Path] | None) -> Panel:
-    """The laws by name or file, by default `DEFAULT_LAWS`, and the second opinions; raises `UsageError` for none."""
+    """The laws by name or file, by default `OBJECTIVE_LAWS`, and the second opinions; raises `UsageError` for none."""
     if isinstance(laws, (str, Path)):
         laws = [laws]
-    chosen = tuple(load_law(name) for name in (laws if laws is not None else DEFAULT_LAWS))
+    chosen = tuple(load_law(name) for name in (laws if laws is not None else OBJECTIVE_LAWS))
     if not chosen:
-        raise UsageError("no law is chosen; name at least one, for example tian2025")
+        raise UsageError(f"no law is chosen; name at least one, for example {LEVERAGE_LAW}")
     if len({(law.path, law.objective.name if law.objective else "") for law in chosen}) < len(chosen):
         raise UsageError("a law is named twice; name each once")
     others = (LEVERAGE_LAW, *SECOND_OPINIONS)
@@ -94,7 +89,7 @@ def recommend(
     budget : Budget
         Compute [FLOPs], memory [bytes] and every condition on the design.
     laws : sequence of str or Path, optional
-        Names ("zhao2025", "krajewski2024/moe-e16") or files of the laws to maximise; default `DEFAULT_LAWS`.
+        Names ("zhao2025", "krajewski2024/moe-e16") or files of the laws to maximise; default `OBJECTIVE_LAWS`.
     alternatives : int
         How many markedly different designs to list besides.
     threads : int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.report.blocks import (
     EXTRAPOLATED,
     NONE,
@@ -21,7 +22,6 @@ from moeplan.report.blocks import (
 )
 from moeplan.report.comparison_charts import comparison_charts
 from moeplan.report.comparison_laws import (
-    LEVERAGE_LAW,
     WORK,
     equal_loss_blocks,
     interval_text,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.report.blocks import Chart, Level, Series, Source
-from moeplan.report.comparison_laws import LEVERAGE_LAW, WORK, ratio_text
+from moeplan.report.comparison_laws import WORK, ratio_text
 from moeplan.studies.comparison.result import Comparison, Contender
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.report.blocks import (
     NONE,
     Block,
@@ -19,8 +20,6 @@ from moeplan.report.blocks import (
 from moeplan.studies.comparison.result import Answer, Comparison, Contender, LawColumn, Saving
 from moeplan.units import format_count, format_flops
 
-LEVERAGE_LAW = "tian2025"
-"""The law whose leverage is the prediction."""
 WORK = "compute of the law's best dense model that is as good / compute of the first model, both as the law counts"
 """What a ratio of work is."""
 
@@ -174,7 +173,8 @@ def savings_blocks(found: Comparison) -> tuple[Block, ...]:
         Paragraph(
             f"C is {format_flops(found.models[0].train_flops)} FLOPs, as each law counts its own models. C_moe is "
             "where the best MoE is as good as the best dense model at C, C_dense where the best dense model is as good "
-            "as the best MoE at C; sizes continuous, no memory limit. tian2025 has no such optimum: its EL grows as "
+            f"as the best MoE at C; sizes continuous, no memory limit. {LEVERAGE_LAW} has no such optimum: its EL "
+            "grows as "
             f"the activation ratio falls.{' Every ratio measured: --equal compute.' if shortened else ''}"
         )
     )
@@ -220,9 +220,11 @@ def pair_blocks(found: Comparison) -> tuple[Block, ...]:
     return (
         Table(tuple(rows), columns, right=(1, 2, 3, 4, 5, 6, 7)),
         Paragraph(
-            f"1 is {first.name}, 2 is {second.name}. EL: dense compute over the model's own, at equal loss; tian2025's "
+            f"1 is {first.name}, 2 is {second.name}. EL: dense compute over the model's own, at equal loss; "
+            f"{LEVERAGE_LAW}'s "
             "is at the best split of compute into size and tokens. dense 1/2: ratio of the compute of the law's best "
-            "dense models that are as good, by tian2025 less what each model's own split costs (phi, an inferred "
+            f"dense models that are as good, by {LEVERAGE_LAW} less what each model's own split costs (phi, an "
+            "inferred "
             "rule). C_l: compute at which the law's own best MoE without a memory limit is as good [FLOPs]. Work, "
             f"above: that dense compute over the compute of {first.name}, both as the law counts."
         ),

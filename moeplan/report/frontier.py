@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.report import sources
 from moeplan.report.blocks import (
     NONE,
@@ -126,7 +127,8 @@ _SAID = Source("Said by moeplan of this curve: numbers of its points, which the 
 
 _POINT = Source(
     "The design that moeplan recommends at this point: the largest V of the declared grid under the limits.",
-    convention="params include embeddings; FLOPs of the exact shape, forward + backward; EL by tian2025 with its "
+    convention=f"params include embeddings; FLOPs of the exact shape, forward + backward; EL by {LEVERAGE_LAW} with "
+    "its "
     "90 % interval; V/C in shares of the budget",
 )
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.report.blocks import Chart, Quantity, Series, Shade, Source
-from moeplan.report.frontier_words import LEVERAGE_LAW, splits
+from moeplan.report.frontier_words import splits
 from moeplan.report.opinions import size
 from moeplan.studies.frontier.curves import Frontier, Point
 from moeplan.units import format_count, parse_memory

@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.report.blocks import EXTRAPOLATED, NONE, Block, Items, Paragraph, mark, percent, quantity, times
 from moeplan.studies.frontier.curves import Frontier, Line, Point
 from moeplan.studies.frontier.ranges import RANGES
 from moeplan.units import format_bytes, format_flops
 
-LEVERAGE_LAW = "tian2025"
-"""The law whose EL and interval a curve shows first."""
 LITTLE = 1.01
 """Below this multiple of V, 10 % more of something is hardly worth it."""
 ALLOCATED = 0.995
@@ -175,7 +174,7 @@ def _domains(found: Frontier) -> list[str]:
 
 
 def splits(found: Frontier) -> list[str]:
-    """What the splits of compute into size and tokens keep of tian2025's EL, at worst and at best."""
+    """What the splits of compute into size and tokens keep of the leverage law's EL, at worst and at best."""
     low, high = (pick(found.points, key=lambda point: point.allocation_efficiency) for pick in (min, max))
     if low.allocation_efficiency >= ALLOCATED:
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import Plan
 from moeplan.plan.goal import Goal
 from moeplan.report.blocks import Block, Items, Paragraph, Source, Table, at, mark, number, percent, times
@@ -10,8 +11,9 @@ from moeplan.units import format_bytes, format_count, format_flops
 SEARCHED = Source(
     "Found by searching the limits in steps of 1 % for the first whose recommendation reaches the target; the "
     "interval's ends are searched for in the same way, with the target multiplied and divided.",
-    "tian2025",
-    "FLOPs of the exact shape, forward + backward; a dense model's work in tian2025's FLOPs: C*phi against C*EL*phi",
+    LEVERAGE_LAW,
+    f"FLOPs of the exact shape, forward + backward; a dense model's work in {LEVERAGE_LAW}'s FLOPs: C*phi against "
+    "C*EL*phi",
 )
 
 
@@ -51,7 +53,7 @@ def _found(plan: Plan, goal: Goal) -> str:
         within += ", what it needs itself"
     text = (
         f"Asked for: the work of {kind} ({format_count(dense.total_params)} params) on {format_count(dense.tokens)} "
-        f"tokens within {within}. That is {format_flops(dense.train_flops)} FLOPs as tian2025 counts, of which "
+        f"tokens within {within}. That is {format_flops(dense.train_flops)} FLOPs as {LEVERAGE_LAW} counts, of which "
         f"{percent(dense.allocation_efficiency)} count (phi), because they are not split into size and tokens as it "
         f"finds best for dense models. {found}"
     )

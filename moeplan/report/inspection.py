@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from moeplan.architecture.published import PublishedModel
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import Design
 from moeplan.report.blocks import (
     EXTRAPOLATED,
@@ -148,7 +149,7 @@ def _costs(found: Inspection) -> tuple[Block, ...]:
             f"at {found.seq_len:,} tokens, forward + backward",
         ),
         (
-            "as tian2025 counts",
+            f"as {LEVERAGE_LAW} counts",
             f"{format_flops(found.flops_per_token_tian2025, 4)}: non-embedding params, full attention, no logits",
         ),
         ("weights", f"{format_bytes(memory.weight_bytes, 4)} in {memory.weight_dtype}"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import Design, LawOpinion, Leverage, Plan, Price
 from moeplan.report import sources
 from moeplan.report.blocks import (
@@ -51,7 +52,7 @@ def leverage_blocks(leverage: Leverage, path: str = "/leverage") -> tuple[Block,
     dense, shape = leverage.dense, leverage.dense.architecture
     rows = [
         (
-            "tian2025",
+            LEVERAGE_LAW,
             at(leverage_text(leverage), f"{path}/efficiency_leverage"),
             at(leverage_interval(leverage), f"{path}/level", f"{path}/low", f"{path}/high"),
         ),
@@ -85,8 +86,8 @@ def leverage_blocks(leverage: Leverage, path: str = "/leverage") -> tuple[Block,
             f"The dense model it equals: {format_count(dense.total_params)} params "
             f"({format_count(dense.non_embedding_params)} without embeddings; {shape.num_layers} layers, d_model "
             f"{shape.d_model:,}) on {format_count(dense.tokens)} tokens, {format_flops(dense.train_flops)} FLOPs as "
-            f"tian2025 counts: its compute times EL times {percent(leverage.allocation_efficiency)} (phi), "
-            "because it does not split its compute into size and tokens as tian2025 finds best.",
+            f"{LEVERAGE_LAW} counts: its compute times EL times {percent(leverage.allocation_efficiency)} (phi), "
+            f"because it does not split its compute into size and tokens as {LEVERAGE_LAW} finds best.",
             _on(
                 sources.DENSE,
                 *(f"{path}/dense/{name}" for name in ("total_params", "non_embedding_params")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from moeplan.laws.leverage import LEVERAGE_LAW
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import Plan
 from moeplan.report import sources
 from moeplan.report.blocks import (
@@ -95,7 +95,7 @@ def plan_card(plan: Plan) -> Table:
         if run.days is not None and run.num_gpus
         else at(f"{run.device}-hours at {percent(run.mfu)} MFU", "/training/mfu")
     )  # fmt: skip
-    ends = f"{percent(leverage.level)} interval {number(leverage.low)}–{number(leverage.high)}, by tian2025"
+    ends = f"{percent(leverage.level)} interval {number(leverage.low)}–{number(leverage.high)}, by {LEVERAGE_LAW}"
     dense = leverage.dense
     return Table(
         (

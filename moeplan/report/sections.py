@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from moeplan.laws.leverage import LEVERAGE_LAW
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import Plan
 from moeplan.report import sources
 from moeplan.report.blocks import (
@@ -94,7 +94,7 @@ def headline(plan: Plan) -> str:
     dense = leverage.dense
     return (
         f"Train a {size(plan.design)} MoE on {format_count(plan.design.tokens)} tokens: Efficiency Leverage "
-        f"{leverage_text(leverage)} ({leverage_interval(leverage)}) by tian2025, "
+        f"{leverage_text(leverage)} ({leverage_interval(leverage)}) by {LEVERAGE_LAW}, "
         f"{times(leverage.efficiency_leverage * leverage.allocation_efficiency)} as this budget is split: the work of "
         f"a dense {format_count(dense.total_params)} model on {format_count(dense.tokens)} tokens."
     )
@@ -103,7 +103,8 @@ def headline(plan: Plan) -> str:
 def _answer(plan: Plan) -> Source:
     """Where the numbers of the headline stand, in their order."""
     return Source(
-        "The answer in short: the best design of the declared grid for what was asked, and tian2025's leverage of it "
+        f"The answer in short: the best design of the declared grid for what was asked, and {LEVERAGE_LAW}'s "
+        "leverage of it "
         "with the dense model that it equals. The tables say more of each number.",
         ", ".join(dict.fromkeys((*plan.request.laws, LEVERAGE_LAW))),
         "params with embeddings; tokens; EL is dense compute / MoE compute at equal loss",
@@ -226,7 +227,7 @@ def _compute(plan: Plan) -> tuple[Block, ...]:
                     ),
                 ),
                 (
-                    "as tian2025 counts",
+                    f"as {LEVERAGE_LAW} counts",
                     at(
                         f"{format_flops(counts.flops_per_token_tian2025)}: non-embedding params, full attention, no "
                         "logits",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from moeplan.laws.leverage import LEVERAGE_LAW
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import HyperParameters, LawOpinion, Leverage, LeverageOpinion, OutsideDomain, Plan
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.report.blocks import Source, interval, quantity
@@ -87,18 +87,20 @@ MEMORY = Source(
     convention="bytes, GB = 1e9; weights and KV cache in the dtypes named, replicated parts on every device",
 )
 DENSE = Source(
-    "The dense model that tian2025 expects to reach the same loss: its compute is the plan's times EL times phi, its "
-    "size and tokens tian2025's best split of that, its shape the nearest integer one.",
+    f"The dense model that {LEVERAGE_LAW} expects to reach the same loss: its compute is the plan's times EL times "
+    "phi, its "
+    f"size and tokens {LEVERAGE_LAW}'s best split of that, its shape the nearest integer one.",
     LEVERAGE_LAW,
-    "params with embeddings unless said otherwise; tian2025's FLOPs: non-embedding params, full attention, no logits",
+    f"params with embeddings unless said otherwise; {LEVERAGE_LAW}'s FLOPs: non-embedding params, full attention, no "
+    "logits",
 )
 
 
 def leverage(found: Leverage) -> Source:
-    """EL by tian2025, with its interval."""
+    """EL by the leverage law, with its interval."""
     far = f"{found.decades_outside:.2f} decades (factors of 10) outside, summed over variables"
     return Source(
-        f"By tian2025's equation at this design; {found.rule}.",
+        f"By {LEVERAGE_LAW}'s equation at this design; {found.rule}.",
         LEVERAGE_LAW,
         "dense compute / MoE compute at equal loss; FLOPs of non-embedding params and full attention, no logits",
         far if found.decades_outside else "inside the measured range",
@@ -123,7 +125,7 @@ def training(plan: Plan) -> Source:
 
 
 BATCH = Source(
-    "tian2025's batch at this compute, rounded to what divides over the GPUs.", LEVERAGE_LAW, "sequences; tokens"
+    f"{LEVERAGE_LAW}'s batch at this compute, rounded to what divides over the GPUs.", LEVERAGE_LAW, "sequences; tokens"
 )
 LAYOUT = Source(
     "Memory counted on the exact shape for the heaviest stage; time by a stated model of a step "
@@ -142,7 +144,7 @@ def price(plan: Plan) -> Source:
     return Source(
         "The best V, or the law's own best C_l, of a search with so much more of it / without.",
         ", ".join(plan.request.laws),
-        "ratio of compute; EL is tian2025's of the best design then",
+        f"ratio of compute; EL is {LEVERAGE_LAW}'s of the best design then",
         _domain_of_laws(plan),
     )
 
@@ -198,5 +200,5 @@ def alternatives(plan: Plan) -> Source:
     return Source(
         "The best designs of the declared grid that differ markedly from the plan and from each other, by V.",
         ", ".join(plan.request.laws),
-        "params with embeddings; D in tokens; EL by tian2025; V in FLOPs",
+        f"params with embeddings; D in tokens; EL by {LEVERAGE_LAW}; V in FLOPs",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from moeplan.cost.serving import DecodePoint
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import LayoutOption, Plan, TrainingRun
 from moeplan.report import sources
 from moeplan.report.blocks import NONE, Block, Cell, Paragraph, Source, Table, at, number, percent
@@ -34,7 +35,8 @@ def training_blocks(plan: Plan) -> tuple[Block, ...]:
         (
             "batch",
             Cell(
-                f"{run.batch_sequences:,} sequences, {format_count(tokens)} tokens: tian2025's, rounded to the GPUs",
+                f"{run.batch_sequences:,} sequences, {format_count(tokens)} tokens: {LEVERAGE_LAW}'s, rounded to the "
+                "GPUs",
                 dataclasses.replace(sources.BATCH, path="/training/batch_sequences"),
             ),
         ),

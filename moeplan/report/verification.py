@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.report.blocks import (
     EXTRAPOLATED,
     NONE,
@@ -30,7 +31,7 @@ from moeplan.verification.verdict import UNHEALTHY_LOAD
 from moeplan.verification.verification import LeverageAt, Outline, PlannedRun, Tuning, Verification
 
 _CONTROL = {"one_expert": "one expert", "second_seed": "other seeds", "frozen_router": "frozen router"}
-FLOPS = "FLOPs as tian2025 counts: non-embedding params, full attention, no logits"
+FLOPS = f"FLOPs as {LEVERAGE_LAW} counts: non-embedding params, full attention, no logits"
 _MEASURED = Source(
     "Measured by proxy runs: dense compute / MoE compute at equal validation loss, the dense compute read from the "
     "dense envelope by log-log interpolation.",

@@ -142,7 +142,7 @@ class Inspection:
     flops_per_token: float | None
     """Training FLOPs per token: 6*(active params without input embedding) + causal attention, forward + backward."""
     flops_per_token_tian2025: float | None
-    """The same as tian2025 counts: non-embedding params, full attention, no logits."""
+    """The same as the leverage law counts: non-embedding params, full attention, no logits."""
     memory: ServedMemory | None
     """Inference memory on one device."""
     publication: Publication | None

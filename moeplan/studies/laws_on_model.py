@@ -15,6 +15,7 @@ from moeplan.architecture.conventions import Variables
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.inference_memory import InferenceSettings, inference_bytes
 from moeplan.errors import InfeasibleError, LawError
+from moeplan.laws.roles import LEVERAGE_LAW, OBJECTIVE_LAWS, SECOND_OPINIONS
 from moeplan.plan.document import Design, Leverage, OutsideDomain
 from moeplan.units import MemoryLimit
 
@@ -85,9 +86,9 @@ def judge(
     """What the laws say of an architecture trained on `tokens`; see `moeplan.studies.inspection.inspect` for the
     arguments."""
     from moeplan.laws import law_names, load_law
-    from moeplan.laws.leverage import LEVERAGE_LAW, predict
+    from moeplan.laws.leverage import predict
     from moeplan.plan.budget import Budget
-    from moeplan.plan.planner import DEFAULT_LAWS, SECOND_OPINIONS, recommend
+    from moeplan.plan.planner import recommend
     from moeplan.plan.search.space import Space
 
     say = progress or (lambda _: None)
@@ -108,7 +109,7 @@ def judge(
     if not shape.is_dense:
         speakers = [law for law in map(load_law, law_names()) if law.has_dense]
         leverage = predict(load_law(LEVERAGE_LAW), speakers, shape, tokens, seq_len)
-    judges = [load_law(name) for name in (*DEFAULT_LAWS, *SECOND_OPINIONS)]
+    judges = [load_law(name) for name in (*OBJECTIVE_LAWS, *SECOND_OPINIONS)]
     judges = [law for law in judges if law.can_search]
     say("asking the laws")
     variables = Variables(shape, seq_len)
@@ -138,7 +139,7 @@ def judge(
         laws.append(
             LawJudgement(
                 law=law.full_name,
-                role="objective" if number < len(DEFAULT_LAWS) else "second opinion",
+                role="objective" if number < len(OBJECTIVE_LAWS) else "second opinion",
                 compute=math.exp(float(compute)) if known else None,
                 efficiency=math.exp(float(compute) - least) if known and math.isfinite(least) else None,
                 optimum=optima.get(law.full_name),

@@ -10,7 +10,7 @@ from moeplan import records
 from moeplan.architecture.conventions import Variables
 from moeplan.errors import InfeasibleError
 from moeplan.laws import load_law
-from moeplan.laws.leverage import LEVERAGE_LAW
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import OutsideDomain, Plan
 from moeplan.units import format_count, format_flops
 from moeplan.verification import estimate, shrink

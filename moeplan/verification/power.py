@@ -6,7 +6,7 @@ import math
 
 from moeplan.architecture.conventions import Variables
 from moeplan.laws import load_law
-from moeplan.laws.leverage import LEVERAGE_LAW
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import Plan
 from moeplan.units import format_flops
 from moeplan.verification.ladder import (

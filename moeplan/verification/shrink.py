@@ -14,7 +14,7 @@ from moeplan.architecture.conventions import Variables
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError
 from moeplan.laws import load_law
-from moeplan.laws.leverage import LEVERAGE_LAW
+from moeplan.laws.roles import LEVERAGE_LAW
 
 ALIGNMENT = 8
 """Widths of experts are multiples of this [features]: `grouped_mm` wants rows of 16 bytes, 8 numbers of bf16."""

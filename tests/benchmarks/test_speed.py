@@ -18,8 +18,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from moeplan.laws import load_law
+from moeplan.laws.roles import OBJECTIVE_LAWS
 from moeplan.plan.budget import Budget
-from moeplan.plan.planner import DEFAULT_LAWS
 from moeplan.plan.search.space import Space
 
 Record = Callable[[str, object], None]
@@ -111,7 +111,7 @@ def test_curves_and_targets_are_fast(
 
 def test_search_rate(benchmark: BenchmarkFixture, record_property: Record) -> None:
     """At least a million architectures a second go through counts, FLOPs, memory, the default laws and V."""
-    budget, laws = Budget("1e22", "80GB"), [load_law(name) for name in DEFAULT_LAWS]
+    budget, laws = Budget("1e22", "80GB"), [load_law(name) for name in OBJECTIVE_LAWS]
     spaces: list[Space] = []
 
     def search() -> None:
@@ -127,7 +127,7 @@ def test_search_rate(benchmark: BenchmarkFixture, record_property: Record) -> No
 
 def test_scoring_rate(benchmark: BenchmarkFixture, record_property: Record) -> None:
     """At least a million designs a second of a space that is already built go through the default laws and V."""
-    budget, laws = Budget("1e22", "80GB"), [load_law(name) for name in DEFAULT_LAWS]
+    budget, laws = Budget("1e22", "80GB"), [load_law(name) for name in OBJECTIVE_LAWS]
     space = Space(budget, laws, threads=THREADS)
     benchmark.pedantic(lambda: space.score(budget.flops).mean(range(len(laws))), rounds=15, warmup_rounds=2)
     rate = len(space) / benchmark.stats.stats.median

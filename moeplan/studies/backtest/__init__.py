@@ -19,6 +19,7 @@ from moeplan.errors import LawError, UsageError
 from moeplan.laws import Fit, Law, law_names, load_law
 from moeplan.laws.checks import compute_optimum
 from moeplan.laws.leverage import dense_compute, dense_fit, dense_params_at_tokens, leverage_by
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import OutsideDomain
 from moeplan.studies.backtest.equivalences import Equivalence, LawClaim, Loss, Preregistered
 from moeplan.studies.backtest.equivalences import equivalences as published_equivalences
@@ -56,7 +57,7 @@ def backtest(laws: str | Path | Law | Iterable[str | Path | Law] | None = None) 
     speaking = [law for law in judges if law.has_dense]
     if not speaking:
         reasons = "; ".join(f"{law.full_name}: {_why_silent(law)}" for law in asked)
-        raise LawError(f"no law compares MoE with dense models ({reasons}); tian2025 does")
+        raise LawError(f"no law compares MoE with dense models ({reasons}); {LEVERAGE_LAW} does")
     silent = [law for law in (judges if laws is None else asked) if law not in speaking]
     results = tuple(_result(row, speaking) for row in published_equivalences())
     return BackTest(

@@ -20,7 +20,7 @@ from moeplan.errors import UsageError
 from moeplan.laws import load_law
 from moeplan.laws.dense_optimum import dense_of_size, optimal_dense, tokens_for
 from moeplan.laws.hyperparameters import hyperparameters
-from moeplan.laws.leverage import LEVERAGE_LAW
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.answer import Answer
 from moeplan.plan.budget import Budget
 from moeplan.plan.costs import batch_sequences
@@ -196,7 +196,7 @@ def _models(best: Answer, leverage: Leverage, regime: str) -> tuple[Contender, .
     flops = models[0].train_flops
     if "compute_optimal" in wanted:
         shape = optimal_dense(law, flops, moe, budget.seq_len)
-        says = "same compute, split into size and tokens as tian2025 finds best for dense models"
+        says = f"same compute, split into size and tokens as {LEVERAGE_LAW} finds best for dense models"
         models.append(cost("best dense", "compute_optimal", says, shape, _at_equal_compute(shape, flops, budget)))
     for role, name, params in (
         ("equal_total_params", "equal N", moe.total_params()),
@@ -209,7 +209,7 @@ def _models(best: Answer, leverage: Leverage, regime: str) -> tuple[Contender, .
             models.append(cost(name, role, says, shape, _at_equal_compute(shape, flops, budget)))
     if "equal_loss" in wanted:
         twin = leverage.dense
-        says = "as good as the MoE by tian2025: of compute C*EL*phi, split as it finds best for dense models"
+        says = f"as good as the MoE by {LEVERAGE_LAW}: of compute C*EL*phi, split as it finds best for dense models"
         says += ", on fresh data" if math.isfinite(budget.tokens_available) else ""
         models.append(cost("equal loss", "equal_loss", says, twin.architecture, twin.tokens))
     return tuple(models)

@@ -1,6 +1,6 @@
 """What the laws say of models side by side, each in compute: that of its own best dense model with the same loss.
 
-A leverage law (tian2025) says C*EL*phi of a MoE and C*phi of a dense model; phi discounts a budget split off the law's
+A leverage law says C*EL*phi of a MoE and C*phi of a dense model; phi discounts a budget split off the law's
 optimum, of the MoE's or of the dense allocation. A loss law says C_dense(L): the least 6*N*D at which its best dense
 model, of continuous size, has the loss L that it gives the model. Every law counts in its own FLOPs, so that answers
 are read as ratios inside one law; losses never meet.

@@ -14,8 +14,8 @@ from moeplan.cost.inference_memory import InferenceSettings
 from moeplan.errors import LawError, UsageError
 from moeplan.laws import Law, load_law
 from moeplan.laws.leverage import dense_loss, dense_size
+from moeplan.laws.roles import OBJECTIVE_LAWS, SECOND_OPINIONS
 from moeplan.plan.budget import FEWEST_TOKENS, Budget
-from moeplan.plan.planner import DEFAULT_LAWS, SECOND_OPINIONS
 from moeplan.plan.search.reference import LossReference, Reference
 from moeplan.plan.search.space import Space
 from moeplan.studies.comparison.answers import answer, law_column, speaking
@@ -71,7 +71,7 @@ def compare_models(
         models = [dataclasses.replace(model, fits_memory=None) for model in models]
         conditions = dataclasses.replace(conditions, memory=None, usable_bytes=None)
     say("asking the laws")
-    laws = [load_law(name) for name in (*DEFAULT_LAWS, *SECOND_OPINIONS)]
+    laws = [load_law(name) for name in (*OBJECTIVE_LAWS, *SECOND_OPINIONS)]
     speakers, silent = speaking(laws)
     judges = [law for law in laws if law.can_search]
     space = Space(

@@ -6,14 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from moeplan.architecture.conventions import Variables
 from moeplan.laws import load_law
-from moeplan.laws.leverage import LEVERAGE_LAW
+from moeplan.laws.roles import DENSE_ALLOCATION_LAWS, LEVERAGE_LAW
 from moeplan.plan.budget import Budget
 from moeplan.plan.document import Leverage
 from moeplan.studies.comparison.result import Contender, LawColumn, Versus
 from moeplan.units import format_count
-
-OTHER_SPLITS = ("hoffmann2022", "besiroglu2024", "llama3", "deepseek2024")
-"""Laws of dense models alone, which would split a compute budget their own way."""
 
 
 def versus(number: int, models: Sequence[Contender], columns: Sequence[LawColumn]) -> Versus:
@@ -71,7 +68,7 @@ def _discount(leverage: Leverage) -> Iterator[str]:
     phi = leverage.allocation_efficiency
     if phi < 0.995:
         yield (
-            f"tian2025's EL of {leverage.efficiency_leverage:.3g} is at the best split of compute into size and "
+            f"{LEVERAGE_LAW}'s EL of {leverage.efficiency_leverage:.3g} is at the best split of compute into size and "
             f"tokens; the memory limit forces another, which keeps {100 * phi:.3g} % of it (phi, an inferred rule)."
         )
 
@@ -98,7 +95,7 @@ def dense_sizes(train_flops: float) -> list[tuple[str, float]]:
     from moeplan.laws.checks import compute_optimum
 
     sizes = []
-    for name in OTHER_SPLITS:
+    for name in DENSE_ALLOCATION_LAWS:
         law = load_law(name)
         fit = law.objective
         if fit is not None and fit.family == "six_total_params":

@@ -165,9 +165,9 @@ class Versus:
     quality: dict[str, float]
     """Dense-equivalent compute, by each law that can say it of both."""
     quality_low: float | None
-    """The lowest of these by another law than tian2025; null if none speaks."""
+    """The lowest of these by another law than the leverage law; null if none speaks."""
     quality_high: float | None
-    """The highest of these by another law than tian2025."""
+    """The highest of these by another law than the leverage law."""
     own_compute: dict[str, float]
     """C_l, by each law that judged both; empty unless two models are compared."""
     train_flops: float
@@ -373,7 +373,7 @@ class Comparison:
     models: tuple[Contender, ...]
     """The models; the first is the one the others stand beside."""
     laws: tuple[LawColumn, ...]
-    """The laws that speak, tian2025 first; two laws' answers are never averaged."""
+    """The laws that speak, the leverage law first; two laws' answers are never averaged."""
     silent: tuple[SilentLaw, ...]
     """The laws that do not, with their reasons."""
     versus: tuple[Versus, ...]

@@ -26,13 +26,13 @@ class Point:
     value_ratio: float
     """V/C: what the limits leave of the budget."""
     efficiency_leverage: float
-    """EL by tian2025."""
+    """EL by the leverage law."""
     low: float
     """Lower end of its interval."""
     high: float
     """Upper end of its interval."""
     decades_outside: float
-    """How far outside its measured range tian2025's leverage is asked, in factors of 10."""
+    """How far outside its measured range the leverage law's leverage is asked, in factors of 10."""
     allocation_efficiency: float
     """phi: what the design's split of compute into size and tokens keeps of that EL (an inferred rule)."""
     leverage_by_law: dict[str, float]
