@@ -21,8 +21,8 @@ from moeplan.cost.training.parallelism import Layout
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.plan.document import Plan
 from moeplan.plan.export import TARGETS, export
-from moeplan.plan.export.megatron import model_args, stage_args
 from moeplan.plan.export.recipe import read_layout
+from moeplan.plan.export.targets.megatron import model_args, stage_args
 from moeplan.studies.inspection import inspect
 from tests.exported import SHAPES, TINY, plan_of, with_layouts
 from tests.published import MODELS

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from moeplan.cli import cli
 from moeplan.cli.program import Option
 from moeplan.files import atomic_write, outputs
-from moeplan.plan.export.hf import hf_config
+from moeplan.plan.export.targets.hf import hf_config
 from tests.exported import TINY, plan_of
 from tests.sample import DENSE
 

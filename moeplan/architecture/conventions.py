@@ -123,10 +123,9 @@ def _flops_per_token(v: Variables, convention: str) -> Value:
     matmul = 6 * v.get("active_params", "non_embedding")
     if convention == "six_non_embedding":
         return matmul
-    scores = _as_float(counting.attention_score_flops(v.shape, v.seq_len))
-    if convention == "non_embedding_full_attention":
-        return matmul + scores
-    return matmul + 6 * v.shape.vocab_size * _as_float(v.shape.d_model) + scores / 2
+    causal = convention == "causal"
+    scores = _as_float(counting.attention_score_flops(v.shape, v.seq_len, causal=causal))
+    return matmul + 6 * v.shape.vocab_size * _as_float(v.shape.d_model) + scores if causal else matmul + scores
 
 
 def _experts(v: Variables) -> tuple[Value, Value, Value]:

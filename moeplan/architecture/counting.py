@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from moeplan.architecture.attention import Attention, attention_of
+
 # Shapes are duck-typed over int and int64 arrays, which no static type expresses; results follow their input.
 Shape = Any
 Size = Any
@@ -28,20 +30,15 @@ GROUPS = (
 """The groups whose sum is `total_params`; multi-token-prediction layers stand outside (`mtp_params`)."""
 
 
-def attention_matrices(shape: Shape) -> list[tuple[Size, Size]]:
-    """(input, output) features of every matrix of one attention block.
+def attentions(shape: Shape) -> list[tuple[Size, Attention]]:
+    """(blocks, their attention) for every attention that the blocks of a shape have; the last block's stands last."""
+    return getattr(shape, "attentions", None) or [(shape.num_layers, attention_of(shape))]
 
-    GQA: query, key, value, output. MLA (DeepSeek-V2, arXiv 2405.04434, section 2.1): queries straight or through
-    q_lora_rank, keys and values through kv_lora_rank plus one shared rotary key, output.
-    """
-    d, heads = shape.d_model, shape.num_heads
-    if shape.attention == "mla":
-        rank, rope, nope, value = shape.kv_lora_rank, shape.qk_rope_head_dim, shape.qk_nope_head_dim, shape.v_head_dim
-        query_width, query_rank = heads * (nope + rope), shape.q_lora_rank
-        queries = [(d, query_rank), (query_rank, query_width)] if query_rank else [(d, query_width)]
-        return [*queries, (d, rank + rope), (rank, heads * (nope + value)), (heads * value, d)]
-    query_width, kv_width = heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
-    return [(d, query_width), (d, kv_width), (d, kv_width), (query_width, d)]
+
+def caches(shape: Shape) -> list[tuple[Size, Attention]]:
+    """(blocks that keep a cache of their own, their attention), as `attentions`."""
+    different = attentions(shape)
+    return different if len(different) > 1 else [(shape.num_kv_layers, different[0][1])]
 
 
 def ffn_matrices(d_model: Size, width: Size) -> list[tuple[Size, Size]]:
@@ -50,22 +47,8 @@ def ffn_matrices(d_model: Size, width: Size) -> list[tuple[Size, Size]]:
 
 
 def attention_params(shape: Shape) -> Size:
-    """Params of one attention block: `attention_matrices`, biases, sinks (one a head), norms of q, k or the latents."""
-    params = sum(n * m for n, m in attention_matrices(shape))
-    if shape.attention == "mla":
-        return params + shape.q_lora_rank + shape.kv_lora_rank
-    query_width, kv_width = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
-    if shape.qkv_bias:
-        params = params + query_width + 2 * kv_width
-    if shape.output_bias:
-        params = params + shape.d_model
-    if shape.attention_sinks:
-        params = params + shape.num_heads
-    if shape.qk_norm == "head":
-        params = params + 2 * shape.head_dim
-    elif shape.qk_norm == "full":
-        params = params + query_width + kv_width
-    return params
+    """Params of the attention of all blocks."""
+    return sum(layers * attention.params(shape.d_model) for layers, attention in attentions(shape))
 
 
 def ffn_params(d_model: Size, width: Size) -> Size:
@@ -101,7 +84,7 @@ def params_by_group(shape: Shape, experts: Size | None = None) -> dict[str, Size
         "routed_experts": moe_layers * experts * expert_params(shape),
         "shared_experts": moe_layers * shared,
         "router": moe_layers * router,
-        "attention": shape.num_layers * attention_params(shape),
+        "attention": attention_params(shape),
         "dense_ffn": (shape.num_layers - moe_layers) * ffn_params(d, shape.d_ff)
         + moe_layers * ffn_params(d, shape.d_dense_residual),
         "norms": d * (shape.norms_per_block * shape.num_layers + shape.num_final_norms),
@@ -137,29 +120,19 @@ def mtp_params(shape: Shape) -> Size:
     )
     has_moe = shape.num_moe_layers > 0
     ffn = has_moe * moe + (1 - has_moe) * ffn_params(d, shape.d_ff)
-    block = attention_params(shape) + ffn + shape.norms_per_block * d + 2 * d * d + 3 * d
+    _, attention = attentions(shape)[-1]
+    block = attention.params(d) + ffn + shape.norms_per_block * d + 2 * d * d + 3 * d
     return shape.num_mtp_layers * block
 
 
-def attention_width(shape: Shape) -> Size:
-    """d_attn = heads times the width of one head's value [features]; the width that attention FLOPs are counted by.
-
-    For MLA this is num_heads*v_head_dim: the rotary part of its scores is left out, as in published FLOP counts.
-    """
-    return shape.num_heads * (shape.v_head_dim if shape.attention == "mla" else shape.head_dim)
-
-
-def attention_score_flops(shape: Shape, seq_len: Size) -> Size:
-    """FLOPs per token, forward and backward, of scores and weighted values under full attention.
-
-    12 * num_layers * d_attn * seq_len; a causal mask halves it.
-    """
-    return 12 * shape.num_layers * attention_width(shape) * seq_len
+def attention_score_flops(shape: Shape, seq_len: Size, *, causal: bool = False) -> Size:
+    """FLOPs per token, forward and backward, of scores and weighted values: `Attention.score_flops` of all blocks."""
+    return sum(layers * attention.score_flops(seq_len, causal=causal) for layers, attention in attentions(shape))
 
 
 def attention_flops(shape: Shape, seq_len: Size) -> Size:
-    """FLOPs per token of attention as a whole, causal: 6 * its params + half of `attention_score_flops`."""
-    return 6 * shape.num_layers * attention_params(shape) + attention_score_flops(shape, seq_len) // 2
+    """FLOPs per token of attention as a whole, causal: 6 * its params + `attention_score_flops`."""
+    return 6 * attention_params(shape) + attention_score_flops(shape, seq_len, causal=True)
 
 
 def flops_per_token(shape: Shape, seq_len: Size, *, attention: str = "causal", logits: bool = True) -> Size:
@@ -175,5 +148,4 @@ def flops_per_token(shape: Shape, seq_len: Size, *, attention: str = "causal", l
         matmul = matmul + embedding
     if attention == "none":
         return 6 * matmul
-    scores = attention_score_flops(shape, seq_len)
-    return 6 * matmul + (scores if attention == "full" else scores // 2)
+    return 6 * matmul + attention_score_flops(shape, seq_len, causal=attention == "causal")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, cast
 
 from moeplan.architecture import counting
+from moeplan.architecture.attention import Attention, attention_of, kind_named
 from moeplan.errors import UsageError
 
 ParamConvention = Literal["with_embeddings", "without_input_embedding", "non_embedding"]
@@ -66,8 +68,8 @@ class Architecture:
     """Which layers are MoE, one entry a layer, where that is not "all but the first num_dense_layers"."""
     tied_embeddings: bool = False
     """Whether the output head is the input embedding."""
-    attention: Literal["gqa", "mla"] = "gqa"
-    """Grouped-query attention or multi-head latent attention."""
+    attention: str = "gqa"
+    """Kind of attention: a name of `moeplan.architecture.attention.KINDS`, which says what the sizes below mean."""
     q_lora_rank: int = 0
     """MLA: rank of the query map; 0 is a straight map."""
     kv_lora_rank: int = 0
@@ -127,18 +129,11 @@ class Architecture:
         for name in ("d_model", "num_layers", "vocab_size", "num_heads"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} {getattr(self, name)} must be at least 1")
-        if self.attention == "mla":
-            for name in ("kv_lora_rank", "qk_nope_head_dim", "v_head_dim"):
-                if getattr(self, name) < 1:
-                    raise UsageError(f"{name} 0 must be at least 1 for MLA attention")
-        elif self.attention != "gqa":
-            raise UsageError(f"attention {self.attention!r} must be gqa or mla")
+        kind = kind_named(self.attention)
         if self.qk_norm not in ("none", "head", "full"):
             raise UsageError(f"qk_norm {self.qk_norm!r} must be none, head or full")
-        if self.head_dim == 0:
-            if self.attention == "gqa" and self.d_model % self.num_heads:
-                raise UsageError(f"num_heads {self.num_heads} must divide d_model {self.d_model} without a head_dim")
-            derive("head_dim", self.v_head_dim if self.attention == "mla" else self.d_model // self.num_heads)
+        for name, value in kind.complete({f.name: getattr(self, f.name) for f in dataclasses.fields(self)}).items():
+            derive(name, value)
         if self.num_kv_heads == 0:
             derive("num_kv_heads", self.num_heads)
         if self.num_heads % self.num_kv_heads:
@@ -189,6 +184,11 @@ class Architecture:
     def is_dense(self) -> bool:
         """Whether no layer has experts."""
         return self.num_moe_layers == 0
+
+    @cached_property
+    def uniform_attention(self) -> Attention:
+        """The attention that every block has."""
+        return attention_of(self)
 
     def params_by_group(self) -> dict[str, int]:
         """Params by group; the groups add up to `total_params()` (see `moeplan.architecture.counting.GROUPS`)."""

@@ -16,6 +16,9 @@ from moeplan.cli.options import (
     training_option,
 )
 from moeplan.cli.program import Command
+from moeplan.files import modules_in
+
+TARGETS = modules_in("plan/export/targets")
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
@@ -103,9 +106,9 @@ def inspect(
 @model_option(
     "--to",
     "target",
-    type=click.Choice(["hf", "megatron", "torchtitan", "maxtext"]),
+    type=click.Choice(list(TARGETS)),
     required=True,
-    help="The trainer: hf is a config.json, megatron arguments, torchtitan (0.3.0) a Python module, maxtext YAML.",
+    help=f"What is written: {'; '.join(f'{name}, {what}' for name, what in TARGETS.items())}.",
 )
 @model_option(
     "--layout",
@@ -126,11 +129,11 @@ def export(plan: str, target: str, layout: str | None, output: str | None) -> No
     """
     from moeplan.files import atomic_write
     from moeplan.plan.document import read_plan
-    from moeplan.plan.export import exported
+    from moeplan.plan.export import exported, takes_layout
     from moeplan.plan.export.recipe import read_layout
     from moeplan.report import output as out
 
-    if layout is not None and target in ("hf", "maxtext"):
+    if layout is not None and not takes_layout(target):
         raise click.UsageError(f"--layout has no place in {target}; leave it out")
     found = exported(read_plan(plan), target, layout=read_layout(layout) if layout is not None else None)
     if found.note:

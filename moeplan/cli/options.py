@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from moeplan.architecture.plannable import PLANNABLE
 from moeplan.cli.program import Option
 
 option = functools.partial(click.option, cls=Option)
@@ -178,7 +179,7 @@ design_options = stacked(
         default=None,
         help="Whether the output head is the embedding. [default: tied below 1e21 FLOPs]",
     ),
-    design_option("--attention", type=click.Choice(["gqa", "mla"]), help="Attention kind. [default: gqa]"),
+    design_option("--attention", type=click.Choice(PLANNABLE), help="Attention kind. [default: gqa]"),
 )
 """What is fixed, bounded or assumed of the design."""
 

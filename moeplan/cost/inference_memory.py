@@ -106,24 +106,19 @@ def matrices(shape: Shape, experts: Size | None = None) -> list[tuple[str, Size,
         # a width of 0 means that there is no such block, whose empty down map would still have output rows
         ("dense_ffn", moe_layers * (shape.d_dense_residual > 0), shape.d_dense_residual),
     )
-    result = [("attention", shape.num_layers, n_in, n_out) for n_in, n_out in counting.attention_matrices(shape)]
+    result = [
+        ("attention", layers, n_in, n_out)
+        for layers, attention in counting.attentions(shape)
+        for n_in, n_out in attention.matrices(shape.d_model)
+    ]
     for group, copies, width in ffns:
         result += [(group, copies, n_in, n_out) for n_in, n_out in counting.ffn_matrices(shape.d_model, width)]
     return result
 
 
 def kv_cache_bytes_per_token(shape: Shape, kv_dtype: KVDtype = "bf16") -> Size:
-    """KV cache [bytes/token].
-
-    GQA: 2*num_kv_layers*num_kv_heads*head_dim*b (keys and values). MLA: num_kv_layers*(kv_lora_rank +
-    qk_rope_head_dim)*b (the latent and the shared rotary key; DeepSeek-V2, arXiv 2405.04434, section 2.1.4). b is the
-    bytes of one cached number.
-    """
-    if shape.attention == "mla":
-        width = shape.kv_lora_rank + shape.qk_rope_head_dim
-    else:
-        width = 2 * shape.num_kv_heads * shape.head_dim
-    return shape.num_kv_layers * width * _KV_BYTES[kv_dtype]
+    """KV cache [bytes/token]: the sum over blocks of `Attention.cached_width` times the bytes of one cached number."""
+    return sum(layers * attention.cached_width for layers, attention in counting.caches(shape)) * _KV_BYTES[kv_dtype]
 
 
 def inference_bytes(shape: Shape, settings: InferenceSettings, num_devices: int = 1) -> dict[str, Size]:
@@ -131,8 +126,8 @@ def inference_bytes(shape: Shape, settings: InferenceSettings, num_devices: int 
 
     Routed experts are spread whole (expert parallelism, ceil(E/n) a device). Heads, KV heads (replicated where there
     are more devices than KV heads), feed-forward widths and rows of embedding and head are split within each matrix
-    (tensor parallelism, ceil(size/n) a device). Norms, router, MLA's maps into its latents and MLA's cache are on
-    every device. On one device this is the whole model.
+    (tensor parallelism, ceil(size/n) a device). Norms and router are on every device, and so is what
+    `Attention.on_device` leaves whole. On one device this is the whole model.
     """
     _require_positive_int("num_devices", num_devices)
     local, experts = _fullest_device(shape, num_devices), _ceil_div(shape.num_experts, num_devices)
@@ -163,5 +158,6 @@ class _View:
 
 def _fullest_device(shape: Shape, n: int) -> Shape:
     """What tensor parallelism over `n` devices leaves of `shape` on the fullest one; routed experts are untouched."""
-    split = ("num_heads", "num_kv_heads", "d_ff", "d_shared_expert", "d_dense_residual", "vocab_size")
-    return _View(shape, **{name: _ceil_div(getattr(shape, name), n) for name in split})
+    split = ("d_ff", "d_shared_expert", "d_dense_residual", "vocab_size")
+    attentions = [(layers, attention.on_device(n)) for layers, attention in counting.attentions(shape)]
+    return _View(shape, attentions=attentions, **{name: _ceil_div(getattr(shape, name), n) for name in split})

@@ -85,27 +85,23 @@ def experts_hit(architecture: Architecture, batch: float) -> float:
 def decode_flops(architecture: Architecture, context: int) -> float:
     """FLOPs of one token of decode: 2*active params without input embedding + attention to `context` cached tokens.
 
-    Attention is 4*layers*d_attn*context. MLA works on its latents: 2*layers*heads*(2*kv_lora_rank + rope)*context
-    (DeepSeek-V2, arXiv 2405.04434, section 2.1.2, with the up-projections absorbed).
+    Attention is the sum over blocks of `Attention.decode_flops`.
     """
     a = architecture
     linear = 2 * (a.active_params() - a.embedding_params + a.vocab_size * a.d_model)
-    if a.attention == "mla":
-        width = 2 * a.num_heads * (2 * a.kv_lora_rank + a.qk_rope_head_dim)
-    else:
-        width = 4 * counting.attention_width(a)
-    return float(linear + a.num_layers * width * context)
+    scores = sum(layers * attention.decode_flops(context) for layers, attention in counting.attentions(a))
+    return float(linear + scores)
 
 
 def prefill_flops(architecture: Architecture, prompt: int) -> float:
     """FLOPs of a prompt of `prompt` tokens: 2*(active params without embeddings) each, causal attention, logits once.
 
-    Causal attention over the prompt is 2*layers*d_attn*prompt^2.
+    Attention is the sum over blocks of `Attention.prefill_flops`.
     """
     a = architecture
     linear = 2 * (a.active_params() - a.embedding_params) * prompt
-    attention = 2 * a.num_layers * counting.attention_width(a) * prompt**2
-    return float(linear + attention + 2 * a.vocab_size * a.d_model)
+    scores = sum(layers * attention.prefill_flops(prompt) for layers, attention in counting.attentions(a))
+    return float(linear + scores + 2 * a.vocab_size * a.d_model)
 
 
 def devices_needed(

@@ -7,8 +7,9 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from moeplan.architecture.plannable import PLANNABLE
 from moeplan.cost.devices import Gpus, flops_of_time, parse_gpus
 from moeplan.cost.inference_memory import InferenceSettings
 from moeplan.cost.training.states import load_scheme
@@ -70,7 +71,7 @@ class Budget:
     """Whether the output head is the embedding; None ties below 1e21 FLOPs."""
     seq_len: int = 4096
     """Training sequence length [tokens]."""
-    attention: Literal["gqa", "mla"] = "gqa"
+    attention: str = "gqa"
     """Attention kind."""
     serving: InferenceSettings = field(default_factory=InferenceSettings)
     """How the model is served."""
@@ -127,8 +128,8 @@ class Budget:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise UsageError(f"{name} {value!r} must be a whole number from {low} to {high}")
-        if self.attention not in ("gqa", "mla"):
-            raise UsageError(f"attention {self.attention!r} must be gqa or mla")
+        if self.attention not in PLANNABLE:
+            raise UsageError(f"attention {self.attention!r} must be {' or '.join(PLANNABLE)}")
         if not 0 <= self.headroom < 1:
             raise UsageError(f"headroom {self.headroom!r} must be at least 0 and below 1, for example 0.1")
         put("max_tokens", parse_count(self.max_tokens, "max_tokens"))

@@ -162,14 +162,6 @@ def _model(plan: Plan) -> tuple[Block, ...]:
         )
         for place, band in enumerate(plan.bands)
     ]
-    heads = f"{shape.num_heads} heads"
-    if shape.attention == "mla":
-        queries = f", queries from one of {shape.q_lora_rank}" if shape.q_lora_rank else ""
-        heads += (
-            f" of {shape.qk_nope_head_dim}+{shape.qk_rope_head_dim} by MLA (latent of {shape.kv_lora_rank}{queries})"
-        )
-    else:
-        heads += f" of {shape.head_dim}, {shape.num_kv_heads} KV heads"
     first = "first" if shape.num_dense_layers == 1 else f"first {shape.num_dense_layers}"
     dense = f", the {first} dense (d_ff {shape.d_ff:,})" if shape.num_dense_layers else ""
     return (
@@ -180,7 +172,8 @@ def _model(plan: Plan) -> tuple[Block, ...]:
             sources=(None, None, None, sources.band(plan, 1), sources.band(plan, 5)),
         ),
         Paragraph(
-            f"{shape.num_layers} layers{dense}; {heads}; embedding of {shape.vocab_size:,} rows, "
+            f"{shape.num_layers} layers{dense}; {shape.uniform_attention.words()}; "
+            f"embedding of {shape.vocab_size:,} rows, "
             f"{'tied' if shape.tied_embeddings else 'untied'}. Params include embeddings, widths are in features. "
             f"Bands: everything else re-optimised; designs within 1 % of the best V: {plan.designs_within_1:,}, "
             f"within 5 %: {plan.designs_within_5:,}."

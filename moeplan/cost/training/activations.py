@@ -1,16 +1,16 @@
 """Activations that one GPU keeps of one layer for the backward pass, tensor by tensor, and what its passes add [bytes].
 
 Written for bf16 (2 bytes), flash attention (no scores are kept, arXiv 2205.14135), gated feed-forward blocks with a
-fused activation, no dropout, no biases. T is the tokens of a micro-batch on one GPU, micro_batch * seq_len / cp; norms
-and residuals keep T/tp of them under sequence parallelism. R is the rows that reach the experts of one GPU, T/tp * k *
-etp when tokens are spread evenly. Each tensor is one that a module saves for its backward pass in Megatron-Core 0.14 on
-TransformerEngine 2 (megatron/core/transformer; transformer_engine/pytorch). Term by term it is the list of the worked
-example of DeepSeek-V3 in yanring/Megatron-MoE-ModelZoo (misc/tools/deepseek_mem_estimate.py, e865051).
+fused activation, no dropout, no biases; what attention keeps is `Attention.activations`. T is the tokens of a
+micro-batch on one GPU, micro_batch * seq_len / cp; norms and residuals keep T/tp of them under sequence parallelism. R
+is the rows that reach the experts of one GPU, T/tp * k * etp when tokens are spread evenly. Each tensor is one that a
+module saves for its backward pass in Megatron-Core 0.14 on TransformerEngine 2 (megatron/core/transformer;
+transformer_engine/pytorch). Term by term it is the list of the worked example of DeepSeek-V3 in
+yanring/Megatron-MoE-ModelZoo (misc/tools/deepseek_mem_estimate.py, e865051).
 
 Recomputation: "none" keeps every tensor. "selective" drops the outputs of norms, of the routed experts' activation and
 of MLA's up-projections, and computes them again (Megatron's `--recompute-granularity selective --recompute-modules
-layernorm moe_act mla_up_proj`). "full" keeps only the input of every `recompute_layers` layers.
-"""
+layernorm moe_act mla_up_proj`). "full" keeps only the input of every `recompute_layers` layers."""
 
 from __future__ import annotations
 
@@ -58,22 +58,6 @@ def tokens(architecture: Architecture, layout: Layout, seq_len: int, imbalance: 
     return Tokens(full, split, routed, routed * layout.etp)
 
 
-def attention_widths(architecture: Architecture, tp: int) -> tuple[float, float, float]:
-    """(queries, keys, values and so outputs of one kind) [features a token] on one of `tp` GPUs; KV heads replicate."""
-    heads = architecture.num_heads / tp
-    if architecture.attention == "mla":
-        score = architecture.qk_nope_head_dim + architecture.qk_rope_head_dim
-        return heads * score, heads * score, heads * architecture.v_head_dim
-    kv_heads = max(architecture.num_kv_heads / tp, 1)
-    return heads * architecture.head_dim, kv_heads * architecture.head_dim, kv_heads * architecture.head_dim
-
-
-def output_width(architecture: Architecture, tp: int) -> float:
-    """Features a token of the attention's output, before its output map, on one of `tp` GPUs."""
-    width = architecture.v_head_dim if architecture.attention == "mla" else architecture.head_dim
-    return architecture.num_heads / tp * width
-
-
 def kept_tensors(
     architecture: Architecture,
     layout: Layout,
@@ -91,33 +75,17 @@ def kept_tensors(
     d, tp = architecture.d_model, layout.tp
     t = tokens(architecture, layout, seq_len, imbalance)
     hidden = _BF16 * t.split * d
-    queries, keys, values = attention_widths(architecture, tp)
+    attention = architecture.uniform_attention.on_device(tp)
     result = [
         Kept("attention input", hidden, "attention"),
         Kept("attention norm output", hidden, "attention", selective=True),
     ]
-    mla = architecture.attention == "mla"
-    if mla:
-        if architecture.q_lora_rank:
-            latent = _BF16 * t.split * architecture.q_lora_rank
-            result += [Kept("query latent", latent, "attention"), Kept("query latent norm output", latent, "attention")]
-        joint = architecture.kv_lora_rank + architecture.qk_rope_head_dim
-        result += [
-            Kept("key-value latent", _BF16 * t.split * joint, "attention"),
-            Kept("key-value latent norm output", _BF16 * t.split * architecture.kv_lora_rank, "attention"),
-        ]
-    elif architecture.qk_norm != "none":
-        result.append(Kept("queries and keys before their norm", _BF16 * t.full * (queries + keys), "attention"))
-    out = _BF16 * t.full * output_width(architecture, tp)
-    result += [
-        Kept("queries", _BF16 * t.full * queries, "attention", selective=mla),
-        Kept("keys", _BF16 * t.full * keys, "attention", selective=mla),
-        Kept("values", _BF16 * t.full * values, "attention", selective=mla),
-        Kept("attention output", out, "attention"),
-        Kept("softmax statistics", _FP32 * t.full * architecture.num_heads / tp, "attention"),
-    ]
+    for x in attention.activations():
+        size = (_FP32 if x.fp32 else _BF16) * (t.split if x.split else t.full) * x.width
+        result.append(Kept(x.name, size, "attention", selective=x.recomputed))
     if layout.cp > 1:
         # TransformerEngine keeps the output on both sides of its exchange over cp (context_parallel.py, from 2.8).
+        out = _BF16 * t.full * attention.width
         result.append(Kept("attention output before its exchange", out, "attention"))
     result += [
         Kept("ffn input", hidden, "ffn"),
@@ -195,9 +163,9 @@ def transient_bytes(
     else:
         width = _BF16 * t.full * architecture.d_ff / tp
         steps += [residual + gathered + width, residual + 2 * width]
-    queries, keys, values = attention_widths(architecture, tp)
+    queries, together = architecture.uniform_attention.on_device(tp).gradient_widths
     ffn = sum(x.bytes for x in tensors if x.part == "ffn" and not (layout.recompute == "selective" and x.selective))
-    gradients = _BF16 * t.full * (queries + keys + values + output_width(architecture, tp))
+    gradients = _BF16 * t.full * together
     steps.append(residual + gathered + gradients + _FP32 * t.full * queries - ffn)
     return max(steps)
 

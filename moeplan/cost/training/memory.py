@@ -213,7 +213,7 @@ class _Layer:
 class _Share:
     """A shape as one GPU of a layout holds it: some fields have other values."""
 
-    def __init__(self, shape: Architecture, **changed: float) -> None:
+    def __init__(self, shape: Architecture, **changed: object) -> None:
         self.__dict__.update(changed)
         self._shape = shape
 
@@ -224,14 +224,13 @@ class _Share:
 def layer_params(architecture: Architecture, layout: Layout, moe: bool) -> tuple[float, float, float]:
     """(matrices outside routed experts, routed experts, router and norms) of one layer on one GPU [params].
 
-    tp splits heads and feed-forward widths; KV heads are copied where there are fewer than tp; norms, router and MLA's
-    maps into its latents are whole on each GPU; experts are split by ep and etp.
+    tp splits attention (`Attention.on_device`) and feed-forward widths; norms and router are whole on each GPU; experts
+    are split by ep and etp.
     """
     tp = layout.tp
     share = _Share(
         architecture,
-        num_heads=architecture.num_heads // tp,
-        num_kv_heads=max(architecture.num_kv_heads // tp, 1),
+        attentions=[(1, architecture.uniform_attention.on_device(tp))],
         d_shared_expert=architecture.d_shared_expert / tp,
         num_layers=1,
         num_moe_layers=int(moe),
@@ -251,13 +250,7 @@ def layer_params(architecture: Architecture, layout: Layout, moe: bool) -> tuple
 def _weight_shapes(architecture: Architecture, layout: Layout, moe: bool) -> list[tuple[float, float]]:
     """(rows, columns) of every weight of one layer on one GPU that TransformerEngine multiplies by."""
     d, tp = architecture.d_model, layout.tp
-    share = _Share(architecture, num_heads=architecture.num_heads // tp)
-    if architecture.attention == "mla":
-        shapes = [(m, n) for n, m in counting.attention_matrices(share)]
-    else:
-        query = architecture.num_heads // tp * architecture.head_dim
-        key = max(architecture.num_kv_heads // tp, 1) * architecture.head_dim
-        shapes = [(query + 2 * key, d), (d, query)]
+    shapes = architecture.uniform_attention.on_device(tp).stored_matrices(d)
     widths = [architecture.d_ff / tp] if not moe else [architecture.d_expert / layout.etp]
     if moe:
         widths += [

@@ -144,9 +144,8 @@ class Layout:
                 broken.append(f"{degree} {getattr(self, degree)} must divide {name} {size}")
 
         divides("tp", "num_heads", architecture.num_heads)
-        kv_heads = architecture.num_kv_heads
-        if architecture.attention == "gqa" and kv_heads % self.tp and self.tp % kv_heads:
-            broken.append(f"tp {self.tp} must divide num_kv_heads {kv_heads} or be a multiple of it")
+        if problem := architecture.uniform_attention.split_problem(self.tp):
+            broken.append(problem)
         for name in ("d_ff", "d_dense_residual"):
             divides("tp", name, getattr(architecture, name))
         if architecture.is_dense:

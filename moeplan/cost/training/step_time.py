@@ -27,7 +27,7 @@ from typing import cast
 from moeplan.architecture import counting
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Device, Gpus, Precision, bundled, load_device
-from moeplan.cost.training.activations import attention_widths, kept_tensors, tokens
+from moeplan.cost.training.activations import kept_tensors, tokens
 from moeplan.cost.training.memory import layer_params
 from moeplan.cost.training.parallelism import Layout
 from moeplan.errors import InfeasibleError, UsageError
@@ -98,7 +98,7 @@ def layer_flops(architecture: Architecture, moe: bool, seq_len: int) -> float:
     layout = Layout()
     matrices, _, vectors = layer_params(architecture, layout, moe)
     experts = architecture.num_active_experts * counting.expert_params(architecture) if moe else 0
-    scores = 6 * counting.attention_width(architecture) * seq_len
+    scores = architecture.uniform_attention.score_flops(seq_len, causal=True)
     return float(6 * (matrices + vectors + experts) + scores)
 
 
@@ -242,10 +242,8 @@ class _Costs:
         flops = layer_flops(a, moe, self.seq_len)
         if layout.recompute == "full":
             flops *= 4 / 3
-        elif layout.recompute == "selective" and a.attention == "mla":
-            heads = a.num_heads
-            up = (a.q_lora_rank or a.d_model) * heads * (a.qk_nope_head_dim + a.qk_rope_head_dim)
-            flops += 2 * (up + a.kv_lora_rank * heads * (a.qk_nope_head_dim + a.v_head_dim))
+        elif layout.recompute == "selective":
+            flops += 2 * a.uniform_attention.recomputed_params(a.d_model)
         params = sum(layer_params(a, layout, moe))
         tensors = kept_tensors(a, layout, self.seq_len, moe)
         kept = sum(x.bytes for x in tensors)
@@ -256,8 +254,8 @@ class _Costs:
         if moe:
             expert = 4 * self.exchange(2 * t.routed * a.d_model, layout.ep, layout.etp)
             tensor += 4 * self.ring(2 * t.expert * a.d_model, layout.etp, 1)
-        _, keys, values = attention_widths(a, layout.tp)
-        ring = self.ring(2 * t.full * layout.cp * (keys + values), layout.cp, layout.tp)
+        passed = a.uniform_attention.on_device(layout.tp).passed_width
+        ring = self.ring(2 * t.full * layout.cp * passed, layout.cp, layout.tp)
         again = layout.recompute != "none"
         return {
             "compute": flops * share / self.flops,

@@ -1,28 +1,22 @@
-"""A plan as a configuration that a trainer loads: one module a target, `export(plan, "hf")`.
+"""A plan as a configuration that a trainer loads: one module a target in `targets`, `export(plan, "hf")`.
 
 Every target builds a model with exactly the plan's params; a design that a target cannot express is refused with the
-reason. Each module has `export(plan, layout) -> str`, the text of a file.
+reason.
 """
 
 from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 
 from moeplan.cost.training.parallelism import Layout
 from moeplan.errors import InfeasibleError, UsageError
+from moeplan.files import modules_in
 from moeplan.plan.document import Plan
 from moeplan.plan.export.recipe import planned_layouts
 
-TARGETS = MappingProxyType(
-    {
-        "hf": "Hugging Face config.json",
-        "megatron": "Megatron-LM arguments",
-        "torchtitan": "torchtitan 0.3.0 model in Python",
-        "maxtext": "MaxText YAML",
-    }
-)
+TARGETS = MappingProxyType(modules_in("plan/export/targets"))
 """Every target by name, with what is written."""
 
 
@@ -88,5 +82,14 @@ def exported(plan: Plan, to: str, *, layout: Layout | None = None) -> Exported:
 def _write(plan: Plan, to: str, layout: Layout | None) -> str:
     if layout is not None:
         layout.check(plan.architecture, plan.request.seq_len)
-    text: str = importlib.import_module(f"moeplan.plan.export.{to}").export(plan, layout)
+    text: str = _target(to).export(plan, layout)
     return text
+
+
+def takes_layout(to: str) -> bool:
+    """Whether a layout has a place in what the target `to` is written as."""
+    return bool(_target(to).TAKES_LAYOUT)
+
+
+def _target(name: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.targets.{name}")

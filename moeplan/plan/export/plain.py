@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
+from moeplan.architecture.attention import KINDS
 from moeplan.architecture.shape import PLAIN, Architecture
 from moeplan.errors import InfeasibleError
+
+T = TypeVar("T")
+
+
+def by_attention(table: Mapping[str, T], shape: Architecture, target: str) -> T:
+    """What `table` has for the shape's kind of attention; raises `InfeasibleError` for kinds that it does not have."""
+    if shape.attention not in table:
+        raise InfeasibleError(f"{target} export is not written for {KINDS[shape.attention].label}")
+    return table[shape.attention]
 
 
 def require_plain(shape: Architecture, target: str, allowed: Sequence[str] = ()) -> None:

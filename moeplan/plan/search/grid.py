@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moeplan.architecture import counting
+from moeplan.architecture.attention import kind_named
 from moeplan.architecture.shape import Architecture
 
 Ints = NDArray[np.int64]
@@ -97,7 +98,7 @@ class Grid:
     seq_len: int = 4096
     """Training sequence length [tokens]."""
     attention: str = "gqa"
-    """Attention kind: gqa, or mla with the ranks of DeepSeek-V3."""
+    """Attention kind, one of `moeplan.architecture.plannable.PLANNABLE`."""
 
     @cached_property
     def digest(self) -> str:
@@ -243,18 +244,9 @@ def head_dim(d_model: int) -> int:
 
 
 def attention_fields(d_model: int, num_heads: Any, attention: str) -> dict[str, Any]:
-    """The fields of `Architecture` that the grid gives to attention.
-
-    GQA has norms on queries and keys. MLA takes the ranks of DeepSeek-V3 (arXiv 2412.19437), with a straight query map
-    below d_model 4096 as in DeepSeek-V2-Lite.
-    """
+    """The fields of `Architecture` that the grid gives to attention, by `Attention.planned` of its kind."""
     fields = {"d_model": d_model, "num_heads": num_heads, "attention": attention}
-    if attention == "mla":
-        rank = 1536 if d_model >= 4096 else 0
-        ranks = {"q_lora_rank": rank, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64}
-        return {**fields, **ranks, "v_head_dim": 128, "head_dim": 128, "num_kv_heads": num_heads}
-    kv_heads = np.where(num_heads >= 32, 8, np.maximum(num_heads // 4, 1))
-    return {**fields, "num_kv_heads": kv_heads, "head_dim": head_dim(d_model), "qk_norm": "head"}
+    return fields | kind_named(attention).planned(d_model, num_heads, head_dim(d_model))
 
 
 def attention_share(fields: dict[str, Any], active_width: Any, seq_len: int) -> Any:

@@ -1,7 +1,8 @@
-"""MaxText YAML, for `python -m MaxText.train base.yml` with its values, where one of its decoder blocks fits.
+"""MaxText YAML.
 
-Its qwen3_moe block has grouped queries, no shared experts and no dense layers; its deepseek block has latent attention,
-shared experts and first dense layers. Nothing has grouped queries with either.
+For `python -m MaxText.train base.yml` with its values, where one of its decoder blocks fits. Its qwen3_moe block has
+grouped queries, no shared experts and no dense layers; its deepseek block has latent attention, shared experts and
+first dense layers. Nothing has grouped queries with either.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.training.parallelism import Layout
 from moeplan.errors import InfeasibleError
 from moeplan.plan.document import Plan
-from moeplan.plan.export.hf import ROPE_THETA
-from moeplan.plan.export.plain import require_plain
+from moeplan.plan.export.plain import by_attention, require_plain
 from moeplan.plan.export.recipe import by_law, recipe, summary
+from moeplan.plan.export.targets.hf import ROPE_THETA
 from moeplan.texts import comment
+
+TAKES_LAYOUT = False
 
 
 def export(plan: Plan, layout: Layout | None = None) -> str:
@@ -51,7 +54,7 @@ def maxtext_model(shape: Architecture) -> dict[str, object]:
         "rope_max_timescale": int(ROPE_THETA),
         "enable_dropout": False,
     }
-    if shape.qk_norm == "head" and shape.attention == "gqa":
+    if shape.qk_norm == "head" and block != "deepseek":
         values["use_qk_norm"] = True
     if shape.num_moe_layers:
         values |= {
@@ -82,14 +85,20 @@ def maxtext_model(shape: Architecture) -> dict[str, object]:
 def _block(shape: Architecture) -> str:
     """The decoder block that fits."""
     require_plain(shape, "MaxText")
-    if shape.attention == "mla":
-        if shape.is_dense:
-            raise InfeasibleError("MaxText has latent attention in models with experts alone")
-        if shape.num_shared_experts == 0:
-            raise InfeasibleError("MaxText's deepseek block needs a shared expert; fix num_shared_experts=1")
-        if shape.d_shared_expert != shape.d_expert or shape.moe_layer_pattern is not None:
-            raise InfeasibleError("MaxText's deepseek block has shared experts as wide as routed ones, and no pattern")
-        return "deepseek"
+    return by_attention({"gqa": _grouped_block, "mla": _latent_block}, shape, "MaxText")(shape)
+
+
+def _latent_block(shape: Architecture) -> str:
+    if shape.is_dense:
+        raise InfeasibleError("MaxText has latent attention in models with experts alone")
+    if shape.num_shared_experts == 0:
+        raise InfeasibleError("MaxText's deepseek block needs a shared expert; fix num_shared_experts=1")
+    if shape.d_shared_expert != shape.d_expert or shape.moe_layer_pattern is not None:
+        raise InfeasibleError("MaxText's deepseek block has shared experts as wide as routed ones, and no pattern")
+    return "deepseek"
+
+
+def _grouped_block(shape: Architecture) -> str:
     if shape.is_dense:
         return "qwen3" if shape.qk_norm == "head" else "llama2"
     extra = [

@@ -1,7 +1,8 @@
-"""torchtitan 0.3.0: a Python module with the model's configuration and a trainer's.
+"""torchtitan 0.3.0 model in Python.
 
-Its Qwen3 blocks hold either a dense block or experts, with shared ones, layer by layer; its DeepSeek-V3 layers have
-latent attention. The API of 0.2 (MoEArgs) differs and cannot express dense layers in Qwen3.
+A module with the model's configuration and a trainer's. Its Qwen3 blocks hold either a dense block or experts, with
+shared ones, layer by layer; its DeepSeek-V3 layers have latent attention. The API of 0.2 (MoEArgs) differs and cannot
+express dense layers in Qwen3.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.training.parallelism import Layout
 from moeplan.errors import InfeasibleError
 from moeplan.plan.document import Plan
-from moeplan.plan.export.hf import ROPE_THETA
-from moeplan.plan.export.plain import moe_layers, require_plain
+from moeplan.plan.export.plain import by_attention, moe_layers, require_plain
 from moeplan.plan.export.recipe import Recipe, by_law, recipe, summary
+from moeplan.plan.export.targets.hf import ROPE_THETA
 from moeplan.texts import comment
 
+TAKES_LAYOUT = True
 VERSION = "0.3.0"
 """The version that is written for."""
 
@@ -210,7 +212,7 @@ def export(plan: Plan, layout: Layout | None = None) -> str:
             "from functools import partial",
             "",
             "from torch import nn",
-            (_MLA if shape.attention == "mla" else _GQA).replace(
+            by_attention({"gqa": _GQA, "mla": _MLA}, shape, f"torchtitan {VERSION}").replace(
                 "\nWEIGHT =",
                 "\n" + "\n".join(f"{name} = {value!r}" for name, value in values.items()) + "\n\nWEIGHT =",
                 1,
@@ -221,8 +223,6 @@ def export(plan: Plan, layout: Layout | None = None) -> str:
 
 def constants(shape: Architecture, chosen: Recipe) -> dict[str, object]:
     """The numbers at the head of the module."""
-    moe = [i for i, has in enumerate(moe_layers(shape)) if has]
-    whole = bool(moe) and moe == list(range(moe[0], shape.num_layers))
     values: dict[str, object] = {
         "VOCAB_SIZE": shape.vocab_size,
         "TIED_EMBEDDINGS": shape.tied_embeddings,
@@ -234,26 +234,36 @@ def constants(shape: Architecture, chosen: Recipe) -> dict[str, object]:
         "NUM_ACTIVE_EXPERTS": shape.num_active_experts,
         "D_EXPERT": shape.d_expert,
     }
-    shared_width = shape.num_shared_experts * shape.d_shared_expert
-    if shape.attention == "mla":
-        values["NUM_SHARED_EXPERTS"] = shared_width // (shape.d_expert or 1)
-        values["NUM_DENSE_LAYERS"] = shape.num_dense_layers
-        for name in ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
-            values[name.upper()] = getattr(shape, name)
-    else:
-        values |= {
-            "SHARED_WIDTH": shared_width,
-            "NUM_KV_HEADS": shape.num_kv_heads,
-            "HEAD_DIM": shape.head_dim,
-            "QK_NORM": shape.qk_norm == "head",
-            "MOE_LAYERS": range(moe[0], shape.num_layers) if whole else moe,
-        }
-    return values | {
+    own = by_attention({"gqa": _grouped_constants, "mla": _latent_constants}, shape, f"torchtitan {VERSION}")
+    return {
+        **values,
+        **own(shape),
         "ROPE_THETA": ROPE_THETA,
         "SEQ_LEN": chosen.seq_len,
         "LEARNING_RATE": chosen.learning_rate,
         "GLOBAL_BATCH_SIZE": chosen.batch,
         "STEPS": chosen.steps,
+    }
+
+
+def _grouped_constants(shape: Architecture) -> dict[str, object]:
+    moe = [i for i, has in enumerate(moe_layers(shape)) if has]
+    whole = bool(moe) and moe == list(range(moe[0], shape.num_layers))
+    return {
+        "SHARED_WIDTH": shape.num_shared_experts * shape.d_shared_expert,
+        "NUM_KV_HEADS": shape.num_kv_heads,
+        "HEAD_DIM": shape.head_dim,
+        "QK_NORM": shape.qk_norm == "head",
+        "MOE_LAYERS": range(moe[0], shape.num_layers) if whole else moe,
+    }
+
+
+def _latent_constants(shape: Architecture) -> dict[str, object]:
+    ranks = ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+    return {
+        "NUM_SHARED_EXPERTS": shape.num_shared_experts * shape.d_shared_expert // (shape.d_expert or 1),
+        "NUM_DENSE_LAYERS": shape.num_dense_layers,
+        **{name.upper(): getattr(shape, name) for name in ranks},
     }
 
 
@@ -276,14 +286,16 @@ def _layout(layout: Layout | None) -> dict[str, object]:
 def _refuse(shape: Architecture) -> None:
     """Refuse what torchtitan's blocks do not have."""
     require_plain(shape, f"torchtitan {VERSION}")
-    if shape.attention == "mla":
-        if shape.tied_embeddings:
-            raise InfeasibleError(f"torchtitan {VERSION} does not tie embeddings in deepseek_v3; plan with --untied")
-        shared = shape.num_shared_experts * shape.d_shared_expert
-        if shape.num_moe_layers and (not shared or shared % shape.d_expert):
-            raise InfeasibleError(
-                f"torchtitan {VERSION}'s deepseek_v3 needs shared experts as wide as routed ones; "
-                "fix num_shared_experts=1"
-            )
-        if shape.moe_layer_pattern is not None:
-            raise InfeasibleError(f"torchtitan {VERSION}'s deepseek_v3 has dense layers first, in no other pattern")
+    by_attention({"gqa": lambda shape: None, "mla": _refuse_latent}, shape, f"torchtitan {VERSION}")(shape)
+
+
+def _refuse_latent(shape: Architecture) -> None:
+    if shape.tied_embeddings:
+        raise InfeasibleError(f"torchtitan {VERSION} does not tie embeddings in deepseek_v3; plan with --untied")
+    shared = shape.num_shared_experts * shape.d_shared_expert
+    if shape.num_moe_layers and (not shared or shared % shape.d_expert):
+        raise InfeasibleError(
+            f"torchtitan {VERSION}'s deepseek_v3 needs shared experts as wide as routed ones; fix num_shared_experts=1"
+        )
+    if shape.moe_layer_pattern is not None:
+        raise InfeasibleError(f"torchtitan {VERSION}'s deepseek_v3 has dense layers first, in no other pattern")

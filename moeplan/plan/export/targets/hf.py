@@ -1,8 +1,8 @@
-"""Hugging Face `config.json` (checked on transformers 5.23).
+"""Hugging Face config.json.
 
-Glm4MoeForCausalLM with shared experts, Qwen3MoeForCausalLM without, DeepseekV3ForCausalLM for latent attention,
-LlamaForCausalLM or Qwen3ForCausalLM for dense models. The file is read back before it is returned: a design that it
-does not describe exactly is refused.
+Checked on transformers 5.23: Glm4MoeForCausalLM with shared experts, Qwen3MoeForCausalLM without, DeepseekV3ForCausalLM
+for latent attention, LlamaForCausalLM or Qwen3ForCausalLM for dense models. The file is read back before it is
+returned: a design that it does not describe exactly is refused.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.training.parallelism import Layout
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.plan.document import Plan
-from moeplan.plan.export.plain import moe_layers
+from moeplan.plan.export.plain import by_attention, moe_layers
 
+TAKES_LAYOUT = False
 ROPE_THETA = 10000.0
 """Base of rotary positions in all of these classes by default."""
 STARTING_STD = 0.02
@@ -65,8 +66,14 @@ def hf_config(shape: Architecture, seq_len: int) -> dict[str, Any]:
 
 def _class(shape: Architecture) -> dict[str, Any]:
     """The keys of the class that fits: names and what only it has."""
-    if shape.attention == "mla":
-        return _named("DeepseekV3", "deepseek_v3") | _latent(shape) | _sigmoid_experts(shape)
+    return by_attention({"gqa": _grouped_class, "mla": _latent_class}, shape, "Hugging Face")(shape)
+
+
+def _latent_class(shape: Architecture) -> dict[str, Any]:
+    return _named("DeepseekV3", "deepseek_v3") | _latent(shape) | _sigmoid_experts(shape)
+
+
+def _grouped_class(shape: Architecture) -> dict[str, Any]:
     gqa = {"head_dim": shape.head_dim}
     if shape.is_dense:
         name = _named("Qwen3", "qwen3") if shape.qk_norm == "head" else _named("Llama", "llama")

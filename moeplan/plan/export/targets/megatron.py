@@ -1,6 +1,7 @@
-"""Megatron-LM arguments, one a line, for `pretrain_gpt.py $(grep -v '^#' plan.args)`.
+"""Megatron-LM arguments.
 
-Widths are per expert but for --moe-shared-expert-intermediate-size, which is the total of all shared experts.
+One a line, for `pretrain_gpt.py $(grep -v '^#' plan.args)`. Widths are per expert but for
+--moe-shared-expert-intermediate-size, which is the total of all shared experts.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.training.parallelism import Layout
 from moeplan.errors import InfeasibleError
 from moeplan.plan.document import Plan
-from moeplan.plan.export.plain import require_plain
+from moeplan.plan.export.plain import by_attention, require_plain
 from moeplan.plan.export.recipe import by_law, recipe, summary
 from moeplan.texts import comment
 
+TAKES_LAYOUT = True
 OPTIMIZERS = ("megatron", "zero1", "zero1-fp32-gradients")
 """Optimizer schemes that Megatron-LM's distributed optimizer is."""
 AUX_LOSS = "1e-4"
@@ -63,26 +65,7 @@ def model_args(shape: Architecture, tp: int = 1) -> dict[str, str]:
         "--ffn-hidden-size": shape.d_ff or shape.d_expert,
         "--num-attention-heads": shape.num_heads,
     }
-    if shape.attention == "mla":
-        args |= {
-            "--multi-latent-attention": "",
-            **({"--q-lora-rank": shape.q_lora_rank} if shape.q_lora_rank else {}),
-            "--kv-lora-rank": shape.kv_lora_rank,
-            "--qk-head-dim": shape.qk_nope_head_dim,
-            "--qk-pos-emb-head-dim": shape.qk_rope_head_dim,
-            "--v-head-dim": shape.v_head_dim,
-            "--kv-channels": shape.v_head_dim,
-            "--qk-layernorm": "",  # norms the latents
-            "--rope-type": "rope",  # latent attention would take yarn
-        }
-    else:
-        args |= {
-            "--group-query-attention": "",
-            "--num-query-groups": shape.num_kv_heads,
-            "--kv-channels": shape.head_dim,
-            **({"--qk-layernorm": ""} if shape.qk_norm == "head" else {}),
-            **({"--add-qkv-bias": ""} if shape.qkv_bias else {}),
-        }
+    args |= by_attention({"gqa": _grouped_args, "mla": _latent_args}, shape, "Megatron-LM")(shape)
     args |= {
         "--swiglu": "",
         "--normalization": "RMSNorm",
@@ -96,6 +79,30 @@ def model_args(shape: Architecture, tp: int = 1) -> dict[str, str]:
     if shape.num_moe_layers:
         args |= _expert_args(shape)
     return {flag: str(value) for flag, value in args.items()}
+
+
+def _grouped_args(shape: Architecture) -> dict[str, object]:
+    return {
+        "--group-query-attention": "",
+        "--num-query-groups": shape.num_kv_heads,
+        "--kv-channels": shape.head_dim,
+        **({"--qk-layernorm": ""} if shape.qk_norm == "head" else {}),
+        **({"--add-qkv-bias": ""} if shape.qkv_bias else {}),
+    }
+
+
+def _latent_args(shape: Architecture) -> dict[str, object]:
+    return {
+        "--multi-latent-attention": "",
+        **({"--q-lora-rank": shape.q_lora_rank} if shape.q_lora_rank else {}),
+        "--kv-lora-rank": shape.kv_lora_rank,
+        "--qk-head-dim": shape.qk_nope_head_dim,
+        "--qk-pos-emb-head-dim": shape.qk_rope_head_dim,
+        "--v-head-dim": shape.v_head_dim,
+        "--kv-channels": shape.v_head_dim,
+        "--qk-layernorm": "",  # norms the latents
+        "--rope-type": "rope",  # latent attention would take yarn
+    }
 
 
 def _divisor(vocab_size: int, tp: int) -> int:

@@ -1,0 +1,43 @@
+"""Kinds of attention, one module each: `kind_named("gqa")`; what each answers is in `attention.kind`.
+
+The list of kinds is the list of modules in this folder: a new one is a new module with a subclass of `Attention`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import MappingProxyType
+from typing import Any
+
+from moeplan.architecture.attention.kind import Activation, Attention
+from moeplan.errors import UsageError
+
+__all__ = ["KINDS", "Activation", "Attention", "attention_of", "kind_named"]
+
+
+def _kinds() -> dict[str, type[Attention]]:
+    for module in sorted(found.name for found in pkgutil.iter_modules(__path__)):
+        importlib.import_module(f"{__name__}.{module}")
+    return {cls.kind: cls for cls in _subclasses(Attention) if "kind" in vars(cls)}
+
+
+def _subclasses(cls: type[Attention]) -> list[type[Attention]]:
+    return [found for sub in cls.__subclasses__() for found in (sub, *_subclasses(sub))]
+
+
+KINDS = MappingProxyType(_kinds())
+"""Every kind by its name."""
+
+
+def kind_named(name: object) -> type[Attention]:
+    """The kind called `name`; raises `UsageError` with those that there are."""
+    if not isinstance(name, str) or name not in KINDS:
+        *first, last = KINDS
+        raise UsageError(f"attention {name!r} must be {', '.join(first)} or {last}")
+    return KINDS[name]
+
+
+def attention_of(shape: Any) -> Attention:
+    """The attention of a shape whose blocks all have the same, from its fields."""
+    return KINDS[shape.attention].of(shape)

@@ -1,0 +1,143 @@
+"""What every kind of attention answers: its weights, its FLOPs, what it caches, and how devices share it.
+
+A kind is a frozen dataclass of sizes, which may be integers (one model) or int64 arrays of equal length (a grid of
+them), as in `moeplan.architecture.counting`; switches are always scalars. Every number it gives is of one block.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Self
+
+# Sizes are duck-typed over int and int64 arrays, which no static type expresses; results follow their input.
+Size = Any
+Matrix = tuple[Size, Size]
+"""(input, output) features of a matrix."""
+
+
+class Activation(NamedTuple):
+    """One tensor that the backward pass needs."""
+
+    name: str
+    """What it is."""
+    width: Size
+    """Features a token, on one device."""
+    split: bool = False
+    """Whether sequence parallelism splits its tokens."""
+    recomputed: bool = False
+    """Whether selective recomputation drops it."""
+    fp32: bool = False
+    """Whether it is kept in fp32; else in bf16."""
+
+
+def ceil_div(a: Size, b: int) -> Size:
+    """a / b, rounded up."""
+    return -(-a // b)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """One kind of attention, or of another block that mixes tokens.
+
+    A subclass states its fields, `kind`, and the methods below that raise `NotImplementedError`; the others hold for
+    softmax attention over all tokens before. Fields of the same name in `Architecture` are the same quantity.
+    """
+
+    kind: ClassVar[str]
+    """Its name in YAML, JSON and flags."""
+    label: ClassVar[str]
+    """Its name in sentences."""
+
+    @classmethod
+    def of(cls, shape: Any) -> Self:
+        """This kind with the sizes that `shape` has under the same names."""
+        names = [f.name for f in dataclasses.fields(cls) if hasattr(shape, f.name)]
+        return cls(**{name: getattr(shape, name) for name in names})
+
+    @classmethod
+    def complete(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """The sizes that follow from the other fields of an `Architecture` where they are 0; raises `UsageError`."""
+        return {}
+
+    @classmethod
+    def planned(cls, d_model: int, num_heads: Size, head_dim: int) -> dict[str, Any]:
+        """The fields of `Architecture` that plans give to it at a width of the model and a number of heads."""
+        raise NotImplementedError
+
+    def matrices(self, d_model: Size) -> list[Matrix]:
+        """Every matrix that tokens are multiplied by."""
+        raise NotImplementedError
+
+    def vectors(self, d_model: Size) -> Size:
+        """Params outside `matrices`: biases, norms, sinks, short convolutions."""
+        return 0
+
+    def params(self, d_model: Size) -> Size:
+        """All params."""
+        return sum(n * m for n, m in self.matrices(d_model)) + self.vectors(d_model)
+
+    def stored_matrices(self, d_model: Size) -> list[Matrix]:
+        """(output, input) features of every weight as trainers store it: maps of one input joined where they do."""
+        return [(m, n) for n, m in self.matrices(d_model)]
+
+    @property
+    def width(self) -> Size:
+        """d_attn = heads times the width of one head's value [features]; score FLOPs are counted by it."""
+        raise NotImplementedError
+
+    @property
+    def cached_width(self) -> Size:
+        """Numbers in the cache for one token."""
+        raise NotImplementedError
+
+    def cached_tokens(self, context: int) -> int:
+        """Tokens in the cache of a sequence of `context` tokens."""
+        return context
+
+    @property
+    def state_size(self) -> Size:
+        """Numbers that stay for a sequence, however long it is."""
+        return 0
+
+    def score_flops(self, seq_len: Size, *, causal: bool = False) -> Size:
+        """Training FLOPs per token, forward and backward, beside those of params: 12*width*seq_len, half if causal."""
+        return 6 * self.width * seq_len if causal else 12 * self.width * seq_len
+
+    def decode_flops(self, context: int) -> Size:
+        """FLOPs of one new token beside those of params: 4*width*context."""
+        return 4 * self.width * context
+
+    def prefill_flops(self, prompt: int) -> Size:
+        """FLOPs of a prompt beside those of params: causal scores and values, 2*width*prompt^2."""
+        return 2 * self.width * prompt**2
+
+    def on_device(self, n: int) -> Self:
+        """What the fullest of `n` devices has of it under tensor parallelism."""
+        raise NotImplementedError
+
+    def split_problem(self, n: int) -> str:
+        """Why `n` devices of tensor parallelism cannot share it; "" if they can."""
+        return ""
+
+    @property
+    def passed_width(self) -> Size:
+        """Features a token that context parallelism passes on: keys and values."""
+        raise NotImplementedError
+
+    def activations(self) -> list[Activation]:
+        """Every tensor kept for the backward pass between its input and its output map, on `on_device`'s share."""
+        raise NotImplementedError
+
+    @property
+    def gradient_widths(self) -> tuple[Size, Size]:
+        """Features a token of (queries; queries, keys, values and output together) whose gradients live at a time."""
+        raise NotImplementedError
+
+    def recomputed_params(self, d_model: Size) -> Size:
+        """Params whose products selective recomputation does again in the backward pass."""
+        return 0
+
+    def words(self) -> str:
+        """Its sizes in a few words."""
+        raise NotImplementedError
