@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from moeplan.plan.document import OutsideDomain
+from moeplan.report.backtest_measured import measured_origins, measured_sections
 from moeplan.report.blocks import (
     NONE,
     Block,
@@ -43,7 +44,8 @@ def backtest_sections(test: BackTest) -> list[Section]:
         Section("What the studies claim", _claimed(studies), source=claimed),
         Section("What the laws predict", _predicted(test, studies), source=predicted),
         Section("Equal compute: which is better", _signs(test), source=claimed),
-        Section("MoE against MoE", _pairs(test), source=predicted),
+        *measured_sections(test),
+        Section("MoE against MoE, sizes assumed", _pairs(test), source=predicted),
     ]
     if test.own_claims:
         sections.append(Section("What the laws' papers claim", _own_claims(test), source=claimed))
@@ -56,9 +58,7 @@ def backtest_sections(test: BackTest) -> list[Section]:
         sections.append(Section("The interval of EL", texts, source=scored))
     if test.silent:
         sections.append(Section("Silent", (Items(tuple(f"{x.law}: {x.why}." for x in test.silent)),), source=scored))
-    sections.append(
-        Section("Sources", (Items(_origins(test.results)),), source=Source("Read in the publication named."))
-    )
+    sections.append(Section("Sources", (Items(_origins(test)),), source=Source("Read in the publication named.")))
     return sections
 
 
@@ -327,13 +327,14 @@ def _widening(found: Widening) -> str:
     )
 
 
-def _origins(results: Iterable[Result]) -> tuple[str, ...]:
+def _origins(test: BackTest) -> tuple[str, ...]:
     """Where each comes from; those that say the same stand together."""
     together: dict[tuple[str, ...], list[str]] = {}
-    for result in results:
+    for result in test.results:
         key = (result.says, result.source, result.confidence, result.assumed, result.note)
         together.setdefault(key, []).append(result.name)
-    return tuple(_origin(", ".join(names), *key) for key, names in together.items())
+    equivalences = tuple(_origin(", ".join(names), *key) for key, names in together.items())
+    return (*equivalences, *(_origin(*origin) for origin in measured_origins(test)))
 
 
 def _origin(name: str, says: str, source: str, confidence: str, assumed: str, note: str) -> str:

@@ -21,10 +21,13 @@ from moeplan.laws.checks import compute_optimum
 from moeplan.laws.leverage import dense_compute, dense_fit, dense_params_at_tokens, leverage_by
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import OutsideDomain
-from moeplan.studies.backtest.equivalences import Equivalence, LawClaim, Loss, Preregistered
+from moeplan.studies.backtest.equivalences import Equivalence, LawClaim, Loss, Preregistered, publication
 from moeplan.studies.backtest.equivalences import equivalences as published_equivalences
 from moeplan.studies.backtest.equivalences import law_claims as published_claims
 from moeplan.studies.backtest.equivalences import preregistered as published_runs
+from moeplan.studies.backtest.ladder import LadderRung, ladder_rungs
+from moeplan.studies.backtest.practice import hyperparameter_rows
+from moeplan.studies.backtest.rankings import correcting_laws, ranking_scores, rankings, voted_rms
 from moeplan.studies.backtest.scores import (
     SCHEMA,
     BackTest,
@@ -35,6 +38,7 @@ from moeplan.studies.backtest.scores import (
     Run,
     Score,
     Silent,
+    Votes,
     Widening,
 )
 
@@ -60,13 +64,24 @@ def backtest(laws: str | Path | Law | Iterable[str | Path | Law] | None = None) 
         raise LawError(f"no law compares MoE with dense models ({reasons}); {LEVERAGE_LAW} does")
     silent = [law for law in (judges if laws is None else asked) if law not in speaking]
     results = tuple(_result(row, speaking) for row in published_equivalences())
+    ranked = rankings(asked)
+    practised = hyperparameter_rows(asked)
+    heard = {said.law for row in practised for said in row.predictions}
+    read = [law for law in asked if law in speaking or law in silent or law.name in heard]
+    read += [law for law in correcting_laws() if law.full_name not in own]
+    rungs = ladder_rungs(speaking)
     return BackTest(
         schema=SCHEMA,
         version=__version__,
-        law_digests={law.full_name: law.digest for law in asked if law in speaking or law in silent},
+        law_digests={law.full_name: law.digest for law in read},
         scores=tuple(_score(law, results) for law in speaking),
         widening=tuple(_widening(law, results) for law in speaking if law.objective and law.objective.uncertainty),
         results=results,
+        rankings=ranked,
+        ranking_scores=ranking_scores(ranked),
+        ladder=rungs,
+        votes=tuple(vote for law in speaking if (vote := _votes(law.full_name, results, rungs)) is not None),
+        hyperparameters=practised,
         own_claims=tuple(
             _own_claim(claim, own[claim.law])
             for claim in published_claims()
@@ -245,6 +260,23 @@ def _rms(errors: Iterable[float]) -> float | None:
 
 def _exp(value: float | None) -> float | None:
     return None if value is None else math.exp(value)
+
+
+def _votes(law: str, results: Sequence[Result], rungs: Sequence[LadderRung]) -> Votes | None:
+    """The error of a law over studies (a kept bound shows none) and scored rungs, one vote a publication."""
+    studies = [
+        (publication(r.source), p.error)
+        for r in results
+        for p in r.predictions
+        if r.kind == "study" and p.law == law and p.error is not None and (r.loss == "equal" or p.error)
+    ]
+    ladder = [(r.publication, p.error) for r in rungs for p in r.predictions if p.law == law and p.error is not None]
+    rows = [*studies, *ladder]
+    if not rows:
+        return None
+    names, errors = zip(*rows, strict=True)
+    rms = voted_rms(names, errors)
+    return Votes(law, len(set(names)), len(rows), rms, math.exp(rms))
 
 
 def _widening(law: Law, results: Sequence[Result]) -> Widening:

@@ -114,14 +114,14 @@ class Preregistered:
 @functools.cache
 def equivalences() -> tuple[Equivalence, ...]:
     """Every equivalence, in the order of the data file: studies, signs, pairs, claims."""
-    return tuple(_equivalence(row, kind) for key, kind in _KINDS.items() for row in _file().sections(key))
+    return tuple(_equivalence(row, kind) for key, kind in _KINDS.items() for row in backtest_file().sections(key))
 
 
 @functools.cache
 def law_claims() -> tuple[LawClaim, ...]:
     """What the laws' own papers claim, in the order of the data file."""
     claims = []
-    for row in _file().sections("law_claims"):
+    for row in backtest_file().sections("law_claims"):
         row.only(("law", "says", "stated", "source", "given", "over", "choices"), ("law", "says", "stated", "given"))
         ranges = [(name, float(low), float(high)) for name, (low, high) in row.section("over", optional=True).items()]
         choices = {name: tuple(map(float, values)) for name, values in row.section("choices", optional=True).items()}
@@ -145,7 +145,7 @@ def preregistered() -> tuple[Preregistered, ...]:
     """Runs made after their law was fitted, in the order of the data file."""
     keys = ("law", "run", "measured", "given", "source", "confidence")
     runs = []
-    for row in _file().sections("preregistered"):
+    for row in backtest_file().sections("preregistered"):
         row.only(keys, keys)
         given = row.section("given").numbers()
         texts = (row.text("source"), row.text("confidence"))
@@ -154,11 +154,17 @@ def preregistered() -> tuple[Preregistered, ...]:
 
 
 @functools.cache
-def _file() -> Section:
+def backtest_file() -> Section:
+    """The data file, its sections checked."""
     root = bundled("backtest.yaml")
-    keys = (*_KINDS, "law_claims", "preregistered")
+    keys = (*_KINDS, "rankings", "ladders", "hyperparameters", "law_claims", "preregistered")
     root.only(keys, keys)
     return root
+
+
+def publication(source: str) -> str:
+    """What one source is, sections aside: "arXiv 2401.06066" of "arXiv 2401.06066, Table 3"; one vote each."""
+    return source.split(",")[0]
 
 
 def _equivalence(row: Section, kind: Kind) -> Equivalence:
@@ -192,8 +198,13 @@ def _side(row: Section) -> Side:
         return Side(model.name, None if model.not_counted else model.architecture, tokens)
     if "architecture" not in row:
         return Side(row.text("title"), None, tokens)
+    return Side(row.text("title"), read_shape(row), tokens)
+
+
+def read_shape(row: Section, **fields: int) -> Architecture:
+    """The exact shape under `architecture`, with `fields` that stand elsewhere."""
     try:
-        return Side(row.text("title"), Architecture.from_dict(dict(row.section("architecture"))), tokens)
+        return Architecture.from_dict({**row.section("architecture"), **fields})
     except UsageError as error:
         raise row.error("architecture", f"is no shape: {error}") from None
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from moeplan.plan.document import OutsideDomain
 from moeplan.studies.backtest.equivalences import Kind, Loss
+from moeplan.studies.backtest.ladder import LadderRung
+from moeplan.studies.backtest.practice import HyperParameterRow
+from moeplan.studies.backtest.rankings import Ranking, RankingScore
 
 SCHEMA = "moeplan.backtest/1"
 
@@ -181,6 +184,22 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Votes:
+    """How far a law's leverage is off when every publication counts once, however many rows it has."""
+
+    law: str
+    """The law."""
+    publications: int
+    """Publications that it has an error on: at equal loss, with a bound crossed, or interpolated on a ladder."""
+    rows: int
+    """Their rows."""
+    rms: float
+    """Root of the mean over publications of their mean square ln(predicted/claimed)."""
+    factor: float
+    """exp(rms)."""
+
+
+@dataclass(frozen=True)
 class Silent:
     """A law that cannot compare with dense models."""
 
@@ -206,6 +225,16 @@ class BackTest:
     """What the errors say of the intervals of leverage laws."""
     results: tuple[Result, ...]
     """Studies, signs, pairs and claims."""
+    rankings: tuple[Ranking, ...]
+    """MoE against MoE at equal compute, by losses."""
+    ranking_scores: tuple[RankingScore, ...]
+    """The error by law over the rankings."""
+    ladder: tuple[LadderRung, ...]
+    """MoEs beside a ladder of dense models, by losses."""
+    votes: tuple[Votes, ...]
+    """The error by law over studies and ladder rungs, each publication with one vote."""
+    hyperparameters: tuple[HyperParameterRow, ...]
+    """Learning rate and batch of published models, and by the laws."""
     own_claims: tuple[OwnClaim, ...]
     """What the laws' papers claim for them."""
     runs: tuple[Run, ...]

@@ -1,0 +1,213 @@
+"""Published measurements that give losses rather than ratios: bundled as data with source and confidence.
+
+A ranking study trains MoEs of one shape at equal compute and varies one thing; a ladder trains dense models and MoEs of
+growing size. What turns their losses into ratios of compute stands with them, for every ratio hangs on it.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from moeplan.architecture.published import find_model
+from moeplan.architecture.shape import Architecture
+from moeplan.laws.reader import Section
+from moeplan.studies.backtest.equivalences import backtest_file, read_shape
+
+SEQ_LEN = 4096
+"""Sequence length of these studies [tokens]."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a study is from."""
+
+    name: str
+    """Short name."""
+    says: str
+    """What was held equal and what was found."""
+    source: str
+    """Where it is published."""
+    confidence: str
+    """How sure the measurement is: high or medium."""
+    assumed: str
+    """What of the shapes is not published, or stands here otherwise; "" if nothing."""
+    note: str
+    """What else to know."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """A trained model."""
+
+    title: str
+    """Its name in the study."""
+    architecture: Architecture
+    """Its exact shape."""
+    tokens: float
+    """Training tokens."""
+    loss: float
+    """Its loss [nats/token]."""
+    train_flops: float | None = None
+    """Training compute by the study's own count [FLOPs]."""
+    mfu: float | None = None
+    """Utilisation of the GPUs' peak in training."""
+
+
+@dataclass(frozen=True)
+class RankingRung:
+    """MoEs of one shape at one compute, by their number of routed experts."""
+
+    title: str
+    """Name of the rung."""
+    designs: dict[int, Design]
+    """The models by their number of routed experts."""
+    tokens_otherwise: float
+    """Training tokens by another reading of the study."""
+
+
+@dataclass(frozen=True)
+class RankingStudy:
+    """MoEs against MoEs at equal compute."""
+
+    origin: Origin
+    """Where it is from."""
+    base: int
+    """Number of experts that the others are compared with."""
+    law: str
+    """The law whose loss over compute turns losses into ratios, and whose best sizes and tokens predictions follow."""
+    irreducible_range: tuple[float, float]
+    """Irreducible levels over which a ratio's sensitivity is shown [nats/token]."""
+    rungs: tuple[RankingRung, ...]
+    """Its rungs."""
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Dense models and MoEs of growing size on the same data."""
+
+    origin: Origin
+    """Where it is from."""
+    irreducible: float
+    """Irreducible level between whose rungs compute is interpolated [nats/token]."""
+    irreducible_range: tuple[float, float]
+    """Levels over which a ratio's sensitivity is shown."""
+    dense: tuple[Design, ...]
+    """The dense models by rising compute."""
+    moe: tuple[Design, ...]
+    """The MoEs."""
+
+
+@dataclass(frozen=True)
+class Practice:
+    """The learning rate and batch that a published model was trained with."""
+
+    name: str
+    """Short name."""
+    architecture: Architecture
+    """The model's shape."""
+    tokens: float
+    """Its training tokens."""
+    seq_len: int
+    """Its sequence length [tokens]."""
+    learning_rate: float
+    """Its peak learning rate."""
+    batch_tokens: float
+    """Its batch [tokens]."""
+    source: str
+    """Where it is published."""
+    confidence: str
+    """How sure it is."""
+    note: str
+    """What else to know."""
+
+
+_ORIGIN = ("name", "says", "source", "confidence", "assumed", "note")
+
+
+def _origin(row: Section) -> Origin:
+    return Origin(*(row.text(key, "" if key in ("assumed", "note") else None) for key in _ORIGIN))
+
+
+def _range(row: Section, key: str) -> tuple[float, float]:
+    bounds = row[key]
+    if not isinstance(bounds, list) or len(bounds) != 2 or not all(isinstance(b, float) for b in bounds):
+        raise row.error(key, f"is {bounds!r}, must be [lowest, highest]")
+    return bounds[0], bounds[1]
+
+
+@functools.cache
+def ranking_studies() -> tuple[RankingStudy, ...]:
+    """Every ranking study, in the order of the data file."""
+    found = []
+    for row in backtest_file().sections("rankings"):
+        keys = (*_ORIGIN, "base", "law", "irreducible_range", "rungs")
+        row.only(keys, keys)
+        rungs = tuple(_ranking_rung(rung) for rung in row.sections("rungs"))
+        levels = _range(row, "irreducible_range")
+        found.append(RankingStudy(_origin(row), int(row.number("base")), row.text("law"), levels, rungs))
+    return tuple(found)
+
+
+def _ranking_rung(row: Section) -> RankingRung:
+    keys = ("title", "architecture", "tokens", "tokens_otherwise", "losses")
+    row.only(keys, keys)
+    title, tokens = row.text("title"), row.number("tokens")
+    designs = {
+        int(experts): Design(f"{title}, {experts} experts", read_shape(row, num_experts=int(experts)), tokens, loss)
+        for experts, loss in row.section("losses").numbers().items()
+    }
+    return RankingRung(title, designs, row.number("tokens_otherwise"))
+
+
+@functools.cache
+def ladders() -> tuple[Ladder, ...]:
+    """Every ladder, in the order of the data file."""
+    found = []
+    for row in backtest_file().sections("ladders"):
+        keys = (*_ORIGIN, "irreducible", "irreducible_range", "dense", "moe")
+        row.only(keys, keys)
+        dense, moe = (tuple(_design(design) for design in row.sections(side)) for side in ("dense", "moe"))
+        found.append(Ladder(_origin(row), row.number("irreducible"), _range(row, "irreducible_range"), dense, moe))
+    return tuple(found)
+
+
+def _design(row: Section) -> Design:
+    keys = ("title", "architecture", "tokens", "loss", "train_flops", "mfu")
+    row.only(keys, keys)
+    numbers = (row.number(key) for key in keys[2:])
+    return Design(row.text("title"), read_shape(row), *numbers)
+
+
+@functools.cache
+def practices() -> tuple[Practice, ...]:
+    """Every published learning rate and batch, in the order of the data file."""
+    found = []
+    for row in backtest_file().sections("hyperparameters"):
+        keys = (
+            "name",
+            "model",
+            "tokens",
+            "seq_len",
+            "learning_rate",
+            "batch_sequences",
+            "source",
+            "confidence",
+            "note",
+        )
+        row.only(keys, keys)
+        seq_len = int(row.number("seq_len"))
+        found.append(
+            Practice(
+                name=row.text("name"),
+                architecture=find_model(row.text("model")).architecture,
+                tokens=row.number("tokens"),
+                seq_len=seq_len,
+                learning_rate=row.number("learning_rate"),
+                batch_tokens=row.number("batch_sequences") * seq_len,
+                source=row.text("source"),
+                confidence=row.text("confidence"),
+                note=row.text("note"),
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,94 @@
+"""Laws of learning rate and batch against what published models were trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from moeplan.architecture.conventions import Variables
+from moeplan.laws import Law
+from moeplan.laws.hyperparameters import hyperparameters
+from moeplan.studies.backtest.evidence import Practice, practices
+
+
+@dataclass(frozen=True)
+class HyperParameterPrediction:
+    """What one law would have said."""
+
+    law: str
+    """The law."""
+    learning_rate: float
+    """Its peak learning rate."""
+    learning_rate_ratio: float
+    """That over the one that was used."""
+    batch_tokens: float
+    """Its batch [tokens]."""
+    batch_ratio: float
+    """That over the one that was used."""
+    decades: float | None
+    """How far its variables lie outside its measured range, in factors of 10, summed; null if it gives no range."""
+
+
+@dataclass(frozen=True)
+class HyperParameterRow:
+    """A published model's learning rate and batch beside those of the laws."""
+
+    name: str
+    """Short name."""
+    tokens: float
+    """Training tokens."""
+    train_flops: float
+    """Training compute [FLOPs]: 6 * non-embedding active params + full attention, no logits."""
+    learning_rate: float
+    """The peak learning rate that was used."""
+    batch_tokens: float
+    """The batch that was used [tokens]."""
+    source: str
+    """Where it is published."""
+    confidence: str
+    """How sure it is."""
+    note: str
+    """What else to know."""
+    predictions: tuple[HyperParameterPrediction, ...]
+    """What the laws say."""
+
+
+def hyperparameter_rows(laws: Sequence[Law]) -> tuple[HyperParameterRow, ...]:
+    """Every published learning rate and batch, with what those of `laws` say that give both for a MoE."""
+    able = [law for law in laws if _gives_both(law)]
+    return tuple(_row(practice, able) for practice in practices()) if able else ()
+
+
+def _gives_both(law: Law) -> bool:
+    fits = [fit for fit in law.fits.values() if not fit.is_dense_only]
+    return {"learning_rate", "batch_tokens"} <= {fit.predicts for fit in fits}
+
+
+def _row(practice: Practice, laws: Sequence[Law]) -> HyperParameterRow:
+    variables = Variables(practice.architecture, practice.seq_len)
+    found = []
+    for law in laws:
+        (said,) = hyperparameters([law], practice.architecture, practice.tokens, practice.seq_len)
+        fit = law.predicting("learning_rate")
+        outside = [o for o in fit.outside(variables, practice.tokens) if o.name in fit.variables]
+        found.append(
+            HyperParameterPrediction(
+                law=law.name,
+                learning_rate=said.learning_rate,
+                learning_rate_ratio=said.learning_rate / practice.learning_rate,
+                batch_tokens=said.batch_tokens,
+                batch_ratio=said.batch_tokens / practice.batch_tokens,
+                decades=sum(o.decades for o in outside) if fit.domain else None,
+            )
+        )
+    return HyperParameterRow(
+        name=practice.name,
+        tokens=practice.tokens,
+        train_flops=float(variables.get("train_flops", "non_embedding_full_attention", practice.tokens)),
+        learning_rate=practice.learning_rate,
+        batch_tokens=practice.batch_tokens,
+        source=practice.source,
+        confidence=practice.confidence,
+        note=practice.note,
+        predictions=tuple(found),
+    )
