@@ -114,6 +114,15 @@ def _backtest() -> str:
     return markdown_text([Section("", (score_table(backtest()),))])
 
 
+def _rankings() -> str:
+    from moeplan.report.backtest_measured import ranking_table
+    from moeplan.report.blocks import Section
+    from moeplan.report.markdown import markdown_text
+    from moeplan.studies.backtest import backtest
+
+    return markdown_text([Section("", (ranking_table(backtest()),))])
+
+
 def _help() -> str:
     from moeplan.cli import cli
 
@@ -191,6 +200,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "variables": _variables,
     "laws": _laws,
     "backtest": _backtest,
+    "rankings": _rankings,
     "conventions": _conventions,
     "files": _files,
     "help": _help,

@@ -85,7 +85,7 @@ def test_rankings_ask_laws_without_dense_models_too(test: BackTest) -> None:
 
 
 def test_tokens_of_the_rankings_are_their_compute() -> None:
-    """At the stated tokens the 64-expert models cost the project's budgets by its count, and are its speed times its hours."""
+    """At the stated tokens the 64-expert models cost the project's budgets, and these are its speed times hours."""
     (study,) = ranking_studies()
     budgets = (2.19e17, 1.70e18, 9.00e18, 2.83e19)
     speeds = ((405_630, 0.6), (273_532, 2.8), (175_165, 10.5), (128_277, 26.8))  # tokens a second, hours
