@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import venv
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -444,6 +445,29 @@ def test_laws_load_from_the_wheel(built: Built, tmp_path: Path, zipped: bool) ->
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {law.name: law.digest for law in bundled_laws()}
     assert list(temporary.iterdir()) == []
+
+
+def test_a_type_checker_sees_the_installed_package(built: Built, tmp_path: Path) -> None:
+    """mypy reads the types of an installed wheel: of a plan's fields, and that a budget is no complex number."""
+    venv.create(tmp_path / "venv", with_pip=False)
+    (site,) = (tmp_path / "venv").glob("**/site-packages")
+    with zipfile.ZipFile(built.wheel) as wheel:
+        wheel.extractall(site)
+    (tmp_path / "user.py").write_text(
+        "from moeplan import Budget, recommend\n"
+        "reveal_type(recommend(Budget('1e22', '80GB')).architecture.num_experts)\n"
+        "Budget(1j, '80GB')\n",
+        encoding="utf-8",
+    )
+    python = shutil.which("python", path=os.pathsep.join(str(tmp_path / "venv" / name) for name in ("bin", "Scripts")))
+    options = ["--strict", "--python-executable", str(python), "--config-file", os.devnull, "user.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert [line.split(": ", 1)[1] for line in done.stdout.splitlines()[:2]] == [
+        'note: Revealed type is "int"',
+        'error: Argument 1 to "Budget" has incompatible type "complex"; expected "str | float"  [arg-type]',
+    ], done.stdout
 
 
 def bundled_laws() -> list[Law]:

@@ -51,10 +51,13 @@ def test_constraints_pin_everything_that_tests_install() -> None:
 
 
 def test_constraints_satisfy_the_declared_ranges() -> None:
-    """Every pinned version lies in the range that pyproject.toml declares, torch's too."""
-    table = project()
-    declared = [*table["dependencies"], *(r for extra in table["optional-dependencies"].values() for r in extra)]
+    """Every pinned version lies in the range that pyproject.toml declares, torch's and the groups' too."""
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    lists = [*table["project"]["optional-dependencies"].values(), *table["dependency-groups"].values()]
+    declared = [*table["project"]["dependencies"], *(r for names in lists for r in names if isinstance(r, str))]
     for requirement in map(Requirement, declared):
+        if requirement.name == "moeplan":  # with an extra, in a group
+            continue
         assert Version(pins()[requirement.name.lower()]) in requirement.specifier, requirement
 
 
