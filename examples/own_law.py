@@ -1,8 +1,8 @@
 """Fit a law to your own runs and plan by it: `python examples/own_law.py FOLDER`.
 
 The runs are simulated here, from the bundled law ludziejewski2025 with a scatter of 0.3 %. Put your own table in the
-place of FOLDER/runs.csv and leave `simulate_runs` out. So few runs leave single coefficients open, so a published law of
-the same form is given as the prior.
+place of FOLDER/runs.csv and leave `simulate_runs` out. So few runs leave single coefficients open, so a published law
+of the same form is given as the prior.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
 import json
 import os
 import shutil
@@ -20,6 +22,7 @@ from moeplan.errors import LawError
 from moeplan.laws import Law, law_names, load_law, read_law
 from moeplan.laws.checks import compute_optimum, run_checks
 from moeplan.laws.reader import read_yaml
+from moeplan.plan.budget import Budget
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -464,10 +467,19 @@ def test_a_type_checker_sees_the_installed_package(built: Built, tmp_path: Path)
     done = subprocess.run(
         [sys.executable, "-m", "mypy", *options], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert [line.split(": ", 1)[1] for line in done.stdout.splitlines()[:2]] == [
+    said = [line.split(": ", 1)[1] for line in done.stdout.splitlines()[:-1]]
+    assert said == [
         'note: Revealed type is "int"',
-        'error: Argument 1 to "Budget" has incompatible type "complex"; expected "str | float"  [arg-type]',
+        'error: Argument 1 to "Budget" has incompatible type "complex"; expected "float | str"  [arg-type]',
     ], done.stdout
+
+
+def test_a_budget_is_made_from_its_fields() -> None:
+    """The constructor that type checkers see takes every field of a budget, in their order, and nothing else."""
+    (kind,) = ast.parse(inspect.getsource(Budget)).body
+    (init,) = (node for node in ast.walk(kind) if isinstance(node, ast.FunctionDef) and node.name == "__init__")
+    arguments = [*init.args.args[1:], *init.args.kwonlyargs]
+    assert [argument.arg for argument in arguments] == [field.name for field in dataclasses.fields(Budget)]
 
 
 def bundled_laws() -> list[Law]:

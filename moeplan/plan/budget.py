@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moeplan.architecture.plannable import PLANNABLE
 from moeplan.cost.devices import Gpus, flops_of_time, parse_gpus
@@ -101,6 +101,33 @@ class Budget:
     """Scheme of weights, gradients and optimizer state in training (`moeplan.cost.training.states.SCHEMES`)."""
     inference_tokens: float = 0.0
     """Tokens served over the model's lifetime, each paid with 2*N_a FLOPs out of `flops`."""
+
+    if TYPE_CHECKING:  # what it is made from: quantities as people type them; the fields hold numbers
+
+        def __init__(
+            self,
+            flops: float | str = ...,
+            memory: MemoryLimit | float | str | None = ...,
+            *,
+            vocab_size: int = ...,
+            tied_embeddings: bool | None = ...,
+            seq_len: int = ...,
+            attention: str = ...,
+            serving: InferenceSettings = ...,
+            headroom: float = ...,
+            fix: Mapping[str, float] = ...,
+            ranges: Mapping[str, tuple[float, float]] = ...,
+            tokens_available: float | str = ...,
+            max_epochs: float = ...,
+            max_tokens: float | str = ...,
+            gpus: Gpus | str | None = ...,
+            days: float = ...,
+            mfu: float = ...,
+            price_per_gpu_hour: float | None = ...,
+            memory_for: Sequence[str] = ...,
+            optimizer: str = ...,
+            inference_tokens: float | str = ...,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:

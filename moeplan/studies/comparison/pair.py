@@ -54,8 +54,8 @@ def compare_models(
     alike = len({(shape.vocab_size, shape.tied_embeddings) for shape in shapes}) == 1
     budget = Budget(
         max(flops),
-        memory if memory is not None else _NO_LIMIT,  # type: ignore[arg-type]  # text is read by the budget
-        gpus=gpus,  # type: ignore[arg-type]
+        memory if memory is not None else _NO_LIMIT,
+        gpus=gpus,
         vocab_size=shapes[0].vocab_size if alike else 131072,
         tied_embeddings=shapes[0].tied_embeddings if alike else False,
         seq_len=length,
