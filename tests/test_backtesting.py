@@ -26,7 +26,10 @@ from moeplan.studies import backtest as backtesting
 from moeplan.studies.backtest.equivalences import Equivalence, Side, equivalences
 from moeplan.studies.backtest.scores import BackTest, Prediction, Result
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+DOCS = "".join(
+    (Path(__file__).parent.parent / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    for name in ("answer", "accuracy")
+)
 
 
 @pytest.fixture(scope="module")
@@ -283,10 +286,10 @@ def test_interval_rule_is_one_sentence_with_its_numbers(test: BackTest) -> None:
     assert (held.low, held.high) == pytest.approx((outside.low, outside.high))
 
 
-def test_readme_quotes_the_rule_and_the_counts(test: BackTest) -> None:
-    """The README's sentences on the interval and on the studies have the law file's and the back-test's numbers."""
+def test_docs_quote_the_rule_and_the_counts(test: BackTest) -> None:
+    """The docs' sentences on the interval and on the studies have the law file's and the back-test's numbers."""
     _, rule = leverage_law()
-    text = " ".join(README.split())
+    text = " ".join(DOCS.split())
     assert f"{rule.rms:.0%} rms in ln EL, with {rule.per_decade_outside:.0%}".replace("%", " %") in text
     assert f"never under {rule.floor:.0%}".replace("%", " %") in text
     assert f"studies up to {test.widening[0].most_decades:.1f} factors of ten out" in text

@@ -1,4 +1,4 @@
-"""The public runs of three papers, fitted again. Their folder is named by MOEPLAN_RUNS; see the README."""
+"""The public runs of three papers, fitted again. Their folder is named by MOEPLAN_RUNS; see CONTRIBUTING.md."""
 
 from __future__ import annotations
 
