@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Kind:
+class TextKind:
     """What a text of a file may be."""
 
     words: str
@@ -42,13 +42,13 @@ class Kind:
         return text
 
 
-Line = Annotated[str, Kind("one line of text", r".{0,20000}")]
+Line = Annotated[str, TextKind("one line of text", r".{0,20000}")]
 """A sentence, a name, a command: one line."""
-Word = Annotated[str, Kind("a word", r"[\w.+-]{1,100}")]
+Word = Annotated[str, TextKind("a word", r"[\w.+-]{1,100}")]
 """A name out of a set that the code knows: a dtype, a variable, a scheme."""
-Version = Annotated[str, Kind("a version such as 0.1.0", r"\d[\w.+!-]{0,99}")]
+Version = Annotated[str, TextKind("a version such as 0.1.0", r"\d[\w.+!-]{0,99}")]
 """The version of a program."""
-Digest = Annotated[str, Kind("8 to 64 hexadecimal digits", r"[0-9a-f]{8,64}")]
+Digest = Annotated[str, TextKind("8 to 64 hexadecimal digits", r"[0-9a-f]{8,64}")]
 """The start of a SHA-256."""
 
 
@@ -84,7 +84,10 @@ def _read(kind: Any, data: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     place = where or "the file"
     if origin is Annotated:
-        return arguments[1].check(_read(arguments[0], data, where), place)
+        value = _read(arguments[0], data, where)
+        for said in arguments[1:]:
+            value = said.check(value, place) if isinstance(said, TextKind) else value
+        return value
     if origin in (typing.Union, types.UnionType):
         if data is None and type(None) in arguments:
             return None
@@ -163,7 +166,10 @@ def json_schema(kind: type) -> dict[str, Any]:
 def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
-        return {**_schema(arguments[0], definitions), "pattern": f"^{arguments[1].pattern}$"}
+        schema = _schema(arguments[0], definitions)
+        for said in arguments[1:]:
+            schema |= {"pattern": f"^{said.pattern}$"} if isinstance(said, TextKind) else {}
+        return schema
     if origin in (typing.Union, types.UnionType):
         return {"anyOf": [_schema(argument, definitions) for argument in arguments]}
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):

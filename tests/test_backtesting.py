@@ -19,9 +19,11 @@ from moeplan.cli import cli
 from moeplan.errors import LawError
 from moeplan.laws import Law, load_law
 from moeplan.laws.leverage import predict
+from moeplan.quantities import number, scientific, times
 from moeplan.records import from_json, to_json
 from moeplan.report.backtest import backtest_chart, backtest_sections
-from moeplan.report.blocks import Cell, Table, times
+from moeplan.report.blocks import Table
+from moeplan.report.text import Text
 from moeplan.studies import backtest as backtesting
 from moeplan.studies.backtest.equivalences import Equivalence, Side, equivalences
 from moeplan.studies.backtest.scores import BackTest, Prediction, Result
@@ -317,15 +319,16 @@ def test_every_number_with_a_source_is_the_records(test: BackTest) -> None:
         if isinstance(block, Table)
         for line in block.rows
         for cell in line
-        if isinstance(cell, Cell) and cell.source.path
+        if isinstance(cell, Text) and cell.paths
     ]
     assert len(cells) > 100
     for cell in cells:
-        value: Any = data
-        for part in cell.source.path.split("/")[1:]:
-            value = value[int(part)] if isinstance(value, list) else value[part]
-        shown = re.sub(r"[≥≤* ]", "", cell)
-        assert shown in (times(value), f"{value:+.3f}")
+        for _, shown in cell.numbers:
+            value: Any = data
+            for part in shown.path.split("/")[1:]:
+                value = value[int(part)] if isinstance(value, list) else value[part]
+            assert shown.text in cell
+            assert shown.text in (times(value), number(value), scientific(value), f"{value:.3f}", f"{value:+.3f}")
 
 
 def test_report_says_it_all(test: BackTest) -> None:

@@ -24,11 +24,12 @@ from moeplan.laws.dense_optimum import dense_of_size, optimal_dense
 from moeplan.plan.budget import Budget
 from moeplan.plan.document import Plan
 from moeplan.plan.planner import recommend
-from moeplan.report.blocks import Cell, Table
+from moeplan.report.blocks import Table
 from moeplan.report.comparison import comparison_charts, comparison_sections
 from moeplan.report.markdown import markdown_text
 from moeplan.report.page import numbers_without_source
 from moeplan.report.terminal import terminal_text
+from moeplan.report.text import Text
 from moeplan.studies.comparison import compare
 from moeplan.studies.comparison.answers import best_dense, law_column
 from moeplan.studies.comparison.costs import state_bytes
@@ -535,8 +536,8 @@ def test_every_number_has_a_source(name: str, request: pytest.FixtureRequest) ->
     for section in comparison_sections(found):
         for block in section.blocks:
             for cell in (cell for row in block.rows for cell in row) if isinstance(block, Table) else ():
-                if isinstance(cell, Cell) and any(character.isdigit() for character in cell):
-                    for path in cell.source.path.split():
+                if isinstance(cell, Text) and any(character.isdigit() for character in cell):
+                    for path in cell.paths:
                         value = pointed_at(data, path)
                         assert value is not None, path
                         seen += 1
@@ -557,8 +558,8 @@ def test_cells_show_their_numbers(overview: Comparison) -> None:
         ("work, tian2025", lambda text: float(text.rstrip("x*"))),
     ):
         for cell in rows[label]:
-            assert isinstance(cell, Cell)
-            assert read(str(cell)) == pytest.approx(pointed_at(data, cell.source.path), rel=0.006), label
+            assert isinstance(cell, Text)
+            assert read(str(cell)) == pytest.approx(pointed_at(data, *cell.paths), rel=0.006), label
 
 
 @pytest.mark.parametrize("name", ["overview", "strict", "pair"])

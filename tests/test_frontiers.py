@@ -22,7 +22,8 @@ from moeplan.plan.document import Plan
 from moeplan.plan.planner import Panel, between_steps_may_help
 from moeplan.plan.search.space import Space
 from moeplan.plan.sweep import Ladder
-from moeplan.report.blocks import Chart, Table, percent
+from moeplan.quantities import percent
+from moeplan.report.blocks import Chart, Table
 from moeplan.report.charts import looks
 from moeplan.report.frontier import frontier_sections, headline
 from moeplan.report.page import numbers_without_source

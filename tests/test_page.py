@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from moeplan import quantities
 from moeplan.cli import cli
 from moeplan.laws import load_law
 from moeplan.plan.document import Plan, read_plan
 from moeplan.report import blocks
-from moeplan.report.blocks import Cell, Chart, Paragraph, Section, Series, Source, Table, at
+from moeplan.report.blocks import Chart, Paragraph, Section, Series, Table
 from moeplan.report.page import numbers_without_source, page_html
 from moeplan.report.page.elements import pointed_at
 from moeplan.report.page.numbers import pieces
 from moeplan.report.plan_page import page_sections, plan_card, plan_charts, write_plan
+from moeplan.report.text import Number, Source, Text
 from moeplan.units import format_bytes, format_count, format_flops
 from tests.chromium import Browser
 from tests.sample import sample_plan
@@ -71,9 +73,9 @@ def parsed(page: Path) -> _Page:
 def written(value: float) -> Iterator[str]:
     """Every way in which a report writes a value."""
     for digits in (2, 3, 4):
-        yield from (write(value, digits) for write in (blocks.number, format_count, format_flops, format_bytes))
-        yield from (blocks.percent(value, digits), blocks.percent(value, digits).removesuffix(" %"))
-    yield from (blocks.times(value), blocks.scientific(value), f"{value:,.0f}", f"{value:.2f}")
+        yield from (write(value, digits) for write in (quantities.number, format_count, format_flops, format_bytes))
+        yield from (quantities.percent(value, digits), quantities.percent(value, digits).removesuffix(" %"))
+    yield from (quantities.times(value), quantities.scientific(value), f"{value:,.0f}", f"{value:.2f}")
 
 
 # ---------------------------------------------------------------------------------------------------- the file
@@ -104,7 +106,7 @@ def test_every_number_has_a_source() -> None:
 def test_a_number_without_a_source_is_told() -> None:
     """The check finds a bare number, and takes a source from cell, column, table and section in this order."""
     says = [Source(name) for name in ("cell", "column", "table", "section")]
-    table = Table((("a", Cell("1", says[0]), "2", "3"),), sources=(None, None, says[1]))
+    table = Table((("a", Text("1", says[0]), "2", "3"),), sources=(None, None, says[1]))
     assert numbers_without_source([Section("T", (table,))], {}) == ["3 in '3'"]
     html = page_html([Section("T", (dataclasses.replace(table, source=says[2]), Paragraph("4")), source=says[3])],
                      title="t", data={})  # fmt: skip
@@ -135,7 +137,7 @@ def test_shown_numbers_are_the_jsons(parsed: _Page) -> None:
 
 def test_a_path_into_nothing_is_refused() -> None:
     """A source that points where the JSON holds nothing is a mistake of ours and makes no page."""
-    table = Table((("a", at("1", "/design/nothing")),), source=Source("s"))
+    table = Table((("a", Text("1", numbers=[(0, Number(1, "1", "/design/nothing"))])),), source=Source("s"))
     with pytest.raises(LookupError):
         page_html([Section("T", (table,))], title="t", data={"design": {}})
     assert pointed_at({"a/b": [{"c~d": 5}]}, "/a~1b/0/c~0d") == 5

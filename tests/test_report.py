@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from moeplan import quantities
 from moeplan.architecture.conventions import CONVENTIONS
 from moeplan.architecture.shape import Architecture
 from moeplan.laws import law_names, load_law
@@ -17,7 +18,7 @@ from moeplan.laws.checks import CheckResult, run_checks
 from moeplan.laws.signatures import FORMS
 from moeplan.plan.differences import Change, plan_changes
 from moeplan.plan.document import Plan
-from moeplan.report import blocks, laws
+from moeplan.report import laws
 from moeplan.report.blocks import Items, Paragraph, Section, Table
 from moeplan.report.differences import change_section
 from moeplan.report.html import html_fragment, plan_fragment
@@ -291,7 +292,7 @@ def test_worthless_memory_is_said_to_be() -> None:
 )
 def test_numbers(value: float, expected: str) -> None:
     """Plain numbers have three digits, and thousands are grouped."""
-    assert blocks.number(value) == expected
+    assert quantities.number(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -307,14 +308,14 @@ def test_numbers(value: float, expected: str) -> None:
 )
 def test_quantities(name: str, value: float, expected: str) -> None:
     """A variable is written the way its kind is written."""
-    assert blocks.quantity(name, value) == expected
+    assert quantities.quantity(name, value) == expected
 
 
 def test_intervals() -> None:
     """A range names its unit once, and one value is no range."""
-    assert blocks.interval("shared_ratio", 0.09, 0.2) == "9–20 %"
-    assert blocks.interval("tokens", 5e11, 9e11) == "500B–900B"
-    assert blocks.interval("G", 9, 9) == "9"
+    assert quantities.interval("shared_ratio", 0.09, 0.2) == "9–20 %"
+    assert quantities.interval("tokens", 5e11, 9e11) == "500B–900B"
+    assert quantities.interval("G", 9, 9) == "9"
 
 
 def test_the_same_plan_has_no_changes() -> None:
@@ -408,7 +409,7 @@ def test_one_law_whole(name: str) -> None:
             assert CONVENTIONS[variable][convention] in text
         for variable, bounds in fit.domain.items():
             assert variable in text
-            assert blocks.interval(variable, *bounds) in text
+            assert quantities.interval(variable, *bounds) in text
         if fit.unstated:
             assert "not stated in the paper" in text
         assert fit.note in text

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from moeplan import records
 from moeplan.architecture.shape import Architecture
@@ -19,6 +19,7 @@ from moeplan.errors import UsageError
 from moeplan.files import read_json
 from moeplan.plan.goal import Goal
 from moeplan.plan.uncertainty.result import Spread
+from moeplan.quantities import BY_KEY, BY_VARIABLE, BYTES, COUNT, FLOPS, NUMBER, SHARE
 from moeplan.records import Digest, Line, Version, Word
 
 SCHEMA = "moeplan.plan/1"
@@ -50,13 +51,13 @@ class Request:
     """Tokens of one served sequence."""
     concurrency: int
     """Served sequences at a time."""
-    headroom: float
+    headroom: Annotated[float, SHARE]
     """Share of the memory kept free."""
-    fix: dict[Word, float]
+    fix: Annotated[dict[Word, float], BY_KEY]
     """Design variables that were fixed."""
-    ranges: dict[Word, tuple[float, ...]]
+    ranges: Annotated[dict[Word, tuple[float, ...]], BY_KEY]
     """Design variables that were bounded: least and largest value."""
-    tokens_available: float | None
+    tokens_available: Annotated[float | None, COUNT]
     """Unique training tokens; null if not limited."""
     max_epochs: float
     """Most repeats of them."""
@@ -120,7 +121,7 @@ class Design:
     """Query heads."""
     attention_share: float
     """Attention's share of a MoE block's FLOPs (full attention, active experts, no router)."""
-    value: float
+    value: Annotated[float, FLOPS]
     """V [FLOPs], the geometric mean of C_l over the chosen laws."""
     efficiency_leverage: float
     """EL by the leverage law."""
@@ -134,11 +135,11 @@ class Counts:
     """N [params] under the three conventions."""
     active_params: dict[Line, int]
     """N_a [params] under the three conventions."""
-    params_by_group: dict[Line, int]
+    params_by_group: Annotated[dict[Line, int], COUNT]
     """Params by group; they add up to total_params with embeddings."""
     flops_per_token: float
     """Training FLOPs per token: 6*(active params without input embedding) + causal attention, forward + backward."""
-    flops_per_token_tian2025: float
+    flops_per_token_tian2025: Annotated[float, FLOPS]
     """The same as the leverage law counts: non-embedding params, full attention, no logits."""
     train_flops: float
     """flops_per_token * tokens [FLOPs]."""
@@ -148,7 +149,7 @@ class Counts:
 class MemoryUse:
     """Inference memory of the exact architecture on the fullest device."""
 
-    by_group: dict[Line, int]
+    by_group: Annotated[dict[Line, int], BYTES]
     """Bytes by group of params, and of the KV cache."""
     total_bytes: int
     """Their sum [bytes]."""
@@ -166,11 +167,11 @@ class OutsideDomain:
 
     variable: Word
     """The variable."""
-    value: float
+    value: Annotated[float, BY_VARIABLE]
     """Its value, in the law's convention."""
-    low: float
+    low: Annotated[float, BY_VARIABLE]
     """Least value measured."""
-    high: float
+    high: Annotated[float, BY_VARIABLE]
     """Largest value measured."""
 
 
@@ -214,7 +215,7 @@ class Leverage:
     """Lower end of the interval."""
     high: float
     """Upper end of the interval."""
-    level: float
+    level: Annotated[float, SHARE]
     """Probability that the interval is meant to cover."""
     rule: Line
     """What the interval is made of."""
@@ -264,13 +265,13 @@ class LayoutOption:
     """Sequences of a micro-batch."""
     recompute: Word
     """What the backward pass computes again: none, selective or full."""
-    bytes_per_gpu: float
+    bytes_per_gpu: Annotated[float, BYTES]
     """Peak memory of a GPU of the heaviest stage [bytes]."""
-    bytes_by_group: dict[Line, float]
+    bytes_by_group: Annotated[dict[Line, float], BYTES]
     """The same by group."""
     step_time: float
     """Time of a step by `moeplan.cost.training.step_time`, relative to the first layout listed."""
-    step_terms: dict[Line, float]
+    step_terms: Annotated[dict[Line, float], SHARE]
     """Its terms as shares of this layout's step."""
 
 
@@ -326,15 +327,15 @@ class Band:
 
     variable: Word
     """The design variable."""
-    value: float
+    value: Annotated[float, BY_VARIABLE]
     """Its value in the plan."""
-    low_1: float
+    low_1: Annotated[float, BY_VARIABLE]
     """Least value within 1 % of the best V."""
-    high_1: float
+    high_1: Annotated[float, BY_VARIABLE]
     """Largest value within 1 % of the best V."""
-    low_5: float
+    low_5: Annotated[float, BY_VARIABLE]
     """Least value within 5 % of the best V."""
-    high_5: float
+    high_5: Annotated[float, BY_VARIABLE]
     """Largest value within 5 % of the best V."""
 
 
@@ -346,7 +347,7 @@ class Price:
     """memory or compute."""
     factor: float
     """How much more of it."""
-    value_ratio: float
+    value_ratio: Annotated[float, NUMBER]
     """Best V with it / best V without: the compute multiple it is worth."""
     by_law: dict[Line, float]
     """The same for each chosen law alone."""
@@ -366,7 +367,7 @@ class LawOpinion:
     """objective, or second opinion."""
     optimum: Design | None
     """The law's own best design under the same limits; null if it cannot choose one."""
-    efficiency: float | None
+    efficiency: Annotated[float | None, SHARE]
     """C_l of the plan / C_l of the law's own optimum under the same limits."""
     regret_flops: float | None
     """C_l of the law's own optimum less C_l of the plan [FLOPs]."""
@@ -424,7 +425,7 @@ class Plan:
     """Decode and prompt speeds at best."""
     value_ratio: float
     """V/C: what the constraints leave of the budget."""
-    best_value: float
+    best_value: Annotated[float, FLOPS]
     """The largest V on the grid [FLOPs]; the plan may lie up to .5 % below, where ties are broken."""
     binding: tuple[Line, ...]
     """The constraints that hold the plan back: compute, memory, tokens, or an edge of the grid."""

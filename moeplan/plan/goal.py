@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from moeplan.quantities import SHARE
 from moeplan.records import Line
 
 
@@ -41,7 +43,7 @@ class GoalPoint:
     """D, training tokens."""
     efficiency_leverage: float
     """EL by the leverage law."""
-    reached: float
+    reached: Annotated[float, SHARE]
     """What was asked for, in units of the target."""
 
 
@@ -69,7 +71,7 @@ class Goal:
     """The smallest limit that was searched."""
     most: float
     """The largest limit that was searched."""
-    also_above: float
+    also_above: Annotated[float, SHARE]
     """Share of the limits up to 25 % larger whose recommendations reach the target too."""
     neighbours: tuple[GoalPoint, ...]
     """Recommendations at a tenth to ten times the limit found."""

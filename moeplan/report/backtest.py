@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from moeplan.plan.document import OutsideDomain
+from moeplan.quantities import number, times
 from moeplan.report.backtest_measured import measured_origins, measured_sections
-from moeplan.report.blocks import (
-    NONE,
-    Block,
-    Cell,
-    Chart,
-    Items,
-    Paragraph,
-    Section,
-    Series,
-    Source,
-    Table,
-    interval,
-    mark,
-    number,
-    quantity,
-    times,
-)
-from moeplan.studies.backtest.scores import BackTest, Prediction, Result, Score, Widening
+from moeplan.report.blocks import Block, Chart, Column, Items, Paragraph, Section, Series, Table, series, table
+from moeplan.report.sources import outside_text
+from moeplan.report.text import NONE, Source, mark
+from moeplan.report.view import View
+from moeplan.studies.backtest.scores import BackTest, Prediction, Result, Widening
 from moeplan.units import format_flops
 
 _SIGN = {"equal": "", "lower": "≥ ", "higher": "≤ ", "unknown": ""}
@@ -34,51 +22,86 @@ _BY_FLOPS = "no logits"
 
 def backtest_sections(test: BackTest) -> list[Section]:
     """The whole report: the error by law, then what it is made of, then what is context only."""
-    studies = _of(test, "study")
-    laws = ", ".join(score.law for score in test.scores)
+    seen, laws = _seen(test), ", ".join(score.law for score in test.scores)
+    studies = _of(seen, "study")
     scored = Source("Every law's predictions over the studies' claims, summed up.", laws)
     claimed = Source("Stated by the publication, or counted from the exact shapes of both models; see Sources.")
     predicted = Source("The law's dense compute of equal loss over the MoE's compute, both as the law counts.", laws)
+    within = Source("The law's own prediction, made before the run, and what the run measured.", "marin2026")
+    read = Source("Read in the publication named.")
     sections = [
-        Section("", (Paragraph(_headline(test, studies)), score_table(test), Paragraph(_LEGEND)), source=scored),
-        Section("What the studies claim", _claimed(studies), source=claimed),
-        Section("What the laws predict", _predicted(test, studies), source=predicted),
-        Section("Equal compute: which is better", _signs(test), source=claimed),
-        *measured_sections(test),
-        Section("MoE against MoE, sizes assumed", _pairs(test), source=predicted),
+        ("", (Paragraph(_headline(test, studies)), score_table(test), Paragraph(_LEGEND)), scored),
+        ("What the studies claim", _claimed(studies), claimed),
+        ("What the laws predict", _predicted(seen, studies), predicted),
+        ("Equal compute: which is better", _signs(seen), claimed),
+        *measured_sections(seen),
+        ("MoE against MoE, sizes assumed", _pairs(seen), predicted),
+        ("What the laws' papers claim", _own_claims(seen), claimed),
+        ("Runs made after their law", _runs(seen), within),
+        ("Context, not scored", _context(seen), claimed),
+        ("The interval of EL", tuple(Paragraph(_widening(w)) for w in test.widening), scored),
+        ("Silent", (Items(tuple(f"{x.law}: {x.why}." for x in test.silent)),) if test.silent else (), scored),
+        ("Sources", (Items(_origins(test)),), read),
     ]
-    if test.own_claims:
-        sections.append(Section("What the laws' papers claim", _own_claims(test), source=claimed))
-    if test.runs:
-        within = Source("The law's own prediction, made before the run, and what the run measured.", "marin2026")
-        sections.append(Section("Runs made after their law", _runs(test), source=within))
-    sections.append(Section("Context, not scored", _context(test), source=claimed))
-    if test.widening:
-        texts = tuple(Paragraph(_widening(w)) for w in test.widening)
-        sections.append(Section("The interval of EL", texts, source=scored))
-    if test.silent:
-        sections.append(Section("Silent", (Items(tuple(f"{x.law}: {x.why}." for x in test.silent)),), source=scored))
-    sections.append(Section("Sources", (Items(_origins(test)),), source=Source("Read in the publication named.")))
-    return sections
+    return [Section(title, blocks, source=source) for title, blocks, source in sections if blocks]
+
+
+def _seen(test: BackTest) -> View[BackTest]:
+    """A back-test whose every number knows its place and source."""
+
+    def source(parts: list[str]) -> Source | None:
+        match parts:
+            case ["scores", place, _]:
+                score = test.scores[int(place)]
+                says = f"over {score.equal} studies of equal loss and {score.crossed} bounds crossed"
+                return Source(says, score.law, "factor, exp of a mean in ln")
+            case ["results", place, "ratios", ratio, *_]:
+                return Source("computed from both shapes", convention=test.results[int(place)].ratios[int(ratio)].of)
+            case ["results", place, "predictions", law, "at_published_flops"]:
+                said = test.results[int(place)].predictions[int(law)]
+                return Source("the law's formula at the publication's own compute", said.law)
+            case ["results", place, "predictions", law, *_]:
+                return _prediction(test.results[int(place)].predictions[int(law)])
+            case ["rankings", place, "measured"]:
+                return Source(test.rankings[int(place)].correction)
+            case ["rankings", place, "predictions", law, _]:
+                found = test.rankings[int(place)].predictions[int(law)]
+                return Source(found.basis, found.law, "the law's own")
+            case ["ranking_scores", place, *_]:
+                return Source("ln(predicted / measured)", test.ranking_scores[int(place)].law, "ln of a ratio")
+            case ["ladder", place, "measured"]:
+                return Source(test.ladder[int(place)].correction)
+            case ["ladder", place, "predictions", law, _]:
+                rung = test.ladder[int(place)].predictions[int(law)]
+                return Source(rung.basis, rung.law)
+            case ["own_claims", place, _]:
+                return Source(test.own_claims[int(place)].source, test.own_claims[int(place)].law)
+            case ["runs", place, _]:
+                return Source(test.runs[int(place)].source, test.runs[int(place)].law, "nats")
+        return None
+
+    return View(test, source)
+
+
+def _prediction(said: Prediction) -> Source:
+    inside = "inside the measured range" if said.has_domain else "no measured range given"
+    domain = f"outside the measured range: {outside_text(said.outside)}" if said.outside else inside
+    return Source(said.basis, said.law, "the law's own", domain)
 
 
 def score_table(test: BackTest) -> Table:
     """The error by law."""
-    rows = tuple(
-        (
-            score.law,
-            f"{score.equal} + {score.bounds}",
-            str(score.inside),
-            _times(score.factor, f"/scores/{i}/factor", score),
-            _times(score.bias_factor, f"/scores/{i}/bias_factor", score),
-            f"{score.bounds - score.crossed} of {score.bounds}",
-            _times(score.factor_best_dense, f"/scores/{i}/factor_best_dense", score),
-            f"{score.signs} of {score.of_signs}",
-        )
-        for i, score in enumerate(test.scores)
+    columns: tuple[Column, ...] = (
+        ("law", "{law}"),
+        (">studies", lambda score: f"{score.equal} + {score.bounds}"),
+        (">in domain", lambda score: str(score.inside)),
+        (">error", "{factor:times}"),
+        (">bias", "{bias_factor:times}"),
+        (">bounds", lambda score: f"{score.bounds - score.crossed} of {score.bounds}"),
+        (">in plans", "{factor_best_dense:times}"),
+        (">signs", lambda score: f"{score.signs} of {score.of_signs}"),
     )
-    columns = ("law", "studies", "in domain", "error", "bias", "bounds", "in plans", "signs")
-    return Table(rows, columns, right=tuple(range(1, len(columns))))
+    return table(_seen(test).scores, columns)
 
 
 _LEGEND = (
@@ -90,19 +113,12 @@ _LEGEND = (
 )
 
 
-def _times(factor: float | None, path: str, score: Score) -> str:
-    if factor is None:
-        return NONE
-    says = f"over {score.equal} studies of equal loss and {score.crossed} bounds crossed"
-    return Cell(times(factor), Source(says, law=score.law, convention="factor, exp of a mean in ln", path=path))
+def _of(test: View[BackTest], kind: str) -> list[View[Result]]:
+    return [result for result in test.results if result.kind == kind]
 
 
-def _of(test: BackTest, kind: str) -> list[tuple[int, Result]]:
-    return [(i, result) for i, result in enumerate(test.results) if result.kind == kind]
-
-
-def _headline(test: BackTest, studies: Sequence[tuple[int, Result]]) -> str:
-    equal = sum(result.loss == "equal" for _, result in studies)
+def _headline(test: BackTest, studies: Sequence[View[Result]]) -> str:
+    equal = sum(result.loss == "equal" for result in studies)
     laws = f"{len(test.scores)} laws" if len(test.scores) > 1 else test.scores[0].law
     return (
         f"{laws} against {len(studies)} published studies that trained a MoE and a dense model on the same data: "
@@ -110,211 +126,160 @@ def _headline(test: BackTest, studies: Sequence[tuple[int, Result]]) -> str:
     )
 
 
-def _claimed(studies: Sequence[tuple[int, Result]]) -> tuple[Block, ...]:
-    rows = []
-    for i, result in studies:
-        rows.append(
-            (
-                result.name,
-                f"{result.moe} / {result.against}",
-                format_flops(result.moe_flops or 0),
-                _ratio(i, result, _BY_PARAMS),
-                _ratio(i, result, _BY_FLOPS),
-                _stated(result) or NONE,
-            )
-        )
-    columns = ("study", "MoE / dense", "FLOPs", "by params", "by FLOPs", "as published")
+def _pair(result: View[Result]) -> str:
+    return f"{result.moe} / {result.against}"
+
+
+def _claimed(studies: Sequence[View[Result]]) -> tuple[Block, ...]:
+    columns: tuple[Column, ...] = (
+        ("study", "{name}"),
+        ("MoE / dense", _pair),
+        (">FLOPs", lambda result: format_flops(result.moe_flops or 0)),
+        (">by params", _ratio(_BY_PARAMS)),
+        (">by FLOPs", _ratio(_BY_FLOPS)),
+        ("as published", lambda result: _stated(result) or NONE),
+    )
     text = (
         "Dense over MoE, computed from both shapes and their tokens: by active params without embeddings, and by "
         "training FLOPs of those params with full attention; JSON has every convention. ≥ is a lower bound (the MoE's "
         "loss is lower), ≤ an upper one."
     )
-    return (Table(tuple(rows), columns, right=(2, 3, 4)), Paragraph(text))
+    return (table(studies, columns), Paragraph(text))
 
 
-def _ratio(i: int, result: Result, of: str) -> str:
-    for j, ratio in enumerate(result.ratios):
-        if ratio.computed and ratio.of.endswith(of):
-            source = Source("computed from both shapes", convention=ratio.of, path=f"/results/{i}/ratios/{j}/value")
-            return Cell(_SIGN[result.loss] + times(ratio.value), source)
-    return NONE
+def _ratio(of: str) -> Callable[[View[Result]], str]:
+    """The ratio that is computed from both shapes in one way of counting."""
+
+    def cell(result: View[Result]) -> str:
+        found = next((ratio for ratio in result.ratios if ratio.computed and ratio.of.endswith(of)), None)
+        return found(f"{_SIGN[result.loss]}{{value:times}}") if found else NONE
+
+    return cell
 
 
-def _predicted(test: BackTest, studies: Sequence[tuple[int, Result]]) -> tuple[Block, ...]:
-    rows = []
-    for i, result in studies:
-        for j, said in enumerate(result.predictions):
-            rows.append(
-                (
-                    "" if j else result.name,
-                    mark(said.law, said.outside),
-                    NONE if said.claimed is None else _SIGN[result.loss] + times(said.claimed),
-                    _cell(said, said.predicted, f"/results/{i}/predictions/{j}/predicted"),
-                    _cell(said, said.ratio, f"/results/{i}/predictions/{j}/ratio"),
-                    _verdict(result, said),
-                    _domain(said),
-                )
-            )
-    columns = ("study", "law", "claimed", "predicted", "ratio", "bound", "domain")
-    mute = {f"{said.law}: {said.basis}" for _, r in studies for said in r.predictions if said.predicted is None}
+def _predicted(test: View[BackTest], studies: Sequence[View[Result]]) -> tuple[Block, ...]:
+    said = [(result, said) for result in studies for said in result.predictions]
+    columns: tuple[Column, ...] = (
+        ("study", lambda row: "" if row[1].it is not row[0].predictions[0].it else row[0].name),
+        ("law", lambda row: mark(row[1].law, row[1].outside)),
+        (">claimed", lambda row: row[1](f"{_SIGN[row[0].loss]}{{claimed:times}}")),
+        (">predicted", lambda row: row[1]("{predicted:times}")),
+        (">ratio", lambda row: row[1]("{ratio:times}")),
+        ("bound", lambda row: _verdict(*row)),
+        ("domain", lambda row: _domain(row[1])),
+    )
     text = (
         "Claimed: in the law's own FLOPs. Predicted: by a leverage law its EL; by a loss law, like for like, the claim "
         "times the dense size that reaches the MoE's loss on the study's dense tokens over the study's size. Domain: "
         "variables outside the measured range (decades that those of the equation are outside)."
     )
-    blocks: list[Block] = [Table(tuple(rows), columns, right=(2, 3, 4)), Paragraph(text)]
-    if any(result.loss == "lower" for _, result in studies):
+    blocks: list[Block] = [table(said, columns), Paragraph(text)]
+    if any(result.loss == "lower" for result in studies):
         overshoot = (
             "A ratio above 1 at a ≥ overshoots what the study counted; but there the MoE's loss is lower, so a dense "
             "model that equals it would cost more, by how much was not measured: no error is counted."
         )
         blocks.append(Paragraph(overshoot))
+    mute = {f"{x.law}: {x.basis}." for _, x in said if x.predicted is None}
     if mute:
-        blocks.append(Items(tuple(f"{text}." for text in sorted(mute))))
-    return (*blocks, backtest_chart(test), *_published_counts(studies))
+        blocks.append(Items(tuple(sorted(mute))))
+    return (*blocks, backtest_chart(test.it), *_published_counts(said))
 
 
-def _published_counts(studies: Sequence[tuple[int, Result]]) -> tuple[Block, ...]:
+def _published_counts(said: Sequence[tuple[View[Result], View[Prediction]]]) -> tuple[Block, ...]:
     """EL where a publication counts the MoE's compute in its own way, against its own ratios."""
-    rows = []
-    for i, result in studies:
-        for j, said in enumerate(result.predictions):
-            if said.at_published_flops is None or result.moe_flops_published is None:
-                continue
-            path = f"/results/{i}/predictions/{j}/at_published_flops"
-            source = Source("the law's formula at the publication's own compute", law=said.law, path=path)
-            rows.append(
-                (
-                    result.name,
-                    mark(said.law, said.outside),
-                    format_flops(result.moe_flops_published),
-                    Cell(times(said.at_published_flops), source),
-                    _SIGN[result.loss] + _stated(result),
-                    _ratio(i, result, _BY_FLOPS),
-                )
-            )
-    if not rows:
-        return ()
-    columns = ("study", "law", "its own FLOPs", "predicted", "as published", "by FLOPs")
-    return (
-        Paragraph("At the compute that the publications count themselves:"),
-        Table(tuple(rows), columns, right=(2, 3, 5)),
+    shown = [row for row in said if row[1].at_published_flops is not None and row[0].moe_flops_published is not None]
+    columns: tuple[Column, ...] = (
+        ("study", lambda row: row[0].name),
+        ("law", lambda row: mark(row[1].law, row[1].outside)),
+        (">its own FLOPs", lambda row: row[0]("{moe_flops_published:flops}")),
+        (">predicted", lambda row: row[1]("{at_published_flops:times}")),
+        ("as published", lambda row: _SIGN[row[0].loss] + _stated(row[0])),
+        (">by FLOPs", lambda row: _ratio(_BY_FLOPS)(row[0])),
     )
+    lead = Paragraph("At the compute that the publications count themselves:")
+    return (lead, table(shown, columns)) if shown else ()
 
 
-def _stated(result: Result) -> str:
+def _stated(result: View[Result]) -> str:
     return "; ".join(f"{times(ratio.value)} {ratio.of}" for ratio in result.ratios if not ratio.computed)
 
 
-def _cell(said: Prediction, value: float | None, path: str, *, flagged: bool = False) -> str:
-    """A number of a prediction with its source, marked where it is extrapolated if its row does not say so."""
-    if value is None:
-        return NONE
-    ranges = ", ".join(_range(o) for o in said.outside)
-    inside = "inside the measured range" if said.has_domain else "no measured range given"
-    domain = f"outside the measured range: {ranges}" if ranges else inside
-    text = mark(times(value), flagged and said.outside)
-    return Cell(text, Source(said.basis, law=said.law, convention="the law's own", domain=domain, path=path))
-
-
-def _range(o: OutsideDomain) -> str:
-    return f"{o.variable} {quantity(o.variable, o.value)} ({interval(o.variable, o.low, o.high)})"
-
-
-def _verdict(result: Result, said: Prediction) -> str:
+def _verdict(result: View[Result], said: View[Prediction]) -> str:
     if said.error is None or result.loss == "equal":
         return ""
     return "crossed" if said.error else "kept"
 
 
-def _domain(said: Prediction) -> str:
+def _domain(said: View[Prediction]) -> str:
     if not said.outside:
         return "inside" if said.has_domain else "not given"
     decades = f" ({number(said.decades, 2)})" if said.decades else ""
     return f"{len(said.outside)} outside{decades}"
 
 
-def _signs(test: BackTest) -> tuple[Block, ...]:
-    laws = [score.law for score in test.scores]
-    rows = []
-    for i, result in _of(test, "sign"):
-        said = {x.law: (j, x) for j, x in enumerate(result.predictions)}
-        cells = []
-        for law in laws:
-            place, prediction = said[law]
-            path = f"/results/{i}/predictions/{place}/ratio"
-            cells.append(_cell(prediction, prediction.ratio, path, flagged=True))
-        rows.append((result.name, f"{result.moe} / {result.against}", *cells))
-    columns = ("study", "MoE / dense", *laws)
+def _by_law(test: View[BackTest], field: str) -> tuple[Column, ...]:
+    """A column for each law: what it says of each result, marked where that is extrapolated."""
+
+    def column(law: str) -> Column:
+        return f">{law}", lambda result: _said(result, law, field)
+
+    return tuple(column(score.law) for score in test.scores)
+
+
+def _said(result: View[Result], law: str, field: str) -> str:
+    said = next((x for x in result.predictions if x.law == law), None)
+    return mark(said(f"{{{field}:times}}"), said.outside and getattr(said, field) is not None) if said else NONE
+
+
+def _signs(test: View[BackTest]) -> tuple[Block, ...]:
+    columns: tuple[Column, ...] = (("study", "{name}"), ("MoE / dense", _pair), *_by_law(test, "ratio"))
     text = "In both the MoE was better. Above 1 the law says so too: predicted over claimed, which is about 1 here."
-    return (Table(tuple(rows), columns, right=tuple(range(2, len(columns)))), Paragraph(text))
+    return (table(_of(test, "sign"), columns), Paragraph(text))
 
 
-def _pairs(test: BackTest) -> tuple[Block, ...]:
-    laws = [score.law for score in test.scores]
-    rows = []
-    for i, result in _of(test, "pair"):
-        said = {x.law: (j, x) for j, x in enumerate(result.predictions)}
-        cells = []
-        for law in laws:
-            place, prediction = said[law]
-            path = f"/results/{i}/predictions/{place}/predicted"
-            cells.append(_cell(prediction, prediction.predicted, path, flagged=True))
-        rows.append((f"{result.moe} / {result.against}", times(result.ratios[0].value), *cells))
-    columns = ("MoE / MoE", "claimed", *laws)
+def _pairs(test: View[BackTest]) -> tuple[Block, ...]:
+    claimed = (">claimed", lambda result: result.ratios[0]("{value:times}"))
     text = "FLOPs to the same loss against the ratio of EL by each law, both at equal compute; the sizes are assumed."
-    return (Table(tuple(rows), columns, right=tuple(range(1, len(columns)))), Paragraph(text))
+    return (table(_of(test, "pair"), (("MoE / MoE", _pair), claimed, *_by_law(test, "predicted"))), Paragraph(text))
 
 
-def _own_claims(test: BackTest) -> tuple[Block, ...]:
-    rows = tuple(
-        (
-            claim.law,
-            claim.says,
-            times(claim.stated),
-            Cell(times(claim.found), Source(claim.source, law=claim.law, path=f"/own_claims/{i}/found")),
-        )
-        for i, claim in enumerate(test.own_claims)
-    )
+def _own_claims(test: View[BackTest]) -> tuple[Block, ...]:
+    columns: tuple[Column, ...] = (
+        ("law", "{law}"), ("claim", "{says}"), (">stated", "{stated:times}"), (">here", "{found:times}"),
+    )  # fmt: skip
     text = "Each by its own law alone; they differ by an order of magnitude and are not averaged."
-    return (Table(rows, ("law", "claim", "stated", "here"), right=(2, 3)), Paragraph(text))
+    return (table(test.own_claims, columns), Paragraph(text)) if test.own_claims else ()
 
 
-def _runs(test: BackTest) -> tuple[Block, ...]:
-    rows = tuple(
-        (
-            run.law,
-            run.run,
-            f"{run.predicted:.3f}",
-            f"{run.measured:.3f}",
-            Cell(f"{run.excess:+.3f}", Source(run.source, law=run.law, convention="nats", path=f"/runs/{i}/excess")),
-        )
-        for i, run in enumerate(test.runs)
-    )
+def _runs(test: View[BackTest]) -> tuple[Block, ...]:
+    columns: tuple[Column, ...] = (
+        ("law", "{law}"), ("run", "{run}"), (">predicted", "{predicted:.3f}"), (">measured", "{measured:.3f}"),
+        (">excess", "{excess:+.3f}"),
+    )  # fmt: skip
     text = "Loss [nats] of one law against its own measurement, outside the range it was fitted on."
-    return (Table(rows, ("law", "run", "predicted", "measured", "excess"), right=(2, 3, 4)), Paragraph(text))
+    return (table(test.runs, columns), Paragraph(text)) if test.runs else ()
 
 
-def _context(test: BackTest) -> tuple[Block, ...]:
+def _context(test: View[BackTest]) -> tuple[Block, ...]:
     leading = next((w.law for w in test.widening), test.scores[0].law)
-    rows = []
-    for i, result in _of(test, "claim"):
-        said = {x.law: (j, x) for j, x in enumerate(result.predictions)}
-        cell, interval_text = NONE, NONE
-        if leading in said:
-            place, found = said[leading]
-            path = f"/results/{i}/predictions/{place}/best_dense"
-            cell = _cell(found, found.best_dense, path, flagged=True)
-            if found.low is not None and found.high is not None:
-                interval_text = f"{number(found.low)}–{number(found.high)}"
-        pair = f"{result.moe} / {result.against}"
-        rows.append((pair, _stated(result), _ratio(i, result, _BY_FLOPS), cell, interval_text))
-    columns = ("MoE / dense", "as published", "by FLOPs", leading, "interval")
+
+    def interval(result: View[Result]) -> str:
+        said = next((x for x in result.predictions if x.law == leading), None)
+        return said("{low}–{high}") if said else NONE
+
+    columns: tuple[Column, ...] = (
+        ("MoE / dense", _pair),
+        ("as published", _stated),
+        (">by FLOPs", _ratio(_BY_FLOPS)),
+        (f">{leading}", lambda result: _said(result, leading, "best_dense")),
+        ("interval", interval),
+    )
     text = (
         "Products, other data or recipes, time and energy. By FLOPs: computed where both shapes are known (without "
         "tokens, of one token). None of these says that the losses are equal."
     )
-    return (Table(tuple(rows), columns, right=(2, 3)), Paragraph(text))
+    return (table(_of(test, "claim"), columns), Paragraph(text))
 
 
 def _widening(found: Widening) -> str:
@@ -346,38 +311,28 @@ def _origin(name: str, says: str, source: str, confidence: str, assumed: str, no
 
 def backtest_chart(test: BackTest) -> Chart:
     """Predicted over claimed for the studies of equal loss, a law a series; a bound has no place on the diagonal."""
-    studies = [result for _, result in _of(test, "study") if result.loss == "equal"]
-    claims = [said.claimed for result in studies for said in result.predictions if said.claimed]
+    studies = [result for result in _of(_seen(test), "study") if result.loss == "equal"]
+    said = [(result, x) for result in studies for x in result.predictions if x.claimed]
+    claims = [x.claimed for _, x in said]
     ends = (min(claims), max(claims))
-    series = [Series("predicted = claimed", ends, ends)]
+    lines = [Series("predicted = claimed", ends, ends)]
     for score in test.scores:
-        said = [(r, x, x.claimed) for r in studies for x in r.predictions if x.law == score.law and x.claimed]
-        series.append(
-            Series(
-                score.law,
-                tuple(claimed for _, _, claimed in said),
-                tuple(x.predicted for _, x, _ in said),
-                kind="points",
-                inside=tuple(not x.outside for _, x, _ in said),
-                low=_ends(x.low for _, x, _ in said),
-                high=_ends(x.high for _, x, _ in said),
-                texts=tuple(f"{r.name}: {times(claimed)} claimed" for r, _, claimed in said),
-                strong=any(w.law == score.law for w in test.widening),
-                source=Source("predicted by the law, claimed by the study, both in the law's own FLOPs", law=score.law),
-            )
-        )
+        own = [(result, x) for result, x in said if x.law == score.law]
+        style: dict[str, Any] = {
+            "inside": tuple(not x.outside for _, x in own),
+            "texts": tuple(f"{result.name}: {times(x.claimed)} claimed" for result, x in own),
+            "strong": any(w.law == score.law for w in test.widening),
+            "source": Source("predicted by the law, claimed by the study, both in the law's own FLOPs", score.law),
+        }
+        points = [x for _, x in own]
+        lines.append(series(score.law, points, "predicted", "low", "high", x="claimed", kind="points", **style))
     return Chart(
         "Predicted against claimed, studies of equal loss",
         "claimed: dense compute / MoE compute",
         "predicted: dense compute / MoE compute",
-        tuple(series),
+        tuple(lines),
         x_quantity="times",
         y_quantity="times",
         x_log=True,
         y_log=True,
     )
-
-
-def _ends(values: Iterable[float | None]) -> tuple[float | None, ...]:
-    ends = tuple(values)
-    return ends if any(end is not None for end in ends) else ()

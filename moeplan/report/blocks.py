@@ -1,51 +1,13 @@
-"""The parts of a report, without any layout, and how numbers are written in it."""
+"""The parts of a report, without any layout."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from moeplan.units import format_count, format_flops
-
-EXTRAPOLATED = "*"
-"""Follows a name or a number that lies outside the range a law was measured on."""
-NONE = "-"
-"""Stands where there is nothing to say."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a number comes from; the HTML page shows it when the number is asked."""
-
-    says: str
-    """How the number came about, in a sentence or two; "" takes it, and all but `path`, from what the number is in."""
-    law: str = ""
-    """The law, or laws, that it rests on, by full name; "" for exact counts."""
-    convention: str = ""
-    """What is counted, and in which unit."""
-    domain: str = ""
-    """Inside or outside the law's measured range, with that range."""
-    path: str = ""
-    """JSON pointer of the number in the command's JSON, as in /leverage/efficiency_leverage; where the text holds
-    several numbers, one pointer for each in their order, separated by blanks ("-" for a number that JSON lacks)."""
-
-
-class Cell(str):
-    """A table's cell that knows where its number comes from; a plain string to everything but the HTML page."""
-
-    source: Source
-
-    def __new__(cls, text: str, source: Source) -> Cell:
-        """A string that remembers `source`."""
-        cell = super().__new__(cls, text)
-        cell.source = source
-        return cell
-
-
-def at(text: str, *paths: str) -> Cell:
-    """A cell whose numbers stand in the JSON at `paths`; all else is said by the table's source."""
-    return Cell(text, Source("", path=" ".join(paths)))
+from moeplan.report.text import EXTRAPOLATED, Number, Source
+from moeplan.report.view import View
 
 
 @dataclass(frozen=True)
@@ -81,13 +43,9 @@ class Table:
     strong: tuple[int, ...] = ()
     """Rows that stand out: totals, the plan among its alternatives."""
     source: Source | None = None
-    """Where its numbers come from, for cells that are no `Cell` and columns without a source."""
+    """Where its numbers come from, for texts and columns that do not say."""
     sources: tuple[Source | None, ...] = ()
     """The same by column."""
-
-
-Quantity = Literal["flops", "bytes", "count", "share", "times", "loss", "number"]
-"""What an axis of a chart counts, which says how its ticks are written."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +73,9 @@ class Series:
     look: int | None = None
     """Its place among colours and shapes, where it must look as on another chart; else its place on this one."""
     source: Source | None = None
-    """Where its numbers come from."""
-    sources: tuple[Source, ...] = ()
-    """The same by point, where that differs."""
+    """Where its numbers come from that do not say."""
+    numbers: tuple[tuple[Number | None, ...], ...] = ()
+    """Of each point its value and the ends of its interval, as numbers of the result; empty for what is worked out."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +112,9 @@ class Chart:
     """The y axis, with its unit."""
     series: tuple[Series, ...]
     """What is drawn, in the order of the legend."""
-    x_quantity: Quantity = "number"
-    """How x is written."""
-    y_quantity: Quantity = "number"
+    x_quantity: str = "number"
+    """How x is written: the name of a `moeplan.quantities.Kind`."""
+    y_quantity: str = "number"
     """How y is written."""
     x_log: bool = False
     """Whether x is drawn on a logarithmic scale."""
@@ -189,57 +147,40 @@ class Section:
     """Where the numbers come from of blocks that do not say."""
 
 
-_COUNTS = ("total_params", "active_params", "nonzero_params", "base_params", "tokens", "base_tokens", "unique_tokens")
-_SHARES = ("active_param_ratio", "activation_ratio", "shared_ratio", "attention_share")
-_FLOPS = ("train_flops", "flops_per_token")
+Column = tuple[str, str | Callable[[Any], str]]
+"""A column's name, after ">" where it is aligned on the right, and its cells: a template of views, or a function."""
 
 
-def number(value: float, digits: int = 3) -> str:
-    """A plain number with `digits` significant digits: 9.19, 0.000312, 1,290."""
-    if value and math.isfinite(value) and not 1e-4 <= abs(value) < 1e7:
-        return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
-    if abs(value) >= 10 ** (digits - 1):
-        return f"{value:,.0f}"
-    text = f"{value:#.{digits}g}"
-    return text.rstrip("0").rstrip(".")
+def table(
+    items: Iterable[Any], columns: Iterable[Column], *, strong: Sequence[int] = (), source: Source | None = None
+) -> Table:
+    """A table with a row for each item: a `View`, where a column is a template."""
+    listed = tuple(columns)
+    return Table(
+        tuple(tuple(item(cell) if isinstance(cell, str) else cell(item) for _, cell in listed) for item in items),
+        tuple(name.removeprefix(">") for name, _ in listed),
+        right=tuple(place for place, (name, _) in enumerate(listed) if name.startswith(">")),
+        strong=tuple(strong),
+        source=source,
+    )
 
 
-def scientific(value: float, digits: int = 3) -> str:
-    """A small or large number: 0.000502 -> "5.02e-4"."""
-    return format_flops(value, digits) if value else "0"
+def series(
+    name: str, points: Iterable[View[Any]], y: str, low: str = "", high: str = "", *, x: str = "", **style: Any
+) -> Series:
+    """Points of a chart by the names of their values in each view; without `x` they stand at 0, 1, 2, ..."""
+    listed = tuple(points)
+    numbers = tuple(tuple(point.number_at(end) if end else None for end in (y, low, high)) for point in listed)
+
+    def values(which: int) -> tuple[Any, ...]:
+        found = tuple(one[which].value if one[which] else None for one in numbers)  # type: ignore[union-attr]
+        return found if any(value is not None for value in found) or not which else ()
+
+    places = tuple(point.number_at(x).value for point in listed) if x else tuple(range(len(listed)))
+    return Series(name, places, values(0), low=values(1), high=values(2), numbers=numbers, **style)
 
 
-def percent(share: float, digits: int = 3) -> str:
-    """A share as a percentage: 0.0851 -> "8.51 %"."""
-    return f"{number(100 * share, digits)} %"
-
-
-def times(ratio: float) -> str:
-    """A multiple: 6.1 -> "6.10x"."""
-    return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:#.3g}x"
-
-
-def quantity(name: str, value: float) -> str:
-    """A variable's value as text, by the variable's kind: params and tokens in B and T, ratios of params in percent."""
-    if name in _COUNTS:
-        return format_count(value)
-    if name in _SHARES:
-        return percent(value)
-    if name in _FLOPS:
-        return format_flops(value)
-    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e7 else number(value)
-
-
-def interval(name: str, low: float, high: float) -> str:
-    """A range of a variable as text; one value where both ends read alike."""
-    ends = quantity(name, low), quantity(name, high)
-    if ends[0] == ends[1]:
-        return ends[0]
-    if ends[0].endswith(" %") and ends[1].endswith(" %"):
-        ends = ends[0][:-2], ends[1]
-    return f"{ends[0]}–{ends[1]}"
-
-
-def mark(text: str, extrapolated: object) -> str:
-    """`text`, flagged if it is extrapolated."""
-    return text + EXTRAPOLATED if extrapolated else text
+def legend(flagged: object) -> tuple[Block, ...]:
+    """What the flag of an extrapolation means, if any is shown."""
+    text = f"Marked {EXTRAPOLATED}: extrapolated, outside the range that the law was measured on."
+    return (Paragraph(text),) if flagged else ()

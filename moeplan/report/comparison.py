@@ -2,270 +2,196 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
+from typing import Any
 
 from moeplan.laws.roles import LEVERAGE_LAW
-from moeplan.report.blocks import (
-    EXTRAPOLATED,
-    NONE,
-    Block,
-    Cell,
-    Items,
-    Paragraph,
-    Section,
-    Source,
-    Table,
-    mark,
-    number,
-    percent,
-    times,
-)
+from moeplan.quantities import times
+from moeplan.report.blocks import Block, Items, Paragraph, Section, Table, legend
 from moeplan.report.comparison_charts import comparison_charts
 from moeplan.report.comparison_laws import (
-    WORK,
+    MODEL,
     equal_loss_blocks,
     interval_text,
     law_blocks,
-    model_text,
     pair_blocks,
     ratio_text,
     savings_blocks,
     spread_text,
     work_cells,
 )
+from moeplan.report.comparison_sources import CAUSAL, COUNTED, WORK, seen
 from moeplan.report.comparison_strict import strict_blocks, strict_headline
+from moeplan.report.sources import ASKED
+from moeplan.report.text import NONE, Source, Text, joined, listed, mark
+from moeplan.report.view import View
 from moeplan.studies.comparison.result import Comparison, Contender, LawColumn, Versus
-from moeplan.units import format_bytes, format_count, format_flops
 
 __all__ = ["comparison_charts", "comparison_sections", "headline"]
 
-_CAUSAL = "6 * (active params without input embedding) + causal attention, forward + backward"
 _ALIKE = 0.05
 """Ratios nearer to 1 are not told."""
 
 
 def comparison_sections(found: Comparison) -> list[Section]:
     """The whole report of a comparison."""
-    laws = ", ".join(column.law for column in found.laws)
-    asked = Source("What was asked for, or moeplan's default where nothing was said.")
-    lead = (Paragraph(headline(found)), Paragraph(_conditions(found), asked))
-    counted = Source("Counted from the exact integer shape, or priced from it at stated peaks and shares of them.")
+    laws, c = ", ".join(column.law for column in found.laws), seen(found)
     answered = Source("Answers of the laws about the exact shapes, each in its own FLOPs.", laws, WORK)
-    ratios = Source("Ratios of what stands side by side above, the first model over the other.", laws)
-    sections = [Section("", lead, source=Source("Numbers of the sections below, again.", laws, WORK))]
-    sections.append(Section("Side by side", _table(found), source=counted))
-    if found.resources is not None:
-        measured = Source("Measured points of li2025's tables, and straight lines between them.", "li2025, zhao2025")
-        sections.append(Section("Strictly equal resources", strict_blocks(found, found.resources), source=measured))
-    if found.regime == "models":
-        sections.append(Section("By each law", pair_blocks(found), source=answered))
-    else:
-        sections.append(Section("Work by each law", law_blocks(found), source=answered))
-    if found.equal_loss:
-        twins = equal_loss_blocks(found)
-        sections.append(Section("The dense model that is as good, by each law", twins, source=answered))
-    if found.savings:
-        optima = Source("Each law's own best MoE against its own best dense model, sizes continuous.", laws)
-        sections.append(
-            Section("Savings by each law's own optimum at this compute", savings_blocks(found), source=optima)
-        )
-    if found.versus:
-        against = Items(tuple(_versus(found, one) for one in found.versus))
-        sections.append(Section("Better and worse", (against,), source=ratios))
-    if found.findings:
-        texts = tuple(
-            Cell(f"{finding.text} ({finding.source})", Source(f"Found by {finding.source}."))
-            for finding in found.findings
-        )
-        blocks: tuple[Block, ...] = (Items(texts),)
-        topics = {finding.topic for finding in found.findings}
-        if "knowledge" in topics and "reasoning" not in topics:
-            blocks = (*blocks, Paragraph("On reasoning apart from knowledge, nothing stands in the sources read."))
-        sections.append(Section("What papers found", blocks))
+    measured = Source("Measured points of li2025's tables, and straight lines between them.", "li2025, zhao2025")
+    optima = Source("Each law's own best MoE against its own best dense model, sizes continuous.", laws)
+    again = Source("Numbers of the sections below, again.", laws, WORK)
     said = Source("Said by moeplan of this comparison, by the laws named.", laws)
-    sections.append(Section("Notes", _notes(found), source=said))
-    return sections
+    by_law = ("By each law", pair_blocks) if found.regime == "models" else ("Work by each law", law_blocks)
+    against = Items(tuple(_versus(c, one) for one in c.versus))
+    ratios = Source("Ratios of what stands side by side above, the first model over the other.", laws)
+    parts = [
+        ("Side by side", _table(c), COUNTED),
+        ("Strictly equal resources", strict_blocks(c) if found.resources else (), measured),
+        (by_law[0], by_law[1](c), answered),
+        ("The dense model that is as good, by each law", equal_loss_blocks(c) if c.equal_loss else (), answered),
+        ("Savings by each law's own optimum at this compute", savings_blocks(c) if c.savings else (), optima),
+        ("Better and worse", (against,) if found.versus else (), ratios),
+        ("What papers found", _findings(found), None),
+        ("Notes", _notes(found), said),
+    ]
+    lead = Section("", (Paragraph(headline(found)), Paragraph(_conditions(c), ASKED)), source=again)
+    return [lead, *(Section(title, blocks, source=source) for title, blocks, source in parts if blocks)]
 
 
 def headline(found: Comparison) -> str:
     """The answer in a sentence or two."""
+    c = seen(found)
     if found.resources is not None:
-        return strict_headline(found, found.resources)
+        return strict_headline(c)
     if found.regime == "models":
-        return _pair_headline(found)
-    moe = found.models[0]
-    text = f"{model_text(moe)} {_work(found)}"
-    twin = next((model for model in found.models if model.role == "equal_loss"), None)
-    if twin is not None:
-        text += f": that of a dense {format_count(twin.total_params)} model on {format_count(twin.tokens)} tokens"
-    text += "."
-    against = next((one for one in found.versus if one.other != (twin.name if twin else "")), None)
+        return _pair_headline(c)
+    twin = next((model for model in c.models if model.role == "equal_loss"), None)
+    equals = twin(": that of a dense {total_params} model on {tokens} tokens") if twin else ""
+    text = joined(("A ", c.models[0](MODEL), " ", _work(c), equals, "."))
+    against = next((one for one in c.versus if one.other != (twin.name if twin else "")), None)
     if against is None:
         return text
-    other = next(model for model in found.models if model.name == against.other)
+    other = next(model for model in c.models if model.name == against.other)
     what = {
         "compute_optimal": "the best dense model of the same compute",
         "equal_total_params": "the dense model of as many params and the same compute",
     }[other.role]
-    return (
-        f"{text} Against {what} ({format_count(other.total_params)} on {format_count(other.tokens)} tokens"
-        f"{', which does not fit the memory' if other.fits_memory is False else ''}) it takes "
-        f"{times(against.serving_bytes)} the memory to serve, {times(against.state_bytes)} to train, "
-        f"{times(against.tokens)} the tokens and {times(against.gpu_hours)} the GPU time."
+    misfit = ", which does not fit the memory" if other.fits_memory is False else ""
+    takes = against(
+        "{serving_bytes} the memory to serve, {state_bytes} to train, {tokens} the tokens and {gpu_hours} the GPU time."
+    )
+    return joined(
+        (text, f" Against {what} (", other(f"{{total_params}} on {{tokens}} tokens{misfit}) it takes "), takes)
     )
 
 
-def _work(found: Comparison) -> str:
+def _work(c: View[Comparison]) -> str:
     """What the MoE is worth, with interval and spread."""
-    columns = [column for column in found.laws if column.answers[0].ratio is not None]
-    if not columns:
+    first, *others = [column for column in c.laws if column.answers[0].ratio is not None] or [None]
+    if first is None:
         return "is worth what no law here can say in dense models"
-    first = columns[0]
     interval = interval_text(first.answers[0])
-    said = f"{first.law}, 90 % interval {interval}" if interval else first.law
-    others = [column.answers[0].ratio or 0.0 for column in columns[1:]]
+    said = joined((first.law, *((", 90 % interval ", interval) if interval else ())))
     if others:
-        outside = any(column.answers[0].outside for column in columns[1:])
-        said += f"; other laws {mark(spread_text(min(others), max(others)), outside)}"
-    return f"does the work of {ratio_text(first.answers[0])} its compute in dense models ({said})"
+        said = joined((said, "; other laws ", spread_text([column.answers[0] for column in others])))
+    return joined(("does the work of ", ratio_text(first.answers[0]), " its compute in dense models (", said, ")"))
 
 
-def _conditions(found: Comparison) -> str:
+def _conditions(c: View[Comparison]) -> Text:
     """What the comparison was made under."""
-    made = found.setting
-    cache = f"a {made.kv_dtype} cache of {made.context:,} tokens x {made.concurrency:,}"
-    parts = []
+    made = c.setting
     if made.flops is not None:
-        limit = f" and {made.memory}" if made.memory else ""
-        parts.append(f"For {format_flops(made.flops)} FLOPs{limit}, the MoE chosen by {', '.join(made.laws)}")
+        limit = " and {memory}" if made.memory else ""
+        parts = [f"For {{flops}} FLOPs{limit}, the MoE chosen by {', '.join(made.laws)}"]
     else:
-        parts.append("Each as it is" + (f", to be served in {made.memory}" if made.memory else ""))
+        parts = ["Each as it is" + (", to be served in {memory}" if made.memory else "")]
     if made.tokens_available is not None:
-        parts.append(f"{format_count(made.tokens_available)} unique tokens")
-    parts.append(f"served in {made.weight_dtype} with {cache}, trained with {made.optimizer}")
-    return "; ".join(parts) + "."
-
-
-def _table(found: Comparison) -> tuple[Block, ...]:
-    """Params, tokens, compute, quality, memory and speed of every model."""
-    models, made = found.models, found.setting
-    rows: list[tuple[str, ...]] = []
-
-    def row(label: str, write: Callable[[Contender], str], field: str, says: str, convention: str = "") -> None:
-        cells = [
-            Cell(write(model), Source(says, convention=convention, path=f"/models/{place}/{field}"))
-            for place, model in enumerate(models)
-        ]
-        rows.append((label, *cells))
-
-    counted = "counted from the integer shape"
-    row("total params", lambda m: format_count(m.total_params), "total_params", counted, "embeddings included")
-    if any(not m.is_dense for m in models):
-        row("active params", lambda m: format_count(m.active_params), "active_params", counted, "embeddings included")
-    row("tokens", lambda m: format_count(m.tokens), "tokens", "what the compute pays for, or what was given")
-    row("tokens per param", lambda m: number(m.tokens_per_param), "tokens_per_param", "tokens / active params")
-    if any(m.epochs for m in models):
-        row("epochs", lambda m: number(m.epochs or 0.0), "epochs", "tokens / unique tokens available")
-    row("train FLOPs", lambda m: format_flops(m.train_flops), "train_flops", "FLOPs per token * tokens", _CAUSAL)
-    hours = f"{made.device}-hours"
-    row(hours, lambda m: format_count(m.gpu_hours), "gpu_hours", "train FLOPs / (dense bf16 peak * MFU)")
-    row("  at MFU", lambda m: percent(m.mfu), "mfu", "share of the dense bf16 peak: a preset, unless given")
-    if any(m.days is not None for m in models):
-        row("days", lambda m: number(m.days or 0.0), "days", f"on {made.num_gpus} GPUs")
-    if any(m.money is not None for m in models):
-        row("price", lambda m: f"{m.money or 0.0:,.0f}", "money", "GPU time times its price")
-    rows += _quality_rows(found)
-    scheme = f"weights, gradients and optimizer state of {made.optimizer}, one copy"
-    row("training state", lambda m: format_bytes(m.state_bytes), "state_bytes", scheme)
-    if any(m.training_bytes_per_gpu is not None for m in models):
-        row("  least a GPU", _per_gpu, "training_bytes_per_gpu", "the layout that needs least, activations included")
-    served = f"served, 1 of {made.memory_devices}" if made.memory_devices > 1 else "served"
-    row(served, lambda m: format_bytes(m.serving_bytes), "serving_bytes", "weights and full KV cache, exactly")
-    if made.memory is not None:
-        usable = format_bytes(made.usable_bytes or 0)
-        row(f"  fits {usable}", lambda m: "yes" if m.fits_memory else "no", "fits_memory", "memory less headroom")
-    row("KV a token", lambda m: format_bytes(m.kv_bytes_per_token), "kv_bytes_per_token", "keys and values, or latents")
-    if any(m.num_devices > 1 for m in models):
-        row(f"{made.device}s to serve", _devices, "num_devices", "the fewest, a power of two, that hold it")
-    for place, batch in enumerate(dict.fromkeys(speed.batch for m in models for speed in m.decode)):
-        rows.append(_speed_row(models, place, batch))
-    strong = tuple(place for place, cells in enumerate(rows) if cells[0].startswith("work"))
-    blocks: list[Block] = [
-        Table(tuple(rows), ("", *(m.name for m in models)), right=tuple(range(1, len(models) + 1)), strong=strong)
-    ]
-    blocks.append(Items(tuple(f"{m.name}: {m.says}; {_shape(m)}." for m in models)))
-    blocks.append(
-        Paragraph(
-            f"FLOPs are {_CAUSAL}, at sequences of {made.seq_len:,}. Decode speeds are upper bounds of one "
-            f"{made.device} by bytes over bandwidth: tokens a second of all sequences of a batch, {made.context:,} "
-            "tokens cached each; in brackets where the caches do not fit."
-        )
+        parts.append("{tokens_available} unique tokens")
+    parts.append(
+        "served in {weight_dtype} with a {kv_dtype} cache of {context} tokens x {concurrency}, trained with {optimizer}"
     )
-    return tuple(blocks)
+    text: Text = made("; ".join(parts) + ".")
+    return text
 
 
-def _devices(model: Contender) -> str:
-    return str(model.num_devices) if model.num_devices else ">1,024"
+def _table(c: View[Comparison]) -> tuple[Block, ...]:
+    """Params, tokens, compute, quality, memory and speed of every model."""
+    models, made = c.models, c.setting
+
+    def any_has(field: str) -> bool:
+        return any(getattr(model, field) is not None for model in models)
+
+    rows: list[tuple[str, str]] = [("total params", "{total_params}")]
+    if any(not model.is_dense for model in models):
+        rows.append(("active params", "{active_params}"))
+    rows += [("tokens", "{tokens}"), ("tokens per param", "{tokens_per_param:number}")]
+    if any(model.epochs for model in models):
+        rows.append(("epochs", "{epochs}"))
+    rows += [("train FLOPs", "{train_flops}"), (f"{made.device}-hours", "{gpu_hours}"), ("  at MFU", "{mfu}")]
+    rows += [("days", "{days}")] if any_has("days") else []
+    rows += [("price", "{money:,.0f}")] if any_has("money") else []
+    memory = [("training state", "{state_bytes}")]
+    memory += [("  least a GPU", "{training_bytes_per_gpu}")] if any_has("training_bytes_per_gpu") else []
+    memory.append((f"served, 1 of {made.memory_devices}" if made.memory_devices > 1 else "served", "{serving_bytes}"))
+    if made.memory is not None:
+        memory.append((made("  fits {usable_bytes}"), "{fits_memory}"))
+    memory.append(("KV a token", "{kv_bytes_per_token}"))
+    served = [(f"{made.device}s to serve", *map(_devices, models))] if any(m.num_devices > 1 for m in models) else []
+    batches = dict.fromkeys(speed.batch for model in models for speed in model.decode)
+    cells: list[tuple[str, ...]] = [
+        *((label, *(model(template) for model in models)) for label, template in rows),
+        *_quality_rows(c),
+        *((label, *(model(template) for model in models)) for label, template in memory),
+        *served,
+        *((f"tok/s, batch {batch}", *(_speed(model, batch) for model in models)) for batch in batches),
+    ]
+    strong = tuple(place for place, row in enumerate(cells) if row[0].startswith("work"))
+    columns = ("", *(model.name for model in models))
+    text = (
+        f"FLOPs are {CAUSAL}, at sequences of {{seq_len}}. Decode speeds are upper bounds of one {{device}} by bytes "
+        "over bandwidth: tokens a second of all sequences of a batch, {context} tokens cached each; in brackets where "
+        "the caches do not fit."
+    )
+    return (
+        Table(tuple(cells), columns, right=tuple(range(1, len(columns))), strong=strong),
+        Items(tuple(joined((f"{model.name}: {model.says}; ", _shape(model.architecture), ".")) for model in models)),
+        Paragraph(made(text), COUNTED),
+    )
 
 
-def _per_gpu(model: Contender) -> str:
-    return NONE if model.training_bytes_per_gpu is None else format_bytes(model.training_bytes_per_gpu)
+def _devices(model: View[Contender]) -> str:
+    return model("{num_devices:d}") if model.num_devices else ">1,024"
 
 
-def _speed_row(models: Iterable[Contender], place: int, batch: int) -> tuple[str, ...]:
-    cells = []
-    for index, model in enumerate(models):
-        speed = next((s for s in model.decode if s.batch == batch), None)
-        text = NONE if speed is None else number(speed.tokens_per_second)
-        says = "batch / step time; the step reads every weight and cached token it needs, or computes"
-        source = Source(says, path=f"/models/{index}/decode/{place}/tokens_per_second")
-        cells.append(Cell(text if speed is None or speed.fits else f"({text})", source))
-    return (f"tok/s, batch {batch}", *cells)
+def _speed(model: View[Contender], batch: int) -> str:
+    speed = next((speed for speed in model.decode if speed.batch == batch), None)
+    return NONE if speed is None else speed("{tokens_per_second}" if speed.fits else "({tokens_per_second})")
 
 
-def _quality_rows(found: Comparison) -> list[tuple[str, ...]]:
+def _quality_rows(c: View[Comparison]) -> list[tuple[str, ...]]:
     """Dense-equivalent compute by the leverage law, and how far the others lie apart."""
     rows: list[tuple[str, ...]] = []
-    speaking = [column for column in found.laws if any(a.ratio is not None for a in column.answers)]
+    speaking = [column for column in c.laws if any(a.ratio is not None for a in column.answers)]
     for column in speaking:
         if column.law == LEVERAGE_LAW:
-            place = found.laws.index(column)
-            rows.append((f"work, {column.law}", *work_cells(column, place)))
-            rows.append(("  90 % interval", *(_interval_cell(column, place, at) for at in range(len(found.models)))))
+            rows.append((f"work, {column.law}", *work_cells(column)))
+            rows.append(("  90 % interval", *(interval_text(answer) or NONE for answer in column.answers)))
     others = [column for column in speaking if column.law != LEVERAGE_LAW]
     if others:
-        rows.append(("  other laws", *(_spread_cell(found, others, at) for at in range(len(found.models)))))
+        spreads = (_spread_cell(others, at) for at in range(len(c.models)))
+        rows.append(("  other laws", *spreads))
     return rows
 
 
-def _interval_cell(column: LawColumn, place: int, at: int) -> str:
-    """The interval of one model's work by one law."""
-    text = interval_text(column.answers[at])
-    if not text:
-        return NONE
-    path = " ".join(f"/laws/{place}/answers/{at}/ratio_{end}" for end in ("low", "high"))
-    says = f"The 90 % interval of {column.law}'s leverage, times what phi leaves of it."
-    return Cell(text, Source(says, column.law, WORK, path=path))
+def _spread_cell(others: Iterable[View[LawColumn]], at: int) -> str:
+    """The lowest and the highest ratio of one model's work that other laws give; they are not averaged."""
+    known = [column.answers[at] for column in others if column.answers[at].ratio is not None]
+    return spread_text(known, "{ratio:number}") if known else NONE
 
 
-def _spread_cell(found: Comparison, others: Sequence[LawColumn], at: int) -> str:
-    """The lowest and the highest ratio of one model's work that other laws give."""
-    known = {found.laws.index(column): column.answers[at].ratio for column in others}
-    ratios = {place: ratio for place, ratio in known.items() if ratio is not None}
-    if not ratios:
-        return NONE
-    ends = [pick(ratios, key=lambda place: ratios[place]) for pick in (min, max)]
-    path = " ".join(f"/laws/{place}/answers/{at}/ratio" for place in ends)
-    laws = ", ".join(found.laws[place].law for place in ends)
-    says = "The lowest and the highest answer of the other laws; they are not averaged."
-    outside = any(found.laws[place].answers[at].outside for place in ratios)
-    text = mark(f"{number(ratios[ends[0]])}–{number(ratios[ends[1]])}", outside)
-    return Cell(text, Source(says, laws, WORK, path=path))
-
-
-def _pair_headline(found: Comparison) -> str:
-    first, second = found.models
-    against = found.versus[0]
+def _pair_headline(c: View[Comparison]) -> str:
+    first, second = c.models
+    against = c.versus[0]
     ratios = {**against.own_compute, **against.quality}
     if not ratios:
         return f"{first.name} and {second.name}: no law here can judge both."
@@ -278,74 +204,81 @@ def _pair_headline(found: Comparison) -> str:
     worth = []
     for kind, what in ((against.quality, "in dense models"), (against.own_compute, "in the laws' own best MoEs (C_l)")):
         if kind:
-            ends = [ratio**power for ratio in kind.values()]
-            outside = _outside(found, kind, 1)
-            worth.append(f"{mark(spread_text(min(ends), max(ends)), outside)} {what}")
+            values = [ratio**power for ratio in kind.values()]
+            ends = "–".join(dict.fromkeys((times(min(values)), times(max(values)))))
+            worth.append(f"{mark(ends, _outside(c, kind, 1))} {what}")
     return (
         f"{better.name} is better than {worse.name} by {by} that judge both: worth {', '.join(worth)}, for "
         f"{times(against.train_flops**power)} the training compute."
     )
 
 
-def _outside(found: Comparison, laws: Iterable[str], at: int) -> bool:
+def _outside(c: View[Comparison], laws: Iterable[str], at: int) -> bool:
     """Whether the first model or the one at `at` leaves the measured range of any of the laws."""
-    columns = [column for column in found.laws if column.law in laws]
+    columns = [column for column in c.laws if column.law in laws]
     return any(column.answers[place].outside for column in columns for place in (0, at))
 
 
-def _versus(found: Comparison, against: Versus) -> str:
+def _versus(c: View[Comparison], against: View[Versus]) -> Text:
     """What the first model is better and worse at than another."""
-    first = found.models[0]
-    at = next(place for place, model in enumerate(found.models) if model.name == against.other)
-    other = found.models[at]
+    at = next(place for place, model in enumerate(c.models) if model.name == against.other)
     good: list[str] = []
     bad: list[str] = []
     quality = against.quality.get(LEVERAGE_LAW)
     if quality is not None:
-        said = LEVERAGE_LAW
+        said = Text(LEVERAGE_LAW)
         if against.quality_low is not None and against.quality_high is not None:
-            spread = spread_text(against.quality_low, against.quality_high)
             others = [law for law in against.quality if law != LEVERAGE_LAW]
-            said += f"; other laws {mark(spread, _outside(found, others, at))}"
+            spread = mark(against("{quality_low..quality_high}"), _outside(c, others, at))
+            said = joined((said, "; other laws ", spread))
         if abs(quality - 1) < 0.005:
-            good.append(f"as good ({said})")
+            good.append(joined(("as good (", said, ")")))
         else:
-            text = mark(times(quality), _outside(found, (LEVERAGE_LAW,), at))
-            (good if quality > 1 else bad).append(f"{text} the work ({said})")
-    for ratio, what in (
-        (against.train_flops, "training compute"),
-        (against.gpu_hours, "GPU time"),
-        (against.tokens, "tokens"),
-        (against.state_bytes, "training state"),
-        (against.serving_bytes, "serving memory"),
-        (against.kv_bytes_per_token, "KV cache"),
+            text = mark(against(f"{{quality[{LEVERAGE_LAW}]}}"), _outside(c, (LEVERAGE_LAW,), at))
+            (good if quality > 1 else bad).append(joined((text, " the work (", said, ")")))
+    for field, what in (
+        ("train_flops", "training compute"),
+        ("gpu_hours", "GPU time"),
+        ("tokens", "tokens"),
+        ("state_bytes", "training state"),
+        ("serving_bytes", "serving memory"),
+        ("kv_bytes_per_token", "KV cache"),
     ):
+        ratio = getattr(against, field)
         if abs(ratio - 1) > _ALIKE:
-            (good if ratio < 1 else bad).append(f"{times(ratio)} the {what}")
+            (good if ratio < 1 else bad).append(against(f"{{{field}}} the {what}"))
     for batch, ratio in against.decode.items():
         if abs(ratio - 1) > _ALIKE:
-            (good if ratio > 1 else bad).append(f"{times(ratio)} the decode speed at batch {batch}")
-    better, worse = (", ".join(texts) or "nothing" for texts in (good, bad))
-    return f"{first.name} against {other.name}. Better: {better}. Worse: {worse}."
+            (good if ratio > 1 else bad).append(against(f"{{decode[{batch}]}} the decode speed at batch {batch}"))
+    better, worse = (listed(texts or ["nothing"]) for texts in (good, bad))
+    return joined((f"{c.models[0].name} against {against.other}. Better: ", better, ". Worse: ", worse, "."))
 
 
-def _shape(model: Contender) -> str:
-    a = model.architecture
-    experts = ""
-    if not model.is_dense:
-        experts = f", {a.num_active_experts}+{a.num_shared_experts} of {a.num_experts} experts of {a.d_expert:,}"
-    dense = f", d_ff {a.d_ff:,}" if a.d_ff and model.is_dense else ""
-    return f"{a.num_layers} layers of {a.d_model:,}{dense}{experts}, {a.num_heads} heads"
+def _shape(shape: Any) -> Text:
+    experts = ", {num_active_experts:d}+{num_shared_experts:d} of {num_experts:d} experts of {d_expert}"
+    dense = ", d_ff {d_ff}" if shape.d_ff and shape.is_dense else ""
+    text: Text = shape(
+        f"{{num_layers}} layers of {{d_model}}{dense}{'' if shape.is_dense else experts}, {{num_heads}} heads"
+    )
+    return text
+
+
+def _findings(found: Comparison) -> tuple[Block, ...]:
+    texts = tuple(Text(f"{x.text} ({x.source})", Source(f"Found by {x.source}.")) for x in found.findings)
+    if not texts:
+        return ()
+    reasoning = Paragraph("On reasoning apart from knowledge, nothing stands in the sources read.")
+    topics = {finding.topic for finding in found.findings}
+    return (Items(texts), *([reasoning] if "knowledge" in topics and "reasoning" not in topics else []))
 
 
 def _notes(found: Comparison) -> tuple[Block, ...]:
     silent = [f"{law.reason[:1].upper()}{law.reason[1:]}." for law in found.silent]
-    blocks: list[Block] = [Items((*silent, *found.notes))]
     flagged = any(answer.outside for column in found.laws for answer in column.answers)
-    if flagged or any(saving.outside for saving in found.savings):
-        blocks.append(
-            Paragraph(f"Marked {EXTRAPOLATED}: extrapolated, outside the range that the law was measured on.")
-        )
-    command = f"; {found.provenance.command}" if found.provenance.command else ""
-    blocks.append(Paragraph(f"moeplan {found.provenance.version}, grid {found.provenance.grid_digest}{command}"))
-    return tuple(blocks)
+    made = found.provenance
+    command = f"; {made.command}" if made.command else ""
+    return (
+        Items((*silent, *found.notes)),
+        *legend(flagged or any(saving.outside for saving in found.savings)),
+        Paragraph(f"moeplan {made.version}, grid {made.grid_digest}{command}"),
+    )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from moeplan.laws.roles import LEVERAGE_LAW
-from moeplan.report.blocks import Chart, Level, Series, Source
-from moeplan.report.comparison_laws import WORK, ratio_text
-from moeplan.studies.comparison.result import Comparison, Contender
+from moeplan.report.blocks import Chart, Level, Series, series
+from moeplan.report.comparison_laws import ratio_text
+from moeplan.report.comparison_sources import WORK, seen
+from moeplan.report.text import Source
+from moeplan.studies.comparison.result import Comparison
 
 
 def comparison_charts(found: Comparison) -> tuple[Chart, ...]:
@@ -18,27 +18,27 @@ def comparison_charts(found: Comparison) -> tuple[Chart, ...]:
 def work_chart(found: Comparison) -> Chart:
     """One series a law, one place a model."""
     names = tuple(model.name for model in found.models)
-    series = [
-        Series(
-            name=column.law,
-            x=tuple(float(place) for place in range(len(names))),
-            y=tuple(answer.ratio for answer in column.answers),
+    lines = [
+        series(
+            column.law,
+            column.answers,
+            "ratio",
+            "ratio_low",
+            "ratio_high",
             kind="points",
             inside=tuple(not answer.outside for answer in column.answers),
-            low=tuple(answer.ratio_low for answer in column.answers),
-            high=tuple(answer.ratio_high for answer in column.answers),
             texts=tuple(ratio_text(answer) for answer in column.answers),
             strong=column.law == LEVERAGE_LAW,
             source=Source(column.basis, column.law, WORK),
         )
-        for column in found.laws
+        for column in seen(found).laws
         if any(answer.ratio for answer in column.answers)
     ]
     return Chart(
         title="Work by each law",
         x_title="model",
         y_title=f"dense-equivalent compute / compute of {names[0]}",
-        series=tuple(series),
+        series=tuple(lines),
         y_quantity="times",
         y_log=True,
         levels=(Level(f"compute of {names[0]}", 1.0),),
@@ -47,23 +47,25 @@ def work_chart(found: Comparison) -> Chart:
     )
 
 
+_COSTS = {
+    "total params": "total_params",
+    "active params": "active_params",
+    "tokens": "tokens",
+    "train FLOPs": "train_flops",
+    "GPU time": "gpu_hours",
+    "training state": "state_bytes",
+    "serving memory": "serving_bytes",
+}
+
+
 def cost_chart(found: Comparison) -> Chart:
     """Costs of every model in units of the first one's, one series a model."""
-    costs: tuple[tuple[str, Callable[[Contender], float]], ...] = (
-        ("total params", lambda model: model.total_params),
-        ("active params", lambda model: model.active_params),
-        ("tokens", lambda model: model.tokens),
-        ("train FLOPs", lambda model: model.train_flops),
-        ("GPU time", lambda model: model.gpu_hours),
-        ("training state", lambda model: model.state_bytes),
-        ("serving memory", lambda model: model.serving_bytes),
-    )
     first = found.models[0]
-    series = tuple(
+    lines = tuple(
         Series(
             name=model.name,
-            x=tuple(float(place) for place in range(len(costs))),
-            y=tuple(cost(model) / cost(first) for _, cost in costs),
+            x=tuple(range(len(_COSTS))),
+            y=tuple(getattr(model, cost) / getattr(first, cost) for cost in _COSTS.values()),
             kind="points",
             source=Source(f"exact counts of {model.name} / of {first.name}; GPU time at the presets"),
         )
@@ -73,9 +75,9 @@ def cost_chart(found: Comparison) -> Chart:
         title=f"Costs in units of {first.name}",
         x_title="cost",
         y_title=f"cost / that of {first.name}",
-        series=series,
+        series=lines,
         y_quantity="times",
         y_log=True,
         levels=(Level(first.name, 1.0),),
-        labels=tuple(name for name, _ in costs),
+        labels=tuple(_COSTS),
     )

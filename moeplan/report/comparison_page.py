@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from moeplan.report.blocks import Cell, Section, Source, Table
+from moeplan.report.blocks import Section, Table
 from moeplan.report.comparison import comparison_sections
 from moeplan.report.comparison_charts import cost_chart, work_chart
+from moeplan.report.comparison_sources import COUNTED, seen
+from moeplan.report.opinions import SIZE
 from moeplan.report.pictures import write_pictures
-from moeplan.studies.comparison.result import Comparison, Contender
-from moeplan.units import format_bytes, format_count, format_flops
-
-_COUNTED = Source("Counted from the exact integer shape, or priced from it.")
+from moeplan.report.text import Source, Text
+from moeplan.studies.comparison.result import Comparison
 
 
 def write_comparison(found: Comparison, *, plot: str | None, html: str | None) -> None:
@@ -27,13 +27,12 @@ def write_comparison(found: Comparison, *, plot: str | None, html: str | None) -
     )
 
 
-def page_title(found: Comparison) -> Cell:
+def page_title(found: Comparison) -> Text:
     """What the page is about."""
     if found.regime == "models":
-        return Cell(" beside ".join(model.name for model in found.models), Source("Names of the models."))
-    asked = Source("What was asked for.", path="/setting/flops" + (" -" if found.setting.memory else ""))
-    limit = f" and {found.setting.memory}" if found.setting.memory else ""
-    return Cell(f"MoE against dense for {format_flops(found.setting.flops or 0.0)} FLOPs{limit}", asked)
+        return Text(" beside ".join(model.name for model in found.models), Source("Names of the models."))
+    limit = " and {setting.memory}" if found.setting.memory else ""
+    return seen(found)(f"MoE against dense for {{setting.flops}} FLOPs{limit}")
 
 
 def page_sections(found: Comparison) -> list[Section]:
@@ -49,18 +48,9 @@ def page_sections(found: Comparison) -> list[Section]:
 
 def models_card(found: Comparison) -> Table:
     """Every model as a tile: its params, its tokens and what serving it takes."""
-    return Table(tuple(_tile(model, place) for place, model in enumerate(found.models)), source=_COUNTED)
-
-
-def _tile(model: Contender, place: int) -> tuple[str, str, str]:
-    at = f"/models/{place}"
-    what = f"on {format_count(model.tokens)} tokens, {format_bytes(model.serving_bytes)} to serve"
-    where = f"{at}/tokens {at}/serving_bytes"
-    size, path = format_count(model.total_params), f"{at}/total_params"
-    if not model.is_dense:
-        size, path = f"{size}-A{format_count(model.active_params)}", f"{path} {at}/active_params"
-    return (
-        model.name,
-        Cell(size, dataclasses.replace(_COUNTED, path=path)),
-        Cell(what, dataclasses.replace(_COUNTED, path=where)),
+    serving = "on {tokens} tokens, {serving_bytes} to serve"
+    rows = tuple(
+        (model.name, model("{total_params}" if model.is_dense else SIZE), model(serving))
+        for model in seen(found).models
     )
+    return Table(rows, source=COUNTED)

@@ -2,70 +2,58 @@
 
 from __future__ import annotations
 
-from moeplan.report.blocks import NONE, Block, Paragraph, Table, interval, number, percent
-from moeplan.report.comparison_laws import model_text
+from moeplan.quantities import interval, number
+from moeplan.report.blocks import Block, Column, Paragraph, Table, table
+from moeplan.report.comparison_laws import MODEL
+from moeplan.report.text import NONE, Text, joined
+from moeplan.report.view import View
 from moeplan.studies.comparison.result import Comparison, EqualResources, Study
-from moeplan.units import format_count, format_flops
 
 
-def strict_headline(found: Comparison, strict: EqualResources) -> str:
+def strict_headline(c: View[Comparison]) -> Text:
     """Where the MoE stands in the study, and how often it repeats its data."""
+    strict = c.resources
     said = {
         "moe": "a rate at which li2025's MoE beat the dense model of the same params and compute",
         "dense": "a rate at which li2025's dense model of the same params and compute was better",
         "not_measured": "a rate that li2025 did not measure",
     }[strict.verdict]
-    region = _region(strict.study)
-    return (
-        f"{model_text(found.models[0])} activates {percent(strict.active_rate)} of its params, {said} ({region}). "
-        f"On the {format_count(strict.unique_tokens)} unique tokens that the comparison allows both, it needs "
-        f"{number(strict.epochs)} epochs."
+    return c(
+        "A {model} activates {resources.active_rate} of its params, {said} ({resources.study.name} study: {region}). "
+        "On the {resources.unique_tokens} unique tokens that the comparison allows both, it needs {resources.epochs} "
+        "epochs.",
+        model=c.models[0](MODEL),
+        said=said,
+        region=_region(strict.study),
     )
 
 
-def _region(study: Study) -> str:
+def _region(study: View[Study]) -> Text:
     """Where the MoE wins in a study, in words."""
     if study.region_low is None and study.region_high is None:
-        return f"{study.name} study: every rate measured wins, {_measured(study)}, so the edges are not measured"
-    return f"{study.name} study: it wins at {_edges(study)}, interpolated"
+        return Text(f"every rate measured wins, {_measured(study)}, so the edges are not measured")
+    return joined(("it wins at ", _edges(study), ", interpolated"))
 
 
-def _measured(study: Study) -> str:
+def _measured(study: View[Study]) -> str:
     return interval("active_param_ratio", study.points[0].active_rate, study.points[-1].active_rate)
 
 
-def strict_blocks(found: Comparison, strict: EqualResources) -> tuple[Block, ...]:
+def strict_blocks(c: View[Comparison]) -> tuple[Block, ...]:
     """The measured points of li2025, where the MoE stands among them, and what repeats cost."""
+    strict = c.resources
     study = strict.study
-    rows = [
-        (
-            one.name,
-            format_count(one.total_params),
-            format_flops(one.train_flops),
-            percent(one.best_active_rate),
-            _edges(one),
-            interval("active_param_ratio", one.zhao2025_low, one.zhao2025_high),
-        )
-        for one in strict.studies
-    ]
-    here = (
-        "this MoE",
-        format_count(strict.total_params),
-        format_flops(strict.train_flops),
-        f"({percent(strict.active_rate)})",
-        NONE,
-        interval("active_param_ratio", strict.zhao2025_low, strict.zhao2025_high),
-    )
+    size, best = ("{total_params}", "{train_flops}"), "{zhao2025_low..zhao2025_high}"
+    rows = [(one.name, *map(one, size), one("{best_active_rate}"), _edges(one), one(best)) for one in strict.studies]
+    here = ("this MoE", *map(strict, size), strict("({active_rate})"), NONE, strict(best))
     columns = ("", "N", "C", "best N_a/N", "MoE beats dense at", "best by zhao2025")
-    points = tuple(
-        (
-            percent(point.active_rate),
-            f"{point.bits_per_char:.4f}",
-            "better" if point.beats_dense else "worse",
-        )
-        for point in study.points
+    points: tuple[Column, ...] = (
+        (f">N_a/N ({study.name}, measured)", "{active_rate}"),
+        (">bits a char", "{bits_per_char:.4f}"),
+        ("than dense", lambda point: "better" if point.beats_dense else "worse"),
     )
-    blocks: list[Block] = [
+    dense = study("The dense {name} model of the same compute has {dense_bits_per_char:.4f}. ")
+    return (
         Table((*rows, here), columns, right=(1, 2, 3, 4, 5), strong=(len(rows),)),
         Paragraph(
             "li2025 measured MoE and dense models of the same params N (without vocabulary) and compute C; edges are "
@@ -73,66 +61,62 @@ def strict_blocks(found: Comparison, strict: EqualResources) -> tuple[Block, ...
             "zhao2025 knows no dense models; its best rate is at the same N and C, the lower with C = 6*N_a*D, the "
             "higher with attention as li2025 counts it."
         ),
-        Paragraph(_nearest(strict)),
-        Table(points, (f"N_a/N ({study.name}, measured)", "bits a char", "than dense"), right=(0, 1)),
         Paragraph(
-            f"The dense {study.name} model of the same compute has {study.dense_bits_per_char:.4f}. "
-            + _own_rate(strict)
+            strict(
+                "The {study.name} study is the nearest in size and is used here, but N differs ({total_params} against "
+                "{study.total_params}), and so does C ({train_flops} against {study.train_flops}): the paper found the "
+                "same best rate at 2B, 3B and 7B, and measured nothing larger."
+            )
         ),
-        Paragraph(_reuse(found, strict)),
-    ]
-    return tuple(blocks)
+        table(study.points, points),
+        Paragraph(joined((dense, _own_rate(strict)))),
+        Paragraph(_reuse(c)),
+    )
 
 
-def _edges(study: Study) -> str:
+def _edges(study: View[Study]) -> str:
     """Where the MoE beats the dense model of a study; all rates measured where neither edge is."""
     if study.region_low is None and study.region_high is None:
         return f"all of {_measured(study)}"
-    low = percent(study.region_low)[:-2] if study.region_low else "not measured"
-    return f"{low}–{percent(study.region_high) if study.region_high else 'not measured'}"
+    if study.region_low and study.region_high:
+        return study("{region_low..region_high}")
+    low = number(100 * study.region_low) if study.region_low else "not measured"
+    return joined((low, "–", study("{region_high}") if study.region_high else "not measured"))
 
 
-def _nearest(strict: EqualResources) -> str:
-    study = strict.study
-    return (
-        f"The {study.name} study is the nearest in size and is used here, but N differs "
-        f"({format_count(strict.total_params)} against {format_count(study.total_params)}), and so does C "
-        f"({format_flops(strict.train_flops)} against {format_flops(study.train_flops)}): the paper found the same "
-        "best rate at 2B, 3B and 7B, and measured nothing larger."
-    )
-
-
-def _own_rate(strict: EqualResources) -> str:
+def _own_rate(strict: View[EqualResources]) -> Text:
     if strict.bits_per_char is None:
-        return (
-            f"{percent(strict.active_rate)} lies outside the rates measured, so nothing is said about it; "
-            "--fix active_param_ratio=0.2 plans a MoE near the best rate."
+        return strict(
+            "{active_rate} lies outside the rates measured, so nothing is said about it; --fix active_param_ratio=0.2 "
+            "plans a MoE near the best rate."
         )
     better = "better" if strict.verdict == "moe" else "worse"
-    return f"At {percent(strict.active_rate)} the MoE's points interpolate to {strict.bits_per_char:.4f}, {better}."
+    return strict(f"At {{active_rate}} the MoE's points interpolate to {{bits_per_char:.4f}}, {better}.")
 
 
-def _reuse(found: Comparison, strict: EqualResources) -> str:
-    points = ", ".join(f"{epochs} epochs {bits:.4f}" for epochs, bits in strict.reuse.items()).replace(
-        "1 epochs", "1 epoch"
+def _reuse(c: View[Comparison]) -> Text:
+    strict = c.resources
+    points = ", ".join(
+        f"{epochs} {'epoch' if epochs == '1' else 'epochs'} {bits:.4f}" for epochs, bits in strict.reuse.items()
     )
-    moe, dense = found.models[0], found.models[1]
-    own = (
-        f"interpolated at this MoE's {_epochs(strict.epochs)} {strict.reuse_bits_per_char:.4f}"
-        if strict.reuse_bits_per_char is not None
-        else f"this MoE's {number(strict.epochs)} epochs are more than it measured"
-        if strict.epochs > 1
-        else "this MoE repeats nothing"
+    if strict.reuse_bits_per_char is not None:
+        own = "interpolated at this MoE's {own} {reuse_bits_per_char:.4f}"
+    elif strict.epochs > 1:
+        own = "this MoE's {epochs} epochs are more than it measured"
+    else:
+        own = "this MoE repeats nothing"
+    moe, dense = c.models[:2]
+    text: Text = strict(
+        f"Same unique data, {{unique_tokens}} tokens ({{unique_basis}}): {moe.name} takes {{own}} over it, "
+        f"{dense.name} {{other}}. Bits a character by epochs in li2025 (7B, 20 % active): {points}; {own}. By "
+        "muennighoff2023, fitted on dense models, {worth_share} of the MoE's tokens count, and so its work is "
+        "counted below; MoEs suffer from repeats sooner (arXiv 2609.11917).",
+        own=_epochs(strict, "epochs"),
+        other=_epochs(strict, "dense_epochs"),
     )
-    return (
-        f"Same unique data, {format_count(strict.unique_tokens)} tokens ({strict.unique_basis}): {moe.name} takes "
-        f"{_epochs(strict.epochs)} over it, {dense.name} {_epochs(strict.dense_epochs)}. Bits a character by epochs in "
-        f"li2025 (7B, 20 % active): {points}; {own}. By muennighoff2023, fitted on dense models, "
-        f"{percent(strict.worth_share)} of the MoE's tokens count, and so its work is counted below; MoEs suffer from "
-        "repeats sooner (arXiv 2609.11917)."
-    )
+    return text
 
 
-def _epochs(count: float) -> str:
-    text = number(count)
-    return f"{text} {'epoch' if text == '1' else 'epochs'}"
+def _epochs(strict: View[EqualResources], field: str) -> Text:
+    text = strict(f"{{{field}}}")
+    return joined((text, " epoch" if text == "1" else " epochs"))

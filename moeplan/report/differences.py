@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from moeplan.plan.differences import Change
 from moeplan.plan.search.variables import DESIGN_VARIABLES
-from moeplan.report.blocks import NONE, Paragraph, Section, Table, number, quantity
+from moeplan.quantities import number, quantity
+from moeplan.report.blocks import Paragraph, Section, Table
+from moeplan.report.text import NONE
 from moeplan.units import format_bytes, format_count, format_flops
 
 

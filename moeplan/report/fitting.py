@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
-from moeplan.fitting.result import Coefficient, FittedLaw, Optimum
+from moeplan.fitting.result import Coefficient, FittedLaw
 from moeplan.laws.law import PREDICTS
-from moeplan.report.blocks import (
-    NONE,
-    Block,
-    Chart,
-    Items,
-    Paragraph,
-    Section,
-    Series,
-    Source,
-    Table,
-    mark,
-    number,
-    percent,
-    quantity,
-)
+from moeplan.quantities import number, percent, quantity
+from moeplan.report.blocks import Block, Chart, Column, Items, Paragraph, Section, Series, Table, table
 from moeplan.report.suggestion import suggestion_sections
-from moeplan.units import format_count, format_flops
+from moeplan.report.text import NONE, Source, Text, mark
+from moeplan.report.view import View
 
 RESIDUALS = 8
 """Largest residuals that are listed."""
@@ -31,154 +18,176 @@ LINES = 12
 """Lines of excluded runs that are listed for one reason."""
 
 
+_SAYS = {
+    "shrinkage": "A Gaussian prior at {prior}.",
+    "compared": "Root mean square of ln(observed / predicted) over the largest runs.",
+    "optima": "Least predicted loss over sizes at C = 6*Na*D.",
+    "profiles": "The fitted law at C = 6*Na*D.",
+    "comparisons": "Optimum of each law under C = 6*Na*D, judged by the fitted law.",
+    "residuals": "ln(measured / predicted); a spread is 1.4826 times the median size.",
+}
+"""How the numbers of a part of the JSON came about."""
+
+
 def fit_sections(fitted: FittedLaw) -> list[Section]:
     """The fitted law whole: how well it fits, coefficients, what is open, hold-out, optima, residuals, warnings."""
-    sections = [Section("", (Paragraph(_headline(fitted)), _about(fitted)))]
-    sections.append(Section(f"Coefficients: {fitted.equation.rstrip('.')}", _coefficients(fitted)))
-    if fitted.unidentified:
-        sections.append(Section("Not identified by these runs", (Items(_sentences(fitted.unidentified)),)))
-    if fitted.shrinkage:
-        sections.append(Section(f"Prior: {fitted.prior}", _shrinkage(fitted)))
-    sections.append(Section("The largest runs, predicted by the others", (Paragraph(_hold_out(fitted)),)))
-    if fitted.compared:
-        sections.append(Section("Forms by held-out error", (_compared(fitted),)))
-    if fitted.optima:
-        sections.append(Section("Compute-optimal sizes", _optima(fitted)))
-    if fitted.comparisons:
-        sections.append(Section("Bundled laws of the same reach", _comparisons(fitted)))
-    sections.append(Section("Largest residuals", (_residuals(fitted), *_chart(residual_chart(fitted)))))
-    if fitted.suggestion is not None:
-        sections += suggestion_sections(fitted.suggestion)
-    if fitted.warnings:
-        sections.append(Section("Warnings", (Items(_sentences(fitted.warnings)),)))
-    if fitted.runs.excluded:
-        sections.append(Section(f"Runs left out: {len(fitted.runs.excluded)}", (Items(_excluded(fitted)),)))
-    fallback = _source(fitted, "Fitted to the runs, or counted from them.", "")
-    return [section if section.source else dataclasses.replace(section, source=fallback) for section in sections]
+    f = _seen(fitted)
+    residuals = (_residuals(f), *_chart(residual_chart(fitted)))
+    sections = [
+        ("", (Paragraph(_headline(f)), _about(f))),
+        (f"Coefficients: {fitted.equation.rstrip('.')}", _coefficients(f)),
+        ("Not identified by these runs", _sentences(fitted.unidentified)),
+        (f"Prior: {fitted.prior}", _shrinkage(f) if fitted.shrinkage else ()),
+        ("The largest runs, predicted by the others", (Paragraph(_hold_out(f)),)),
+        ("Forms by held-out error", _compared(f) if fitted.compared else ()),
+        ("Compute-optimal sizes", _optima(f) if fitted.optima else ()),
+        ("Bundled laws of the same reach", _comparisons(f) if fitted.comparisons else ()),
+        ("Largest residuals", residuals),
+        *(suggestion_sections(f.suggestion) if fitted.suggestion is not None else ()),
+        ("Warnings", _sentences(fitted.warnings)),
+        (f"Runs left out: {len(fitted.runs.excluded)}", _excluded(fitted)),
+    ]
+    fallback = _source(fitted, "Fitted to the runs, or counted from them.")
+    return [Section(title, blocks, source=fallback) for title, blocks in sections if blocks]
 
 
-def _source(fitted: FittedLaw, says: str, path: str) -> Source:
+def _seen(fitted: FittedLaw) -> View[FittedLaw]:
+    """A fitted law whose every number knows its place and source."""
+
+    def source(parts: list[str]) -> Source | None:
+        if parts[0] == "suggestion" and fitted.suggestion is not None:
+            found = fitted.suggestion
+            says = {
+                "runs": "Least weighted variance left of the value of designs that may be the best.",
+                "expected": "The best design found anew under every draw; then with the covariance that the runs "
+                "leave.",
+            }.get(parts[1])
+            return Source(says, f"{found.law} ({found.form})", "params with embeddings") if says else None
+        if parts[0] == "coefficients":
+            return _source(fitted, f"Fitted to the runs; {fitted.method.interval}.")
+        says = _SAYS.get(parts[0])
+        return _source(fitted, says.format(prior=fitted.prior)) if says else None
+
+    return View(fitted, source)
+
+
+def _source(fitted: FittedLaw, says: str) -> Source:
     runs = fitted.runs
     return Source(
         says,
         law=f"{fitted.name} ({fitted.form}, fitted to {runs.used} runs of {runs.file})",
         convention="; ".join(f"{name}: {word}" for name, word in fitted.conventions.items()),
-        path=path,
     )
 
 
-def _headline(fitted: FittedLaw) -> str:
-    quality = fitted.quality
-    text = (
-        f"{fitted.name}: {fitted.form} fitted to {fitted.runs.used} of {fitted.runs.rows} runs, rms residual "
-        f"{percent(quality.rms)}"
+def _headline(f: View[FittedLaw]) -> Text:
+    held = ", {hold_out.rms:share} on the largest runs held out" if f.hold_out is not None else ""
+    open_ones = [c.name for c in f.coefficients if not c.identified]
+    known = f"not identified: {', '.join(open_ones)}" if open_ones else "every coefficient is identified"
+    return f(
+        "{name}: {form} fitted to {runs.used} of {runs.rows} runs, rms residual {quality.rms:share}"
+        + held
+        + "; {known}",
+        known=known,
     )
-    if fitted.hold_out is not None:
-        text += f", {percent(fitted.hold_out.rms)} on the largest runs held out"
-    open_ones = [c.name for c in fitted.coefficients if not c.identified]
-    return f"{text}; {'not identified: ' + ', '.join(open_ones) if open_ones else 'every coefficient is identified'}"
 
 
-def _about(fitted: FittedLaw) -> Table:
-    runs, method = fitted.runs, fitted.method
+def _about(f: View[FittedLaw]) -> Table:
+    runs, method = f.runs, f.method
     columns = ", ".join(f"{name} from {column!r}" if name != column else name for name, column in runs.columns.items())
-    rows = [("runs", f"{runs.file} (SHA-256 {runs.digest}...), {runs.used} of {runs.rows} rows"), ("columns", columns)]
+    rows: list[tuple[str, str]] = [
+        ("runs", f"{runs.file} (SHA-256 {runs.digest}...), {runs.used} of {runs.rows} rows"),
+        ("columns", columns),
+    ]
     if runs.derived:
         rows.append(("computed", "; ".join(f"{name} = {how}" for name, how in runs.derived.items())))
     if runs.least_flops is not None and runs.most_flops is not None:
-        rows.append(("compute", f"{format_flops(runs.least_flops)} to {format_flops(runs.most_flops)} FLOPs"))
-    if fitted.fixed:
-        rows.append(("held fixed", ", ".join(f"{name} {quantity(name, x)}" for name, x in fitted.fixed.items())))
-    delta = "least squares" if method.delta is None else f"Huber, delta {method.delta:g}"
-    minima = f"{method.minima} distinct minima" if method.minima > 1 else "one minimum"
-    rows.append(("objective", f"{delta}, on ln residuals: {number(method.objective, 4)} ({minima} from all starts)"))
-    rows.append(("intervals", f"{method.interval}; seed {method.seed}"))
-    return Table(tuple(rows))
+        rows.append(("compute", runs("{least_flops} to {most_flops} FLOPs")))
+    if f.fixed:
+        rows.append(("held fixed", ", ".join(f"{name} {quantity(name, x)}" for name, x in f.fixed.items())))
+    delta = "least squares" if method.delta is None else "Huber, delta {delta:g}"
+    minima = "{minima:d} distinct minima" if method.minima > 1 else "one minimum"
+    objective = f"{delta}, on ln residuals: {{objective:number4}} ({minima} from all starts)"
+    return Table((*rows, ("objective", method(objective)), ("intervals", method("{interval}; seed {seed:d}"))))
 
 
-def _coefficients(fitted: FittedLaw) -> tuple[Block, ...]:
-    rows = tuple(
-        (c.name, number(c.value, 5), _between(c), NONE if c.stderr is None else number(c.stderr, 2), _verdict(c))
-        for c in fitted.coefficients
+def _coefficients(f: View[FittedLaw]) -> tuple[Block, ...]:
+    columns: tuple[Column, ...] = (
+        ("", "{name}"),
+        (">value", "{value:number5}"),
+        (f">{100 * f.method.level:g} % interval", "{low:number4} to {high:number4}"),
+        (">±", "{stderr:number2}"),
+        ("by the runs", _verdict),
     )
-    columns = ("", "value", f"{100 * fitted.method.level:g} % interval", "±", "by the runs")
-    source = _source(fitted, f"Fitted to the runs; {fitted.method.interval}.", "/coefficients")
-    return (Table(rows, columns, right=(1, 2, 3), source=source),)
+    return (table(f.coefficients, columns, source=_source(f.it, f"Fitted to the runs; {f.method.interval}.")),)
 
 
-def _between(c: Coefficient) -> str:
-    return NONE if c.low is None or c.high is None else f"{number(c.low, 4)} to {number(c.high, 4)}"
-
-
-def _verdict(c: Coefficient) -> str:
+def _verdict(c: View[Coefficient]) -> str:
     if not c.identified:
         return "held by the prior" if "prior" in c.says else "not identified"
     return "at a bound" if c.says else "identified"
 
 
-def _shrinkage(fitted: FittedLaw) -> tuple[Block, ...]:
-    rows = tuple(
-        (s.name, number(s.without, 4), number(s.prior, 4), number(s.width, 2), number(s.value, 4), percent(s.weight, 2))
-        for s in fitted.shrinkage
+def _shrinkage(f: View[FittedLaw]) -> tuple[Block, ...]:
+    columns: tuple[Column, ...] = (
+        ("", "{name}"),
+        (">runs alone", "{without:number4}"),
+        (">prior", "{prior:number4}"),
+        (">width", "{width:number2}"),
+        (">fitted", "{value:number4}"),
+        (">shrunk", "{weight:share2}"),
     )
-    kinds = {c.name: c.coordinate for c in fitted.coefficients}
-    in_ln = [s.name for s in fitted.shrinkage if kinds[s.name] == "ln"]
-    bases = "; ".join(dict.fromkeys(f"width: {s.basis}" for s in fitted.shrinkage))
+    kinds = {c.name: c.coordinate for c in f.coefficients}
+    in_ln = [s.name for s in f.shrinkage if kinds[s.name] == "ln"]
+    bases = "; ".join(dict.fromkeys(f"width: {s.basis}" for s in f.shrinkage))
     note = f"{bases[0].upper()}{bases[1:]}. Shrunk: the prior's share of what is known; 0 % is the runs alone."
     if in_ln:
         note += f" Widths of {', '.join(in_ln)} are in ln."
-    columns = ("", "runs alone", "prior", "width", "fitted", "shrunk")
-    source = _source(fitted, f"A Gaussian prior at {fitted.prior}.", "/shrinkage")
-    return (Table(rows, columns, right=(1, 2, 3, 4, 5), source=source), Paragraph(note))
+    return (table(f.shrinkage, columns), Paragraph(note))
 
 
-def _hold_out(fitted: FittedLaw) -> str:
-    held = fitted.hold_out
+def _hold_out(f: View[FittedLaw]) -> str:
+    held = f.hold_out
     if held is None:
-        return f"Not asked: {fitted.hold_out_says}."
-    way = "above" if held.bias > 0 else "below"
-    return (
-        f"Fitted to the {held.fitted} smaller runs (rms {percent(held.rms_fitted)}), the form predicts the "
-        f"{held.held_out} from {format_flops(held.from_flops)} FLOPs on to {percent(held.rms)} rms; they lie "
-        f"{percent(abs(held.bias))} {way} its prediction on average. The law itself is then fitted to all."
+        return f"Not asked: {f.hold_out_says}."
+    text: str = held(
+        "Fitted to the {fitted:d} smaller runs (rms {rms_fitted:share}), the form predicts the {held_out:d} from "
+        "{from_flops} FLOPs on to {rms:share} rms; they lie {off} "
+        f"{'above' if held.bias > 0 else 'below'} its prediction on average. The law itself is then fitted to all.",
+        off=percent(abs(held.bias)),
     )
+    return text
 
 
-def _compared(fitted: FittedLaw) -> Table:
-    rows = tuple(
-        (
-            score.form,
-            str(score.coefficients),
-            NONE if score.held_out is None else percent(score.held_out),
-            NONE if score.rms is None else percent(score.rms),
-            score.says or NONE,
-        )
-        for score in fitted.compared
+def _compared(f: View[FittedLaw]) -> tuple[Block, ...]:
+    columns: tuple[Column, ...] = (
+        ("form", "{form}"),
+        (">coefficients", "{coefficients:d}"),
+        (">held-out error", "{held_out:share}"),
+        (">residual", "{rms:share}"),
+        ("says", lambda score: score.says or NONE),
     )
-    columns = ("form", "coefficients", "held-out error", "residual", "says")
-    source = _source(fitted, "Root mean square of ln(observed / predicted) over the largest runs.", "/compared")
-    return Table(rows, columns, right=(1, 2, 3), strong=(0,), source=source)
+    return (table(f.compared, columns, strong=(0,)),)
 
 
-def _optima(fitted: FittedLaw) -> tuple[Block, ...]:
-    rows = tuple(
-        (
-            mark(format_flops(x.train_flops), not x.inside),
-            _count(x.active_params),
-            _counts(x.active_params_low, x.active_params_high),
-            _count(x.tokens),
-            _counts(x.tokens_low, x.tokens_high),
-            NONE if x.active_params is None or x.tokens is None else number(x.tokens / x.active_params),
-            NONE if x.value is None else number(x.value, 4),
-            _values(x),
-        )
-        for x in fitted.optima
+def _optima(f: View[FittedLaw]) -> tuple[Block, ...]:
+    level = f">{100 * f.method.level:g} % interval"
+
+    def ratio(x: View[object]) -> str:
+        return NONE if None in (x.active_params, x.tokens) else number(x.tokens / x.active_params)
+
+    columns: tuple[Column, ...] = (
+        (">FLOPs", lambda x: mark(x("{train_flops}"), not x.inside)),
+        (">active params", lambda x: _size(x, "active_params")),
+        (level, "{active_params_low:count}–{active_params_high:count}"),
+        (">tokens", lambda x: _size(x, "tokens")),
+        (level, "{tokens_low:count}–{tokens_high:count}"),
+        (">tokens/param", ratio),
+        (f">{f.predicts}", "{value:number4}"),
+        (level, "{value_low:number4}–{value_high:number4}"),
     )
-    level = f"{100 * fitted.method.level:g} % interval"
-    columns = ("FLOPs", "active params", level, "tokens", level, "tokens/param", fitted.predicts, level)
-    source = _source(fitted, "Least predicted loss over sizes at C = 6*Na*D.", "/optima")
-    blocks: list[Block] = [Table(rows, columns, right=tuple(range(8)), source=source), Paragraph(_held(fitted))]
-    return (*blocks, *_chart(profile_chart(fitted)))
+    source = _source(f.it, _SAYS["optima"])
+    return (table(f.optima, columns, source=source), Paragraph(_held(f.it)), *_chart(profile_chart(f.it)))
 
 
 def _held(fitted: FittedLaw) -> str:
@@ -188,72 +197,43 @@ def _held(fitted: FittedLaw) -> str:
     if abs(ratio - 1) > 1e-6:
         parts.append(f"N/Na {number(ratio)}")
     held = f", everything else at the runs' middle ({', '.join(parts)})" if parts else ""
-    beyond = (
-        " An asterisk marks budgets that the runs do not reach." if any(not x.inside for x in fitted.optima) else ""
-    )
-    return f"Under C = 6*Na*D{held}.{beyond}"
+    beyond = any(not x.inside for x in fitted.optima)
+    return f"Under C = 6*Na*D{held}.{' An asterisk marks budgets that the runs do not reach.' if beyond else ''}"
 
 
-def _count(value: float | None) -> str:
-    return "at no size" if value is None else format_count(value)
+def _size(x: View[object], name: str) -> str:
+    return "at no size" if getattr(x, name) is None else x(f"{{{name}}}")
 
 
-def _counts(low: float | None, high: float | None) -> str:
-    return NONE if low is None or high is None else f"{format_count(low)}–{format_count(high)}"
+def _comparisons(f: View[FittedLaw]) -> tuple[Block, ...]:
+    own = {x.train_flops: x for x in f.optima}
+    found = {(c.law, c.train_flops): c for c in f.comparisons}
 
+    def cell(law: str, budget: float) -> str:
+        c = found.get((law, budget))
+        return c(f"{{active_params}}, {NONE if c.efficiency is None else '{efficiency:share2}'}") if c else NONE
 
-def _values(x: Optimum) -> str:
-    if x.value_low is None or x.value_high is None:
-        return NONE
-    return f"{number(x.value_low, 4)}–{number(x.value_high, 4)}"
-
-
-def _comparisons(fitted: FittedLaw) -> tuple[Block, ...]:
-    own = {x.train_flops: x for x in fitted.optima}
-    budgets = list(own)
-    laws = list(dict.fromkeys(c.law for c in fitted.comparisons))
-    found = {(c.law, c.train_flops): c for c in fitted.comparisons}
-    rows = [(fitted.name, *(_count(own[budget].active_params) for budget in budgets))]
-    for law in laws:
-        cells = []
-        for budget in budgets:
-            c = found.get((law, budget))
-            share = NONE if c is None or c.efficiency is None else percent(c.efficiency, 2)
-            cells.append(NONE if c is None else f"{format_count(c.active_params)}, {share}")
-        rows.append((law, *cells))
-    columns = ("law", *(mark(f"{format_flops(b)} FLOPs", not own[b].inside) for b in budgets))
+    rows = [(f.name, *(_size(x, "active_params") for x in own.values()))]
+    rows += [(law, *(cell(law, budget) for budget in own)) for law in dict.fromkeys(c.law for c in f.comparisons)]
+    columns = ("law", *(mark(x("{train_flops} FLOPs"), not x.inside) for x in own.values()))
     note = (
         "Each law's best active params at the budget, and its efficiency by the fitted law: the budget at which the "
         "fitted law's own best size is as good, over this one. Losses of two laws are not compared."
     )
-    source = _source(fitted, "Optimum of each law under C = 6*Na*D, judged by the fitted law.", "/comparisons")
-    table = Table(tuple(rows), columns, right=tuple(range(1, len(columns))), strong=(0,), source=source)
-    return (table, Paragraph(note))
+    return (Table(tuple(rows), columns, right=tuple(range(1, len(columns))), strong=(0,)), Paragraph(note))
 
 
-def _residuals(fitted: FittedLaw) -> Table:
-    flops = fitted.runs.most_flops is not None
-    rows = tuple(
-        (
-            str(r.line),
-            *([format_flops(r.train_flops or 0)] if flops else []),
-            number(r.observed, 5),
-            number(r.predicted, 5),
-            f"{100 * r.residual:+.2f} %",
-            f"{r.scaled:+.1f}",
-        )
-        for r in fitted.residuals[:RESIDUALS]
-    )
-    columns = (
-        "line",
-        *(["FLOPs"] if flops else []),
-        f"measured {fitted.predicts}",
-        "by the law",
-        "residual",
-        "in spreads",
-    )
-    source = _source(fitted, "ln(measured / predicted); a spread is 1.4826 times the median size.", "/residuals")
-    return Table(rows, columns, right=tuple(range(len(columns))), source=source)
+def _residuals(f: View[FittedLaw]) -> Table:
+    columns: list[Column] = [
+        (">line", "{line:d}"),
+        (f">measured {f.predicts}", "{observed:number5}"),
+        (">by the law", "{predicted:number5}"),
+        (">residual", lambda r: f"{100 * r.residual:+.2f} %"),
+        (">in spreads", "{scaled:+.1f}"),
+    ]
+    if f.runs.most_flops is not None:
+        columns.insert(1, (">FLOPs", "{train_flops}"))
+    return table(f.residuals[:RESIDUALS], columns, source=_source(f.it, _SAYS["residuals"]))
 
 
 def _chart(chart: Chart | None) -> tuple[Block, ...]:
@@ -271,7 +251,7 @@ def residual_chart(fitted: FittedLaw) -> Chart | None:
         y=tuple(100 * residual for _, residual, _ in points),
         kind="points",
         texts=tuple(f"line {line}: {100 * residual:+.2f} %" for _, residual, line in points),
-        source=_source(fitted, "100 * ln(measured / predicted).", "/residuals"),
+        source=_source(fitted, "100 * ln(measured / predicted)."),
     )
     return Chart(
         title="Residuals over compute",
@@ -290,15 +270,15 @@ def profile_chart(fitted: FittedLaw) -> Chart | None:
     unit = PREDICTS[fitted.predicts]
     series = tuple(
         Series(
-            name=mark(f"{format_flops(p.train_flops)} FLOPs", not p.inside),
+            name=mark(f"{quantity('flops', p.train_flops)} FLOPs", not p.inside),
             x=p.active_params,
             y=p.value,
             inside=(p.inside,) * len(p.value),
             low=p.low,
             high=p.high,
-            source=_source(fitted, "The fitted law at C = 6*Na*D.", f"/profiles/{place}/value"),
+            source=_source(fitted, _SAYS["profiles"]),
         )
-        for place, p in enumerate(fitted.profiles)
+        for p in fitted.profiles
     )
     return Chart(
         title="The fitted law over sizes at fixed compute",
@@ -311,13 +291,14 @@ def profile_chart(fitted: FittedLaw) -> Chart | None:
     )
 
 
-def _excluded(fitted: FittedLaw) -> tuple[str, ...]:
+def _excluded(fitted: FittedLaw) -> tuple[Block, ...]:
     """Excluded runs by reason."""
     reasons: dict[str, list[tuple[int, str]]] = {}
     for run in fitted.runs.excluded:
         rule, _, value = run.reason.partition(" (")
         reasons.setdefault(rule, []).append((run.line, value.removesuffix(")")))
-    return tuple(f"{rule}: {_lines(runs)}" for rule, runs in reasons.items())
+    texts = tuple(f"{rule}: {_lines(runs)}" for rule, runs in reasons.items())
+    return (Items(texts),) if texts else ()
 
 
 def _lines(runs: Sequence[tuple[int, str]]) -> str:
@@ -327,5 +308,5 @@ def _lines(runs: Sequence[tuple[int, str]]) -> str:
     return f"line{'s' if len(runs) > 1 else ''} {listed}"
 
 
-def _sentences(texts: Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"{text}." for text in texts)
+def _sentences(texts: Sequence[str]) -> tuple[Block, ...]:
+    return (Items(tuple(f"{text}." for text in texts)),) if texts else ()

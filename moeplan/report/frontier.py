@@ -2,135 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import dataclasses
+from typing import Any
 
 from moeplan.laws.roles import LEVERAGE_LAW
+from moeplan.quantities import quantity
 from moeplan.report import sources
-from moeplan.report.blocks import (
-    NONE,
-    Block,
-    Paragraph,
-    Section,
-    Source,
-    Table,
-    at,
-    mark,
-    number,
-    percent,
-    quantity,
-    times,
-)
+from moeplan.report.blocks import Block, Column, Paragraph, Section, table
 from moeplan.report.frontier_charts import leverage_chart, profile_chart, worth_chart
-from moeplan.report.frontier_words import el_text, gain_text, headline, notes, x_text
-from moeplan.report.opinions import size
+from moeplan.report.frontier_words import gain_text, headline, notes, x_text
+from moeplan.report.opinions import EXPERTS, SIZE
+from moeplan.report.sections import held_text
+from moeplan.report.text import NONE, Source, Text, joined, mark
+from moeplan.report.view import View
 from moeplan.studies.frontier.curves import Frontier, Point
 from moeplan.studies.frontier.ranges import RANGES
-from moeplan.units import format_count, format_flops
 
 ROWS = 10
 """Points that the table shows of many."""
 
 
+_SAID = Source("Said by moeplan of this curve: numbers of its points, which the table and the charts show, in words.")
+_POINT = Source(
+    "The design that moeplan recommends at this point: the largest V of the declared grid under the limits.",
+    convention="params include embeddings; FLOPs of the exact shape, forward + backward; EL by "
+    f"{LEVERAGE_LAW} with its 90 % interval; V/C in shares of the budget",
+)
+
+
 def frontier_sections(found: Frontier) -> list[Section]:
     """The whole report of a frontier."""
+    seen = View(found)
+    blocks: dict[str, tuple[Block, ...]]
     if found.over in RANGES:
-        title, charts = (
-            "Along the curve",
-            {
-                "Efficiency Leverage": (leverage_chart(found), *_fitted(found, _LEVERAGE)),
-                "Worth of the budget": (worth_chart(found), *_fitted(found, _WORTH)),
-            },
-        )
+        blocks = {
+            "Along the curve": _table(seen),
+            "Efficiency Leverage": (leverage_chart(seen), *_fitted(seen, _LEVERAGE)),
+            "Worth of the budget": (worth_chart(seen), *_fitted(seen, _WORTH)),
+        }
     else:
-        title, charts = f"Over {found.over}", {"Efficiency by law": (profile_chart(found),)}
+        blocks = {f"Over {found.over}": _table(seen), "Efficiency by law": (profile_chart(seen),)}
     return [
-        Section("", (Paragraph(headline(found)), Paragraph(_conditions(found), sources.ASKED)), source=_SAID),
-        Section(title, _table(found), source=_POINT),
-        *(Section(name, blocks, source=_POINT) for name, blocks in charts.items()),
+        Section("", (Paragraph(headline(found)), Paragraph(_conditions(seen), sources.ASKED)), source=_SAID),
+        *(Section(name, below, source=_POINT) for name, below in blocks.items()),
         Section("Notes", notes(found), source=_SAID),
     ]
 
 
-def _conditions(found: Frontier) -> str:
+def _conditions(found: View[Frontier]) -> Text:
     """What was asked and assumed."""
-    request = found.request
-    memory = f" and {request.memory}" if request.memory else ""
-    limits = {"memory": f"{format_flops(request.flops)} FLOPs", "flops": request.memory or str(request.gpus)}
+    request, count = found.request, len(found.points)
+    memory = " and {request.memory}" if request.memory else ""
+    limits = {"memory": "{request.flops} FLOPs", "flops": request.memory or str(request.gpus)}
     parts = [
-        f"For {limits.get(found.over, f'{format_flops(request.flops)} FLOPs{memory}')}, judged by "
-        f"{', '.join(request.laws)}",
-        f"{len(found.points)} points, each what moeplan recommend answers there"
+        f"For {limits.get(found.over, f'{{request.flops}} FLOPs{memory}')}, judged by {', '.join(request.laws)}",
+        f"{count} points, each what moeplan recommend answers there"
         if found.over in limits
-        else f"{len(found.points)} values, everything else re-optimised at each",
+        else f"{count} values, everything else re-optimised at each",
+        *(f"{name} held at the recommendation's {quantity(name, x)} (within 2 %)" for name, x in found.held.items()),
     ]
-    parts += [
-        f"{name} held at the recommendation's {quantity(name, value)} (within 2 %)"
-        for name, value in found.held.items()
-    ]
-    chosen = [f"{name}={quantity(name, value)}" for name, value in request.fix.items()]
-    chosen += [f"{name}={'..'.join(quantity(name, x) for x in ends)}" for name, ends in request.ranges.items()]
-    if chosen:
-        parts.append(f"with {', '.join(chosen)}")
+    if request.fix or request.ranges:
+        parts.append(f"with {held_text(request)}")
     parts.append(
-        f"sequences of {request.seq_len:,} tokens, {request.attention.upper()}; served in {request.weight_dtype} with "
-        f"a {request.kv_dtype} cache of {request.context:,} tokens x {request.concurrency:,} and "
-        f"{percent(request.headroom)} headroom"
+        f"sequences of {{request.seq_len}} tokens, {request.attention.upper()}; served in {{request.weight_dtype}} "
+        "with a {request.kv_dtype} cache of {request.context} tokens x {request.concurrency} and "
+        "{request.headroom} headroom"
     )
-    return "; ".join(parts) + "."
+    return found("; ".join(parts) + ".")
 
 
-def _table(found: Frontier) -> tuple[Block, ...]:
+def _place(found: View[Frontier]) -> Column:
+    """The column of places on the curve."""
+
+    def cell(point: View[Point]) -> Text:
+        return joined([dataclasses.replace(point.number_at("x"), text=x_text(found.it, point.x, point.memory))])
+
+    return f">{'FLOPs' if found.over == 'flops' else found.over}", cell
+
+
+def _table(found: View[Frontier]) -> tuple[Block, ...]:
     """About ten points of the curve."""
-    best = found.recommended.design if found.recommended else None
-    chosen = {place for place, point in enumerate(found.points) if point.design == best}
+    best = found.recommended.design.it if found.recommended else None
+    chosen = {place for place, point in enumerate(found.points) if point.design.it == best}
     places = sorted({*_shown(len(found.points)), *chosen})
     prices = [name for name in ("memory", "compute") if found.over == "flops" or name == found.over]
-    rows = [_row(found, place, prices) for place in places]
-    first = "FLOPs" if found.over == "flops" else found.over
-    columns = [first, "params", "tokens", "k+s/E", "g", "EL", "90 %", "V/C", *(f"10 % {name[:3]}." for name in prices)]
+    columns: list[Column] = [
+        _place(found),
+        ("params", lambda point: point.design(SIZE)),
+        (">tokens", "{design.tokens}"),
+        ("k+s/E", lambda point: point.design(EXPERTS)),
+        (">g", "{design.granularity}"),
+        (">EL", lambda point: mark(point("{efficiency_leverage}"), point.decades_outside)),
+        (">90 %", "{low}–{high}"),
+        (">V/C", "{value_ratio}"),
+        *((f">10 % {name[:3]}.", _gain(f"{name}_price")) for name in prices),
+    ]
     # What the curve runs over needs no second column.
-    twice = {"tokens": 2, "granularity": 4}.get(found.over)
-    kept = [i for i in range(len(columns)) if i != twice]
-    columns, rows = [columns[i] for i in kept], [tuple(row[i] for i in kept) for row in rows]
-    right = tuple(i for i, column in enumerate(columns) if column not in ("params", "k+s/E"))
-    strong = tuple(row for row, place in enumerate(places) if place in chosen)
-    blocks: list[Block] = [Table(tuple(rows), tuple(columns), right=right, strong=strong, source=_POINT)]
-    if prices:
-        blocks.append(
-            Paragraph(
-                "V/C is what the limits leave of the budget, by all laws together; the rest is how much more compute "
-                f"10 % more {' or '.join(prices)} is worth in V."
-            )
-        )
-    return tuple(blocks)
-
-
-def _row(found: Frontier, place: int, prices: Sequence[str]) -> tuple[str, ...]:
-    point, path, design = found.points[place], f"/points/{place}", found.points[place].design
-    worth = {"memory": point.memory_price, "compute": point.compute_price}
-    return (
-        at(x_text(found, point.x, point.memory), f"{path}/x"),
-        at(size(design), f"{path}/design/total_params", f"{path}/design/active_params"),
-        at(format_count(design.tokens), f"{path}/design/tokens"),
-        f"{design.num_active_experts}+{design.num_shared_experts}/{design.num_experts}",
-        at(number(design.granularity), f"{path}/design/granularity"),
-        at(el_text(point), f"{path}/efficiency_leverage"),
-        at(f"{number(point.low)}–{number(point.high)}", f"{path}/low", f"{path}/high"),
-        at(percent(point.value_ratio), f"{path}/value_ratio"),
-        *(f"+{gain_text(worth[name])}" if worth[name] else NONE for name in prices),
+    twice = {"tokens": ">tokens", "granularity": ">g"}.get(found.over)
+    kept = [column for place, column in enumerate(columns) if not place or column[0] != twice]
+    strong = [row for row, place in enumerate(places) if place in chosen]
+    shown = table([found.points[place] for place in places], kept, strong=strong, source=_POINT)
+    text = (
+        "V/C is what the limits leave of the budget, by all laws together; the rest is how much more compute 10 % more "
+        f"{' or '.join(prices)} is worth in V."
     )
+    return (shown, Paragraph(text)) if prices else (shown,)
 
 
-_SAID = Source("Said by moeplan of this curve: numbers of its points, which the table and the charts show, in words.")
-
-
-_POINT = Source(
-    "The design that moeplan recommends at this point: the largest V of the declared grid under the limits.",
-    convention=f"params include embeddings; FLOPs of the exact shape, forward + backward; EL by {LEVERAGE_LAW} with "
-    "its "
-    "90 % interval; V/C in shares of the budget",
-)
+def _gain(price: str) -> Any:
+    return lambda point: f"+{gain_text(getattr(point, price))}" if getattr(point, price) else NONE
 
 
 def _shown(count: int) -> list[int]:
@@ -139,62 +119,39 @@ def _shown(count: int) -> list[int]:
     return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)}) if most > 1 else [0]
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """A number of each point that fitted laws give with an interval."""
-
-    name: str
-    values: str
-    """The field of a point that holds it by law."""
-    ends: str
-    """The field that holds its intervals."""
-    write: Callable[[float], str]
-    write_end: Callable[[float], str]
-    convention: str
-
-
-_LEVERAGE = _Judged(
-    "EL", "leverage_by_law", "leverage_ends_by_law", times, number,
+_LEVERAGE = (
+    "EL", "leverage_by_law", "leverage_ends_by_law", "number",
     "dense compute / MoE compute at equal loss, in the law's own FLOPs",
 )  # fmt: skip
-_WORTH = _Judged(
-    "C_l/C", "compute_ratio_by_law", "compute_ends_by_law", percent, percent,
+_WORTH = (
+    "C_l/C", "compute_ratio_by_law", "compute_ends_by_law", "share",
     "compute of the law's own best design, without a memory limit, that is as good / compute; under a draw, of the "
     "draw's own best design",
 )  # fmt: skip
+"""Numbers that fitted laws give with an interval: name, field by law, field of the ends, their kind, convention."""
 
 
-def _fitted(found: Frontier, judged: _Judged) -> tuple[Block, ...]:
+def _fitted(found: View[Frontier], judged: tuple[str, str, str, str, str]) -> tuple[Block, ...]:
     """What fitted laws say with an interval, at the points of the table."""
-    laws = list(dict.fromkeys(law for point in found.points for law in getattr(point, judged.ends)))
+    name, values, ends, kind, convention = judged
+    laws = list(dict.fromkeys(law for point in found.points for law in getattr(point, ends)))
     if not laws:
         return ()
-    rows = []
-    for place in _shown(len(found.points)):
-        point = found.points[place]
-        cells = [_fitted_cells(point, law, judged, f"/points/{place}") for law in laws]
-        rows.append((x_text(found, point.x, point.memory), *(cell for pair in cells for cell in pair)))
-    first = "FLOPs" if found.over == "flops" else found.over
-    columns = (first, *(x for law in laws for x in (f"{judged.name} {law}", "90 %")))
+
+    def value(law: str) -> Any:
+        return lambda p: mark(p(f"{{{values}[{law}]}}"), law in p.outside) if law in getattr(p, ends) else NONE
+
+    def interval(law: str) -> Any:
+        low, high = (f"{{{ends}[{law}][{end}]:{kind}}}" for end in (0, 1))
+        return lambda point: point(f"{low}–{high}") if law in getattr(point, ends) else NONE
+
+    pairs = [column for law in laws for column in ((f">{name} {law}", value(law)), (">90 %", interval(law)))]
     drawn = Source(
-        "By the law's equation; the interval is the middle 90 % of draws of its coefficients.",
-        convention=judged.convention,
+        "By the law's equation; the interval is the middle 90 % of draws of its coefficients.", convention=convention
     )
-    return (
-        Table(tuple(rows), columns, right=tuple(range(len(columns))), source=drawn),
-        Paragraph(
-            f"90 % of {' and '.join(laws)}: what the runs leave open of the law's coefficients; not an error of its "
-            "equation, nor what may change beyond the runs."
-        ),
+    text = (
+        f"90 % of {' and '.join(laws)}: what the runs leave open of the law's coefficients; not an error of its "
+        "equation, nor what may change beyond the runs."
     )
-
-
-def _fitted_cells(point: Point, law: str, judged: _Judged, path: str) -> tuple[str, str]:
-    ends, value = getattr(point, judged.ends).get(law), getattr(point, judged.values).get(law)
-    if ends is None or value is None:
-        return NONE, NONE
-    places = [f"{path}/{judged.ends}/{law}/{end}" for end in (0, 1)]
-    return (
-        at(mark(judged.write(value), law in point.outside), f"{path}/{judged.values}/{law}"),
-        at("–".join(judged.write_end(end) for end in ends), *places),
-    )
+    points = [found.points[place] for place in _shown(len(found.points))]
+    return (table(points, (_place(found), *pairs), source=drawn), Paragraph(text))

@@ -3,114 +3,81 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from moeplan.laws.roles import LEVERAGE_LAW
-from moeplan.plan.search.variables import DESIGN_VARIABLES
-from moeplan.report.blocks import Chart, Quantity, Series, Shade, Source
+from moeplan.quantities import QUANTITIES, kind_of
+from moeplan.report.blocks import Chart, Series, Shade, series
 from moeplan.report.frontier_words import splits
-from moeplan.report.opinions import size
+from moeplan.report.opinions import SIZE
+from moeplan.report.text import Source
+from moeplan.report.view import View
 from moeplan.studies.frontier.curves import Frontier, Point
-from moeplan.units import format_count, parse_memory
+from moeplan.units import parse_memory
 
-_QUANTITIES: dict[str, Quantity] = {"memory": "bytes", "flops": "flops"}
+_KINDS = {"memory": "bytes", "flops": "flops"}
 
 
-def leverage_chart(found: Frontier) -> Chart:
+def leverage_chart(found: View[Frontier]) -> Chart:
     """EL of the recommendation by every law that compares with dense models."""
     points = found.points
-    laws = list(dict.fromkeys(law for point in points for law in point.leverage_by_law))
-    series = [
-        Series(
-            name=LEVERAGE_LAW,
-            x=tuple(point.x for point in points),
-            y=tuple(point.efficiency_leverage for point in points),
-            inside=_inside(points, LEVERAGE_LAW),
-            low=tuple(point.low for point in points),
-            high=tuple(point.high for point in points),
-            texts=_texts(points),
-            strong=True,
-            look=_look(points, LEVERAGE_LAW),
-            source=Source("EL = dense compute / MoE compute at equal loss, of the recommendation.", LEVERAGE_LAW),
-        )
-    ]
-    series += [
-        Series(
-            name=law,
-            x=tuple(point.x for point in points),
-            y=tuple(point.leverage_by_law.get(law) for point in points),
-            inside=_inside(points, law),
-            low=_end([point.leverage_ends_by_law for point in points], law, 0),
-            high=_end([point.leverage_ends_by_law for point in points], law, 1),
-            texts=_texts(points),
-            look=_look(points, law),
-            source=Source("Compute of the law's best dense model of equal loss / compute of the MoE.", law),
-        )
-        for law in laws
-    ]
+    # A law looks as on the chart of V's worth, which V begins.
+    others = dict.fromkeys(law for point in points for law in point.leverage_by_law)
+    order = list(dict.fromkeys((*points[0].compute_ratio_by_law, LEVERAGE_LAW, *others)))
+
+    def line(law: str, says: str, *fields: str, strong: bool = False) -> Series:
+        return _line(points, law, law, Source(says, law), *fields, strong=strong, look=1 + order.index(law))
+
+    says = "EL = dense compute / MoE compute at equal loss, of the recommendation."
+    lines = [line(LEVERAGE_LAW, says, "efficiency_leverage", "low", "high", strong=True)]
+    says = "Compute of the law's best dense model of equal loss / compute of the MoE."
+    lines += [line(law, says, *_by_law("leverage", law)) for law in others]
     return Chart(
         title=f"Efficiency Leverage against {'memory' if found.over == 'memory' else 'compute'}",
         x_title=_x_title(found),
         y_title="EL of the recommendation",
-        series=tuple(series),
-        x_quantity=_QUANTITIES[found.over],
+        series=tuple(lines),
+        x_quantity=_KINDS[found.over],
         y_quantity="times",
         x_log=True,
         y_log=True,
         shades=_shades(found, [LEVERAGE_LAW]),
         note="Each law counts in its own FLOPs. EL is not what is maximised: it may fall."
-        + (f" {LEVERAGE_LAW}'s is at the best split of compute into size and tokens." if splits(found) else ""),
+        + (f" {LEVERAGE_LAW}'s is at the best split of compute into size and tokens." if splits(found.it) else ""),
     )
 
 
-def _look(points: Sequence[Point], law: str) -> int:
-    """A law's place among colours and shapes: that of its line on the chart of V's worth, which V begins."""
-    judges = dict.fromkeys(points[0].compute_ratio_by_law)
-    others = dict.fromkeys(name for point in points for name in (LEVERAGE_LAW, *point.leverage_by_law))
-    return 1 + list(judges | others).index(law)
+def _line(points: Sequence[Any], name: str, law: str, source: Source, *fields: str, **style: Any) -> Series:
+    """A law's line over the points; dashed where they are outside its measured range."""
+    inside = tuple(law not in point.outside for point in points)
+    y, low, high = (*fields, "", "")[:3]
+    style = {"inside": inside, "texts": _texts(points), "source": source} | style
+    return series(name, points, y, low, high, x="x", **style)
 
 
-def _end(known: Sequence[Mapping[str, tuple[float, ...]]], law: str, which: int) -> tuple[float | None, ...]:
-    """One end of a law's intervals, of those known at each point; empty where no point has any."""
-    own = [ends.get(law) for ends in known]
-    return tuple(ends[which] if ends else None for ends in own) if any(own) else ()
+def _by_law(what: str, law: str) -> tuple[str, ...]:
+    """The fields of a law's value and of the ends of its interval."""
+    values = {"leverage": "leverage_by_law", "compute": "compute_ratio_by_law"}[what]
+    return (f"{values}[{law}]", *(f"{what}_ends_by_law[{law}][{end}]" for end in (0, 1)))
 
 
-def worth_chart(found: Frontier) -> Chart:
+def worth_chart(found: View[Frontier]) -> Chart:
     """V/C and C_l/C of the recommendation."""
     points = found.points
-    x = tuple(point.x for point in points)
-    series = [
-        Series(
-            "V, all laws",
-            x,
-            tuple(point.value_ratio for point in points),
-            inside=_all_inside(found),
-            texts=_texts(points),
-            strong=True,
-            source=Source("V/C: the geometric mean of C_l/C over the laws that are maximised."),
-        )
-    ]
-    series += [
-        Series(
-            law,
-            x,
-            tuple(point.compute_ratio_by_law.get(law) for point in points),
-            inside=_inside(points, law),
-            low=_end([point.compute_ends_by_law for point in points], law, 0),
-            high=_end([point.compute_ends_by_law for point in points], law, 1),
-            texts=_texts(points),
-            source=Source("Compute of the law's own best design, without a memory limit, that is as good.", law),
-        )
-        for law in points[0].compute_ratio_by_law
+    says = Source("V/C: the geometric mean of C_l/C over the laws that are maximised.")
+    lines = [_line(points, "V, all laws", "", says, "value_ratio", inside=_all_inside(found), strong=True)]
+    best = "Compute of the law's own best design, without a memory limit, that is as good."
+    lines += [
+        _line(points, law, law, Source(best, law), *_by_law("compute", law)) for law in points[0].compute_ratio_by_law
     ]
     drawn = any(point.compute_ends_by_law for point in points)
     return Chart(
         title="What the limits leave of the budget",
         x_title=_x_title(found),
         y_title="C_l / C",
-        series=tuple(series),
-        x_quantity=_QUANTITIES[found.over],
+        series=tuple(lines),
+        x_quantity=_KINDS[found.over],
         y_quantity="share",
         x_log=True,
         y_log=found.over == "flops",
@@ -119,45 +86,37 @@ def worth_chart(found: Frontier) -> Chart:
     )
 
 
-def profile_chart(found: Frontier) -> Chart:
+def profile_chart(found: View[Frontier]) -> Chart:
     """Every law's own best over the variable, relative to its best on the curve."""
-    best = max(point.value_ratio for point in found.points)
-    recommended = found.recommended
-    assert recommended is not None
-    series = [
-        Series(
+    best, recommended = max(point.value_ratio for point in found.points), found.recommended
+    says = "C_l of the law's own best design there / its largest on the curve."
+
+    def worth(name: str, points: Sequence[Any], **style: Any) -> Series:
+        values = tuple(point.value_ratio / best for point in points)
+        return Series(name, tuple(point.x for point in points), values, texts=_texts(points), **style)
+
+    lines = [
+        worth(
             "V, all laws",
-            tuple(point.x for point in found.points),
-            tuple(point.value_ratio / best for point in found.points),
+            found.points,
             inside=_all_inside(found),
-            texts=_texts(found.points),
             source=Source("V of the best design there / the largest V on the curve."),
         ),
         *(
-            Series(
-                line.law,
-                line.x,
-                line.relative,
-                inside=line.inside,
-                low=line.low,
-                high=line.high,
-                source=Source("C_l of the law's own best design there / its largest on the curve.", line.law),
-            )
+            Series(line.law, line.x, line.relative, inside=line.inside, low=line.low, high=line.high,
+                   source=Source(says, line.law))
             for line in found.lines
         ),
-        Series(
-            "recommended", (recommended.x,), (recommended.value_ratio / best,), kind="points",
-            texts=_texts([recommended]), strong=True,
-        ),
+        worth("recommended", [recommended], kind="points", strong=True),
     ]  # fmt: skip
-    xs = [x for one in series for x in one.x]
+    xs = [x for one in lines for x in one.x]
     drawn = any(line.low for line in found.lines)
     return Chart(
         title=f"Efficiency over {found.over}",
-        x_title=f"{found.over}: {DESIGN_VARIABLES[found.over].meaning}",
+        x_title=f"{found.over}: {QUANTITIES[found.over].meaning}",
         y_title="C_l / its best",
-        series=tuple(series),
-        x_quantity=_quantity(found.over),
+        series=tuple(lines),
+        x_quantity=kind_of(found.over).name,
         y_quantity="share",
         x_log=min(xs) > 0 and max(xs) > 4 * min(xs),
         shades=_shades(found, [measured.law for measured in found.ranges]),
@@ -166,20 +125,14 @@ def profile_chart(found: Frontier) -> Chart:
     )
 
 
-def _quantity(variable: str) -> Quantity:
-    if variable in ("total_params", "active_params", "tokens"):
-        return "count"
-    return "share" if variable.endswith("ratio") and variable != "expansion_ratio" else "number"
-
-
-def _x_title(found: Frontier) -> str:
+def _x_title(found: View[Frontier]) -> str:
     if found.over == "flops":
         return "training compute [FLOPs]"
     devices = parse_memory(found.points[0].memory or "1B").num_devices
     return f"memory of each of {devices} devices" if devices > 1 else "memory"
 
 
-def _shades(found: Frontier, laws: Sequence[str]) -> tuple[Shade, ...]:
+def _shades(found: View[Frontier], laws: Sequence[str]) -> tuple[Shade, ...]:
     """Where laws were measured, as far as the curve reaches."""
     xs = [point.x for point in found.points]
     low, high = min(xs), max(xs)
@@ -191,15 +144,11 @@ def _shades(found: Frontier, laws: Sequence[str]) -> tuple[Shade, ...]:
     )
 
 
-def _inside(points: Sequence[Point], law: str) -> tuple[bool, ...]:
-    return tuple(law not in point.outside for point in points)
-
-
-def _all_inside(found: Frontier) -> tuple[bool, ...]:
+def _all_inside(found: View[Frontier]) -> tuple[bool, ...]:
     """Whether each point lies in the measured range of every law that is maximised; they stand first."""
     count = len(found.request.laws)
     return tuple(not {*list(point.compute_ratio_by_law)[:count]} & {*point.outside} for point in found.points)
 
 
-def _texts(points: Sequence[Point]) -> tuple[str, ...]:
-    return tuple(f"{size(point.design)} on {format_count(point.design.tokens)} tokens" for point in points)
+def _texts(points: Sequence[View[Point]]) -> tuple[str, ...]:
+    return tuple(point.design(f"{SIZE} on {{tokens}} tokens") for point in points)

@@ -6,7 +6,9 @@ import itertools
 from collections.abc import Sequence
 
 from moeplan.laws.roles import LEVERAGE_LAW
-from moeplan.report.blocks import EXTRAPOLATED, NONE, Block, Items, Paragraph, mark, percent, quantity, times
+from moeplan.quantities import percent, quantity, times
+from moeplan.report.blocks import Block, Items, Paragraph, legend
+from moeplan.report.text import NONE, mark
 from moeplan.studies.frontier.curves import Frontier, Line, Point
 from moeplan.studies.frontier.ranges import RANGES
 from moeplan.units import format_bytes, format_flops
@@ -86,14 +88,11 @@ def _profile_headline(found: Frontier) -> str:
     best = max(point.value_ratio for point in found.points)
     flat = [point.x for point in found.points if point.value_ratio >= 0.99 * best]
     own = [_own_choice(found, line) for line in found.lines]
-    text = (
-        f"The recommendation has {found.over} {x_text(found, found.recommended.x)}; V is within 1 % of its best from "
+    ends = f"from {x_text(found, min(flat))} to {x_text(found, max(flat))}"
+    return (
+        f"The recommendation has {found.over} {x_text(found, found.recommended.x)}; V is within 1 % of its best "
+        f"{ends if len(flat) > 1 else 'nowhere else on the curve'}. Each law alone would choose: {', '.join(own)}."
     )
-    text += (
-        f"{x_text(found, min(flat))} to {x_text(found, max(flat))}" if len(flat) > 1 else "nowhere else on the curve"
-    )
-    text = text.replace("of its best from nowhere", "of its best nowhere")
-    return f"{text}. Each law alone would choose: {', '.join(own)}."
 
 
 def _own_choice(found: Frontier, line: Line) -> str:
@@ -113,14 +112,8 @@ def notes(found: Frontier) -> tuple[Block, ...]:
     made = found.provenance
     command = f"; {made.command}" if made.command else ""
     grids = " and ".join(made.grid_digests)
-    blocks: list[Block] = [Items(tuple(texts))]
-    flagged = any(not all(line.inside) for line in found.lines)
-    if flagged or any(point.decades_outside for point in found.points):
-        blocks.append(
-            Paragraph(f"Marked {EXTRAPOLATED}: extrapolated, outside the range that the law was measured on.")
-        )
-    blocks.append(Paragraph(f"moeplan {made.version}, grid {grids}{command}"))
-    return tuple(blocks)
+    flagged = any(not all(line.inside) for line in found.lines) or any(p.decades_outside for p in found.points)
+    return (Items(tuple(texts)), *legend(flagged), Paragraph(f"moeplan {made.version}, grid {grids}{command}"))
 
 
 def _stretches(points: Sequence[Point], bound: str) -> list[tuple[Point, Point]]:

@@ -9,8 +9,10 @@ from moeplan.architecture.published import find_model
 from moeplan.cost.devices import Device, MfuPreset, mfu_presets, published_mfu
 from moeplan.cost.training.step_time import published_steps
 from moeplan.errors import UsageError
+from moeplan.quantities import number, percent
 from moeplan.records import to_json
-from moeplan.report.blocks import NONE, Block, Items, Paragraph, Section, Table, number, percent
+from moeplan.report.blocks import Block, Items, Paragraph, Section, Table
+from moeplan.report.text import NONE
 from moeplan.units import format_bytes, format_count
 
 

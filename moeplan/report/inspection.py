@@ -3,87 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from moeplan.architecture.published import PublishedModel
 from moeplan.laws.roles import LEVERAGE_LAW
-from moeplan.plan.document import Design
-from moeplan.report.blocks import (
-    EXTRAPOLATED,
-    NONE,
-    Block,
-    Items,
-    Paragraph,
-    Section,
-    Table,
-    mark,
-    number,
-    percent,
-    times,
-)
-from moeplan.report.opinions import leverage_blocks, size
+from moeplan.quantities import times
+from moeplan.report.blocks import Block, Column, Items, Paragraph, Section, Table, table
+from moeplan.report.opinions import SIZE, leverage_blocks, shape_cells
+from moeplan.report.sections import PARAMS
+from moeplan.report.sources import leverage_source
+from moeplan.report.text import EXTRAPOLATED, NONE, Source, Text, mark
+from moeplan.report.view import View
 from moeplan.studies.inspection import Inspection
-from moeplan.studies.laws_on_model import Judgement, LawJudgement
-from moeplan.units import format_bytes, format_count, format_flops, parse_memory
-
-_CONVENTIONS = {
-    "with_embeddings": "params, all",
-    "without_input_embedding": "params, without input embedding",
-    "non_embedding": "params, without embeddings",
-}
+from moeplan.units import format_bytes, format_count, parse_memory
 
 
 def inspection_sections(found: Inspection) -> list[Section]:
     """The whole report of an inspection."""
-    sections = [Section("", (Paragraph(_headline(found)), *_origin(found)))]
-    if found.not_counted:
-        sections.append(Section("Not counted", _not_counted(found)))
-    sections.append(Section("Params", _params(found)))
-    sections.append(Section("Shape", _shape(found)))
-    if found.memory is not None:
-        sections.append(Section("FLOPs and memory", _costs(found)))
-    if found.judgement is not None:
-        sections += _judgement(found.judgement)
-    if found.assumptions:
-        sections.append(Section("Read as", (Items(found.assumptions),)))
-    return sections
+
+    def source(parts: list[str]) -> Source | None:
+        judged = found.judgement
+        of_leverage = judged is not None and judged.leverage is not None and parts[:2] == ["judgement", "leverage"]
+        return leverage_source(judged.leverage, parts[2:]) if of_leverage else None  # type: ignore[union-attr, arg-type]
+
+    seen = View(found, source)
+    parts = [
+        ("", (Paragraph(_headline(seen)), *_origin(seen))),
+        ("Not counted", _not_counted(found) if found.not_counted else ()),
+        ("Params", _params(seen)),
+        ("Shape", _shape(seen)),
+        ("FLOPs and memory", _costs(seen) if found.memory is not None else ()),
+        *(_judgement(seen.judgement) if found.judgement is not None else ()),
+        ("Read as", (Items(found.assumptions),) if found.assumptions else ()),
+    ]
+    return [Section(title, blocks) for title, blocks in parts if blocks]
 
 
-def _headline(found: Inspection) -> str:
-    kind = f" ({found.model_type})" if found.model_type else ""
-    shape = found.shape
-    experts = (
-        f"{shape.num_active_experts} of {shape.num_experts} experts"
-        + (f" and {shape.num_shared_experts} shared" if shape.num_shared_experts else "")
-        if shape.num_experts
-        else "dense"
-    )
-    if found.total_params is None or found.active_params is None:
-        return f"{found.name}{kind}: {experts}; the total is not known, because not everything is counted."
-    total, active = found.total_params["with_embeddings"], found.active_params["with_embeddings"]
-    return f"{found.name}{kind}: {total:,} params, {format_count(active, 4)} of them active; {experts}."
+def _headline(seen: View[Inspection]) -> Text:
+    shape = seen.shape
+    kind = " ({model_type})" if seen.model_type else ""
+    shared = " and {shape.num_shared_experts:d} shared" if shape.num_shared_experts else ""
+    experts = "{shape.num_active_experts:d} of {shape.num_experts:d} experts" if shape.num_experts else "dense"
+    if seen.total_params is None or seen.active_params is None:
+        count = f"{experts}{shared}; the total is not known, because not everything is counted"
+    else:
+        total, active = "{total_params[with_embeddings]:,}", "{active_params[with_embeddings]:4}"
+        count = f"{total} params, {active} of them active; {experts}{shared}"
+    return seen(f"{{name}}{kind}: {count}.")
 
 
-def _origin(found: Inspection) -> tuple[Block, ...]:
-    made = found.publication
+def _origin(seen: View[Inspection]) -> tuple[Block, ...]:
+    made = seen.publication
+    hint = "--tokens {planned_tokens:count4} shows what the laws say"
     if made is None:
-        if found.planned_tokens and found.judgement is None:
-            return (Paragraph(f"{_hint(found)} shows what the laws say."),)
-        return ()
-    said = f"{format_count(made.card_total)} total and {format_count(made.card_active)} active params"
-    parts = [f"By the {made.source.removeprefix('the ')} (confidence: {made.confidence}). Its makers say {said}"]
-    if made.class_params and found.total_params is None:
-        parts[0] += f"; its transformers class has {made.class_params:,}"
+        return (Paragraph(seen(hint + ".")),) if seen.planned_tokens and seen.judgement is None else ()
+    text = (
+        f"By the {made.source.removeprefix('the ')} (confidence: {{publication.confidence}}). Its makers say "
+        "{publication.card_total:count} total and {publication.card_active:count} active params"
+    )
+    if made.class_params and seen.total_params is None:
+        text += "; its transformers class has {publication.class_params:,}"
     if made.training_tokens:
-        parts[0] += f", trained on {format_count(made.training_tokens)} tokens"
+        text += ", trained on {publication.training_tokens} tokens"
     if made.note:
-        parts.append(made.note.rstrip("."))
-    if made.training_tokens and found.judgement is None and found.total_params is not None:
-        parts.append(f"{_hint(found)} shows what the laws say")
-    return (Paragraph(". ".join(parts) + "."),)
-
-
-def _hint(found: Inspection) -> str:
-    return f"--tokens {format_count(found.planned_tokens or 0, 4)}"
+        text += f". {made.note.rstrip('.')}"
+    if made.training_tokens and seen.judgement is None and seen.total_params is not None:
+        text += f". {hint}"
+    return (Paragraph(seen(text + ".")),)
 
 
 def _not_counted(found: Inspection) -> tuple[Block, ...]:
@@ -93,175 +79,130 @@ def _not_counted(found: Inspection) -> tuple[Block, ...]:
     return (items, Paragraph("So there is no total, no FLOPs and no memory; what is certain is below."))
 
 
-def _params(found: Inspection) -> tuple[Block, ...]:
+def _params(seen: View[Inspection]) -> tuple[Block, ...]:
     blocks: list[Block] = []
-    if found.total_params is not None and found.active_params is not None:
-        rows = [
-            (_CONVENTIONS[name], f"{total:,}", f"{found.active_params[name]:,}")
-            for name, total in found.total_params.items()
-        ]
-        blocks.append(Table(tuple(rows), ("", "total (N)", "active (N_a)"), right=(1, 2), strong=(0,)))
-    groups = tuple((name, f"{params:,}") for name, params in found.params_by_group.items() if params)
-    blocks.append(Table(groups, ("group", "params"), right=(1,)))
-    if found.mtp_layers:
-        what = f"{found.mtp_params:,} params" if found.mtp_params is not None else "not counted"
-        layers = "layer" if found.mtp_layers == 1 else "layers"
-        blocks.append(
-            Paragraph(f"{found.mtp_layers} multi-token-prediction {layers} more ({what}), which no total includes.")
+    if seen.total_params is not None and seen.active_params is not None:
+        columns: tuple[Column, ...] = (
+            ("", lambda name: PARAMS[name]),
+            (">total (N)", lambda name: seen(f"{{total_params[{name}]:,}}")),
+            (">active (N_a)", lambda name: seen(f"{{active_params[{name}]:,}}")),
         )
+        blocks.append(table(seen.total_params, columns, strong=(0,)))
+    groups = [name for name, params in seen.params_by_group.items() if params]
+    blocks.append(table(groups, (("group", str), (">params", lambda name: seen(f"{{params_by_group[{name}]:,}}")))))
+    if seen.mtp_layers:
+        what = "{mtp_params:,} params" if seen.mtp_params is not None else "not counted"
+        layers = "layer" if seen.mtp_layers == 1 else "layers"
+        text = f"{{mtp_layers}} multi-token-prediction {layers} more ({what}), which no total includes."
+        blocks.append(Paragraph(seen(text)))
     return tuple(blocks)
 
 
-def _shape(found: Inspection) -> tuple[Block, ...]:
-    shape = found.shape
-    rows = [
-        ("", "layers", f"{shape.num_layers}, {shape.num_moe_layers} with experts"),
-        ("", "d_model", f"{shape.d_model:,}"),
-    ]
-    if shape.num_experts:
+def _shape(seen: View[Inspection]) -> tuple[Block, ...]:
+    rows = [("", "layers", "{num_layers:d}, {num_moe_layers:d} with experts"), ("", "d_model", "{d_model}")]
+    if seen.shape.num_experts:
         rows += [
-            (
-                "A",
-                "activation_ratio",
-                f"{shape.num_active_experts}/{shape.num_experts} = {percent(shape.activation_ratio)}",
-            ),
-            ("G", "active experts, shared included", str(shape.G)),
-            ("S", "shared_ratio", percent(shape.shared_ratio)),
-            ("", "d_expert", f"{shape.d_expert:,}"),
-            ("g", "granularity", f"{number(shape.granularity)} = 2*d_model/d_expert"),
-            ("", "expansion_ratio", f"{number(shape.expansion_ratio, 4)}, shared included"),
+            ("A", "activation_ratio", "{num_active_experts:d}/{num_experts:d} = {activation_ratio}"),
+            ("G", "active experts, shared included", "{G}"),
+            ("S", "shared_ratio", "{shared_ratio}"),
+            ("", "d_expert", "{d_expert}"),
+            ("g", "granularity", "{granularity:number} = 2*d_model/d_expert"),
+            ("", "expansion_ratio", "{expansion_ratio:number4}, shared included"),
         ]
-    if found.active_param_ratio is not None:
-        rows.append(("N_a/N", "active_param_ratio", percent(found.active_param_ratio)))
-    return (Table(tuple(rows)),)
+    cells = [(symbol, name, seen.shape(template)) for symbol, name, template in rows]
+    if seen.active_param_ratio is not None:
+        cells.append(("N_a/N", "active_param_ratio", seen("{active_param_ratio}")))
+    return (Table(tuple(cells)),)
 
 
-def _costs(found: Inspection) -> tuple[Block, ...]:
-    memory = found.memory
-    assert memory is not None
-    assert found.flops_per_token is not None
-    assert found.flops_per_token_tian2025 is not None
-    cached = f"{memory.context:,} tokens x {memory.concurrency:,}, {memory.kv_dtype}"
-    rows = (
-        (
-            "FLOPs per token",
-            f"{format_flops(found.flops_per_token, 4)}: 6 x active params without input embedding + causal attention "
-            f"at {found.seq_len:,} tokens, forward + backward",
-        ),
-        (
-            f"as {LEVERAGE_LAW} counts",
-            f"{format_flops(found.flops_per_token_tian2025, 4)}: non-embedding params, full attention, no logits",
-        ),
-        ("weights", f"{format_bytes(memory.weight_bytes, 4)} in {memory.weight_dtype}"),
-        ("KV cache", f"{memory.kv_bytes_per_token:,} bytes a token, {memory.kv_dtype}"),
-        ("served", f"{format_bytes(memory.total_bytes, 4)} with a cache of {cached}"),
-    )
-    return (Table(rows),)
+def _costs(seen: View[Inspection]) -> tuple[Block, ...]:
+    rows = {
+        "FLOPs per token": "{flops_per_token:4}: 6 x active params without input embedding + causal attention at "
+        "{seq_len} tokens, forward + backward",
+        f"as {LEVERAGE_LAW} counts": "{flops_per_token_tian2025:flops4}: non-embedding params, full "
+        "attention, no logits",
+        "weights": "{memory.weight_bytes:4} in {memory.weight_dtype}",
+        "KV cache": "{memory.kv_bytes_per_token:,} bytes a token, {memory.kv_dtype}",
+        "served": "{memory.total_bytes:4} with a cache of {memory.context} tokens x {memory.concurrency}, "
+        "{memory.kv_dtype}",
+    }
+    return (Table(tuple((name, seen(template)) for name, template in rows.items())),)
 
 
-def _judgement(judged: Judgement) -> list[Section]:
-    about = (
-        f"{format_count(judged.tokens, 4)} tokens cost {format_flops(judged.train_flops, 4)} FLOPs; "
-        f"{number(judged.tokens_per_param)} tokens per active param."
-    )
-    sections = []
-    if judged.leverage is not None:
-        sections.append(Section("Efficiency Leverage", (Paragraph(about), *leverage_blocks(judged.leverage))))
-    else:
-        dense = "A dense model is what leverage is measured against: its own is 1 by definition."
-        sections.append(Section("Efficiency Leverage", (Paragraph(about), Paragraph(dense))))
-    sections.append(Section("Against each law's own optimum", _laws(judged)))
-    sections.append(Section("What moeplan would have chosen", _chosen(judged)))
-    return sections
+def _judgement(judged: View[Any]) -> list[tuple[str, tuple[Block, ...]]]:
+    about = judged("{tokens:4} tokens cost {train_flops:4} FLOPs; {tokens_per_param:number} tokens per active param.")
+    dense = Paragraph("A dense model is what leverage is measured against: its own is 1 by definition.")
+    leverage = (dense,) if judged.leverage is None else leverage_blocks(judged.leverage)
+    return [
+        ("Efficiency Leverage", (Paragraph(about), *leverage)),
+        ("Against each law's own optimum", _laws(judged)),
+        ("What moeplan would have chosen", _chosen(judged)),
+    ]
 
 
-def _laws(judged: Judgement) -> tuple[Block, ...]:
-    rows = tuple(
-        (
-            mark(law.law, law.outside),
-            law.role,
-            percent(law.efficiency) if law.efficiency is not None else NONE,
-            format_flops(law.compute) if law.compute is not None else NONE,
-        )
-        for law in judged.laws
+def _laws(judged: View[Any]) -> tuple[Block, ...]:
+    columns: tuple[Column, ...] = (
+        ("law", lambda law: mark(law.law, law.outside)),
+        ("role", "{role}"),
+        (">efficiency", "{efficiency:share}"),
+        (">C_l [FLOPs]", "{compute:flops}"),
     )
     limit = parse_memory(judged.memory)
     each = f"{limit.num_devices} x " if limit.num_devices > 1 else ""
-    memory = f"{each}{format_bytes(limit.bytes_per_device, 4)}"
     blocks: list[Block] = [
-        Table(rows, ("law", "role", "efficiency", "C_l [FLOPs]"), right=(2, 3)),
+        table(judged.laws, columns),
         Paragraph(
             "Efficiency: C_l of the model / C_l of the law's own best design at the same compute and memory; C_l is "
             "the compute at which the law's best design without a memory limit is as good. Memory: "
-            f"{memory}, {judged.memory_basis}."
+            f"{each}{format_bytes(limit.bytes_per_device, 4)}, {judged.memory_basis}."
         ),
     ]
-    optima = tuple((law.law, *_design(law.optimum)) for law in judged.laws if law.optimum is not None)
+    optima = tuple((law.law, *shape_cells(law.optimum)) for law in judged.laws if law.optimum is not None)
     if optima:
         blocks.append(Table(optima, ("law", "its own best", "tokens", "k+s/E", "g"), right=(2, 4)))
     says = tuple(f"{law.law}: {law.says}." for law in judged.laws if law.says)
     if says:
         blocks.append(Items(says))
-    if any(law.outside for law in judged.laws):
-        blocks.append(
-            Paragraph(f"Marked {EXTRAPOLATED}: outside the range that the law was measured on ({_far(judged.laws)}).")
-        )
+    far = dict.fromkeys(outside.variable for law in judged.laws for outside in law.outside)
+    if far:
+        text = f"Marked {EXTRAPOLATED}: outside the range that the law was measured on ({', '.join(far)})."
+        blocks.append(Paragraph(text))
     return tuple(blocks)
 
 
-def _far(laws: Iterable[LawJudgement]) -> str:
-    names = dict.fromkeys(outside.variable for law in laws for outside in law.outside)
-    return ", ".join(names)
-
-
-def _design(design: Design | None) -> tuple[str, str, str, str]:
-    if design is None:
-        return (NONE, NONE, NONE, NONE)
-    experts = f"{design.num_active_experts}+{design.num_shared_experts}/{design.num_experts}"
-    return (size(design), format_count(design.tokens), experts, number(design.granularity))
-
-
-def _chosen(judged: Judgement) -> tuple[Block, ...]:
-    best = judged.recommended
-    if best is None:
+def _chosen(judged: View[Any]) -> tuple[Block, ...]:
+    if judged.recommended is None:
         return (Paragraph(f"Nothing: {judged.recommended_says}."),)
-    sentence = (
-        f"{size(best)} on {format_count(best.tokens)} tokens: {best.num_active_experts} of {best.num_experts} experts "
-        f"of {best.d_expert:,} and {best.num_shared_experts} shared, {best.num_layers} layers of {best.d_model:,}, EL "
-        f"{times(best.efficiency_leverage)}."
+    best = judged.recommended(
+        f"{SIZE} on {{tokens}} tokens: {{num_active_experts:d}} of {{num_experts:d}} experts of {{d_expert}} and "
+        "{num_shared_experts:d} shared, {num_layers:d} layers of {d_model}, EL {efficiency_leverage}."
     )
-    blocks: list[Block] = [Paragraph(sentence)]
+    blocks: list[Block] = [Paragraph(best)]
     if judged.value_ratio and judged.recommended_value_ratio:
-        blocks.append(
-            Paragraph(
-                f"The laws together (geometric mean) make the model worth {percent(judged.value_ratio)} of its "
-                f"compute, that design {percent(judged.recommended_value_ratio)}: "
-                f"{times(judged.recommended_value_ratio / judged.value_ratio)} as much."
-            )
+        ratio = times(judged.recommended_value_ratio / judged.value_ratio)
+        text = (
+            "The laws together (geometric mean) make the model worth {value_ratio} of its compute, that design "
+            f"{{recommended_value_ratio:share}}: {ratio} as much."
         )
-    blocks.append(Paragraph(f"In full: {judged.command}"))
-    return tuple(blocks)
+        blocks.append(Paragraph(judged(text)))
+    return (*blocks, Paragraph(f"In full: {judged.command}"))
 
 
 def model_list_sections(models: Iterable[PublishedModel]) -> list[Section]:
     """The bundled models in one table."""
-    rows = tuple(
-        (
-            model.name,
-            NONE if model.not_counted else format_count(model.architecture.total_params(), 4),
-            NONE if model.not_counted else format_count(model.architecture.active_params(), 4),
-            _experts(model),
-            format_count(model.training_tokens) if model.training_tokens else NONE,
-            model.confidence,
-        )
-        for model in models
+    columns: tuple[Column, ...] = (
+        ("model", lambda model: model.name),
+        (">params", lambda m: NONE if m.not_counted else format_count(m.architecture.total_params(), 4)),
+        (">active", lambda m: NONE if m.not_counted else format_count(m.architecture.active_params(), 4)),
+        ("k+s/E", _experts),
+        (">tokens", lambda model: format_count(model.training_tokens) if model.training_tokens else NONE),
+        ("confidence", lambda model: model.confidence),
     )
-    columns = ("model", "params", "active", "k+s/E", "tokens", "confidence")
     legend = (
         "Params with both embeddings, without multi-token-prediction layers.",
         f"{NONE} under params: something in the model is not counted; moeplan inspect NAME says what.",
     )
-    return [Section("", (Table(rows, columns, right=(1, 2, 4)), Items(legend)))]
+    return [Section("", (table(models, columns), Items(legend)))]
 
 
 def _experts(model: PublishedModel) -> str:

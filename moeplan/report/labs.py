@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from moeplan.report.blocks import NONE, Items, Paragraph, Section, Source, Table, number
+from moeplan.quantities import number
+from moeplan.report.blocks import Items, Paragraph, Section, Table
+from moeplan.report.text import NONE, Source
 from moeplan.studies.labs import MEMORY_SLACK, Choice, Labs
 from moeplan.units import format_count
 

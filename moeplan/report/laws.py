@@ -12,7 +12,9 @@ from moeplan.laws import Fit, Law
 from moeplan.laws.checks import CheckResult
 from moeplan.laws.law import GRADES, PREDICTS
 from moeplan.laws.signatures import FORMS, form_coefficients, form_variables
-from moeplan.report.blocks import NONE, Block, Items, Paragraph, Section, Table, interval, number, quantity
+from moeplan.quantities import interval, number, quantity
+from moeplan.report.blocks import Block, Items, Paragraph, Section, Table
+from moeplan.report.text import NONE
 
 
 def list_sections(laws: Sequence[Law]) -> list[Section]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from moeplan.report.blocks import NONE, Block, Chart, Items, Paragraph, Section, Series, Source, Table, number, percent
+from moeplan.quantities import number, percent
+from moeplan.report.blocks import Block, Chart, Items, Paragraph, Section, Series, Table
 from moeplan.report.suggestion import experts_text, shape_text
+from moeplan.report.text import NONE, Source
 from moeplan.report.verification import COUNTED, FLOPS, ROUTING, cost_text, epochs_text, setting_text, tuning_table
 from moeplan.units import format_bytes, format_count, format_flops
 from moeplan.verification.proxy_runs import ProxyRun, ProxyRuns

@@ -1,4 +1,4 @@
-"""Where the numbers of a plan come from: one function for each kind of number. Laws' own words are in their files."""
+"""Where the numbers of a plan come from: one source for each place of its JSON. Laws' own words are in their files."""
 
 from __future__ import annotations
 
@@ -6,15 +6,116 @@ from collections.abc import Iterable
 
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import HyperParameters, LawOpinion, Leverage, LeverageOpinion, OutsideDomain, Plan
-from moeplan.plan.search.variables import DESIGN_VARIABLES
-from moeplan.report.blocks import Source, interval, quantity
+from moeplan.plan.uncertainty.result import Spread
+from moeplan.quantities import QUANTITIES, interval, percent, quantity
+from moeplan.report.text import Source
+from moeplan.report.view import SourceOf
 
 _EL = "dense compute / MoE compute at equal loss; both in the law's own FLOPs"
+_SIZES = "params with embeddings; D in tokens"
 
 ASKED = Source("What was asked for, or moeplan's default where nothing was said.")
 NOTE = Source("Said by moeplan of this plan: a limit that its own rules state, or a number of another section again.")
-
 CHANGED = Source("Read from the plan that this one is held against, and from this one.")
+COUNTED = Source(
+    "Counted exactly on the plan's integer shape; no law is involved.",
+    convention="params under the name of the row; FLOPs of training are forward + backward",
+)
+MEMORY = Source(
+    "Counted exactly on the plan's integer shape, tensor by tensor, on the fullest device; no law is involved.",
+    convention="bytes, GB = 1e9; weights and KV cache in the dtypes named, replicated parts on every device",
+)
+DENSE = Source(
+    f"The dense model that {LEVERAGE_LAW} expects to reach the same loss: its compute is the plan's times EL times "
+    f"phi, its size and tokens {LEVERAGE_LAW}'s best split of that, its shape the nearest integer one.",
+    LEVERAGE_LAW,
+    f"params with embeddings unless said otherwise; {LEVERAGE_LAW}'s FLOPs: non-embedding params, full attention, no "
+    "logits",
+)
+OTHERS = Source("Least and largest EL by the other laws of the table; not part of the interval.", convention=_EL)
+BATCH = Source(
+    f"{LEVERAGE_LAW}'s batch at this compute, rounded to what divides over the GPUs.", LEVERAGE_LAW, "sequences; tokens"
+)
+LAYOUT = Source(
+    "Memory counted on the exact shape for the heaviest stage; time by a stated model of a step "
+    "(moeplan.cost.training.step_time), relative to the first layout listed.",
+    convention="degrees of parallelism; bytes on one GPU; shares of the step's time",
+)
+SERVING = Source(
+    "An upper bound (moeplan.cost.serving): bytes of a decode step over memory bandwidth, FLOPs over peak, the slower "
+    "one; experts hit are those expected of independent uniform routing.",
+    convention="tokens a second of one device; bytes and FLOPs of one step on one device",
+)
+MADE = Source("What the plan was made from.")
+SEARCHED = Source(
+    "Found by searching the limits in steps of 1 % for the first whose recommendation reaches the target; the "
+    "interval's ends are searched for in the same way, with the target multiplied and divided.",
+    LEVERAGE_LAW,
+    f"FLOPs of the exact shape, forward + backward; a dense model's work in {LEVERAGE_LAW}'s FLOPs: C*phi against "
+    "C*EL*phi",
+)
+
+
+def plan_source(plan: Plan) -> SourceOf:
+    """From the place of a number in a plan's JSON to where the number comes from."""
+
+    def source(parts: list[str]) -> Source | None:
+        match parts:
+            case ["request", *_] | ["memory", "limit_bytes" | "num_devices"]:
+                return ASKED
+            case ["value_ratio"] | ["design", "value"]:
+                return worth(plan)
+            case ["design", "efficiency_leverage"]:
+                return leverage(plan.leverage)
+            case ["design", variable] | ["bands", variable, "value"]:
+                return chosen(plan, plan.bands[int(variable)].variable if variable.isdigit() else variable)
+            case ["bands", _, end]:
+                return band(plan, int(end[-1]))
+            case ["counts" | "architecture", *_]:
+                return COUNTED
+            case ["memory", *_]:
+                return MEMORY
+            case ["leverage", *rest]:
+                return leverage_source(plan.leverage, rest)
+            case ["training", "batch_sequences"]:
+                return BATCH
+            case ["training", "layouts", *_] | ["training", "usable_bytes"]:
+                return LAYOUT
+            case ["training", *_]:
+                return training(plan)
+            case ["serving", *_]:
+                return SERVING
+            case ["prices", *_]:
+                return price(plan)
+            case ["laws", place, "optimum", *_]:
+                return own_best(plan.laws[int(place)])
+            case ["laws", place, "without", *_]:
+                return left_out(plan.laws[int(place)], plan)
+            case ["laws", place, *_]:
+                return judged(plan.laws[int(place)])
+            case ["hyperparameters", place, *_]:
+                return hyperparameter(plan.hyperparameters[int(place)])
+            case ["alternatives", *_]:
+                return alternatives(plan)
+            case ["goal", *_]:
+                return SEARCHED
+            case ["spread", *_] if plan.spread:
+                return drawn(plan.spread)
+            case ["provenance", *_]:
+                return MADE
+        return None
+
+    return source
+
+
+def leverage_source(found: Leverage, parts: list[str]) -> Source:
+    """The source of a number of a leverage, by its place in there."""
+    match parts:
+        case ["dense", *_] | ["allocation_efficiency"]:
+            return DENSE
+        case ["others", place, *_]:
+            return opinion(found.others[int(place)])
+    return leverage(found)
 
 
 def outside_text(outside: Iterable[OutsideDomain]) -> str:
@@ -26,14 +127,13 @@ def outside_text(outside: Iterable[OutsideDomain]) -> str:
 
 def chosen(plan: Plan, variable: str = "") -> Source:
     """A variable of the design that the search found."""
-    made, request = plan.provenance, plan.request
-    known = DESIGN_VARIABLES.get(variable)
-    meaning = known.meaning if known else "params with embeddings; D in tokens"
+    known, request = QUANTITIES.get(variable), plan.request
+    meaning = known.meaning if known else _SIZES
     if variable in request.fix:
         return Source(f"Fixed by the request: {variable}={quantity(variable, request.fix[variable])}.", "", meaning)
     return Source(
-        f"Of the design with the largest V among the {made.num_feasible:,} of the declared grid that meet every "
-        "condition; counted on its exact integer shape.",
+        f"Of the design with the largest V among the {plan.provenance.num_feasible:,} of the declared grid that meet "
+        "every condition; counted on its exact integer shape.",
         ", ".join(request.laws),
         meaning,
         _domain_of(plan, variable) if variable else "",
@@ -78,24 +178,6 @@ def _domain_of_laws(plan: Plan) -> str:
     return "; ".join(f"outside for {law.law}: {outside_text(law.outside)}" for law in out) or "inside for every law"
 
 
-COUNTED = Source(
-    "Counted exactly on the plan's integer shape; no law is involved.",
-    convention="params under the name of the row; FLOPs of training are forward + backward",
-)
-MEMORY = Source(
-    "Counted exactly on the plan's integer shape, tensor by tensor, on the fullest device; no law is involved.",
-    convention="bytes, GB = 1e9; weights and KV cache in the dtypes named, replicated parts on every device",
-)
-DENSE = Source(
-    f"The dense model that {LEVERAGE_LAW} expects to reach the same loss: its compute is the plan's times EL times "
-    "phi, its "
-    f"size and tokens {LEVERAGE_LAW}'s best split of that, its shape the nearest integer one.",
-    LEVERAGE_LAW,
-    f"params with embeddings unless said otherwise; {LEVERAGE_LAW}'s FLOPs: non-embedding params, full attention, no "
-    "logits",
-)
-
-
 def leverage(found: Leverage) -> Source:
     """EL by the leverage law, with its interval."""
     far = f"{found.decades_outside:.2f} decades (factors of 10) outside, summed over variables"
@@ -113,30 +195,12 @@ def opinion(found: LeverageOpinion) -> Source:
     return Source(f"By {found.law} alone: {found.basis}.", found.law, _EL, where)
 
 
-OTHERS = Source("Least and largest EL by the other laws of the table; not part of the interval.", convention=_EL)
-
-
 def training(plan: Plan) -> Source:
     """GPU time and money."""
     return Source(
         f"Training FLOPs / (device's dense bf16 peak x MFU); MFU: {plan.training.mfu_basis}.",
         convention="model FLOPs: 6 x active params without input embedding + causal attention, forward + backward",
     )
-
-
-BATCH = Source(
-    f"{LEVERAGE_LAW}'s batch at this compute, rounded to what divides over the GPUs.", LEVERAGE_LAW, "sequences; tokens"
-)
-LAYOUT = Source(
-    "Memory counted on the exact shape for the heaviest stage; time by a stated model of a step "
-    "(moeplan.cost.training.step_time), relative to the first layout listed.",
-    convention="degrees of parallelism; bytes on one GPU; shares of the step's time",
-)
-SERVING = Source(
-    "An upper bound (moeplan.cost.serving): bytes of a decode step over memory bandwidth, FLOPs over peak, the slower "
-    "one; experts hit are those expected of independent uniform routing.",
-    convention="tokens a second of one device; bytes and FLOPs of one step on one device",
-)
 
 
 def price(plan: Plan) -> Source:
@@ -169,18 +233,14 @@ def own_best(law: LawOpinion) -> Source:
     return Source(
         f"The best design of the declared grid by {law.law} alone, under the same limits.",
         law.law,
-        "params with embeddings; D in tokens; routed active + shared / routed experts; g = 2*d_model/d_expert",
+        f"{_SIZES}; routed active + shared / routed experts; g = 2*d_model/d_expert",
     )
 
 
 def left_out(law: LawOpinion, plan: Plan) -> Source:
     """The best design without one law."""
-    rest = [name for name in plan.request.laws if name != law.law]
-    return Source(
-        f"The best design of the declared grid if {law.law} is left out.",
-        ", ".join(rest),
-        "params with embeddings; D in tokens",
-    )
+    rest = ", ".join(name for name in plan.request.laws if name != law.law)
+    return Source(f"The best design of the declared grid if {law.law} is left out.", rest, _SIZES)
 
 
 def hyperparameter(found: HyperParameters) -> Source:
@@ -200,5 +260,24 @@ def alternatives(plan: Plan) -> Source:
     return Source(
         "The best designs of the declared grid that differ markedly from the plan and from each other, by V.",
         ", ".join(plan.request.laws),
-        f"params with embeddings; D in tokens; EL by {LEVERAGE_LAW}; V in FLOPs",
+        f"{_SIZES}; EL by {LEVERAGE_LAW}; V in FLOPs",
+    )
+
+
+_WHERE = {
+    True: "inside the measured range",
+    False: "outside the measured range",
+    None: "the law's file gives no measured range",
+}
+
+
+def drawn(spread: Spread) -> Source:
+    """Intervals over the draws of fitted laws."""
+    held = f"; the coefficients of {', '.join(spread.held)} are held" if spread.held else ""
+    return Source(
+        f"The middle {percent(spread.level)} of {spread.draws} draws of the coefficients{held}; for each the best "
+        "design of the declared grid is found again under the same limits.",
+        ", ".join(law.law for law in spread.laws),
+        "losses in nats/token; EL is dense compute / MoE compute at equal loss, in the law's own FLOPs",
+        "; ".join(f"{law.law}: {_WHERE[law.inside]}" for law in spread.laws),
     )

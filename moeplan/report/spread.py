@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from moeplan.plan.document import Plan
-from moeplan.plan.uncertainty.result import LawSpread, Spread
-from moeplan.report.blocks import NONE, Block, Items, Paragraph, Source, Table, at, interval, mark, percent, quantity
-
-_LOSS = 4
-"""Digits of a loss."""
+from moeplan.plan.uncertainty.result import Spread
+from moeplan.quantities import percent
+from moeplan.report.blocks import Block, Items, Paragraph, table
+from moeplan.report.text import mark
+from moeplan.report.view import View
 
 
 def spread_title(spread: Spread) -> str:
@@ -15,48 +15,34 @@ def spread_title(spread: Spread) -> str:
     return "How sure the fitted law is" if len(spread.laws) == 1 else "How sure the fitted laws are"
 
 
-def spread_source(plan: Plan, spread: Spread) -> Source:
-    """Where intervals over the draws come from."""
-    held = f"; the coefficients of {', '.join(spread.held)} are held" if spread.held else ""
-    return Source(
-        f"The middle {percent(spread.level)} of {spread.draws} draws of the coefficients{held}; for each the best "
-        "design of the declared grid is found again under the same limits.",
-        ", ".join(law.law for law in spread.laws),
-        "losses in nats/token; EL is dense compute / MoE compute at equal loss, in the law's own FLOPs",
-        "; ".join(f"{law.law}: {_WHERE[law.inside]}" for law in spread.laws),
-        path="/spread/draws",
-    )
-
-
-_WHERE = {
-    True: "inside the measured range",
-    False: "outside the measured range",
-    None: "the law's file gives no measured range",
-}
-
-
-def spread_blocks(plan: Plan, spread: Spread) -> tuple[Block, ...]:
+def spread_blocks(plan: View[Plan]) -> tuple[Block, ...]:
     """Loss and leverage by each fitted law with their intervals, the best design's variables, and what that means."""
-    level = f"{percent(spread.level)} interval"
-    laws = tuple(_law(law, f"/spread/laws/{place}") for place, law in enumerate(spread.laws))
-    rows = tuple(
-        (
-            row.variable,
-            at(quantity(row.variable, row.value), f"/spread/variables/{place}/value"),
-            at(quantity(row.variable, row.median), f"/spread/variables/{place}/median"),
-            at(
-                interval(row.variable, row.low, row.high),
-                f"/spread/variables/{place}/low",
-                f"/spread/variables/{place}/high",
-            ),
-        )
-        for place, row in enumerate(spread.variables)
+    spread = plan.spread
+    level = f">{percent(spread.level)} interval"
+    laws = (
+        ("this plan by", lambda law: mark(law.law, law.inside is False)),
+        (">loss", "{loss:#.4g}"),
+        (level, "{loss_low:#.4g}–{loss_high:#.4g}"),
+        (">one run measures", "{run_low:#.4g}–{run_high:#.4g}"),
+        (">EL", "{efficiency_leverage:#.3g}"),
+        (level, "{leverage_low:#.3g}–{leverage_high:#.3g}"),
+    )
+    variables = (
+        ("best by each draw", "{variable}"),
+        (">plan", "{value}"),
+        (">middle draw", "{median}"),
+        (level, "{low..high}"),
+    )
+    means = (
+        "The plan's own design is the best, or ties with it, in {same_design} of the draws.",
+        "It keeps {efficiency_median} of the best V in the middle draw, and at least {efficiency_low} in {level} of "
+        "the draws.",
     )
     return (
-        Paragraph(_made(spread)),
-        Table(laws, ("this plan by", "loss", level, "one run measures", "EL", level), right=(1, 2, 3, 4, 5)),
-        Table(rows, ("best by each draw", "plan", "middle draw", level), right=(1, 2, 3)),
-        Items((*_means(spread), _sees(spread), spread.covers)),
+        Paragraph(_made(spread.it)),
+        table(spread.laws, laws),
+        table(spread.variables, variables),
+        Items((*map(spread, means), _sees(spread.it), spread.covers)),
     )
 
 
@@ -71,50 +57,9 @@ def _made(spread: Spread) -> str:
     return text
 
 
-def _law(law: LawSpread, path: str) -> tuple[str, ...]:
-    def value(name: str, digits: int) -> str:
-        found = getattr(law, name)
-        return NONE if found is None else at(_digits(found, digits), f"{path}/{name}")
-
-    def ends(low: str, high: str, digits: int) -> str:
-        found = getattr(law, low), getattr(law, high)
-        if found[0] is None or found[1] is None:
-            return NONE
-        return at(f"{_digits(found[0], digits)}–{_digits(found[1], digits)}", f"{path}/{low}", f"{path}/{high}")
-
-    return (
-        mark(law.law, law.inside is False),
-        value("loss", _LOSS),
-        ends("loss_low", "loss_high", _LOSS),
-        ends("run_low", "run_high", _LOSS),
-        value("efficiency_leverage", 3),
-        ends("leverage_low", "leverage_high", 3),
-    )
-
-
-def _digits(value: float, digits: int) -> str:
-    return f"{value:#.{digits}g}"
-
-
 def _sees(spread: Spread) -> str:
     parts = [f"{law.law} sees {', '.join(law.sees)} alone" for law in spread.laws]
     others = ", from the laws that are held" if spread.held else ""
     return (
         f"{'; '.join(parts)}: other variables follow from these, from the limits{others} and from how ties are broken."
-    )
-
-
-def _means(spread: Spread) -> tuple[str, str]:
-    return (
-        at(
-            f"The plan's own design is the best, or ties with it, in {percent(spread.same_design)} of the draws.",
-            "/spread/same_design",
-        ),
-        at(
-            f"It keeps {percent(spread.efficiency_median)} of the best V in the middle draw, and at least "
-            f"{percent(spread.efficiency_low)} in {percent(spread.level)} of the draws.",
-            "/spread/efficiency_median",
-            "/spread/efficiency_low",
-            "/spread/level",
-        ),
     )

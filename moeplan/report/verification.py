@@ -5,24 +5,9 @@ from __future__ import annotations
 import math
 
 from moeplan.laws.roles import LEVERAGE_LAW
-from moeplan.report.blocks import (
-    EXTRAPOLATED,
-    NONE,
-    Block,
-    Chart,
-    Items,
-    Level,
-    Paragraph,
-    Section,
-    Series,
-    Source,
-    Table,
-    mark,
-    number,
-    percent,
-    quantity,
-    times,
-)
+from moeplan.quantities import number, percent, quantity, times
+from moeplan.report.blocks import Block, Chart, Items, Level, Paragraph, Section, Series, Table
+from moeplan.report.text import EXTRAPOLATED, NONE, Source, mark
 from moeplan.units import format_bytes, format_count, format_flops
 from moeplan.verification.estimate import REACH, Measured
 from moeplan.verification.request import duration

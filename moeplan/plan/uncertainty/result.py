@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from moeplan.quantities import BY_VARIABLE, LOSS, SHARE
 from moeplan.records import Line, Word
 
 
@@ -13,13 +15,13 @@ class VariableSpread:
 
     variable: Word
     """The design variable."""
-    value: float
+    value: Annotated[float, BY_VARIABLE]
     """Its value in the plan."""
-    low: float
+    low: Annotated[float, BY_VARIABLE]
     """Lower end of the interval."""
-    median: float
+    median: Annotated[float, BY_VARIABLE]
     """The middle draw's."""
-    high: float
+    high: Annotated[float, BY_VARIABLE]
     """Upper end of the interval."""
 
 
@@ -31,13 +33,13 @@ class LawSpread:
     """The law."""
     loss: float | None
     """Loss by the law [nats/token]; null for laws of leverage."""
-    loss_low: float | None
+    loss_low: Annotated[float | None, LOSS]
     """Lower end of its interval, from the coefficients alone."""
-    loss_high: float | None
+    loss_high: Annotated[float | None, LOSS]
     """Upper end of its interval, from the coefficients alone."""
-    run_low: float | None
+    run_low: Annotated[float | None, LOSS]
     """Lower end for the loss that one run would measure: the runs' own scatter about the law added; null without."""
-    run_high: float | None
+    run_high: Annotated[float | None, LOSS]
     """Upper end for the loss that one run would measure."""
     efficiency_leverage: float | None
     """EL by the law; null if it has no dense counterpart."""
@@ -57,7 +59,7 @@ class LawSpread:
 class Spread:
     """Intervals of a plan from what the chosen laws' runs leave open of their coefficients."""
 
-    level: float
+    level: Annotated[float, SHARE]
     """Probability that the intervals are meant to cover, if the law's equation is right."""
     draws: int
     """Draws of the coefficients."""
@@ -69,11 +71,11 @@ class Spread:
     """The best design's variables over the draws, under the same limits."""
     laws: tuple[LawSpread, ...]
     """The laws with draws."""
-    same_design: float
+    same_design: Annotated[float, SHARE]
     """Share of the draws in which the plan's own design is the best, or ties with it."""
-    efficiency_median: float
+    efficiency_median: Annotated[float, SHARE]
     """V of the plan / the best V of a draw: the middle draw's."""
-    efficiency_low: float
+    efficiency_low: Annotated[float, SHARE]
     """The same, reached or passed in the share `level` of the draws."""
     covers: Line
     """What the intervals cover and what they do not, in words."""

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable
 
-from moeplan.report.blocks import (
-    NONE,
-    Cell,
-    Chart,
-    Quantity,
-    Section,
-    Series,
-    Source,
-    Table,
-    mark,
-    number,
-    percent,
-    times,
-)
-from moeplan.units import format_bytes, format_count, format_flops
+from moeplan.quantities import KINDS
+from moeplan.report.blocks import Chart, Section, Series, Table
+from moeplan.report.text import NONE, Number, Source, joined, mark
 
 TABLE_ROWS = 9
 """Most rows of a chart written as a short table, besides those of points that stand out."""
@@ -30,28 +19,18 @@ _GPU_MEMORY = 80e9
 """Ticks of memory are doublings and halvings of it [bytes]: 20GB, 40GB, 80GB, 160GB, 320GB, 640GB."""
 
 
-def value_text(quantity: Quantity, value: float) -> str:
-    """A value as text, by what its axis counts."""
-    if quantity == "flops":
-        return format_flops(value)
-    if quantity == "bytes":
-        return format_bytes(value)
-    if quantity == "count":
-        return format_count(value)
-    if quantity == "share":
-        return percent(value)
-    if quantity == "times":
-        return times(value)
-    return number(value, 4 if quantity == "loss" else 3)
+def value_text(kind: str, value: float) -> str:
+    """A value as text, by the kind of what its axis counts."""
+    return KINDS[kind].text(value)
 
 
-def tick_text(quantity: Quantity, value: float) -> str:
+def tick_text(kind: str, value: float) -> str:
     """The same in short, for a tick: 6x where a value reads 6.00x."""
-    if quantity == "times":
+    if kind == "times":
         return f"{value:g}x" if value < 1e4 else f"{value:.0e}x".replace("e+0", "e").replace("e+", "e")
-    if quantity == "share":
+    if kind == "share":
         return f"{100 * value:.6g} %"
-    return value_text(quantity, value) if value else "0"
+    return value_text(kind, value) if value else "0"
 
 
 def spread(chart: Chart, axis: str) -> tuple[float, float]:
@@ -76,18 +55,18 @@ def spread(chart: Chart, axis: str) -> tuple[float, float]:
     return (min(low, 0.0) if low == 0 or low > 0 > low - margin else low - margin), high + margin
 
 
-def ticks(low: float, high: float, quantity: Quantity, log: bool, most: int = 7) -> list[float]:
+def ticks(low: float, high: float, kind: str, log: bool, most: int = 7) -> list[float]:
     """Round values between `low` and `high`, `most` at most: powers of ten, 1-2-5, or doublings of memory."""
     if log and high / low > 2.5:
-        for candidates in _log_candidates(low, high, quantity):
+        for candidates in _log_candidates(low, high, kind):
             found = [value for value in candidates if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
             if 2 <= len(found) <= most:
                 return found
     return _linear(low, high, most)
 
 
-def _log_candidates(low: float, high: float, quantity: Quantity) -> Iterable[list[float]]:
-    if quantity == "bytes":
+def _log_candidates(low: float, high: float, kind: str) -> Iterable[list[float]]:
+    if kind == "bytes":
         first, last = math.floor(math.log2(low / _GPU_MEMORY)), math.ceil(math.log2(high / _GPU_MEMORY))
         yield [_GPU_MEMORY * 2.0**power for power in range(first, last + 1)]
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
@@ -137,11 +116,7 @@ def chart_table(chart: Chart, whole: bool = False) -> Table:
 
 
 def _cell(chart: Chart, series: Series, x: float) -> str:
-    if x not in series.x:
-        return NONE
-    place = series.x.index(x)
-    text = point_text(chart, series, place)
-    return Cell(text, series.sources[place]) if series.sources else text
+    return point_text(chart, series, series.x.index(x)) if x in series.x else NONE
 
 
 def point_text(chart: Chart, series: Series, place: int) -> str:
@@ -151,12 +126,18 @@ def point_text(chart: Chart, series: Series, place: int) -> str:
         return NONE
     if chart.labels and series.texts:
         return series.texts[place]
-    between = interval_of(series, place)
-    ends = "–".join(value_text(chart.y_quantity, end) for end in between) if between else ""
+
+    def shown(value: float, which: int) -> str | Number:
+        text = value_text(chart.y_quantity, value)
+        known = series.numbers[place][which] if series.numbers else None
+        return dataclasses.replace(known, text=text) if known else text
+
+    ends = interval_of(series, place)
+    between = (shown(ends[0], 1), "–", shown(ends[1], 2)) if ends else ()
     if chart.labels and series.kind == "line":
-        return ends
-    text = mark(value_text(chart.y_quantity, y), not is_inside(series, place))
-    return f"{text} ({ends})" if ends else text
+        return joined(between)
+    text = mark(joined([shown(y, 0)]), not is_inside(series, place))
+    return joined((text, " (", *between, ")")) if between else text
 
 
 def interval_of(series: Series, place: int) -> tuple[float, float] | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from textwrap import wrap
 from typing import Any
 
-from moeplan.report.blocks import Chart, Quantity, Series
+from moeplan.report.blocks import Chart, Series
 from moeplan.report.charts import (
     PALETTE,
     interval_of,
@@ -83,13 +83,13 @@ def _layout(chart: Chart) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _axis(low: float, high: float, quantity: Quantity, log: bool, title: str) -> dict[str, Any]:
-    found = ticks(low, high, quantity, log, 6)
+def _axis(low: float, high: float, kind: str, log: bool, title: str) -> dict[str, Any]:
+    found = ticks(low, high, kind, log, 6)
     return {
         "type": "log" if log else "linear",
         "range": [math.log10(low), math.log10(high)] if log else [low, high],
         "tickvals": found,
-        "ticktext": [tick_text(quantity, value) for value in found],
+        "ticktext": [tick_text(kind, value) for value in found],
         "title": {"text": "<br>".join(wrap(_plain(title), 44)), "standoff": 10, "font": {"size": 13}},
         "automargin": True,
         "zeroline": False,

@@ -124,15 +124,15 @@ def _draw_upright(axes: Any, chart: Chart) -> None:
     axes.set_xlabel(chart.x_title)
 
 
-def _scale(axes: Any, axis: str, quantity: Any, low: float, high: float, log: bool) -> None:
+def _scale(axes: Any, axis: str, kind: str, low: float, high: float, log: bool) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     if log:
         (axes.set_xscale if axis == "x" else axes.set_yscale)("log")
     (axes.set_xlim if axis == "x" else axes.set_ylim)(low, high)
     side = axes.xaxis if axis == "x" else axes.yaxis
-    side.set_major_locator(FixedLocator(ticks(low, high, quantity, log)))
-    side.set_major_formatter(FuncFormatter(lambda value, _: tick_text(quantity, value)))
+    side.set_major_locator(FixedLocator(ticks(low, high, kind, log)))
+    side.set_major_formatter(FuncFormatter(lambda value, _: tick_text(kind, value)))
     side.set_minor_locator(NullLocator())
 
 

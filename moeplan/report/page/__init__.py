@@ -22,7 +22,6 @@ from moeplan.report.page.elements import (
     Numbers,
     block_html,
     card_html,
-    cell_source,
     law_names_of,
     section_html,
     text_html,
@@ -46,14 +45,14 @@ def page_html(
 ) -> str:
     """A report as an HTML page.
 
-    `title` may be a `Cell`. `data` is the report's JSON, which the page holds and offers as the file `record`; `card`
-    has rows of (name, value, what else is to say), shown large at the top. Raises `LookupError` for a source whose path
-    the JSON lacks.
+    `title` may be a `Text`. `data` is the report's JSON, which the page holds and offers as the file `record`; `card`
+    has rows of (name, value, what else is to say), shown large at the top. Raises `LookupError` for a number whose
+    path the JSON lacks.
     """
     from plotly.offline import get_plotlyjs
 
     state = Numbers(data)
-    heading = text_html(str(title), cell_source(title, None), state)
+    heading = text_html(title, None, state)
     lead, rest = (sections[0].blocks, sections[1:]) if sections and not sections[0].title else ((), sections)
     source = sections[0].source if lead else None
     hero = [block_html(block, source, state, lead=True) for block in lead[:1]]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from moeplan.report.blocks import Block, Cell, Chart, Items, Paragraph, Section, Series, Source, Table
+from moeplan.report.blocks import Block, Chart, Items, Paragraph, Section, Series, Table
 from moeplan.report.charts import chart_table, outside_note
 from moeplan.report.charts.figures import figure
 from moeplan.report.page.numbers import pieces
+from moeplan.report.text import EXTRAPOLATED, Source, Text
 
 _SHORT, _LONG = 16, 30
 """Characters of a cell up to which it is not broken into lines, and from which on it wants a wide column."""
@@ -23,7 +25,7 @@ class Numbers:
     data: Any
     """The report's JSON."""
     sources: dict[Source, int] = field(default_factory=dict)
-    """Number of each source, without its path."""
+    """Number of each source."""
     laws: dict[str, None] = field(default_factory=dict)
     """Laws that sources rest on, in order."""
     figures: list[Any] = field(default_factory=list)
@@ -37,9 +39,7 @@ class Numbers:
             return 0
         for name in law_names_of(source):
             self.laws.setdefault(name)
-        return self.sources.setdefault(
-            Source(source.says, source.law, source.convention, source.domain), len(self.sources) + 1
-        )
+        return self.sources.setdefault(source, len(self.sources) + 1)
 
 
 def section_html(section: Section, name: str, state: Numbers) -> str:
@@ -56,53 +56,50 @@ def block_html(block: Block, default: Source | None, state: Numbers, lead: bool 
     """Any block; `default` is the source of numbers that do not say, `lead` and `small` are styles of a paragraph."""
     if isinstance(block, Paragraph):
         style = ' class="lead"' if lead else ' class="small"' if small else ""
-        return f"<p{style}>{text_html(block.text, _within(block.source, default), state)}</p>"
+        return f"<p{style}>{text_html(block.text, block.source or default, state)}</p>"
     if isinstance(block, Items):
-        source = _within(block.source, default)
-        items = (text_html(str(text), cell_source(text, source), state) for text in block.texts)
+        items = (text_html(text, block.source or default, state) for text in block.texts)
         return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
     if isinstance(block, Chart):
         return _chart(block, default, state)
     return _table(block, default, state)
 
 
-def _within(source: Source | None, outer: Source | None) -> Source | None:
-    """The source of something inside something else: its own, or, where that says only a path, the outer one there."""
-    if source is None:
+def source_of(text: str, outer: Source | None) -> Source | None:
+    """The source of digits in a text that are no `Number` (6 x active params): its own, its first number's, `outer`."""
+    if not isinstance(text, Text):
         return outer
-    if source.says or outer is None:
-        return source
-    return Source(outer.says, outer.law, outer.convention, outer.domain, source.path)
+    return text.source or next((number.source for _, number in text.numbers if number.source), outer)
 
 
-def cell_source(cell: str, outer: Source | None) -> Source | None:
-    """The source of a text inside something: a cell's own, else the outer one, whose path is not the text's."""
-    return _within(cell.source, outer) if isinstance(cell, Cell) else outer and _pathless(outer)
+def text_html(text: str, outer: Source | None, state: Numbers) -> str:
+    """Text with its numbers as buttons; `outer` is the source of those that do not say."""
+    source, end = source_of(text, outer), 0
+    parts: list[str] = []
+    for start, number in text.numbers if isinstance(text, Text) else ():
+        parts += _prose(text, end, start, source, state)
+        end = start + len(number.text)
+        end += text.startswith(EXTRAPOLATED, end)
+        parts.append(_button(text[start:end], number.source or source, number.path, text, state))
+    return "".join((*parts, *_prose(text, end, len(text), source, state)))
 
 
-def _pathless(source: Source) -> Source:
-    return Source(source.says, source.law, source.convention, source.domain)
+def _prose(text: str, start: int, end: int, source: Source | None, state: Numbers) -> Iterator[str]:
+    for is_number, piece in pieces(text[start:end]):
+        yield _button(piece, source, "", text, state) if is_number else escape(piece, quote=False)
 
 
-def text_html(text: str, source: Source | None, state: Numbers) -> str:
-    """Text with its numbers as buttons."""
-    paths = iter(source.path.split() if source else ())
-    parts = []
-    for is_number, piece in pieces(text):
-        known = state.number(source) if is_number else 0
-        if is_number and not known:
-            state.without.append(f"{piece} in {text!r}")
-        parts.append(_button(piece, known, next(paths, "-"), state) if known else escape(piece, quote=False))
-    return "".join(parts)
-
-
-def _button(text: str, source: int, path: str, state: Numbers) -> str:
+def _button(shown: str, source: Source | None, path: str, text: str, state: Numbers) -> str:
+    known = state.number(source)
+    if not known:
+        state.without.append(f"{shown} in {str(text)!r}")
+        return escape(shown, quote=False)
     where = ""
-    if path != "-":
+    if path:
         value = json.dumps(pointed_at(state.data, path), ensure_ascii=False)
         where = f' data-path="{escape(path)}" data-value="{escape(value)}"'
     # No <button>: lines break on both sides of one, which leaves brackets and commas alone.
-    return f'<span class="n" role="button" tabindex="0" data-source="{source}"{where}>{escape(text)}</span>'
+    return f'<span class="n" role="button" tabindex="0" data-source="{known}"{where}>{escape(shown)}</span>'
 
 
 def pointed_at(data: Any, path: str) -> Any:
@@ -117,15 +114,15 @@ def card_html(card: Table, state: Numbers) -> str:
     """Rows of (name, value, what else is to say) as the fields of a card."""
     parts = [f'<dl class="card{" in-one-row" if len(card.rows) < 6 else ""}">']
     for place, (name, value, *more) in enumerate(card.rows):
-        source = cell_source(value, card.source)
+        source = source_of(value, card.source)
         strong = ' class="strong"' if place in card.strong else ""
-        note = "".join(f'<dd class="note">{text_html(str(x), cell_source(x, source), state)}</dd>' for x in more)
-        parts.append(f"<div{strong}><dt>{escape(name)}</dt><dd>{text_html(str(value), source, state)}</dd>{note}</div>")
+        note = "".join(f'<dd class="note">{text_html(x, source, state)}</dd>' for x in more)
+        parts.append(f"<div{strong}><dt>{escape(name)}</dt><dd>{text_html(value, source, state)}</dd>{note}</div>")
     return "\n".join((*parts, "</dl>"))
 
 
 def _table(table: Table, default: Source | None, state: Numbers) -> str:
-    outer = _within(table.source, default)
+    outer = table.source or default
     style = "" if table.columns else ' class="list"'
     parts = [f'<div class="scroll"><table{style}>']
     if table.columns:
@@ -140,7 +137,7 @@ def _table(table: Table, default: Source | None, state: Numbers) -> str:
         cells = []
         for place, cell in enumerate(row):
             column = table.sources[place] if place < len(table.sources) else None
-            text = text_html(str(cell), cell_source(cell, _within(column, outer)), state)
+            text = text_html(cell, column or outer, state)
             tag = 'th scope="row"' if place == 0 and 0 not in table.right else "td"
             cells.append(f"<{tag}{_style(place, cell, table)}>{text}</{tag[:2]}>")
         parts.append(f"<tr{strong}>{''.join(cells)}</tr>")
@@ -173,8 +170,8 @@ def _chart(chart: Chart, default: Source | None, state: Numbers) -> str:
 
 
 def _point_sources(series: Series, default: Source | None, state: Numbers) -> list[int]:
-    every = series.sources or (series.source,) * len(series.x)
-    return [state.number(_within(source, default)) for source in every]
+    firsts = [numbers[0] for numbers in series.numbers] or [None] * len(series.x)
+    return [state.number((first and first.source) or series.source or default) for first in firsts]
 
 
 def law_names_of(source: Source) -> list[str]:

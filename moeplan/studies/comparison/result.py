@@ -7,12 +7,13 @@ compute: that of the law's own best dense model with the same loss. Losses of tw
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from moeplan import records
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
 from moeplan.plan.document import OutsideDomain
+from moeplan.quantities import BYTES, COUNT, FLOPS, SHARE, TIMES
 
 SCHEMA = "moeplan.comparison/1"
 
@@ -71,7 +72,7 @@ class Contender:
     """Price of training; null without a price."""
     state_bytes: float
     """Weights, gradients and optimizer state of one copy in training, in all [bytes]."""
-    training_bytes_per_gpu: float | None
+    training_bytes_per_gpu: Annotated[float | None, BYTES]
     """Least memory of a training GPU by any layout [bytes]; null without GPUs, or if no layout is allowed."""
     serving_bytes: int
     """Weights and full KV cache [bytes]; with several devices, on the fullest."""
@@ -89,17 +90,17 @@ class Contender:
 class Answer:
     """What one law says of one model."""
 
-    dense_compute: float | None
+    dense_compute: Annotated[float | None, FLOPS]
     """Compute of the law's own best dense model that is as good [FLOPs, as the law counts]; null if it cannot say."""
-    ratio: float | None
+    ratio: Annotated[float | None, TIMES]
     """Work: dense_compute / the compute of the comparison's first model, both as the law counts."""
     ratio_low: float | None
     """Lower end of its interval; null where the law gives none."""
     ratio_high: float | None
     """Upper end of its interval."""
-    leverage: float | None
+    leverage: Annotated[float | None, TIMES]
     """EL: dense_compute / the model's own compute, for leverage laws before any discount; null for a dense model."""
-    own_compute: float | None
+    own_compute: Annotated[float | None, FLOPS]
     """C_l: the compute at which the law's best MoE without a memory limit is as good; null if it was not asked."""
     outside: tuple[OutsideDomain, ...]
     """Where the model leaves the law's measured range."""
@@ -144,13 +145,13 @@ class EqualLoss:
 
     law: str
     """The law."""
-    dense_compute: float
+    dense_compute: Annotated[float, FLOPS]
     """Its compute [FLOPs, as the law counts]."""
     total_params: float
     """Its size [params, as the law counts]."""
     tokens: float
     """Its training tokens."""
-    ratio: float
+    ratio: Annotated[float, TIMES]
     """dense_compute / the MoE's compute, as the law counts."""
     extrapolated: bool
     """Whether the MoE, or that dense model, lies outside the law's measured range."""
@@ -162,27 +163,27 @@ class Versus:
 
     other: str
     """The other model."""
-    quality: dict[str, float]
+    quality: Annotated[dict[str, float], TIMES]
     """Dense-equivalent compute, by each law that can say it of both."""
-    quality_low: float | None
+    quality_low: Annotated[float | None, TIMES]
     """The lowest of these by another law than the leverage law; null if none speaks."""
-    quality_high: float | None
+    quality_high: Annotated[float | None, TIMES]
     """The highest of these by another law than the leverage law."""
-    own_compute: dict[str, float]
+    own_compute: Annotated[dict[str, float], TIMES]
     """C_l, by each law that judged both; empty unless two models are compared."""
-    train_flops: float
+    train_flops: Annotated[float, TIMES]
     """Training compute."""
-    gpu_hours: float
+    gpu_hours: Annotated[float, TIMES]
     """GPU time of training."""
-    tokens: float
+    tokens: Annotated[float, TIMES]
     """Training tokens."""
-    state_bytes: float
+    state_bytes: Annotated[float, TIMES]
     """Weights, gradients and optimizer state in training."""
-    serving_bytes: float
+    serving_bytes: Annotated[float, TIMES]
     """Memory of serving."""
-    kv_bytes_per_token: float
+    kv_bytes_per_token: Annotated[float, TIMES]
     """KV cache of one token."""
-    decode: dict[str, float]
+    decode: Annotated[dict[str, float], TIMES]
     """Decode speed of one device, by batch; only batches that fit both."""
 
 
@@ -194,11 +195,11 @@ class Saving:
     """The law, with the fit where it has several."""
     settings: dict[str, float]
     """What was fixed of the MoE (expansion_ratio, activation_ratio) and chosen (granularity)."""
-    saving: float
+    saving: Annotated[float, SHARE]
     """1 - C_moe/C: C_moe is where the best MoE reaches the loss of the best dense model at C."""
-    times: float
+    times: Annotated[float, TIMES]
     """C/C_moe."""
-    leverage: float | None
+    leverage: Annotated[float | None, TIMES]
     """C_dense/C: C_dense is where the best dense model reaches the loss of the best MoE at C; null if it never does."""
     outside: tuple[str, ...]
     """Variables in which that MoE leaves the law's measured range."""
@@ -210,15 +211,15 @@ class SavingsSpread:
 
     low_law: str
     """The law that saves least."""
-    low: float
+    low: Annotated[float, TIMES]
     """Its C/C_moe."""
-    low_leverage: float | None
+    low_leverage: Annotated[float | None, TIMES]
     """Its C_dense/C."""
     high_law: str
     """The law that saves most."""
-    high: float
+    high: Annotated[float, TIMES]
     """Its C/C_moe."""
-    high_leverage: float | None
+    high_leverage: Annotated[float | None, TIMES]
     """Its C_dense/C."""
 
 
@@ -226,7 +227,7 @@ class SavingsSpread:
 class MeasuredRate:
     """One measured MoE of li2025."""
 
-    active_rate: float
+    active_rate: Annotated[float, SHARE]
     """N_a/N, without vocabulary."""
     bits_per_char: float
     """Its loss [bits per character]."""
@@ -248,15 +249,15 @@ class Study:
     """Loss of the dense model of the same size and compute [bits per character]."""
     points: tuple[MeasuredRate, ...]
     """The MoEs measured."""
-    best_active_rate: float
+    best_active_rate: Annotated[float, SHARE]
     """The best of the measured rates."""
-    region_low: float | None
+    region_low: Annotated[float | None, SHARE]
     """Rate from which the MoE beats the dense model, interpolated; null if every lower rate measured does too."""
-    region_high: float | None
+    region_high: Annotated[float | None, SHARE]
     """Rate up to which it does, interpolated; null if every higher rate measured does too."""
-    zhao2025_low: float
+    zhao2025_low: Annotated[float, SHARE]
     """Best rate by zhao2025 at this N and C = 6*N_a*D."""
-    zhao2025_high: float
+    zhao2025_high: Annotated[float, SHARE]
     """The same with the attention that li2025 counts."""
 
 
@@ -272,15 +273,15 @@ class EqualResources:
     """N of the MoE [params], without vocabulary."""
     train_flops: float
     """C of the MoE as li2025 counts: (6*N_a + 12*d_model*seq_len*layers)*D, without vocabulary [FLOPs]."""
-    active_rate: float
+    active_rate: Annotated[float, SHARE]
     """N_a/N of the MoE, without vocabulary."""
     bits_per_char: float | None
     """Loss at that rate in the study, interpolated [bits per character]; null outside the rates measured."""
     verdict: str
     """moe, dense or not_measured: which one wins at that rate in the study."""
-    zhao2025_low: float
+    zhao2025_low: Annotated[float, SHARE]
     """Best rate by zhao2025 at the MoE's own N and C = 6*N_a*D."""
-    zhao2025_high: float
+    zhao2025_high: Annotated[float, SHARE]
     """The same with the attention that li2025 counts."""
     unique_tokens: float
     """Unique data that both have [tokens]."""
@@ -294,9 +295,9 @@ class EqualResources:
     """Loss by epochs as li2025 measured it at 7B [bits per character]."""
     reuse_bits_per_char: float | None
     """The same at the MoE's epochs, interpolated; null beyond what was measured."""
-    worth_share: float
+    worth_share: Annotated[float, SHARE]
     """Share of the MoE's tokens that counts by muennighoff2023: D'/D at these epochs, fitted on dense models."""
-    dense_worth_share: float
+    dense_worth_share: Annotated[float, SHARE]
     """The same of the dense model."""
 
 
@@ -324,7 +325,7 @@ class Setting:
     """Memory of one device less the headroom [bytes]; null without a limit."""
     memory_devices: int
     """Devices that the memory limit is for."""
-    tokens_available: float | None
+    tokens_available: Annotated[float | None, COUNT]
     """Unique training tokens; null if not limited."""
     seq_len: int
     """Sequence length that training FLOPs are counted at [tokens]."""
