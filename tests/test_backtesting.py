@@ -328,7 +328,9 @@ def test_every_number_with_a_source_is_the_records(test: BackTest) -> None:
             for part in shown.path.split("/")[1:]:
                 value = value[int(part)] if isinstance(value, list) else value[part]
             assert shown.text in cell
-            assert shown.text in (times(value), number(value), scientific(value), f"{value:.3f}", f"{value:+.3f}")
+            formats = (".1f", ".2f", ".3f", ".4f", "+.3f", ".3g", "d" if isinstance(value, int) else "g")
+            written = {write(value) for write in (times, number, scientific, format_count)}
+            assert shown.text in written | {format(value, each) for each in formats}
 
 
 def test_report_says_it_all(test: BackTest) -> None:

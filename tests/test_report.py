@@ -216,7 +216,7 @@ def test_every_number_of_a_plan_is_shown() -> None:
         elif isinstance(value, float):
             place[keys[-1]] = value * 1.37 if value else 1.37
         elif isinstance(value, str):
-            place[keys[-1]] = "objective" if name == "laws.role" and value != "objective" else value + "x"
+            place[keys[-1]] = "objective" if name == "laws.role" and value != "objective" else value + "1"
         if list(texts(plan_sections(Plan.from_json(changed)))) == report:
             unseen.add(name)
     assert unseen == {"leverage.decades_outside"}  # its sign is a star; the rule's words hold the number
