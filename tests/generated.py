@@ -119,9 +119,10 @@ def _rankings(_: str) -> str:
     from moeplan.report.backtest_measured import ranking_table
     from moeplan.report.blocks import Section
     from moeplan.report.markdown import markdown_text
+    from moeplan.report.view import View
     from moeplan.studies.backtest import backtest
 
-    return markdown_text([Section("", (ranking_table(backtest()),))])
+    return markdown_text([Section("", (ranking_table(View(backtest())),))])
 
 
 def _conventions(_: str) -> str:

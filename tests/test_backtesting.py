@@ -27,6 +27,7 @@ from moeplan.report.text import Text
 from moeplan.studies import backtest as backtesting
 from moeplan.studies.backtest.equivalences import Equivalence, Side, equivalences
 from moeplan.studies.backtest.scores import BackTest, Prediction, Result
+from moeplan.units import format_count
 
 DOCS = "".join(
     (Path(__file__).parent.parent / "docs" / f"{name}.md").read_text(encoding="utf-8")
