@@ -11,7 +11,10 @@ from moeplan.cli.program import Command
 @click.command(cls=Command)
 @click.argument("name", required=False, shell_complete=complete_law)
 @option(
-    "--check", is_flag=True, help="Recompute the papers' own numbers; exit code 1 if any differs.", heading="Options"
+    "--check",
+    is_flag=True,
+    help="Recompute the papers' own numbers and where each term keeps its sign; exit code 1 if any differs.",
+    heading="Options",
 )
 @formats
 @click.pass_context
@@ -35,11 +38,15 @@ def laws(ctx: click.Context, name: str | None, check: bool, as_json: bool, as_ma
     chosen = [load_law(item) for item in ([name] if name else law_names())]
     results = {law.full_name: run_checks(law) for law in chosen} if check or name else {}
     if check:
+        from moeplan.studies.law_terms import term_results
+
+        terms = [result for law in chosen for result in term_results(law)]
         if as_json:
-            out.emit_json(report.check_record(results))
+            out.emit_json(report.check_record(results, terms))
         else:
-            out.emit_sections(report.check_sections(results), markdown=as_markdown)
-        if not all(result.passed for found in results.values() for result in found):
+            out.emit_sections(report.check_sections(results, terms), markdown=as_markdown)
+        numbers = all(result.passed for found in results.values() for result in found)
+        if not (numbers and all(result.passed for result in terms)):
             ctx.exit(1)
     elif name:
         found = results[chosen[0].full_name]

@@ -26,6 +26,7 @@ from moeplan.laws.law import (
 )
 from moeplan.laws.reader import Section, read_text_file, read_yaml
 from moeplan.laws.signatures import FAMILIES, FORMS, form_coefficients, form_variables
+from moeplan.laws.statements import read_statement
 
 
 def read_law(path: Path) -> Law:
@@ -102,6 +103,7 @@ def _read_fit(law: str, name: str, section: Section, fits: Section) -> Fit:
             "uncertainty",
             "covariance",
             "residual",
+            "terms",
             "note",
         ),
         ("predicts", "form", "coefficients", "grade"),
@@ -145,7 +147,19 @@ def _read_fit(law: str, name: str, section: Section, fits: Section) -> Fit:
         note=section.text("note", ""),
         covariance=_read_covariance(section, digits),
         residual=_read_residual(section),
+        terms=_read_terms(section),
     )
+
+
+def _read_terms(section: Section) -> tuple[str, ...]:
+    """`terms: [A falls with total_params, ...]`: where each term keeps its sign."""
+    statements = section.texts("terms")
+    for text in statements:
+        if read_statement(text) is None:
+            raise section.error(
+                "terms", f"has {text!r}, must read as 'A falls with total_params' or '... where tokens > 1e9'"
+            )
+    return statements
 
 
 def _read_grades(section: Section, digits: Mapping[str, float]) -> dict[str, str]:

@@ -154,6 +154,8 @@ class Fit:
     """How the coefficients vary together, where known."""
     residual: Residual | None = None
     """How far the runs lie from it, where known."""
+    terms: tuple[str, ...] = ()
+    """Where each of its terms keeps its sign, in the words of `moeplan.laws.terms`; empty if the file says nothing."""
 
     @property
     def full_name(self) -> str:

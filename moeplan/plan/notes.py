@@ -9,6 +9,7 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import mfu_preset
 from moeplan.laws import Law
 from moeplan.laws.roles import LEVERAGE_LAW
+from moeplan.laws.terms import extrapolated_turns
 from moeplan.plan.budget import ORDINARY_MFU, Budget
 from moeplan.plan.document import Design, Leverage
 from moeplan.plan.search.grid import Grid
@@ -42,10 +43,24 @@ def notes(
         *_unseen(budget),
         *_devices(architecture, budget),
         *_extrapolation(design, architecture, budget, laws),
+        *_turns(design, architecture, budget, laws),
         *_tokens(design, architecture, budget),
         *_embeddings(design, architecture),
         *_digits(laws),
     )
+
+
+def _turns(design: Design, architecture: Architecture, budget: Budget, laws: Sequence[Law]) -> Iterator[str]:
+    """Laws of which a term has turned its sign between what they were measured on and the plan."""
+    variables = Variables(architecture, budget.seq_len)
+    for law in laws:
+        fit = law.objective
+        for turn in extrapolated_turns(fit, variables, design.tokens) if fit and law.can_search else ():
+            low, high = (format_count(end) for end in fit.domain[turn.where]) if fit else ("", "")
+            yield (
+                f"In {law.full_name} the term {turn}; it was measured from {low} to {high} only, so here how it "
+                f"values {turn.variable} is an extrapolated interaction, and so is its pull on the choice."
+            )
 
 
 def _utilisation(architecture: Architecture, budget: Budget) -> Iterator[str]:
