@@ -4,7 +4,8 @@ The wheel is installed into an environment of its own, at the versions of constr
 budgets below, and their plans' JSON must be the same: every float to the bit, every key and every text. What was
 renamed since stands in tests/data/versions/map.json, old to new:
 
-* keys: a key's place (`spread.laws[].loss_low`) in the old plan and where it is now; what lies below moves with it;
+* keys: a key's place (`spread.laws[].loss_low`, `laws[zhao2025].grade`) in the old plan and where it is now; what lies
+  below moves with it;
 * messages: words of texts that were reworded;
 * added: places that only the new plans have;
 * not_compared: places whose value may differ, each with the reason.
@@ -91,20 +92,24 @@ def old_plans(wheel: Path, golden: Path | None, names: list[str]) -> dict[str, A
 
 
 def leaves(data: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a JSON text with its place, as in `laws[0].optimum.tokens`; empty lists and objects too."""
+    """Every value of a JSON text with its place, as in `alternatives[0].tokens`, and empty lists and objects.
+
+    What a law says is under the law's name, as in `laws[zhao2025].optimum.tokens`.
+    """
     if isinstance(data, dict) and data:
         for key, value in data.items():
             yield from leaves(value, f"{place}.{key}" if place else key)
     elif isinstance(data, list) and data:
         for index, value in enumerate(data):
-            yield from leaves(value, f"{place}[{index}]")
+            name = value.get("law", index) if isinstance(value, dict) else index
+            yield from leaves(value, f"{place}[{name}]")
     else:
         yield place, data
 
 
 def below(place: str, pattern: str) -> bool:
-    """Whether a place is the pattern's or lies below it; `[]` in a pattern is any index."""
-    at = re.escape(pattern).replace(r"\[\]", r"\[\d+\]")
+    """Whether a place is the pattern's or lies below it; `[]` in a pattern is any index or law."""
+    at = re.escape(pattern).replace(r"\[\]", r"\[[^\]]*\]")
     return re.match(rf"{at}(?=$|[.\[])", place) is not None
 
 
@@ -129,7 +134,7 @@ class Renames:
             if below(place, old):
                 self.used.add(("keys", old))
                 depth = len(old.split("."))
-                indices = re.findall(r"\[\d+\]", ".".join(place.split(".")[:depth]))
+                indices = re.findall(r"\[[^\]]*\]", ".".join(place.split(".")[:depth]))
                 rest = ".".join(place.split(".")[depth:])
                 moved = new
                 for index in indices:  # an index of the last key, past the pattern, ends it

@@ -7,13 +7,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moeplan.laws import Fit, Law, load_law
 from moeplan.laws.law import Covariance, Residual
 from moeplan.laws.signatures import form_coordinates
-
-Floats = NDArray[np.float64]
+from moeplan.numerics import Floats
 
 
 def kinds(fit: Fit) -> dict[str, str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from moeplan.architecture.proportions import dense_shape
 from moeplan.architecture.shape import Architecture
-from moeplan.laws.leverage import dense_shape
 from moeplan.plan.document import Plan
 from moeplan.plan.search.grid import Grid
 from tests.sample import sample_plan

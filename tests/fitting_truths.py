@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moeplan.fitting.problem import Problem, make_problem
 from moeplan.laws import law_names, load_law
 from moeplan.laws.signatures import FORMS, form_variables
-
-Floats = NDArray[np.float64]
+from moeplan.numerics import Floats
 
 RANGES: dict[str, tuple[float, float]] = {
     "total_params": (1e8, 3e10),

@@ -7,19 +7,16 @@ from typing import Any
 
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.serving import DecodePoint
+from moeplan.laws.hyperparameters import HyperParameters
+from moeplan.laws.law import Outside
+from moeplan.laws.leverage import DenseEquivalent, Leverage, LeverageOpinion
 from moeplan.plan.document import (
     SCHEMA,
     Band,
     Counts,
-    DenseEquivalent,
-    Design,
-    HyperParameters,
     LawOpinion,
     LayoutOption,
-    Leverage,
-    LeverageOpinion,
     MemoryUse,
-    OutsideDomain,
     Plan,
     Price,
     Provenance,
@@ -27,8 +24,8 @@ from moeplan.plan.document import (
     ServingUse,
     TrainingRun,
 )
-from moeplan.plan.search.variables import DESIGN_VARIABLES
-from moeplan.plan.uncertainty.result import LawSpread, Spread, VariableSpread
+from moeplan.plan.search.variables import DESIGN_VARIABLES, Design
+from moeplan.plan.uncertainty.result import LawUncertainty, PlanUncertainty, VariableUncertainty
 
 MOE = Architecture(
     d_model=2048,
@@ -204,7 +201,7 @@ def sample_plan(**changes: Any) -> Plan:
                 optimum=sample_design(total_params=11_300_000_000, active_params=987_000_000, granularity=9.87),
                 efficiency=0.9753,
                 regret_flops=8.64e19,
-                outside=(OutsideDomain("train_flops", 6.42e21, 1e18, 3e20),),
+                outside=(Outside("train_flops", 6.42e21, 1e18, 3e20),),
                 has_domain=True,
                 without=sample_design(total_params=11_111_000_000, active_params=1_212_000_000),
                 says="",
@@ -225,13 +222,13 @@ def sample_plan(**changes: Any) -> Plan:
     return dataclasses.replace(plan, **changes)
 
 
-def sample_spread() -> Spread:
+def sample_spread() -> PlanUncertainty:
     """What a fitted law leaves open, every number different."""
     design = sample_design()
-    law = LawSpread(
+    law = LawUncertainty(
         "mylaw", 2.0918, 2.0559, 2.135, 2.0418, 2.1436, 1.553, 1.258, 2.088, "its own draws", ("active_params",), True
     )
-    return Spread(
+    return PlanUncertainty(
         level=0.885,
         draws=234,
         unusable=3,
@@ -245,11 +242,11 @@ def sample_spread() -> Spread:
     )
 
 
-def sample_variable_spread(name: str, value: float) -> VariableSpread:
+def sample_variable_spread(name: str, value: float) -> VariableUncertainty:
     """An interval about a value, whole numbers for variables that are."""
     if DESIGN_VARIABLES[name].integer:
-        return VariableSpread(name, value, max(value - 3, 0.0), value + 1, value + 7)
-    return VariableSpread(name, value, *(float(f"{value * factor:.6g}") for factor in (0.61, 1.07, 1.77)))
+        return VariableUncertainty(name, value, max(value - 3, 0.0), value + 1, value + 7)
+    return VariableUncertainty(name, value, *(float(f"{value * factor:.6g}") for factor in (0.61, 1.07, 1.77)))
 
 
 def sample_band(name: str, value: float) -> Band:

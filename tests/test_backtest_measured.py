@@ -155,7 +155,7 @@ def test_shapes_of_the_ladder_have_their_printed_params() -> None:
 
 def test_a_law_predicts_its_own_dense_ladder() -> None:
     """Where a law's dense loss is asked for itself, the compute found on the ladder is that of the rung."""
-    from moeplan.laws.leverage import dense_loss, dense_size
+    from moeplan.laws.dense import dense_loss, dense_size
     from moeplan.studies.backtest.ladder import _line
 
     law = load_law("ludziejewski2025")

@@ -43,6 +43,14 @@ def test_the_map_explains_renamed_keys_reworded_texts_and_new_places() -> None:
     assert len(differences(OLD, new, renames())) == 2 + 4 + 1
 
 
+def test_what_a_law_says_is_found_by_its_name() -> None:
+    """An entry of one law covers that law alone, wherever it stands in the list."""
+    old = {"laws": [{"law": "a", "says": "x"}, {"law": "b", "says": "x"}]}
+    new = {"laws": [{"law": "a", "says": "y"}, {"law": "b", "says": "y"}]}
+    assert differences(old, new, renames(not_compared={"laws[a]": "a reason"})) == ["laws[b].says: was 'x', is 'y'"]
+    assert differences(old, new, renames(not_compared={"laws[].says": "a reason"})) == []
+
+
 def test_what_is_not_compared_may_differ_and_what_only_begins_alike_may_not() -> None:
     """`spread` covers spread.laws, not spreads."""
     known = renames(not_compared={"spread": "a reason"})

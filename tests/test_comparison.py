@@ -15,12 +15,13 @@ from click.testing import CliRunner, Result
 import moeplan
 from moeplan import records
 from moeplan.architecture.conventions import Variables
+from moeplan.architecture.proportions import dense_of_size
 from moeplan.architecture.published import find_model
 from moeplan.cli import cli
 from moeplan.cost.inference_memory import total_inference_bytes
 from moeplan.errors import InfeasibleError, LawError, UsageError
 from moeplan.laws import load_law
-from moeplan.laws.dense_optimum import dense_of_size, optimal_dense
+from moeplan.laws.dense import optimal_dense
 from moeplan.plan.budget import Budget
 from moeplan.plan.document import Plan
 from moeplan.plan.planner import recommend

@@ -11,11 +11,11 @@ import pytest
 
 from moeplan.errors import LawError
 from moeplan.fitting import fit, law_text
-from moeplan.fitting.bootstrap import interval
 from moeplan.laws import law_names, load_law
 from moeplan.laws.draws import DRAWS, coefficient_draws, drawn_law, law_draws, matrix_root
 from moeplan.laws.law import Covariance
 from moeplan.laws.signatures import form_coordinates
+from moeplan.numerics.intervals import interval
 from tests.drawn_laws import correlated, drawn_as, kinds, uncertain, with_covariance
 
 LAW = "ludziejewski2025"

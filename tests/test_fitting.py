@@ -10,7 +10,7 @@ import pytest
 
 from moeplan.errors import UsageError
 from moeplan.fitting import fit
-from moeplan.fitting.bootstrap import bootstrap, interval, stretch
+from moeplan.fitting.bootstrap import bootstrap, stretch
 from moeplan.fitting.identify import identify
 from moeplan.fitting.optimum import Shape, has_optimum, optimal_active_params
 from moeplan.fitting.problem import Problem, make_problem
@@ -20,6 +20,7 @@ from moeplan.laws import load_law
 from moeplan.laws.checks import compute_optimum
 from moeplan.laws.coefficients import Amplitude, Loss
 from moeplan.laws.signatures import FORMS, form_coefficients, form_coordinates, form_variables, signature_coordinates
+from moeplan.numerics.intervals import interval
 from tests.fitting_truths import design, predictions, problem, truths, write_runs
 
 TRUTHS = truths()

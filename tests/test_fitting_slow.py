@@ -11,17 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from moeplan.fitting.bootstrap import bootstrap, interval
+from moeplan.fitting.bootstrap import bootstrap
 from moeplan.fitting.optimum import Shape, optimal_active_params
 from moeplan.fitting.problem import Problem, make_problem
 from moeplan.fitting.solve import solve
 from moeplan.fitting.start import fits, solve_affine
 from moeplan.laws.signatures import FORMS, form_variables
+from moeplan.numerics import Floats
+from moeplan.numerics.intervals import interval
 from tests.fitting_truths import design, predictions, truths
-
-Floats = NDArray[np.float64]
 
 pytestmark = pytest.mark.slow
 

@@ -17,11 +17,12 @@ from moeplan import Budget, frontier, recommend
 from moeplan.cli import cli
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.laws import load_law
-from moeplan.plan.answer import Answer
+from moeplan.plan.choice import Choice, choose_design, make_space
 from moeplan.plan.document import Plan
-from moeplan.plan.planner import Panel, between_steps_may_help
+from moeplan.plan.law_selection import LawSelection
+from moeplan.plan.planner import between_steps_may_help
 from moeplan.plan.search.space import Space
-from moeplan.plan.sweep import Ladder
+from moeplan.plan.sweep import Sweep
 from moeplan.quantities import percent
 from moeplan.report.blocks import Chart, Table
 from moeplan.report.charts import looks
@@ -131,31 +132,32 @@ def test_value_never_falls(memory_curve: Frontier, compute_curve: Frontier) -> N
     ids=lambda conditions: "+".join(conditions) or "free",
 )
 @pytest.mark.parametrize("axis", ["flops", "memory"])
-def test_ladder_equals_one_search_after_the_other(axis: str, conditions: dict) -> None:
-    """What a ladder chooses between its ends is what a search of every design at each rung alone chooses."""
+def test_sweep_equals_one_search_after_the_other(axis: str, conditions: dict) -> None:
+    """What a sweep chooses between its ends is what a search of every design at each step alone chooses."""
     grid = small_grid()
-    panel = Panel(tuple(laws()), ())
+    selected = LawSelection(tuple(laws()), ())
     common = {"vocab_size": VOCAB, "tied_embeddings": True, **conditions}
     if axis == "flops":
         budgets = [Budget(flops, MemoryLimit(30 * 10**9), **common) for flops in np.geomspace(1e18, 1e25, 17)]
     else:
         budgets = [Budget(1e21, MemoryLimit(int(size)), **common) for size in np.geomspace(1e8, 1e13, 17)]
-    found: dict[int, Answer] = {}
-    ladder = Ladder(budgets, panel, grid=grid)
-    ladder.answers(found.__setitem__)
-    for rung, budget in enumerate(budgets):
+    found: dict[int, Choice] = {}
+    sweep = Sweep(budgets, selected, grid=grid)
+    sweep.choices(found.__setitem__)
+    for step, budget in enumerate(budgets):
         alone = None
         for base in (grid, grid.halved()):
             with contextlib.suppress(InfeasibleError):
-                alone = alone or Answer(Space(budget, panel.judges, base=base, reference=grid), budget, 4)
+                space = make_space(budget, selected.searching, base=base, reference=grid)
+                alone = alone or choose_design(space, selected.objective)
             if not between_steps_may_help(budget):
                 break
         if alone is None:
-            assert rung in ladder.refusals
+            assert step in sweep.infeasible
             continue
-        assert found[rung].architecture == alone.architecture
-        assert found[rung].best_ln_value == pytest.approx(alone.best_ln_value, abs=1e-9)
-    assert len(found) + len(ladder.refusals) == len(budgets)
+        assert found[step].architecture == alone.architecture
+        assert found[step].best_ln_value == pytest.approx(alone.best_ln_value, abs=1e-9)
+    assert len(found) + len(sweep.infeasible) == len(budgets)
     assert len(found) > 5
 
 
@@ -163,12 +165,12 @@ def test_a_law_that_falls_with_compute_is_not_cut(monkeypatch: pytest.MonkeyPatc
     """Where a law of one's own values some designs less with more compute, all designs stay in question."""
     grid = small_grid()
     budgets = [Budget(flops, "30GB", vocab_size=VOCAB, tied_embeddings=True) for flops in (1e20, 1e21, 1e22)]
-    ladder = Ladder(budgets, Panel((load_law("zhao2025"),), ()), grid=grid)
-    space = Space(budgets[-1], ladder.panel.judges, base=grid, reference=grid)
+    sweep = Sweep(budgets, LawSelection((load_law("zhao2025"),), ()), grid=grid)
+    space = Space(budgets[-1], sweep.laws.searching, base=grid, reference=grid)
     low, high = space.score(1e20), space.score(1e22)
-    assert not ladder.eligible(space, 2, low, high).all()
-    low.ln_compute[0] += 100
-    assert ladder.eligible(space, 2, low, high).all()
+    assert not sweep.eligible(space, 2, low, high).all()
+    low.ln_compute[:, 0] += 100
+    assert sweep.eligible(space, 2, low, high).all()
 
 
 # --- over a variable -------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from moeplan.plan.budget_options import make_budget, repeated_target
 from moeplan.plan.document import Plan
 from moeplan.plan.goal import DenseGoal, Goal, GoalPoint
 from moeplan.plan.inverse import recommend_for
-from moeplan.plan.planner import read_panel
+from moeplan.plan.law_selection import select_laws
 from moeplan.plan.search.space import Space
 from moeplan.report.page import numbers_without_source
 from moeplan.report.sections import plan_sections
@@ -58,8 +58,10 @@ def work_of(shape: Architecture, tokens: float) -> tuple[float, float]:
 
 def scan(budgets: list[Budget]) -> list[tuple[float, float]]:
     """EL and work of the best design at each budget, every design scored at every budget."""
-    panel = read_panel(None)
-    space = Space(budgets[-1], panel.judges, base=GRID, reference=GRID, span=(budgets[0].flops, budgets[-1].flops))
+    selected = select_laws(None)
+    space = Space(
+        budgets[-1], selected.searching, base=GRID, reference=GRID, span=(budgets[0].flops, budgets[-1].flops)
+    )
     found = []
     for budget in budgets:
         here = space.at(budget)
@@ -67,7 +69,7 @@ def scan(budgets: list[Budget]) -> list[tuple[float, float]]:
         if not scores.feasible.any():
             found.append((0.0, 0.0))
             continue
-        index = here.choose(scores.mean(range(4)), scores)
+        index = here.choose(scores.mean(selected.objective), scores)
         found.append(work_of(here.architecture(index), math.floor(scores.tokens[index])))
     return found
 

@@ -14,7 +14,8 @@ from moeplan import Architecture, Budget, Plan, load_law, plan_schema, read_plan
 from moeplan.architecture.conventions import Variables
 from moeplan.cost.inference_memory import InferenceSettings, total_inference_bytes
 from moeplan.errors import InfeasibleError, LawError, UsageError
-from moeplan.laws.leverage import dense_compute, dense_loss, dense_params_at_tokens, leverage_by
+from moeplan.laws.dense import dense_compute, dense_loss, dense_params_at_tokens
+from moeplan.laws.leverage import leverage_by
 from moeplan.plan.costs import batch_sequences
 from tests.small import LAWS
 

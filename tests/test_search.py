@@ -18,6 +18,7 @@ from moeplan.cost.inference_memory import InferenceSettings, total_inference_byt
 from moeplan.errors import InfeasibleError, MoeplanError
 from moeplan.laws import load_law
 from moeplan.plan.budget import Budget
+from moeplan.plan.choice import choose_design, make_space
 from moeplan.plan.search.grid import Designs, Grid
 from moeplan.plan.search.reference import LossReference, token_partners
 from moeplan.plan.search.space import TIE, Space
@@ -110,7 +111,7 @@ def test_search_equals_brute_force(flops: float, memory: str, names: tuple[str, 
     grid = small_grid()
     space = Space(limit, laws(*names), base=grid, reference=grid)
     scores = space.score(flops)
-    ln_value = scores.mean(range(len(names)))
+    ln_value = scores.mean(space.laws)
     found = space.architecture(space.choose(ln_value, scores))
 
     candidates = []
@@ -221,13 +222,12 @@ def test_looser_budget_never_lowers_value(
     results = []
     for compute, size in (tight, loose):
         try:
-            space = Space(budget(compute, str(size)), laws(), base=grid, reference=grid)
+            space = make_space(budget(compute, str(size)), laws(), base=grid, reference=grid)
         except InfeasibleError:
             results.append(None)
             continue
         scores = space.score(compute)
-        columns = [[one]] if one is not None else [[*range(len(LAWS))]]
-        values = [float(scores.mean(c).max()) for c in columns]
+        values = [float(scores.mean(space.laws if one is None else [space.laws[one]]).max())]
         losses = []
         for number, law in enumerate(laws()):
             if law.objective.predicts == "loss":
@@ -254,7 +254,7 @@ def test_value_never_exceeds_budget() -> None:
     """On the reference grid itself no law finds more in a design than its compute."""
     space = Space(Budget("1e22", "80GB"), laws())
     scores = space.score(1e22)
-    assert float(np.max(scores.ln_compute[scores.feasible])) <= math.log(1e22) + 1e-6
+    assert float(np.max(scores.ln_compute[:, scores.feasible])) <= math.log(1e22) + 1e-6
 
 
 def test_threads_and_order_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +263,7 @@ def test_threads_and_order_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     def answer(threads: int) -> tuple[Architecture, float, float]:
         space = Space(Budget("1e21", "24GB"), laws(), threads=threads)
         scores = space.score(1e21)
-        value = scores.mean(range(4))
+        value = scores.mean(space.laws)
         index = space.choose(value, scores)
         return space.architecture(index), float(scores.tokens[index]), float(value[index])
 
@@ -301,7 +301,7 @@ def test_halving_every_step_gains_little(flops: float, memory: str) -> None:
     best = []
     for base in (declared, declared.halved()):
         space = Space(limit, laws(), base=base, reference=declared, threads=2)
-        best.append(float(space.score(flops).mean(range(4)).max()))
+        best.append(float(space.score(flops).mean(space.laws).max()))
     assert 0 <= best[1] - best[0] < math.log(1.005)
 
 
@@ -329,7 +329,7 @@ def best_alone(name: str, convention: str, vocab_size: int = 256) -> Architectur
     """The best design of one law at N = 36B and 1e22 FLOPs counted by `convention`."""
     conditions = Budget(1e22, "100TB", fix={"total_params": 36e9}, vocab_size=vocab_size)
     space = Space(conditions, laws(name), flops=convention, threads=2)
-    return space.architecture(int(np.argmax(space.score(1e22).mean([0]))))
+    return space.architecture(int(np.argmax(space.score(1e22).mean(space.laws))))
 
 
 @pytest.mark.parametrize("name, percent", [("zhao2025", 7.3), ("abnar2025", 5.9)])
@@ -358,11 +358,11 @@ def test_leverage_alone_runs_to_the_edge() -> None:
     """Without the discount for misallocation tian2025 runs to the fewest active and most experts: why phi is there."""
     space = Space(Budget("1e24", "640GB"), laws("tian2025"), allocation=False, threads=2)
     scores = space.score(1e24)
-    edge = space.architecture(int(np.argmax(scores.mean([0]))))
+    edge = space.architecture(int(np.argmax(scores.mean(space.laws))))
     assert edge.activation_ratio < 0.0085
     kept = Space(Budget("1e24", "640GB"), laws("tian2025"), threads=2)
     scores = kept.score(1e24)
-    inside = kept.architecture(int(np.argmax(scores.mean([0]))))
+    inside = kept.architecture(int(np.argmax(scores.mean(space.laws))))
     assert inside.activation_ratio > 0.02
     assert inside.active_params() > 3 * edge.active_params()
 
@@ -372,9 +372,8 @@ def test_leverage_alone_runs_to_the_edge() -> None:
 
 def chosen(conditions: Budget, *names: str) -> Architecture:
     """The design the search chooses."""
-    space = Space(conditions, laws(*names), threads=2)
-    scores = space.score(conditions.flops)
-    return space.architecture(space.choose(scores.mean(range(len(space.laws))), scores))
+    space = make_space(conditions, laws(*names), threads=2)
+    return choose_design(space, space.laws).architecture
 
 
 @pytest.mark.parametrize(
@@ -397,7 +396,7 @@ def test_fixed_real_values_are_met_within_two_percent(name: str, value: float) -
     conditions = Budget("1e22", "80GB", fix={name: value})
     space = Space(conditions, laws("zhao2025"), threads=2)
     scores = space.score(1e22)
-    index = np.array([space.choose(scores.mean([0]), scores)])
+    index = np.array([space.choose(scores.mean(space.laws), scores)])
     assert float(space.values(name, index, scores)[0]) == pytest.approx(value, rel=0.02)
 
 
@@ -437,7 +436,7 @@ def test_fixed_tokens_leave_the_rest_of_the_budget() -> None:
     conditions = Budget("1e22", "640GB", fix={"tokens": 300e9})
     space = Space(conditions, laws(), threads=2)
     scores = space.score(1e22)
-    index = space.choose(scores.mean(range(4)), scores)
+    index = space.choose(scores.mean(space.laws), scores)
     assert scores.tokens[index] == 300e9
     assert 0.9e22 < scores.train_flops[index] <= 1e22
 
@@ -447,7 +446,7 @@ def test_served_tokens_are_paid_from_the_budget() -> None:
     conditions = Budget("1e22", "80GB", inference_tokens=1e12)
     space = Space(conditions, laws(), threads=2)
     scores = space.score(1e22)
-    index = space.choose(scores.mean(range(4)), scores)
+    index = space.choose(scores.mean(space.laws), scores)
     served = 2 * space.architecture(index).active_params() * 1e12
     assert scores.train_flops[index] + served == pytest.approx(1e22, rel=1e-9)
     assert space.architecture(index).active_params() < chosen(Budget("1e22", "80GB")).active_params()
@@ -460,8 +459,8 @@ def test_few_tokens_are_repeated_at_a_discount() -> None:
     for conditions in (free, scarce):
         space = Space(conditions, laws(), threads=2)
         scores = space.score(1e22)
-        index = space.choose(scores.mean(range(4)), scores)
-        best.append((float(scores.mean(range(4)).max()), scores.tokens[index]))
+        index = space.choose(scores.mean(space.laws), scores)
+        best.append((float(scores.mean(space.laws).max()), scores.tokens[index]))
     assert best[1][1] <= 400e9
     assert best[1][0] < best[0][0]
 

@@ -21,13 +21,15 @@ from moeplan.laws.draws import DRAWS, Drawn, drawn_law, law_draws
 from moeplan.laws.law import Residual
 from moeplan.laws.leverage import leverage_by
 from moeplan.numerics.branch_and_bound import Boxes, cells
-from moeplan.plan.answer import Answer
+from moeplan.plan.assembly import assemble
+from moeplan.plan.choice import Choice, choose_design
 from moeplan.plan.document import Plan
+from moeplan.plan.law_selection import LawSelection
 from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.space import Scores, Space
 from moeplan.plan.uncertainty.drawn import LEVEL, DrawnLaw, draw
-from moeplan.plan.uncertainty.redraw import designs_ln_compute, drawn_ln_compute, redraw, spread
-from moeplan.plan.uncertainty.result import Spread
+from moeplan.plan.uncertainty.redraw import designs_ln_compute, drawn_ln_compute, plan_uncertainty, redraw
+from moeplan.plan.uncertainty.result import PlanUncertainty
 from moeplan.studies.comparison import compare
 from tests.drawn_laws import correlated, drawn_as, uncertain, write_drawn
 from tests.fitting_truths import predictions
@@ -45,9 +47,9 @@ def small_space(laws: list[Law], budget: Budget, grid: Grid | None = None) -> Sp
     return Space(budget, laws, base=base, reference=base)
 
 
-def small_answer(laws: list[Law], budget: Budget, grid: Grid | None = None) -> Answer:
+def small_choice(laws: list[Law], budget: Budget, grid: Grid | None = None) -> Choice:
     """The best of the small grid."""
-    return Answer(small_space(laws, budget, grid), budget, len(laws))
+    return choose_design(small_space(laws, budget, grid), laws)
 
 
 def small_budget(flops: float = 1e21, memory: str = "80GB", **more: Any) -> Budget:
@@ -55,9 +57,9 @@ def small_budget(flops: float = 1e21, memory: str = "80GB", **more: Any) -> Budg
     return Budget(flops, memory, vocab_size=VOCAB, tied_embeddings=True, **more)
 
 
-def spread_of(answer: Answer, laws: list[Law], **more: Any) -> Spread:
-    """The intervals of an answer that has some."""
-    found = spread(answer, laws, **more)
+def uncertainty_of(choice: Choice, **more: Any) -> PlanUncertainty:
+    """The intervals of an choice that has some."""
+    found = plan_uncertainty(choice, **more)
     assert found is not None
     return found
 
@@ -136,25 +138,25 @@ def test_every_draw_is_searched_exactly(names: list[str], deviation: float, flop
     budget = small_budget(flops, memory)
     laws = [uncertain(names[0], deviation), *(uncertain(name, deviation) for name in names[1:2])]
     laws += [load_law(name) for name in names[2:]]
-    answer = small_answer(laws, budget)
+    choice = small_choice(laws, budget)
     draws: dict[str, dict[str, Drawn]] = {law.full_name: law_draws(law) for law in laws}
-    found = redraw(answer.space, answer.scores, laws, draws, answer.index, 50)
+    found = redraw(choice, draws, 50)
     assert found.unusable == 0
     for place in range(50):
         drawn = [drawn_law(law, draws[law.full_name], place) for law in laws]
         space = small_space(drawn, budget)
         scores = space.score(budget.flops)
-        value = scores.mean(range(len(laws)))
+        value = scores.mean(space.laws)
         assert space.choose(value, scores) == found.chosen[place]
-        regret = float(value.max() - value[answer.index])
+        regret = float(value.max() - value[choice.index])
         assert found.regret[place] == pytest.approx(regret, rel=0.01, abs=0.002)
 
 
 def test_without_uncertainty_there_is_the_plan_alone() -> None:
     """A covariance of zeros gives intervals of no width, at the plan, and no regret."""
     law = uncertain(LAW, 0.0)
-    answer = small_answer([law], small_budget())
-    found = spread_of(answer, [law], count=20)
+    choice = small_choice([law], small_budget())
+    found = uncertainty_of(choice, count=20)
     for row in found.variables:
         assert row.low == row.median == row.high == row.value
     (own,) = found.laws
@@ -163,7 +165,7 @@ def test_without_uncertainty_there_is_the_plan_alone() -> None:
     assert own.leverage_low == pytest.approx(own.efficiency_leverage, rel=1e-9)
     assert own.run_low is None  # the file does not say how the runs scatter
     assert found.same_design == 1
-    assert found.efficiency_low == pytest.approx(answer.design.value / np.exp(answer.best_ln_value), rel=1e-9)
+    assert found.efficiency_low == pytest.approx(choice.design.value / np.exp(choice.best_ln_value), rel=1e-9)
 
 
 def test_wider_covariances_give_wider_intervals() -> None:
@@ -171,7 +173,7 @@ def test_wider_covariances_give_wider_intervals() -> None:
     widths = []
     for deviation in (0.02, 0.04, 0.08):
         law = uncertain(LAW, deviation)
-        found = spread_of(small_answer([law], small_budget()), [law])
+        found = uncertainty_of(small_choice([law], small_budget()))
         (own,) = found.laws
         assert own.loss_low and own.loss_high and own.leverage_low and own.leverage_high  # noqa: PT018  # for mypy
         sizes = next(row for row in found.variables if row.variable == "active_params")
@@ -189,7 +191,7 @@ def test_the_runs_scatter_widens_what_a_run_measures() -> None:
     assert of is not None
     of = dataclasses.replace(of, residual=Residual(0.01, 10_000))
     law = dataclasses.replace(law, fits=MappingProxyType({**law.fits, of.name: of}))
-    (own,) = spread_of(small_answer([law], small_budget()), [law], count=200).laws
+    (own,) = uncertainty_of(small_choice([law], small_budget()), count=200).laws
     assert own.loss and own.run_low and own.run_high  # noqa: PT018  # for mypy
     assert np.log(own.run_high / own.loss) == pytest.approx(1.645 * 0.01, rel=0.05)
     assert np.log(own.run_low / own.loss) == pytest.approx(-1.645 * 0.01, rel=0.05)
@@ -198,14 +200,14 @@ def test_the_runs_scatter_widens_what_a_run_measures() -> None:
 def test_leverage_under_draws_is_the_laws_own_formula() -> None:
     """EL over tables agrees with the law's leverage, found by bisection under each drawn law, to .1 %."""
     law = correlated(LAW, 0.05, 2)
-    answer = small_answer([law], small_budget())
-    v = Variables(answer.architecture, answer.budget.seq_len)
+    choice = small_choice([law], small_budget())
+    v = Variables(choice.architecture, choice.budget.seq_len)
     drawn = draw(law)
     assert drawn is not None
-    found = drawn.leverages(v, answer.tokens)
+    found = drawn.leverages(v, choice.tokens)
     assert found is not None
     for place in range(40):
-        exact = leverage_by(drawn_law(law, drawn.draws, place), v, answer.tokens).efficiency_leverage
+        exact = leverage_by(drawn_law(law, drawn.draws, place), v, choice.tokens).efficiency_leverage
         assert found[place] == pytest.approx(exact, rel=1e-3)
 
 
@@ -213,13 +215,13 @@ def test_a_line_under_draws_is_the_laws_own_judgement() -> None:
     """C_l of given designs under a draw agrees with a new search's, up to a factor that is common to them."""
     law = uncertain("abnar2025", 0.05)
     budget = small_budget()
-    answer = small_answer([law], budget)
+    choice = small_choice([law], budget)
     drawn = DrawnLaw(law, law_draws(law, 10))
-    best = np.argsort(-answer.ln_value)[:8]
-    found = drawn_ln_compute(answer, drawn, 0, best)
+    best = np.argsort(-choice.ln_value)[:8]
+    found = drawn_ln_compute(choice, drawn, best)
     for place in range(10):
         scores = small_space([drawn_law(law, drawn.draws, place)], budget).score(budget.flops)
-        own = scores.ln_compute[best, 0]
+        own = scores.ln_compute[0, best]
         assert found[place] - found[place, 0] == pytest.approx(own - own[0], abs=0.005)
 
 
@@ -231,15 +233,15 @@ def test_compute_under_draws_is_a_new_searchs(name: str) -> None:
     space = Space(budgets[-1], [law], base=small_grid(), reference=small_grid(), span=(1e20, 1e22))
     designs, chosen = [], []
     for budget in budgets:
-        answer = Answer(space.at(budget), budget, 1)
-        v = Variables(answer.architecture, budget.seq_len)
-        designs.append((v, float(answer.tokens), float(v.get("flops_per_token", space.flops)) * answer.tokens))
-        chosen.append(answer.index)
+        choice = choose_design(space.at(budget), [law])
+        v = Variables(choice.architecture, budget.seq_len)
+        designs.append((v, float(choice.tokens), float(v.get("flops_per_token", space.flops)) * choice.tokens))
+        chosen.append(choice.index)
     drawn = DrawnLaw(law, law_draws(law, 5))
     found = designs_ln_compute(space.references[0], drawn, designs)
     for place in range(5):
         under = Space(budgets[-1], [drawn_law(law, drawn.draws, place)], base=small_grid(), reference=small_grid())
-        exact = [float(under.at(b).score(b.flops).ln_compute[i, 0]) for b, i in zip(budgets, chosen, strict=True)]
+        exact = [float(under.at(b).score(b.flops).ln_compute[0, i]) for b, i in zip(budgets, chosen, strict=True)]
         assert found[place] == pytest.approx(exact, abs=0.03)
 
 
@@ -250,12 +252,12 @@ def test_draws_without_a_number_are_left_out_and_half_of_them_refused() -> None:
     assert of is not None
     columns = {name: np.full(40, value) for name, value in of.coefficients.items()}
     columns["c"][:10] = np.nan
-    answer = small_answer([drawn_as(law, columns)], small_budget())
-    found = spread_of(answer, [drawn_as(law, columns)], count=40)
+    choice = small_choice([drawn_as(law, columns)], small_budget())
+    found = uncertainty_of(choice, count=40)
     assert found.unusable == 10
     columns["c"][:30] = np.nan
     with pytest.raises(LawError, match="gives no finite number for the plan under 30 of 40 draws"):
-        spread(answer, [drawn_as(law, columns)], count=40)
+        plan_uncertainty(small_choice([drawn_as(law, columns)], small_budget()), count=40)
 
 
 def test_threads_change_nothing_and_laws_without_draws_are_named() -> None:
@@ -265,7 +267,7 @@ def test_threads_change_nothing_and_laws_without_draws_are_named() -> None:
     found = []
     for threads in (1, 2):
         space = Space(budget, laws, base=small_grid(), reference=small_grid(), threads=threads)
-        found.append(spread_of(Answer(space, budget, 2), laws))
+        found.append(uncertainty_of(choose_design(space, laws)))
     assert found[0] == found[1]
     assert found[0].held == ("zhao2025",)
     assert [one.law for one in found[0].laws] == [LAW]
@@ -275,9 +277,9 @@ def test_threads_change_nothing_and_laws_without_draws_are_named() -> None:
 def test_bundled_laws_make_no_intervals() -> None:
     """Without a covariance there is nothing to draw, and the plan says null."""
     laws = [load_law(LAW), load_law("zhao2025")]
-    answer = small_answer(laws, small_budget())
-    assert spread(answer, laws) is None
-    plan = answer.plan(laws, [], "")
+    choice = small_choice(laws, small_budget())
+    assert plan_uncertainty(choice) is None
+    plan = assemble(choice, LawSelection(tuple(laws), ()))
     assert plan.spread is None
     assert plan.to_json()["spread"] is None
 
@@ -285,7 +287,7 @@ def test_bundled_laws_make_no_intervals() -> None:
 def test_a_plan_keeps_its_intervals_in_its_file() -> None:
     """A plan with intervals is read back as it was written, to JSON's digits."""
     law = uncertain(LAW, 0.05)
-    plan = small_answer([law], small_budget()).plan([law], [], "")
+    plan = assemble(small_choice([law], small_budget()), LawSelection((law,), ()))
     again = Plan.from_json(plan.to_json())
     assert again.spread is not None
     assert again.to_json() == plan.to_json()
@@ -315,7 +317,7 @@ def test_intervals_cover_the_truth() -> None:
         tied_embeddings=True,
     )
     budget = small_budget(1e22)
-    true = small_answer([truth], budget, grid)
+    true = small_choice([truth], budget, grid)
     here = np.array([true.index])
     names = ("active_params", "expansion_ratio", "tokens")
     wanted = {name: float(true.space.values(name, here, true.scores)[0]) for name in names}
@@ -328,16 +330,16 @@ def test_intervals_cover_the_truth() -> None:
         changed = dataclasses.replace(of, coefficients=MappingProxyType(own))
         draws = problem.coefficients(bootstrap(problem, fitted, 200, seed=trial).y)
         law = drawn_as(dataclasses.replace(truth, fits=MappingProxyType({**truth.fits, of.name: changed})), draws)
-        answer = small_answer([law], budget, grid)
-        found = spread_of(answer, [law])
+        choice = small_choice([law], budget, grid)
+        found = uncertainty_of(choice)
         for row in found.variables:
             if row.variable in wanted:
                 covered[row.variable] += row.low <= wanted[row.variable] <= row.high
-        v = Variables(answer.architecture, budget.seq_len)
+        v = Variables(choice.architecture, budget.seq_len)
         (one,) = found.laws
         assert one.loss_low and one.loss_high and one.leverage_low and one.leverage_high  # noqa: PT018  # for mypy
-        covered["loss"] += one.loss_low <= float(of.at(v, answer.tokens)) <= one.loss_high
-        exact = leverage_by(truth, v, answer.tokens).efficiency_leverage
+        covered["loss"] += one.loss_low <= float(of.at(v, choice.tokens)) <= one.loss_high
+        exact = leverage_by(truth, v, choice.tokens).efficiency_leverage
         covered["leverage"] += one.leverage_low <= exact <= one.leverage_high
     print(covered)
     shares = {name: count / TRIALS for name, count in covered.items()}
@@ -367,11 +369,11 @@ def test_compare_gives_fitted_laws_their_interval(tmp_path: Any, monkeypatch: py
 
 
 def test_scores_are_left_alone() -> None:
-    """Redrawing changes neither the scores nor the references of the answer."""
+    """Redrawing changes neither the scores nor the references of the choice."""
     law = uncertain(LAW, 0.1)
-    answer = small_answer([law], small_budget())
-    before = {f.name: getattr(answer.scores, f.name).copy() for f in dataclasses.fields(Scores)}
-    own = answer.space.references[0].ln_compute(np.array([2.2, 2.4]))  # type: ignore[union-attr]
-    spread_of(answer, [law])
-    assert all((before[name] == getattr(answer.scores, name)).all() for name in before)
-    assert (answer.space.references[0].ln_compute(np.array([2.2, 2.4])) == own).all()  # type: ignore[union-attr]
+    choice = small_choice([law], small_budget())
+    before = {f.name: getattr(choice.scores, f.name).copy() for f in dataclasses.fields(Scores) if f.name != "laws"}
+    own = choice.space.references[0].ln_compute(np.array([2.2, 2.4]))  # type: ignore[union-attr]
+    uncertainty_of(choice)
+    assert all((before[name] == getattr(choice.scores, name)).all() for name in before)
+    assert (choice.space.references[0].ln_compute(np.array([2.2, 2.4])) == own).all()  # type: ignore[union-attr]

@@ -22,7 +22,7 @@ from moeplan.fitting.suggest import check_form, suggest
 from moeplan.fitting.suggestion import Suggestion, read_suggestion
 from moeplan.laws import Law, load_law
 from moeplan.laws.law import Covariance, Residual
-from moeplan.plan.answer import Answer
+from moeplan.plan.choice import choose_design
 from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.space import Space
 from tests.drawn_laws import kinds, uncertain, with_covariance
@@ -130,7 +130,7 @@ def test_candidates_can_be_trained_and_are_counted_exactly() -> None:
     law = load_law("ludziejewski2025")
     fit = law.objective
     assert fit is not None
-    like = Answer(Space(BUDGET, [law], base=GRID, reference=GRID), BUDGET, 1).architecture
+    like = choose_design(Space(BUDGET, [law], base=GRID, reference=GRID), [law]).architecture
     found = make_candidates(fit, like, 4096, 1e19)
     assert found.train_flops.max() <= 1e19
     for run in RNG.choice(len(found), 20, replace=False):
@@ -144,7 +144,8 @@ def test_candidates_can_be_trained_and_are_counted_exactly() -> None:
 
 def test_dense_runs_are_suggested_only_where_the_law_covers_them() -> None:
     """expansion_joint describes dense models, fine_grained does not; a law of 64 experts is given none but these."""
-    like = Answer(Space(BUDGET, [load_law("ludziejewski2025")], base=GRID, reference=GRID), BUDGET, 1).architecture
+    law = load_law("ludziejewski2025")
+    like = choose_design(Space(BUDGET, [law], base=GRID, reference=GRID), [law]).architecture
     for name, dense in (("ludziejewski2025", True), ("krajewski2024", False)):
         fit = load_law(name).objective
         assert fit is not None

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from moeplan.architecture import counting
+from moeplan.architecture import counting, ratios
+from moeplan.architecture.ratios import as_float
 
 Value = Any  # float or float64 array, as `moeplan.architecture.counting` says
 
@@ -106,15 +107,11 @@ class Variables:
     def params(self, count: str, convention: str) -> Value:
         """`count` ("total_params" or "active_params") with or without embeddings."""
         if convention == "with_embeddings":
-            return _as_float(getattr(counting, count)(self.shape))
+            return as_float(getattr(counting, count)(self.shape))
         everything = self.get(count, "with_embeddings")
         if convention == "without_input_embedding":
-            return everything - self.shape.vocab_size * _as_float(self.shape.d_model)
-        return everything - _as_float(counting.embedding_params(self.shape))
-
-
-def _as_float(count: Any) -> Value:
-    return float(count) if isinstance(count, int) else count.astype(float)
+            return everything - self.shape.vocab_size * as_float(self.shape.d_model)
+        return everything - as_float(counting.embedding_params(self.shape))
 
 
 def _flops_per_token(v: Variables, convention: str) -> Value:
@@ -124,60 +121,20 @@ def _flops_per_token(v: Variables, convention: str) -> Value:
     if convention == "six_non_embedding":
         return matmul
     causal = convention == "causal"
-    scores = _as_float(counting.attention_score_flops(v.shape, v.seq_len, causal=causal))
-    return matmul + 6 * v.shape.vocab_size * _as_float(v.shape.d_model) + scores if causal else matmul + scores
-
-
-def _experts(v: Variables) -> tuple[Value, Value, Value]:
-    """Routed, active and shared experts as floats; one expert that is always active stands for a dense model."""
-    shape = v.shape
-    if isinstance(shape.num_experts, int) and shape.num_experts == 0:
-        return 1.0, 1.0, 0.0
-    return _as_float(shape.num_experts), _as_float(shape.num_active_experts), _as_float(shape.num_shared_experts)
-
-
-def _activation_ratio(v: Variables, convention: str) -> Value:
-    routed, active, shared = _experts(v)
-    return active / routed if convention == "routed" else (active + shared) / (routed + shared)
-
-
-def _expansion_ratio(v: Variables, convention: str) -> Value:
-    routed, active, shared = _experts(v)
-    if convention == "routed" or (isinstance(v.shape.num_experts, int) and v.shape.num_experts == 0):
-        return routed / active
-    # Shared experts in units of a routed one: equal widths give the same ratio to the last bit.
-    shared = shared * (_as_float(v.shape.d_shared_expert) / _as_float(v.shape.d_expert))
-    return (routed + shared) / (active + shared)
-
-
-def _granularity(v: Variables, convention: str) -> Value:
-    width = v.shape.d_expert
-    if isinstance(width, int) and width == 0:
-        width = v.shape.d_ff
-    ratio = _as_float(v.shape.d_model) / width
-    return 2 * ratio if convention == "gated" else 8 / 3 * ratio
-
-
-def _active_experts(v: Variables, convention: str) -> Value:
-    _, active, shared = _experts(v)
-    return active + shared
-
-
-def _shared_ratio(v: Variables, convention: str) -> Value:
-    _, active, shared = _experts(v)
-    return shared / (active + shared)
+    scores = as_float(counting.attention_score_flops(v.shape, v.seq_len, causal=causal))
+    return matmul + 6 * v.shape.vocab_size * as_float(v.shape.d_model) + scores if causal else matmul + scores
 
 
 _FUNCTIONS: dict[str, Callable[[Variables, str], Value]] = {
     "total_params": lambda v, convention: v.params("total_params", convention),
     "active_params": lambda v, convention: v.params("active_params", convention),
     "flops_per_token": _flops_per_token,
-    "activation_ratio": _activation_ratio,
-    "expansion_ratio": _expansion_ratio,
-    "granularity": _granularity,
-    "G": _active_experts,
-    "shared_ratio": _shared_ratio,
-    "num_experts": lambda v, convention: _experts(v)[0],
+    "activation_ratio": lambda v, convention: ratios.activation_ratio(v.shape, with_shared=convention == "with_shared"),
+    "expansion_ratio": lambda v, convention: ratios.expansion_ratio(v.shape, with_shared=convention == "with_shared"),
+    "granularity": lambda v, convention: ratios.granularity(v.shape, factor=2 if convention == "gated" else 8 / 3),
+    "G": lambda v, convention: ratios.active_experts(v.shape),
+    "shared_ratio": lambda v, convention: ratios.shared_ratio(v.shape),
+    "num_experts": lambda v, convention: ratios.experts(v.shape)[0],
 }
 ARCHITECTURAL = (*_FUNCTIONS, "tokens", "tokens_per_param", "train_flops")
 """Every variable that an architecture with its tokens has."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, cast
 
-from moeplan.architecture import counting
+from moeplan.architecture import counting, ratios
 from moeplan.architecture.attention import Attention, attention_of, kind_named
 from moeplan.errors import UsageError
 
@@ -235,30 +235,27 @@ class Architecture:
     @property
     def activation_ratio(self) -> float:
         """A = num_active_experts / num_experts, routed experts only; 1 for a dense model."""
-        return self.num_active_experts / self.num_experts if self.num_experts else 1.0
+        return cast(float, ratios.activation_ratio(self))
 
     @property
     def G(self) -> int:
         """Experts active per token including shared ones; 1 for a dense model."""
-        return self.num_active_experts + self.num_shared_experts if self.num_experts else 1
+        return int(ratios.active_experts(self))
 
     @property
     def shared_ratio(self) -> float:
         """S = shared / (active + shared) experts; 0 for a dense model."""
-        return self.num_shared_experts / self.G
+        return cast(float, ratios.shared_ratio(self))
 
     @property
     def granularity(self) -> float:
         """g = 2*d_model / d_expert; 2*d_model / d_ff for a dense model."""
-        return 2 * self.d_model / (self.d_expert or self.d_ff)
+        return cast(float, ratios.granularity(self))
 
     @property
     def expansion_ratio(self) -> float:
         """Total expert width / active expert width, shared experts in both; 1 for a dense model."""
-        if not self.num_experts:
-            return 1.0
-        shared = self.num_shared_experts * self.d_shared_expert
-        return (self.num_experts * self.d_expert + shared) / (self.num_active_experts * self.d_expert + shared)
+        return cast(float, ratios.expansion_ratio(self))
 
     def to_dict(self) -> dict[str, Any]:
         """Every field that differs from its default, under its own name; `from_dict` gives this back."""

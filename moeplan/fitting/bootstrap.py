@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moeplan.fitting.identify import quantile
-from moeplan.fitting.problem import Floats, Problem
+from moeplan.fitting.problem import Problem
 from moeplan.fitting.solve import solve
+from moeplan.numerics import Floats
 
 TOLERANCE = 1e-6
 """Root mean square change of ln predictions at which a draw has converged: a thousandth of any run's own noise."""
@@ -93,12 +94,3 @@ def stretch(residuals: Floats, delta: float, units: int, coefficients: int, leve
     students = float(stdtrit(freedom, 0.5 + level / 2)) / quantile(level)
     quadratic = float((np.abs(residuals) <= delta).mean())
     return float((students * math.sqrt(units / freedom)) ** quadratic)
-
-
-def interval(values: Floats, level: float) -> tuple[float, float]:
-    """The central interval of draws that holds a share `level` of them; NaN where fewer than half are finite."""
-    finite = values[np.isfinite(values)]
-    if 2 * len(finite) <= len(values):
-        return math.nan, math.nan
-    low, high = np.quantile(finite, [0.5 - level / 2, 0.5 + level / 2])
-    return float(low), float(high)

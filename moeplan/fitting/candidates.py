@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from moeplan.architecture.conventions import ARCHITECTURAL, Variables
+from moeplan.architecture.proportions import dense_shape
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError
 from moeplan.laws import Fit
-from moeplan.laws.leverage import dense_shape
-from moeplan.numerics.branch_and_bound import Floats, Indices
+from moeplan.numerics import Floats, Indices
 from moeplan.plan.search.grid import Designs, Grid
 from moeplan.units import format_flops
 

@@ -23,7 +23,7 @@ import math
 
 import numpy as np
 
-from moeplan.numerics.branch_and_bound import Floats
+from moeplan.numerics import Floats
 
 EXCHANGES = 10
 """Most rounds in which every run may be exchanged for a better one."""

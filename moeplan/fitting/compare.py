@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from moeplan.fitting.optimum import SIZES, Shape, has_optimum, optimal_active_params
-from moeplan.fitting.problem import Floats
 from moeplan.fitting.result import Comparison
 from moeplan.laws import Fit, law_names, load_law
+from moeplan.numerics import Floats
 
 _REACH, _STEPS = 1e4, 40
 """How far below a budget an equivalent one is sought, and in how many steps a decade the fitted law is tabulated."""

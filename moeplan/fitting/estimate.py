@@ -17,7 +17,7 @@ from moeplan.fitting.bootstrap import bootstrap
 from moeplan.fitting.holdout import SHARE, hold_out, rms
 from moeplan.fitting.identify import identify, with_draws
 from moeplan.fitting.prior import WIDTH, Prior, make_prior
-from moeplan.fitting.problem import DELTA, Floats, Problem, make_problem
+from moeplan.fitting.problem import DELTA, Problem, make_problem
 from moeplan.fitting.runs import Runs, read_runs
 from moeplan.fitting.solve import solve
 from moeplan.fitting.start import distinct, fits
@@ -26,6 +26,7 @@ from moeplan.fitting.summary import method_of, summarise
 from moeplan.laws import load_law
 from moeplan.laws.law import PREDICTS
 from moeplan.laws.signatures import FORMS, form_coordinates, form_variables
+from moeplan.numerics import Floats
 
 DRAWS = 1000
 """Bootstrap draws unless told otherwise."""

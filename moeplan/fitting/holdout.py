@@ -10,9 +10,10 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from moeplan.fitting.problem import Floats, Problem
+from moeplan.fitting.problem import Problem
 from moeplan.fitting.result import HoldOut
 from moeplan.fitting.start import fits
+from moeplan.numerics import Floats
 
 SHARE = 0.2
 """Share of the runs that is held out unless told otherwise."""

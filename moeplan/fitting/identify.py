@@ -21,9 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moeplan.fitting.problem import Floats, Problem
+from moeplan.fitting.problem import Problem
 from moeplan.fitting.solve import solve
 from moeplan.laws.signatures import FORMS
+from moeplan.numerics import Floats
 
 LEVEL_SHIFT, EXPONENT_SHIFT = 0.25, 0.5
 """How far a level and an exponent are moved to see whether the runs notice."""

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from moeplan.fitting.problem import Floats
 from moeplan.laws.signatures import FORMS, form_variables
+from moeplan.numerics import Floats
 
 FLOPS_PER_PARAM = 6
 """Training FLOPs of one token per active param (Hoffmann et al. 2022, Appendix F, and every law's C = 6*N*D)."""

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from moeplan.errors import UsageError
-from moeplan.fitting.problem import Floats, Problem, Pull
+from moeplan.fitting.problem import Problem, Pull
 from moeplan.laws import Fit, Law, load_law
+from moeplan.numerics import Floats
 
 WIDTH = 0.2
 """Width of a prior without a published standard error, as a share of the coefficient: twice what laws of one form that

@@ -15,12 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moeplan.fitting.dual import Dual
 from moeplan.laws.signatures import FORMS, FormCoordinates, form_coordinates, form_variables
-
-Floats = NDArray[np.float64]
+from moeplan.numerics import Floats
 
 DELTA = 1e-3
 """Where the objective turns from quadratic to linear, in ln (Hoffmann et al. 2022, section 3.3)."""

@@ -19,9 +19,9 @@ from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
 from moeplan.fitting.names import QUANTITIES, SHAPE_FIELDS, Naming, name_columns
 from moeplan.fitting.optimum import FLOPS_PER_PARAM
-from moeplan.fitting.problem import Floats
 from moeplan.fitting.selection import Excluded, drop_highest, select
 from moeplan.fitting.table import RawTable, read_table
+from moeplan.numerics import Floats
 
 _POSITIVE_OR_ZERO = ("shared_ratio", "num_shared_experts", "num_dense_layers", "weight_sparsity", "seed")
 """Quantities that may be 0; every other one must be above 0."""

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from moeplan.fitting.problem import Floats, Problem
+from moeplan.fitting.problem import Problem
+from moeplan.numerics import Floats
 
 MAX_STEPS = 400
 """Steps after which a point is taken as it is."""

@@ -18,9 +18,10 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from moeplan.fitting.problem import Floats, Problem
+from moeplan.fitting.problem import Problem
 from moeplan.fitting.solve import solve
 from moeplan.laws.signatures import FORMS
+from moeplan.numerics import Floats
 
 TRIED = 512
 """Points of the sequence for each dimension beyond the first."""

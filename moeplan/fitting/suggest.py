@@ -33,11 +33,11 @@ from moeplan.laws.draws import SEED, Drawn, law_draws
 from moeplan.laws.law import NO_TRADE
 from moeplan.laws.leverage import leverage_by
 from moeplan.laws.signatures import FORMS, form_coordinates, form_variables, trades_size
-from moeplan.numerics.branch_and_bound import Floats, Indices
-from moeplan.plan.answer import Answer
+from moeplan.numerics import Floats, Indices
 from moeplan.plan.budget import Budget
+from moeplan.plan.choice import Choice, choose_design, make_space
 from moeplan.plan.search.grid import Grid
-from moeplan.plan.search.space import TIE, Space, objective
+from moeplan.plan.search.space import TIE
 from moeplan.plan.uncertainty.drawn import LEVEL, DrawnLaw, ends
 from moeplan.plan.uncertainty.redraw import drawn_ln_compute, redraw
 from moeplan.units import format_flops
@@ -102,21 +102,21 @@ def suggest(
     fit = _check(law)
     say = progress or (lambda _: None)
     say("recommending")
-    answer = Answer(Space(budget, [law], base=base, reference=base, threads=threads), budget, 1)
+    choice = choose_design(make_space(budget, [law], base=base, reference=base, threads=threads), [law])
     say("recommending under every draw")
     draws = law_draws(law)
     drawn = DrawnLaw(law, draws)
-    optima = redraw(answer.space, answer.scores, [law], {law.full_name: draws}, answer.index, drawn.count)
-    designs = np.unique(np.append(optima.chosen, answer.index))
-    values = drawn_ln_compute(answer, drawn, 0, designs)
+    optima = redraw(choice, {law.full_name: draws}, drawn.count)
+    designs = np.unique(np.append(optima.chosen, choice.index))
+    values = drawn_ln_compute(choice, drawn, designs)
     finite = _enough(law.full_name, values)
     say("weighing proxy runs")
-    candidates = make_candidates(fit, answer.architecture, budget.seq_len, max_flops)
-    own = answer.scores.ln_compute[designs, 0]
+    candidates = make_candidates(fit, choice.architecture, budget.seq_len, max_flops)
+    own = choice.scores.of(law)[designs]
     noise = _noise(fit) ** 2
-    target = np.stack([_variables(answer, fit, int(index)) for index in designs], axis=1)
+    target = np.stack([_variables(choice, fit, int(index)) for index in designs], axis=1)
     shares = np.bincount(np.argmax(values[finite], axis=1), minlength=len(own))
-    here = int(np.searchsorted(designs, answer.index))
+    here = int(np.searchsorted(designs, choice.index))
     runs = _choose(fit, draws[fit.name], candidates, target, shares / shares.sum(), here, known, noise, count)
     columns = {name: column[:, None] for name, column in draws[fit.name].values.items()}
     with np.errstate(all="ignore"):
@@ -124,7 +124,7 @@ def suggest(
     usable = _enough(law.full_name, values, measured)
     values, measured = values[usable], measured[usable]
     now, after = regrets(values, own, measured, noise, seed=SEED)
-    expected = _expected(answer, drawn, fit, designs, usable, values, measured, own, noise)
+    expected = _expected(choice, drawn, fit, designs, usable, values, measured, own, noise)
     return Suggestion(
         schema=SCHEMA,
         moeplan_version=__version__,
@@ -203,7 +203,7 @@ def _check(law: Law) -> Fit:
     refused = f"no runs can be suggested for law {law.full_name}"
     if not law.can_search:
         raise InfeasibleError(f"{refused}: {_NO_CHOICE} {law.why_not}")
-    fit = objective(law)
+    fit = law.require_objective()
     if fit.predicts != "loss":
         raise InfeasibleError(f"{refused}: {_NOT_LOSS.format(fit.predicts)}")
     if fit.covariance is None:
@@ -265,10 +265,10 @@ def _derivatives(form: str, variables: Floats, y: Floats) -> Floats:
     return make_problem(form, columns, np.ones(variables.shape[1])).residuals(y)[1]
 
 
-def _variables(answer: Answer, fit: Fit, index: int) -> Floats:
+def _variables(choice: Choice, fit: Fit, index: int) -> Floats:
     """The law's variables of one design of the target."""
-    v = Variables(answer.space.architecture(index), answer.budget.seq_len)
-    tokens = answer.budget.worth(float(answer.scores.tokens[index]))
+    v = Variables(choice.space.architecture(index), choice.budget.seq_len)
+    tokens = choice.budget.worth(float(choice.scores.tokens[index]))
     return np.array([float(x) for x in v.select(fit.variables, fit.conventions, tokens)])
 
 
@@ -288,14 +288,14 @@ def _run(candidates: Candidates, fit: Fit, run: int, left: float) -> SuggestedRu
 
 
 def _expected(
-    answer: Answer, drawn: DrawnLaw, fit: Fit, designs: Indices, usable: Bools, values: Floats, measured: Floats,
+    choice: Choice, drawn: DrawnLaw, fit: Fit, designs: Indices, usable: Bools, values: Floats, measured: Floats,
     own: Floats, noise: float,
 ) -> tuple[Expected, ...]:  # fmt: skip
     """Intervals of the recommendation's loss and leverage and of the best design's variables, now and after the runs.
 
     After the runs the draws keep the covariance that the runs leave, the nearer to the law's own values the less it is.
     """
-    v, tokens = Variables(answer.architecture, answer.budget.seq_len), answer.budget.worth(float(answer.tokens))
+    v, tokens = Variables(choice.architecture, choice.budget.seq_len), choice.budget.worth(float(choice.tokens))
     said = {"loss": (float(fit.at(v, tokens)), drawn.predictions(v, tokens))}
     leverages = drawn.leverages(v, tokens)
     if leverages is not None:
@@ -310,14 +310,14 @@ def _expected(
         then = ends(np.exp(around(value, np.array(draws), left[:, len(own) + place])))
         if now and then:
             found.append(Expected(name, said[name][0], *now, *then))
-    rank = answer.space.rank(designs, answer.scores)
+    rank = choice.space.rank(designs, choice.scores)
     best_now, best_then = (_best(x, rank) for x in (values, around(own, values, left[:, : len(own)])))
     for name in SHOWN:
-        column = np.asarray(answer.space.values(name, designs, answer.scores), dtype=float)
+        column = np.asarray(choice.space.values(name, designs, choice.scores), dtype=float)
         shares = (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)
         low, high = (float(x) for x in np.quantile(column[best_now], shares, method="nearest"))
         low_after, high_after = (float(x) for x in np.quantile(column[best_then], shares, method="nearest"))
-        own_value = float(column[int(np.searchsorted(designs, answer.index))])
+        own_value = float(column[int(np.searchsorted(designs, choice.index))])
         found.append(Expected(name, own_value, low, high, low_after, high_after))
     return tuple(found)
 

@@ -12,18 +12,20 @@ import numpy as np
 import moeplan
 from moeplan.architecture.conventions import ARCHITECTURAL
 from moeplan.fitting import result as res
-from moeplan.fitting.bootstrap import Draws, interval
+from moeplan.fitting.bootstrap import Draws
 from moeplan.fitting.compare import compare
 from moeplan.fitting.holdout import rms
 from moeplan.fitting.identify import Identified
 from moeplan.fitting.optimum import FLOPS_PER_PARAM, SIZES, Shape, has_optimum, optimal_active_params
 from moeplan.fitting.prior import Prior
-from moeplan.fitting.problem import Floats, Problem, spread
+from moeplan.fitting.problem import Problem, spread
 from moeplan.fitting.runs import Runs
 from moeplan.fitting.warn import run_warnings
 from moeplan.laws import load_law
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.laws.signatures import FORMS, form_variables
+from moeplan.numerics import Floats
+from moeplan.numerics.intervals import interval
 
 ROUTING = {"activation_ratio", "expansion_ratio", "granularity", "G", "shared_ratio", "num_experts"}
 """Variables by which a form tells Mixture-of-Experts models apart; one without them, fitted to runs that nothing calls

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from moeplan.fitting.optimum import has_optimum
-from moeplan.fitting.problem import Floats, Problem, spread
+from moeplan.fitting.problem import Problem, spread
 from moeplan.fitting.runs import Runs
 from moeplan.fitting.sufficiency import unseen_quantities
 from moeplan.laws.signatures import form_variables
+from moeplan.numerics import Floats
 
 OUTLIER = 6.0
 """Residual, in units of the residuals' spread, from which a run is an outlier."""

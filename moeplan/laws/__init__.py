@@ -62,6 +62,20 @@ def _files() -> dict[str, Path]:
     return files
 
 
+def _read(path: Path) -> Law:
+    """A law file, parsed once for as long as it stays the same."""
+    try:
+        state = path.stat()
+    except OSError:
+        return read_law(path)
+    return _parse(path, state.st_ino, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _parse(path: Path, *_: int) -> Law:
+    return read_law(path)
+
+
 def law_names() -> tuple[str, ...]:
     """Names of the bundled laws and of those in the folder `MOEPLAN_LAWS`, sorted."""
     return tuple(sorted(_files()))
@@ -75,7 +89,7 @@ def load_law(name: str | Path) -> Law:
     text = str(name)
     file = re.fullmatch(r"(.+\.ya?ml)(?:/([^/]+))?", text)
     if file:
-        law, fit = read_law(Path(file[1])), file[2]
+        law, fit = _read(Path(file[1])), file[2]
     elif "/" in text and (Path(text).exists() or text.startswith((".", "/", "~")) or "\0" in text):
         raise LawError(f"{text!r} is no law file; the name of one ends in .yaml")
     else:
@@ -85,7 +99,7 @@ def load_law(name: str | Path) -> Law:
             near = difflib.get_close_matches(stem, files, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(files))}"
             raise LawError(f"unknown law {stem!r}; {hint}")
-        law = read_law(files[stem])
+        law = _read(files[stem])
         if law.name != stem:
             raise LawError(f"{files[stem]}, line 1: name is {law.name!r}, must be the file's own name {stem!r}")
     if fit and fit not in law.fits:

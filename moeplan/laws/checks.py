@@ -31,6 +31,7 @@ from moeplan.laws import reduced
 from moeplan.laws.law import Fit, Law
 from moeplan.laws.reader import Section
 from moeplan.laws.signatures import FAMILIES
+from moeplan.numerics.bisection import first_where
 
 Given = dict[str, float]
 
@@ -204,10 +205,7 @@ def _root_on(gap: Callable[[float], float], low: float, high: float, check: Sect
     rising = gap(low) < 0
     if rising == (gap(high) < 0):
         raise check.error("over", f"holds no crossing between {low:g} and {high:g}")
-    while high / low > 1 + 1e-12:
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if (gap(middle) < 0) == rising else (low, middle)
-    return math.sqrt(low * high)
+    return math.exp(first_where(lambda ln_x: (gap(math.exp(ln_x)) < 0) != rising, math.log(low), math.log(high)))
 
 
 def _compute_optimum(law: Law, fit: Fit, given: Given, check: Section) -> dict[str, Any]:

@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from moeplan.laws import Fit, Law
 from moeplan.laws.law import Covariance
 from moeplan.laws.signatures import form_coordinates
-
-Floats = NDArray[np.float64]
+from moeplan.numerics import Floats
 
 DRAWS = 200
 """Draws that a law file carries, and that are made where it carries none."""

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from moeplan.architecture.conventions import Variables
 from moeplan.architecture.shape import Architecture
 from moeplan.laws import Law
-from moeplan.plan.document import HyperParameters
+from moeplan.records import Line
+
+
+@dataclass(frozen=True)
+class HyperParameters:
+    """Peak learning rate (AdamW) and batch by one law."""
+
+    law: Line
+    """The law."""
+    learning_rate: float
+    """Peak learning rate."""
+    batch_tokens: float
+    """Batch [tokens]."""
+    band: float
+    """Near-optimal within x/band to x*band; 0 if the paper gives none."""
+    extrapolated: bool | None
+    """Whether the plan lies outside the law's domain; null if the law file gives none."""
 
 
 def hyperparameters(

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from moeplan.architecture.conventions import ARCHITECTURAL, Variables, default_c
 from moeplan.errors import LawError
 from moeplan.laws.reader import Section
 from moeplan.laws.signatures import FORMS, form_variables, trades_size
+from moeplan.quantities import BY_VARIABLE
+from moeplan.records import Word
 
 SCHEMA = "moeplan.law/1"
 GRADES = {
@@ -94,15 +96,15 @@ COORDINATES = ("ln", "linear")
 
 @dataclass(frozen=True)
 class Outside:
-    """A variable that lies outside the range a fit was measured on."""
+    """A variable beyond the range that a fit was measured on."""
 
-    name: str
+    variable: Word
     """The variable."""
-    value: float
+    value: Annotated[float, BY_VARIABLE]
     """Its value, in the fit's convention."""
-    low: float
+    low: Annotated[float, BY_VARIABLE]
     """Least value measured."""
-    high: float
+    high: Annotated[float, BY_VARIABLE]
     """Largest value measured."""
 
     @property
@@ -306,6 +308,13 @@ class Law:
             if fit.predicts in ("efficiency_leverage", "loss") and set(fit.variables) <= set(ARCHITECTURAL):
                 return fit
         return None
+
+    def require_objective(self) -> Fit:
+        """The fit that judges an architecture; raises `LawError` for a law without one."""
+        fit = self.objective
+        if fit is None:
+            raise LawError(f"law {self.full_name} judges no architecture")
+        return fit
 
     @property
     def allocation(self) -> Fit | None:

@@ -8,72 +8,73 @@ own FLOPs. Losses of two laws never meet.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
-
-import numpy as np
+from typing import Annotated
 
 from moeplan.architecture.conventions import Variables
+from moeplan.architecture.proportions import nearest_dense
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import LawError
-from moeplan.laws import Fit, Law, Uncertainty
-from moeplan.plan.document import DenseEquivalent, Leverage, LeverageOpinion
-from moeplan.plan.search.grid import SMALL_D_MODEL, attention_fields
-
-_DENSE_SIZES = np.geomspace(1e5, 1e15, 2001)
-"""Continuous dense sizes tried [params]; steps of 1.2 %, the optimum is flat to 1e-5 within one."""
+from moeplan.laws import Law, Uncertainty
+from moeplan.laws.dense import dense_compute, dense_params_at_tokens
+from moeplan.quantities import SHARE
+from moeplan.records import Line
 
 
-def dense_fit(law: Law) -> Fit:
-    """The fit that describes dense models; raises `LawError` if the law has none."""
-    fit = law.objective
-    if fit is None or not (fit.dense or fit.dense_fit):
-        raise LawError(f"law {law.full_name} has no dense counterpart, so it says nothing about dense models")
-    return law.fits[fit.dense_fit] if fit.dense_fit else fit
+@dataclass(frozen=True)
+class LeverageOpinion:
+    """Efficiency Leverage by one law with a dense counterpart."""
+
+    law: Line
+    """The law."""
+    efficiency_leverage: float
+    """Compute of the law's own best dense model with the same loss / compute of the plan, in the law's own FLOPs."""
+    extrapolated: bool
+    """Whether the plan lies outside the law's domain."""
+    basis: Line
+    """How the law compares, in words."""
 
 
-def dense_loss(law: Law, total_params: Any, tokens: Any) -> Any:
-    """The law's loss of dense models: every size is N, every ratio the one of a dense model."""
-    fit = dense_fit(law)
-    values = {"total_params": total_params, "active_params": total_params, "tokens": tokens, **fit.dense}
-    missing = [name for name in fit.variables if name not in values]
-    if missing:
-        raise LawError(f"law {law.full_name} does not say what {missing[0]} a dense model has")
-    return fit(*(values[name] for name in fit.variables))
+@dataclass(frozen=True)
+class DenseEquivalent:
+    """The dense model that should reach the same loss, by the leverage law: its compute is C*EL*phi."""
+
+    total_params: int
+    """N [params], embeddings included."""
+    non_embedding_params: int
+    """N without embeddings [params]."""
+    tokens: int
+    """D, training tokens."""
+    train_flops: float
+    """Its compute in the leverage law's FLOPs."""
+    architecture: Architecture
+    """An integer shape of that size."""
 
 
-def dense_size(law: Law, variables: Variables) -> float:
-    """The size of a dense architecture [params] as the law's dense side counts it."""
-    fit = dense_fit(law)
-    name = "total_params" if "total_params" in fit.variables else "active_params"
-    return float(variables.get(name, fit.convention(name)))
+@dataclass(frozen=True)
+class Leverage:
+    """Predicted Efficiency Leverage with its interval, and what stands beside it."""
 
-
-def dense_compute(law: Law, loss: float) -> float:
-    """C_dense [FLOPs]: the least 6*N*D at which the law's best dense model reaches `loss` [nats]; inf if never."""
-
-    def best(train_flops: float) -> float:
-        return float(np.min(dense_loss(law, _DENSE_SIZES, train_flops / (6 * _DENSE_SIZES))))
-
-    low, high = math.log(1e12), math.log(1e40)
-    if best(math.exp(high)) > loss:
-        return math.inf
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if best(math.exp(middle)) <= loss else (middle, high)
-    return math.exp((low + high) / 2)
-
-
-def dense_params_at_tokens(law: Law, loss: float, tokens: float = 1.0) -> float:
-    """The dense size [params] with the same loss on `tokens` (not seen by laws at fixed tokens); inf if none has."""
-    low, high = math.log(1e3), math.log(1e20)
-    if float(dense_loss(law, math.exp(high), tokens)) > loss:
-        return math.inf
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if float(dense_loss(law, math.exp(middle), tokens)) <= loss else (middle, high)
-    return math.exp((low + high) / 2)
+    efficiency_leverage: float
+    """EL by the leverage law: dense compute / MoE compute at equal loss."""
+    low: float
+    """Lower end of the interval."""
+    high: float
+    """Upper end of the interval."""
+    level: Annotated[float, SHARE]
+    """Probability that the interval is meant to cover."""
+    rule: Line
+    """What the interval is made of."""
+    decades_outside: float
+    """How far the equation's variables lie outside its domain, in factors of 10, summed."""
+    allocation_efficiency: float
+    """phi: what is left of EL because the budget is split into size and tokens off the law's optimum (at most 1)."""
+    dense: DenseEquivalent
+    """The dense model it equals, phi included."""
+    others: tuple[LeverageOpinion, ...]
+    """The other laws with a dense counterpart; never folded into the interval."""
 
 
 def leverage_by(law: Law, variables: Variables, tokens: float) -> LeverageOpinion:
@@ -103,7 +104,7 @@ def predict(law: Law, others: Sequence[Law], architecture: Architecture, tokens:
     fit = law.predicting("efficiency_leverage")
     value = float(fit.at(variables, tokens))
     rule = fit.uncertainty
-    decades = sum(outside.decades for outside in fit.outside(variables, tokens) if outside.name in fit.variables)
+    decades = sum(outside.decades for outside in fit.outside(variables, tokens) if outside.variable in fit.variables)
     width = rule.half_width(decades) if rule else math.nan
     own_flops = float(variables.get("train_flops", fit.convention("train_flops"), tokens))
     phi = float(law.allocation.at(variables, tokens)) if law.allocation else 1.0
@@ -151,32 +152,4 @@ def _dense_equivalent(law: Law, train_flops: float, like: Architecture, seq_len:
         tokens=round(train_flops / flops(shape)),
         train_flops=train_flops,
         architecture=shape,
-    )
-
-
-def nearest_dense(ratio: Callable[[Architecture], float], like: Architecture) -> Architecture:
-    """The dense shape whose `ratio` (some size over what it should be) is nearest to 1, with vocabulary as `like`."""
-
-    def nearest(shapes: list[Architecture]) -> Architecture:
-        return shapes[int(np.argmin(np.abs(np.log(np.array([ratio(shape) for shape in shapes])))))]
-
-    # The width nearest at the usual aspect ratio, then the depth nearest at that width.
-    widths = (*range(128, SMALL_D_MODEL, 64), *range(SMALL_D_MODEL, 65536, 128))
-    d_model = nearest([dense_shape(width, like) for width in widths]).d_model
-    depths = range(max(1, round(d_model / 100)), max(1, round(d_model / 76)) + 1)
-    return nearest([dense_shape(d_model, like, depth) for depth in depths])
-
-
-def dense_shape(d_model: int, like: Architecture, num_layers: int = 0) -> Architecture:
-    """A dense model of one width: d_ff = (8/3)*d_model, vocabulary and tying as `like`; 0 layers for d_model/88."""
-    heads = max(1, d_model // (64 if d_model < SMALL_D_MODEL else 128))
-    heads = max(4, round(heads / 4) * 4) if heads < 32 else round(heads / 8) * 8
-    fields = attention_fields(d_model, np.int64(heads), like.attention)
-    plain: dict[str, Any] = {name: value if isinstance(value, str) else int(value) for name, value in fields.items()}
-    return Architecture(
-        **plain,
-        num_layers=num_layers or max(1, round(d_model / 88)),
-        vocab_size=like.vocab_size,
-        d_ff=max(64, round(8 / 3 * d_model / 64) * 64),
-        tied_embeddings=like.tied_embeddings,
     )

@@ -1,1 +1,7 @@
-"""Numerical methods that know nothing of models: branch and bound over boxes of designs."""
+"""Numerical methods that know nothing of models."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Indices = NDArray[np.intp]
+from moeplan.numerics import Floats, Indices
+
 Part = tuple[Sequence[int], Callable[[Floats], Floats]]
 """A function and the coordinates that it sees."""
 

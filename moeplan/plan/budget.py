@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from moeplan.architecture.plannable import PLANNABLE
+from moeplan.architecture.proportions import SMALL_D_MODEL
 from moeplan.cost.devices import Gpus, flops_of_time, parse_gpus
 from moeplan.cost.inference_memory import InferenceSettings
 from moeplan.cost.training.states import load_scheme
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.laws import load_law
-from moeplan.plan.search.grid import SMALL_D_MODEL, Grid
+from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.units import MemoryLimit, parse_count, parse_flops, parse_memory
 

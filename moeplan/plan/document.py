@@ -17,8 +17,12 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.serving import DecodePoint
 from moeplan.errors import UsageError
 from moeplan.files import read_json
+from moeplan.laws.hyperparameters import HyperParameters
+from moeplan.laws.law import Outside
+from moeplan.laws.leverage import Leverage
 from moeplan.plan.goal import Goal
-from moeplan.plan.uncertainty.result import Spread
+from moeplan.plan.search.variables import Design
+from moeplan.plan.uncertainty.result import PlanUncertainty
 from moeplan.quantities import BY_KEY, BY_VARIABLE, BYTES, COUNT, FLOPS, NUMBER, SHARE
 from moeplan.records import Digest, Line, Version, Word
 
@@ -82,52 +86,6 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Design:
-    """A design in numbers: every design variable with its value."""
-
-    total_params: int
-    """N [params], embeddings included."""
-    active_params: int
-    """N_a [params], what a token passes through, embeddings included."""
-    active_param_ratio: float
-    """N_a/N."""
-    tokens: int
-    """D, training tokens."""
-    tokens_per_param: float
-    """D/N_a, tokens per active param."""
-    G: int
-    """Active experts per token including shared ones."""
-    shared_ratio: float
-    """S = shared/(active + shared) experts."""
-    granularity: float
-    """2*d_model/d_expert."""
-    activation_ratio: float
-    """A = num_active_experts/num_experts, routed only."""
-    expansion_ratio: float
-    """Total expert width / active expert width, shared included."""
-    num_experts: int
-    """Routed experts a MoE layer."""
-    num_active_experts: int
-    """Routed experts a token reaches."""
-    num_shared_experts: int
-    """Shared experts a MoE layer."""
-    d_expert: int
-    """Width of one expert [features]."""
-    d_model: int
-    """Width of the residual stream [features]."""
-    num_layers: int
-    """Blocks."""
-    num_heads: int
-    """Query heads."""
-    attention_share: float
-    """Attention's share of a MoE block's FLOPs (full attention, active experts, no router)."""
-    value: Annotated[float, FLOPS]
-    """V [FLOPs], the geometric mean of C_l over the chosen laws."""
-    efficiency_leverage: float
-    """EL by the leverage law."""
-
-
-@dataclass(frozen=True)
 class Counts:
     """Exact counts of the architecture."""
 
@@ -159,90 +117,6 @@ class MemoryUse:
     """Memory of one device [bytes]; null without a limit."""
     num_devices: int
     """Devices the model is spread over."""
-
-
-@dataclass(frozen=True)
-class OutsideDomain:
-    """A variable beyond the range that a fit was measured on."""
-
-    variable: Word
-    """The variable."""
-    value: Annotated[float, BY_VARIABLE]
-    """Its value, in the law's convention."""
-    low: Annotated[float, BY_VARIABLE]
-    """Least value measured."""
-    high: Annotated[float, BY_VARIABLE]
-    """Largest value measured."""
-
-
-@dataclass(frozen=True)
-class LeverageOpinion:
-    """Efficiency Leverage by one law with a dense counterpart."""
-
-    law: Line
-    """The law."""
-    efficiency_leverage: float
-    """Compute of the law's own best dense model with the same loss / compute of the plan, in the law's own FLOPs."""
-    extrapolated: bool
-    """Whether the plan lies outside the law's domain."""
-    basis: Line
-    """How the law compares, in words."""
-
-
-@dataclass(frozen=True)
-class DenseEquivalent:
-    """The dense model that should reach the same loss, by the leverage law: its compute is C*EL*phi."""
-
-    total_params: int
-    """N [params], embeddings included."""
-    non_embedding_params: int
-    """N without embeddings [params]."""
-    tokens: int
-    """D, training tokens."""
-    train_flops: float
-    """Its compute in the leverage law's FLOPs."""
-    architecture: Architecture
-    """An integer shape of that size."""
-
-
-@dataclass(frozen=True)
-class Leverage:
-    """Predicted Efficiency Leverage with its interval, and what stands beside it."""
-
-    efficiency_leverage: float
-    """EL by the leverage law: dense compute / MoE compute at equal loss."""
-    low: float
-    """Lower end of the interval."""
-    high: float
-    """Upper end of the interval."""
-    level: Annotated[float, SHARE]
-    """Probability that the interval is meant to cover."""
-    rule: Line
-    """What the interval is made of."""
-    decades_outside: float
-    """How far the equation's variables lie outside its domain, in factors of 10, summed."""
-    allocation_efficiency: float
-    """phi: what is left of EL because the budget is split into size and tokens off the law's optimum (at most 1)."""
-    dense: DenseEquivalent
-    """The dense model it equals, phi included."""
-    others: tuple[LeverageOpinion, ...]
-    """The other laws with a dense counterpart; never folded into the interval."""
-
-
-@dataclass(frozen=True)
-class HyperParameters:
-    """Peak learning rate (AdamW) and batch by one law."""
-
-    law: Line
-    """The law."""
-    learning_rate: float
-    """Peak learning rate."""
-    batch_tokens: float
-    """Batch [tokens]."""
-    band: float
-    """Near-optimal within x/band to x*band; 0 if the paper gives none."""
-    extrapolated: bool | None
-    """Whether the plan lies outside the law's domain; null if the law file gives none."""
 
 
 @dataclass(frozen=True)
@@ -371,7 +245,7 @@ class LawOpinion:
     """C_l of the plan / C_l of the law's own optimum under the same limits."""
     regret_flops: float | None
     """C_l of the law's own optimum less C_l of the plan [FLOPs]."""
-    outside: tuple[OutsideDomain, ...]
+    outside: tuple[Outside, ...]
     """Where the plan leaves the law's domain."""
     has_domain: bool
     """Whether the law file gives a domain; without one nothing is known to be inside."""
@@ -445,7 +319,7 @@ class Plan:
     """Extrapolation and caveats, in sentences."""
     goal: Goal | None
     """What the budget was found for; null where it was given."""
-    spread: Spread | None
+    spread: PlanUncertainty | None
     """What the runs behind fitted laws leave open; null where no chosen law gives a covariance."""
     provenance: Provenance
     """What it was made from."""

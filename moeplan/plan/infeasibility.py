@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from moeplan.errors import InfeasibleError
 from moeplan.plan.budget import Budget
+from moeplan.plan.search.space import Scores, Space
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.units import format_bytes, format_count, format_flops
-
-if TYPE_CHECKING:
-    from moeplan.plan.search.space import Scores, Space
 
 _FREED = {
     "shared_ratio": {"shared_ratio": (0.0, 1.0)},
@@ -23,14 +20,14 @@ _FREED = {
 """What takes a bound off the grid, for bounds that are no axes."""
 
 
-def refuse(space: Space, smallest_bytes: float) -> NoReturn:
-    """Raise `InfeasibleError` for a space without designs; the least memory that any needs is `smallest_bytes`."""
+def why_no_designs(space: Space) -> str:
+    """What keeps a space empty: the conditions on the grid, or the memory limit."""
     budget = space.budget
     if space.num_designs == 0:
         given = [*budget.fix, *budget.ranges]
         if not given:
             low, high = (100 * share for share in space.grid.attention_share)
-            raise InfeasibleError(
+            return (
                 f"no architecture of the grid keeps attention within {low:g}-{high:g} % of its FLOPs at sequences "
                 f"of {budget.seq_len} tokens; allow more with --range attention_share=0.25..0.9"
             )
@@ -39,31 +36,32 @@ def refuse(space: Space, smallest_bytes: float) -> NoReturn:
             if nearest is not None:
                 others = [f"{x}={_range_text(budget, x)}" for x in given if x != name]
                 together = f" with {', '.join(others)}" if others else ""
-                raise InfeasibleError(
+                return (
                     f"no architecture of the grid has {name}={_range_text(budget, name)}{together}; "
                     f"nearest is {_number(name, nearest)}"
                 )
         everything = ", ".join(f"{name}={_range_text(budget, name)}" for name in given)
-        raise InfeasibleError(f"no architecture of the grid meets {everything} together")
+        return f"no architecture of the grid meets {everything} together"
+    return _too_small(budget, space.smallest_bytes)
+
+
+def _too_small(budget: Budget, smallest_bytes: float) -> str:
     needed = smallest_bytes / (1 - budget.headroom)
     devices = budget.num_devices
     each = f"{devices}x" if devices > 1 else ""
-    raise InfeasibleError(
+    return (
         f"memory limit {budget.memory} is too small for any MoE of the grid: the smallest needs "
         f"{each}{format_bytes(np.ceil(needed / 1e6) * 1e6, 4)}, {100 * budget.headroom:g} % headroom included"
     )
 
 
-def why_empty(space: Space, scores: Scores) -> str:
-    """The condition that leaves nothing, with the nearest value the others allow."""
+def why_none_feasible(space: Space, scores: Scores) -> str:
+    """The condition that leaves none of a space's designs, with the nearest value that the others allow."""
     budget = space.budget
     everything = np.arange(len(space))
     fits = space.memory <= budget.usable_bytes
     if not fits.any():
-        try:
-            refuse(space, float(space.memory.min()))
-        except InfeasibleError as error:
-            return str(error)
+        return _too_small(budget, float(space.memory.min()))
     names = (*budget.fix, *budget.ranges)
     values = {name: space.values(name, everything, scores) for name in names}
     inside = {}

@@ -20,24 +20,26 @@ from typing import Any
 import numpy as np
 
 from moeplan.architecture.conventions import Variables
+from moeplan.architecture.proportions import dense_of_size, dense_shape
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.inference_memory import inference_bytes
 from moeplan.errors import InfeasibleError, LawError, UsageError
 from moeplan.laws import Law, load_law
-from moeplan.laws.dense_optimum import dense_of_size
-from moeplan.laws.leverage import dense_compute, dense_fit, dense_loss, dense_shape, dense_size
+from moeplan.laws.dense import dense_compute, dense_fit, dense_loss, dense_phi, dense_size
 from moeplan.laws.roles import LEVERAGE_LAW
-from moeplan.plan.answer import Answer
+from moeplan.numerics import Floats
+from moeplan.plan.assembly import assemble, leverage_of
 from moeplan.plan.budget import Budget
 from moeplan.plan.budget_options import make_budget, serving_of
+from moeplan.plan.choice import Choice
 from moeplan.plan.document import Plan
+from moeplan.plan.existing import read_model
 from moeplan.plan.goal import DenseGoal, Goal, GoalPoint
-from moeplan.plan.planner import Panel, check_whole, read_panel
+from moeplan.plan.law_selection import LawSelection, select_laws
+from moeplan.plan.planner import check_whole
 from moeplan.plan.search.grid import Grid
-from moeplan.plan.search.space import Floats, Scores, Space
-from moeplan.plan.sweep import Gain, Ladder
-from moeplan.studies.comparison.answers import dense_phi
-from moeplan.studies.inspection import read_subject
+from moeplan.plan.search.space import Scores, Space
+from moeplan.plan.sweep import Gain, Sweep
 from moeplan.units import MemoryLimit, format_bytes, format_count, format_flops, parse_count
 
 FLOPS_SEARCHED = 1e17, 1e27
@@ -105,7 +107,7 @@ def recommend_for(
     given = {name: value for name, value in given.items() if name not in absent}
     if "training" in given.get("memory_for", ()):
         raise UsageError("a target is searched under the memory of the served model; leave out memory_for training")
-    panel = read_panel(laws)
+    selected = select_laws(laws)
     law = load_law(LEVERAGE_LAW)
     dense = None if match_dense is None else _read_dense(match_dense, dense_tokens, given, law)
     own_memory = dense is not None and not {"flops", "days", "memory"} & set(given)
@@ -114,10 +116,10 @@ def recommend_for(
     finds = _what_to_find(given)
     budgets = _budgets(finds, given)
     say = progress or (lambda _: None)
-    ladder = Ladder(budgets, panel, threads=threads, say=say, grid=grid)
-    search = _Search(ladder, finds, law, target_el, dense, say, tuple(_vocabulary(given)))
+    sweep = Sweep(budgets, selected, threads=threads, say=say, grid=grid)
+    search = _Search(sweep, finds, law, target_el, dense, say, tuple(_vocabulary(given)))
     try:
-        rung, goal = search.goal()
+        step, goal = search.goal()
     except InfeasibleError as error:
         if dense is None or not own_memory:
             raise
@@ -126,10 +128,10 @@ def recommend_for(
             "none is given: add --memory 80GB"
         ) from None
     say("writing the plan")
-    answer = ladder.answer(rung, alternatives)
-    plan = answer.plan(panel.chosen, panel.opinions, command)
+    choice = sweep.choice(step)
+    plan = assemble(choice, selected, num_alternatives=alternatives, command=command)
     if dense is not None:
-        goal = dataclasses.replace(goal, dense=dense.goal(answer, panel))
+        goal = dataclasses.replace(goal, dense=dense.goal(choice, selected))
     return Plan.from_json(dataclasses.replace(plan, goal=goal).to_json())
 
 
@@ -177,10 +179,10 @@ class _Dense:
     phi: float
     memory: MemoryLimit
 
-    def goal(self, answer: Answer, panel: Panel) -> DenseGoal:
+    def goal(self, choice: Choice, laws: LawSelection) -> DenseGoal:
         """The dense model beside a plan."""
-        others = [law for law in (*panel.chosen, *panel.opinions) if law.name != LEVERAGE_LAW and law.has_dense]
-        works = {law.full_name: self._work(law, answer) for law in others}
+        others = [law for law in laws.everyone if law.name != LEVERAGE_LAW and law.has_dense]
+        works = {law.full_name: self._work(law, choice) for law in others}
         return DenseGoal(
             asked=self.asked,
             total_params=self.shape.total_params(),
@@ -191,18 +193,18 @@ class _Dense:
             work_by_law={name: work for name, work in works.items() if work is not None and math.isfinite(work)},
         )
 
-    def _work(self, law: Law, answer: Answer) -> float | None:
+    def _work(self, law: Law, choice: Choice) -> float | None:
         """The plan's work / this model's by a loss law: compute of its best dense models of the same losses."""
         fit = law.objective
         if fit is None or fit.predicts != "loss" or "tokens" not in fit.variables:
             return None
-        variables = Variables(answer.architecture, answer.budget.seq_len)
+        variables = Variables(choice.architecture, choice.budget.seq_len)
         try:
             size = dense_size(law, self.variables)
             own = dense_compute(law, float(dense_loss(law, size, self.tokens)))
         except LawError:
             return None
-        return dense_compute(law, float(fit.at(variables, answer.budget.worth(answer.tokens)))) / own
+        return dense_compute(law, float(fit.at(variables, choice.budget.worth(choice.tokens)))) / own
 
 
 def _read_dense(asked: str | float | Path, tokens: str | float | None, given: Mapping[str, Any], law: Law) -> _Dense:
@@ -223,7 +225,7 @@ def _read_dense(asked: str | float | Path, tokens: str | float | None, given: Ma
         )  # fmt: skip
         shape = dense_of_size(params, dense_shape(1024, like))
     else:
-        subject = read_subject(asked if isinstance(asked, Path) else text)
+        subject = read_model(asked if isinstance(asked, Path) else text)
         shape = subject.architecture
         if any(gap.groups for gap in subject.gaps):
             raise UsageError(f"{text}: its params are not known, so nothing can be matched to it")
@@ -253,11 +255,11 @@ def _vocabulary(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Search:
-    """The search of a ladder for its first budget that reaches the target."""
+    """The search of a sweep for its first budget that reaches the target."""
 
     def __init__(
         self,
-        ladder: Ladder,
+        sweep: Sweep,
         finds: str,
         law: Law,
         target_el: float | None,
@@ -266,7 +268,7 @@ class _Search:
         given: tuple[str, ...],
     ) -> None:
         self.given = given
-        self.ladder, self.finds, self.law, self.say = ladder, finds, law, say
+        self.sweep, self.finds, self.law, self.say = sweep, finds, law, say
         self.leverage = law.predicting("efficiency_leverage")
         self.target_el = target_el
         self.gain: Gain
@@ -293,40 +295,40 @@ class _Search:
 
         return space.each(work, scores)
 
-    def limit(self, rung: int) -> float:
-        """The limit that is searched, at a rung."""
-        budget = self.ladder.budgets[rung]
+    def limit(self, step: int) -> float:
+        """The limit that is searched, at a step."""
+        budget = self.sweep.budgets[step]
         if self.finds == "flops":
             return budget.flops
         assert budget.memory is not None
         return float(budget.memory.bytes_per_device)
 
     def goal(self) -> tuple[int, Goal]:
-        """The first rung that reaches the target, and how sure and how flat that is."""
-        ladder, last = self.ladder, len(self.ladder.budgets) - 1
+        """The first step that reaches the target, and how sure and how flat that is."""
+        sweep, last = self.sweep, len(self.sweep.budgets) - 1
         self.say("searching the smallest budget")
-        rung = ladder.first(self.gain, self.target)
-        if rung is None:
+        step = sweep.first(self.gain, self.target)
+        if step is None:
             raise InfeasibleError(self._best())
         self.say("asking how sure it is")
-        leverage = ladder.answer(rung).leverage(())
+        leverage = leverage_of(sweep.choice(step))
         factor = leverage.high / leverage.efficiency_leverage
-        low = ladder.first(self.gain, self.target / factor, before=rung)
-        high = ladder.first(self.gain, self.target * factor, after=rung)
-        limit = self.limit(rung)
+        low = sweep.first(self.gain, self.target / factor, before=step)
+        high = sweep.first(self.gain, self.target * factor, after=step)
+        limit = self.limit(step)
         limits = np.array([self.limit(each) for each in range(last + 1)])
         near = {int(np.argmin(np.abs(np.log(limits / (limit * x))))) for x in _FACTORS}
-        above = [each for each in range(rung + 1, last + 1) if limits[each] <= limit * _ABOVE]
+        above = [each for each in range(step + 1, last + 1) if limits[each] <= limit * _ABOVE]
         self.say("asking how flat it is")
         points = self._points(sorted(near | set(above)))
         held = [points[each].reached >= 1 for each in above if each in points]
-        return rung, Goal(
+        return step, Goal(
             finds=self.finds,
             target_efficiency_leverage=self.target_el,
             dense=None,
             found=limit,
             interval_factor=factor,
-            low=self.limit(rung if low is None else low),
+            low=self.limit(step if low is None else low),
             high=None if high is None else self.limit(high),
             given=self.given,
             least=self.limit(0),
@@ -335,36 +337,36 @@ class _Search:
             neighbours=tuple(points[each] for each in sorted(near) if each in points),
         )
 
-    def _points(self, rungs: Sequence[int]) -> dict[int, GoalPoint]:
+    def _points(self, steps: Sequence[int]) -> dict[int, GoalPoint]:
         points = {}
 
-        def done(rung: int, answer: Answer) -> None:
-            design = answer.design
-            points[rung] = GoalPoint(
-                budget=self.limit(rung),
+        def done(step: int, choice: Choice) -> None:
+            design = choice.design
+            points[step] = GoalPoint(
+                budget=self.limit(step),
                 total_params=design.total_params,
                 active_params=design.active_params,
                 tokens=design.tokens,
                 efficiency_leverage=design.efficiency_leverage,
-                reached=float(self.gain(answer.space, answer.scores)[answer.index]) / self.target,
+                reached=float(self.gain(choice.space, choice.scores)[choice.index]) / self.target,
             )
 
-        self.ladder.answers(done, rungs)
+        self.sweep.choices(done, steps)
         return points
 
     def _best(self) -> str:
         """What can be had, where the target cannot."""
         self.say("searching the best that can be had")
-        last = len(self.ladder.budgets) - 1
+        last = len(self.sweep.budgets) - 1
         points = self._points(sorted({*range(0, last, _SAMPLE), last}))
         if not points:
-            return str(self.ladder.refusals[last])
-        peak = max(points, key=lambda rung: points[rung].reached)
+            return str(self.sweep.infeasible[last])
+        peak = max(points, key=lambda step: points[step].reached)
         points |= self._points(range(max(peak - _SAMPLE + 1, 0), min(peak + _SAMPLE, last + 1)))
         best = max(points.values(), key=lambda point: point.reached)
         write = format_flops if self.finds == "flops" else format_bytes
         unit = " FLOPs" if self.finds == "flops" else ""
-        first = self.ladder.budgets[-1]
+        first = self.sweep.budgets[-1]
         within = f"{first.memory}" if self.finds == "flops" else f"{format_flops(first.flops)} FLOPs"
         searched = f"{write(self.limit(0))} to {write(self.limit(last))}{unit}"
         where = f"from {searched}; the largest found is"

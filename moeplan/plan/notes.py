@@ -8,11 +8,12 @@ from moeplan.architecture.conventions import Variables
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import mfu_preset
 from moeplan.laws import Law
+from moeplan.laws.leverage import Leverage
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.laws.terms import extrapolated_turns
 from moeplan.plan.budget import ORDINARY_MFU, Budget
-from moeplan.plan.document import Design, Leverage
 from moeplan.plan.search.grid import Grid
+from moeplan.plan.search.variables import Design
 from moeplan.units import format_count, format_flops
 
 MANY_TOKENS, MANY_TOKENS_PER_PARAM = 20e12, 2000.0

@@ -3,60 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from moeplan.errors import InfeasibleError, UsageError
-from moeplan.laws import Law, load_law
-from moeplan.laws.roles import LEVERAGE_LAW, OBJECTIVE_LAWS, SECOND_OPINIONS
-from moeplan.plan.answer import Answer
+from moeplan.plan.assembly import assemble
 from moeplan.plan.budget import Budget
+from moeplan.plan.choice import Choice, choose_design, make_space
 from moeplan.plan.document import Plan
-from moeplan.plan.search.space import Space
+from moeplan.plan.law_selection import LawSelection, select_laws
 from moeplan.plan.search.variables import DESIGN_VARIABLES
-
-if TYPE_CHECKING:
-    from moeplan.plan.uncertainty.drawn import DrawnLaw
-
-
-@dataclass(frozen=True)
-class Panel:
-    """The laws that a plan asks."""
-
-    chosen: tuple[Law, ...]
-    """Those whose geometric mean is maximised."""
-    opinions: tuple[Law, ...]
-    """Those that are heard besides."""
-
-    @property
-    def judges(self) -> tuple[Law, ...]:
-        """Those that can search, the chosen ones first."""
-        return (*self.chosen, *(law for law in self.opinions if law.can_search))
-
-    @cached_property
-    def drawn(self) -> dict[str, DrawnLaw]:
-        """The chosen laws whose files say how far off their coefficients may be, with draws of these."""
-        if not any(law.objective and law.objective.covariance for law in self.chosen):
-            return {}
-        from moeplan.plan.uncertainty.drawn import draw
-
-        found = {law.full_name: draw(law) for law in self.chosen}
-        return {name: drawn for name, drawn in found.items() if drawn is not None}
-
-
-def read_panel(laws: Sequence[str | Path] | None) -> Panel:
-    """The laws by name or file, by default `OBJECTIVE_LAWS`, and the second opinions; raises `UsageError` for none."""
-    if isinstance(laws, (str, Path)):
-        laws = [laws]
-    chosen = tuple(load_law(name) for name in (laws if laws is not None else OBJECTIVE_LAWS))
-    if not chosen:
-        raise UsageError(f"no law is chosen; name at least one, for example {LEVERAGE_LAW}")
-    if len({(law.path, law.objective.name if law.objective else "") for law in chosen}) < len(chosen):
-        raise UsageError("a law is named twice; name each once")
-    others = (LEVERAGE_LAW, *SECOND_OPINIONS)
-    return Panel(chosen, tuple(load_law(name) for name in others if name not in {law.name for law in chosen}))
 
 
 def between_steps_may_help(budget: Budget) -> bool:
@@ -107,27 +62,26 @@ def recommend(
         For unknown or broken laws, or arguments that cannot be.
     """
     check_whole("alternatives", alternatives, 0, 100)
-    panel = read_panel(laws)
+    selected = select_laws(laws)
     say = progress or (lambda _: None)
-    answer = search(budget, panel, alternatives=alternatives, threads=threads, say=say)
+    choice = search(budget, selected, threads=threads, say=say)
     say("writing the plan")
+    plan = assemble(choice, selected, num_alternatives=alternatives, command=command)
     # Through its own file format, so that a plan equals what is read back from its file.
-    return Plan.from_json(answer.plan(panel.chosen, panel.opinions, command).to_json())
+    return Plan.from_json(plan.to_json())
 
 
-def search(
-    budget: Budget, panel: Panel, *, alternatives: int = 0, threads: int = 2, say: Callable[[str], None]
-) -> Answer:
-    """The best design for a budget by a panel, and what can be asked of it; raises as `recommend` does."""
+def search(budget: Budget, laws: LawSelection, *, threads: int = 2, say: Callable[[str], None]) -> Choice:
+    """The best design for a budget by the objective laws; raises as `recommend` does."""
     check_whole("threads", threads, 1, 1024)
     if not isinstance(budget, Budget):
         raise UsageError(f"budget {budget!r} must be a Budget, for example Budget('1e22', '80GB')")
     say("building the grid")
     try:
-        return Answer(Space(budget, panel.judges, threads=threads), budget, len(panel.chosen), alternatives)
+        return choose_design(make_space(budget, laws.searching, threads=threads), laws.objective)
     except InfeasibleError:
         if not between_steps_may_help(budget):
             raise
         say("searching between the grid's steps")
-        space = Space(budget, panel.judges, base=budget.reference_grid().halved(), threads=threads)
-        return Answer(space, budget, len(panel.chosen), alternatives)
+        finer = budget.reference_grid().halved()
+        return choose_design(make_space(budget, laws.searching, base=finer, threads=threads), laws.objective)

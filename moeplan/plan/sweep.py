@@ -1,37 +1,40 @@
-"""Budgets in a row, from tight to loose, answered with shared searches: `Ladder`.
+"""Budgets in a row, from tight to loose, answered with shared searches: `Sweep`.
 
-Along a ladder neither compute nor memory falls, so V of a design never falls, and what is feasible stays so. Between
-two rungs that are known, only designs can be chosen that at the looser one reach the best V of the tighter one (less a
-tie); all others are left out, which makes the rungs between cheap without changing any answer. Grids, memory and
+Along a sweep neither compute nor memory falls, so V of a design never falls, and what is feasible stays so. Between
+two steps that are known, only designs can be chosen that at the looser one reach the best V of the tighter one (less a
+tie); all others are left out, which makes the steps between cheap without changing any answer. Grids, memory and
 reference tables are built once for all budgets with the same vocabulary.
 """
 
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moeplan.errors import InfeasibleError
-from moeplan.plan.answer import Answer
+from moeplan.numerics import Floats
 from moeplan.plan.budget import Budget
-from moeplan.plan.planner import Panel, between_steps_may_help
+from moeplan.plan.choice import Choice, choose_design, make_space
+from moeplan.plan.law_selection import LawSelection
+from moeplan.plan.planner import between_steps_may_help
 from moeplan.plan.search.grid import Grid
-from moeplan.plan.search.space import MORE, TIE, Floats, Scores, Space
+from moeplan.plan.search.space import MORE, TIE, Scores, Space
 
 Gain = Callable[[Space, Scores], Floats]
 """What is asked of each design of a space at its budget; it may not fall with compute at a fixed design."""
-Rungs = tuple[int, ...]
+Steps = tuple[int, ...]
 Vocabulary = tuple[int, bool]
 Seen = Callable[[int, Space, Scores], None]
-"""Called with a rung, its space and its scores; both hold at least every design that can be chosen there."""
+"""Called with a step, its space and its scores; both hold at least every design that can be chosen there."""
 _SLACK = 1e-9
 """What the last digits of ln V may differ by when a design is scored among others."""
 
 
-class Ladder:
+class Sweep:
     """Budgets from tight to loose that differ in compute and memory alone, and what `recommend` chooses at each.
 
     `grid` stands in for the declared grid, at one vocabulary (for tests).
@@ -40,84 +43,78 @@ class Ladder:
     def __init__(
         self,
         budgets: Sequence[Budget],
-        panel: Panel,
+        laws: LawSelection,
         *,
         threads: int = 2,
         say: Callable[[str], None] = lambda _: None,
         grid: Grid | None = None,
     ) -> None:
-        self.budgets, self.panel, self.threads, self._say, self._grid = budgets, panel, threads, say, grid
-        self.columns = range(len(panel.chosen))
+        self.budgets, self.laws, self.threads, self._say, self._grid = budgets, laws, threads, say, grid
         self._finer = between_steps_may_help(budgets[0])
         self._spaces: dict[tuple[Vocabulary, bool], Space | InfeasibleError] = {}
-        self.refusals: dict[int, InfeasibleError] = {}
-        """Why rungs have no answer."""
+        self.infeasible: dict[int, InfeasibleError] = {}
+        """Why steps have no choice."""
 
-    def answer(self, rung: int, alternatives: int = 0) -> Answer:
-        """The whole answer at a rung, as `recommend` finds it; raises `InfeasibleError` if nothing is feasible."""
+    def choice(self, step: int) -> Choice:
+        """The choice at a step, as `recommend` makes it; raises `InfeasibleError` if nothing is feasible."""
         try:
-            return self._whole(rung, False, alternatives)
+            return self._whole(step, finer=False)
         except InfeasibleError:
             if not self._finer:
                 raise
-            return self._whole(rung, True, alternatives)
+            return self._whole(step, finer=True)
 
-    def _whole(self, rung: int, finer: bool, alternatives: int) -> Answer:
-        budget = self.budgets[rung]
+    def _whole(self, step: int, *, finer: bool) -> Choice:
+        budget = self.budgets[step]
         space = self._space(budget, finer)
         if isinstance(space, InfeasibleError):
             raise space
-        return Answer(space.at(budget), budget, len(self.panel.chosen), alternatives)
+        return choose_design(space.at(budget), self.laws.objective)
 
-    def answers(self, done: Callable[[int, Answer], None], rungs: Sequence[int] | None = None) -> None:
-        """Call `done` with every rung's answer, in any order; those without one go to `refusals`.
+    def choices(self, done: Callable[[int, Choice], None], steps: Sequence[int] | None = None) -> None:
+        """Call `done` with every step's choice, in any order; those without one go to `infeasible`.
 
-        An answer's scores hold what competes for the choice, not every design.
+        A choice's scores hold what competes for it, not every design.
         """
 
-        def see(rung: int, space: Space, scores: Scores) -> None:
+        def see(step: int, space: Space, scores: Scores) -> None:
             try:
-                answer = Answer(space, self.budgets[rung], len(self.panel.chosen), scores=scores)
+                choice = choose_design(space, self.laws.objective, scores)
             except InfeasibleError as error:
-                self.refusals[rung] = error
+                self.infeasible[step] = error
             else:
-                self.refusals.pop(rung, None)
-                done(rung, answer)
+                self.infeasible.pop(step, None)
+                done(step, choice)
 
-        rungs = range(len(self.budgets)) if rungs is None else rungs
-        for stretch in self._stretches(rungs):
+        steps = range(len(self.budgets)) if steps is None else steps
+        for stretch in self._stretches(steps):
             self._climb(stretch, finer=False, seen=see)
-            failed = tuple(rung for rung in stretch if rung in self.refusals)
+            failed = tuple(step for step in stretch if step in self.infeasible)
             if failed and self._finer:
                 self._climb(failed, finer=True, seen=see)
 
     def first(self, gain: Gain, target: float, *, after: int = -1, before: int | None = None) -> int | None:
-        """The first rung after `after` (and before `before`) whose chosen design gains at least `target`."""
+        """The first step after `after` (and before `before`) whose chosen design gains at least `target`."""
         for stretch in self._stretches(range(after + 1, len(self.budgets) if before is None else before)):
             empty = self._empty(stretch) if self._finer else 0
             for part, finer in ((stretch[:empty], True), (stretch[empty:], False)):
                 space = self._space(self.budgets[stretch[0]], finer) if part else None
-                if isinstance(space, Space):  # the choice takes the chosen laws alone
-                    found = _First(self, gain, target).find(part, space.heard_by(len(self.panel.chosen)))
+                if isinstance(space, Space):  # the choice takes the objective laws alone
+                    found = _First(self, gain, target).find(part, space.judged_by(self.laws.objective))
                     if found is not None:
                         return found
         return None
 
-    def _empty(self, stretch: Rungs) -> int:
-        """How many rungs, from the tightest, have nothing feasible on the declared grid."""
+    def _empty(self, stretch: Steps) -> int:
+        """How many steps, from the tightest, have nothing feasible on the declared grid."""
         space = self._space(self.budgets[stretch[0]], finer=False)
         if isinstance(space, InfeasibleError):
             return len(stretch)
-        low, high = 0, len(stretch)
-        while low < high:
-            middle = (low + high) // 2
-            _, scores = self.see(space, stretch[middle])
-            low, high = (low, middle) if scores.feasible.any() else (middle + 1, high)
-        return low
+        return bisect_left(stretch, True, key=lambda step: bool(self.see(space, step)[1].feasible.any()))
 
-    def _stretches(self, rungs: Sequence[int]) -> Iterator[Rungs]:
-        """The rungs by their vocabulary, and so by their grid."""
-        for _, group in itertools.groupby(rungs, key=lambda rung: _vocabulary(self.budgets[rung])):
+    def _stretches(self, steps: Sequence[int]) -> Iterator[Steps]:
+        """The steps by their vocabulary, and so by their grid."""
+        for _, group in itertools.groupby(steps, key=lambda step: _vocabulary(self.budgets[step])):
             yield tuple(group)
 
     def _space(self, budget: Budget, finer: bool) -> Space | InfeasibleError:
@@ -130,16 +127,16 @@ class Ladder:
             base = reference.halved() if finer else reference
             span = same[0].flops, same[-1].flops
             try:
-                self._spaces[key] = Space(
-                    same[-1], self.panel.judges, base=base, reference=reference, threads=self.threads, span=span
+                self._spaces[key] = make_space(
+                    same[-1], self.laws.searching, base=base, reference=reference, threads=self.threads, span=span
                 )
             except InfeasibleError as error:
                 self._spaces[key] = error
         return self._spaces[key]
 
-    def see(self, space: Space, rung: int, known: Scores | None = None) -> tuple[Space, Scores]:
-        """A space at a rung, with its scores; `known` are scores of the same designs at the same compute."""
-        here = space.at(self.budgets[rung])
+    def see(self, space: Space, step: int, known: Scores | None = None) -> tuple[Space, Scores]:
+        """A space at a step, with its scores; `known` are scores of the same designs at the same compute."""
+        here = space.at(self.budgets[step])
         if known is not None:
             limited = here.limit(known)
             if not here.short(limited):
@@ -147,39 +144,39 @@ class Ladder:
         return here, here.score(here.budget.flops)
 
     def same_compute(self, first: int, last: int, scores: Scores) -> Scores | None:
-        """The scores of one rung if they are also another's, but for the memory limit."""
+        """The scores of one step if they are also another's, but for the memory limit."""
         return scores if self.budgets[first].flops == self.budgets[last].flops else None
 
-    def _climb(self, rungs: Rungs, *, finer: bool, seen: Seen) -> None:
-        first, last = rungs[0], rungs[-1]
+    def _climb(self, steps: Steps, *, finer: bool, seen: Seen) -> None:
+        first, last = steps[0], steps[-1]
         whole = self._space(self.budgets[first], finer)
         if isinstance(whole, InfeasibleError):
-            self.refusals |= dict.fromkeys(rungs, whole)
+            self.infeasible |= dict.fromkeys(steps, whole)
             return
         space, low = self.see(whole, first)
         seen(first, space, low)
         if last != first:
             space, high = self.see(whole, last, self.same_compute(first, last, low))
             seen(last, space, high)
-            self._between(rungs, space, low, high, seen)
+            self._between(steps, space, low, high, seen)
 
-    def _between(self, rungs: Rungs, space: Space, low: Scores, high: Scores, seen: Seen) -> None:
-        """See the rungs between the first and the last, both known."""
-        if len(rungs) < 3:
+    def _between(self, steps: Steps, space: Space, low: Scores, high: Scores, seen: Seen) -> None:
+        """See the steps between the first and the last, both known."""
+        if len(steps) < 3:
             return
-        first, last, place = rungs[0], rungs[-1], len(rungs) // 2
+        first, last, place = steps[0], steps[-1], len(steps) // 2
         kept = self.eligible(space, last, low, high)
         if kept.any() and not kept.all():
             space, low, high = space.take(kept), low.take(kept), high.take(kept)
-        here, scores = self.see(space, rungs[place], self.same_compute(first, last, low))
-        seen(rungs[place], here, scores)
-        self._between(rungs[: place + 1], here, low, scores, seen)
-        self._between(rungs[place:], here, scores, high, seen)
+        here, scores = self.see(space, steps[place], self.same_compute(first, last, low))
+        seen(steps[place], here, scores)
+        self._between(steps[: place + 1], here, low, scores, seen)
+        self._between(steps[place:], here, scores, high, seen)
 
     def eligible(self, space: Space, last: int, low: Scores, high: Scores) -> NDArray[np.bool_]:
-        """Which designs can be chosen between two rungs that are scored `low` and `high`; `last` is the looser one."""
+        """Which designs can be chosen between two steps that are scored `low` and `high`; `last` is the looser one."""
         budget = self.budgets[last]
-        before, after = low.unlimited_mean(self.columns), high.unlimited_mean(self.columns)
+        before, after = low.unlimited_mean(self.laws.objective), high.unlimited_mean(self.laws.objective)
         rises = bool((after >= before - _SLACK)[low.allowed & high.allowed].all())
         if "training" in budget.memory_for or not rises:  # layouts decide too; or a law of one's own that falls
             return np.ones(len(space), dtype=bool)
@@ -191,44 +188,42 @@ class Ladder:
 
 
 class _First:
-    """The first rung whose choice gains enough, found by bounds on what any choice between two rungs can gain."""
+    """The first step whose choice gains enough, found by bounds on what any choice between two steps can gain."""
 
-    def __init__(self, ladder: Ladder, gain: Gain, target: float) -> None:
-        self.ladder, self.gain, self.target = ladder, gain, target
+    def __init__(self, sweep: Sweep, gain: Gain, target: float) -> None:
+        self.sweep, self.gain, self.target = sweep, gain, target
 
-    def find(self, rungs: Rungs, space: Space) -> int | None:
-        """The rung, or None; all rungs are of the space."""
-        first, last, ladder = rungs[0], rungs[-1], self.ladder
-        here, low = ladder.see(space, first)
+    def find(self, steps: Steps, space: Space) -> int | None:
+        """The step, or None; all steps are of the space."""
+        first, last, sweep = steps[0], steps[-1], self.sweep
+        here, low = sweep.see(space, first)
         if self._reaches(here, low):
             return first
         if last == first:
             return None
-        here, high = ladder.see(space, last, ladder.same_compute(first, last, low))
-        return self._between(rungs, here, low, high)
+        here, high = sweep.see(space, last, sweep.same_compute(first, last, low))
+        return self._between(steps, here, low, high)
 
     def _reaches(self, space: Space, scores: Scores) -> bool:
-        if not scores.feasible.any():
-            return False
-        chosen = space.choose(scores.mean(self.ladder.columns), scores)
-        return bool(self.gain(space, scores)[chosen] >= self.target)
+        index = space.choose(scores.mean(self.sweep.laws.objective), scores)
+        return index is not None and bool(self.gain(space, scores)[index] >= self.target)
 
-    def _between(self, rungs: Rungs, space: Space, low: Scores, high: Scores) -> int | None:
-        """The first rung after rungs[0], which is known to gain too little."""
-        first, last, ladder = rungs[0], rungs[-1], self.ladder
-        kept = ladder.eligible(space, last, low, high)
+    def _between(self, steps: Steps, space: Space, low: Scores, high: Scores) -> int | None:
+        """The first step after steps[0], which is known to gain too little."""
+        first, last, sweep = steps[0], steps[-1], self.sweep
+        kept = sweep.eligible(space, last, low, high)
         if not kept.any():
             return None
         space, low, high = space.take(kept), low.take(kept), high.take(kept)
-        looser = space.at(ladder.budgets[last])
+        looser = space.at(sweep.budgets[last])
         if self.gain(looser, high).max() < self.target:
             return None
-        if len(rungs) == 2:
+        if len(steps) == 2:
             return last if self._reaches(looser, high) else None
-        place = len(rungs) // 2
-        here, scores = ladder.see(space, rungs[place], ladder.same_compute(first, last, low))
-        found = self._between(rungs[: place + 1], here, low, scores)
-        return found if found is not None else self._between(rungs[place:], here, scores, high)
+        place = len(steps) // 2
+        here, scores = sweep.see(space, steps[place], sweep.same_compute(first, last, low))
+        found = self._between(steps[: place + 1], here, low, scores)
+        return found if found is not None else self._between(steps[place:], here, scores, high)
 
 
 def _vocabulary(budget: Budget) -> Vocabulary:

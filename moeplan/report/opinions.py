@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from moeplan.laws.hyperparameters import HyperParameters
+from moeplan.laws.leverage import Leverage
 from moeplan.laws.roles import LEVERAGE_LAW
-from moeplan.plan.document import HyperParameters, LawOpinion, Leverage, Plan, Price
+from moeplan.plan.document import LawOpinion, Plan, Price
 from moeplan.quantities import percent, times
 from moeplan.report import sources
 from moeplan.report.blocks import Block, Items, Paragraph, Table, table

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from moeplan.laws.hyperparameters import HyperParameters
+from moeplan.laws.law import Outside
+from moeplan.laws.leverage import Leverage, LeverageOpinion
 from moeplan.laws.roles import LEVERAGE_LAW
-from moeplan.plan.document import HyperParameters, LawOpinion, Leverage, LeverageOpinion, OutsideDomain, Plan
-from moeplan.plan.uncertainty.result import Spread
+from moeplan.plan.document import LawOpinion, Plan
+from moeplan.plan.uncertainty.result import PlanUncertainty
 from moeplan.quantities import QUANTITIES, interval, percent, quantity
 from moeplan.report.text import Source
 from moeplan.report.view import SourceOf
@@ -118,7 +121,7 @@ def leverage_source(found: Leverage, parts: list[str]) -> Source:
     return leverage(found)
 
 
-def outside_text(outside: Iterable[OutsideDomain]) -> str:
+def outside_text(outside: Iterable[Outside]) -> str:
     """Variables that leave a measured range, each with the range in brackets."""
     return ", ".join(
         f"{o.variable} {quantity(o.variable, o.value)} ({interval(o.variable, o.low, o.high)})" for o in outside
@@ -271,7 +274,7 @@ _WHERE = {
 }
 
 
-def drawn(spread: Spread) -> Source:
+def drawn(spread: PlanUncertainty) -> Source:
     """Intervals over the draws of fitted laws."""
     held = f"; the coefficients of {', '.join(spread.held)} are held" if spread.held else ""
     return Source(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from moeplan.plan.document import Plan
-from moeplan.plan.uncertainty.result import Spread
+from moeplan.plan.uncertainty.result import PlanUncertainty
 from moeplan.quantities import percent
 from moeplan.report.blocks import Block, Items, Paragraph, table
 from moeplan.report.text import mark
 from moeplan.report.view import View
 
 
-def spread_title(spread: Spread) -> str:
+def spread_title(spread: PlanUncertainty) -> str:
     """The section's title."""
     return "How sure the fitted law is" if len(spread.laws) == 1 else "How sure the fitted laws are"
 
@@ -46,7 +46,7 @@ def spread_blocks(plan: View[Plan]) -> tuple[Block, ...]:
     )
 
 
-def _made(spread: Spread) -> str:
+def _made(spread: PlanUncertainty) -> str:
     held = f", the coefficients of {' and '.join(spread.held)} held" if spread.held else ""
     text = (
         f"The best design was found again for each of {spread.draws} draws of the coefficients ("
@@ -57,7 +57,7 @@ def _made(spread: Spread) -> str:
     return text
 
 
-def _sees(spread: Spread) -> str:
+def _sees(spread: PlanUncertainty) -> str:
     parts = [f"{law.law} sees {', '.join(law.sees)} alone" for law in spread.laws]
     others = ", from the laws that are held" if spread.held else ""
     return (

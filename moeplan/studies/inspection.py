@@ -15,15 +15,11 @@ from typing import Any
 from moeplan import records
 from moeplan.architecture import counting
 from moeplan.architecture.conventions import CONVENTIONS
-from moeplan.architecture.hf.config import load_json, read_config
-from moeplan.architecture.hf.types import Gap
-from moeplan.architecture.published import PublishedModel, find_model
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.inference_memory import InferenceSettings, inference_bytes, kv_cache_bytes_per_token
 from moeplan.errors import UsageError
-from moeplan.files import check_read
-from moeplan.plan.document import Plan
-from moeplan.studies.laws_on_model import SEQ_LEN, Judgement, judge
+from moeplan.plan.existing import Publication, read_model
+from moeplan.studies.laws_on_model import Judgement, judge
 from moeplan.units import MemoryLimit, parse_count, parse_flops, parse_memory
 
 SCHEMA = "moeplan.inspection/1"
@@ -84,28 +80,6 @@ class ServedMemory:
 
 
 @dataclass(frozen=True)
-class Publication:
-    """What the makers of a published model say of it."""
-
-    hf_id: str
-    """Its repository on Hugging Face; "" if it has none."""
-    source: str
-    """Where the shape comes from."""
-    confidence: str
-    """How sure it is."""
-    training_tokens: float | None
-    """Training tokens; null if not published."""
-    card_total: float
-    """Total params as its makers round them."""
-    card_active: float
-    """Active params as its makers count and round them."""
-    class_params: int | None
-    """Params of the real transformers class; null if there is none."""
-    note: str
-    """What else to know."""
-
-
-@dataclass(frozen=True)
 class Inspection:
     """An existing model in numbers. Where something is not counted, what depends on it is null."""
 
@@ -158,21 +132,6 @@ class Inspection:
         return data
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A model to inspect, wherever it came from."""
-
-    name: str
-    kind: str
-    model_type: str
-    architecture: Architecture
-    gaps: tuple[Gap, ...] = ()
-    assumptions: tuple[str, ...] = ()
-    publication: Publication | None = None
-    tokens: float | None = None
-    seq_len: int = SEQ_LEN
-
-
 def inspect(
     source: str | Path,
     *,
@@ -208,7 +167,7 @@ def inspect(
     UsageError
         For a file that is no model config, and for laws' questions about a model that is not fully counted.
     """
-    subject = read_subject(source)
+    subject = read_model(source)
     seq_len = subject.seq_len if seq_len is None else seq_len
     if isinstance(seq_len, bool) or not isinstance(seq_len, int) or not 1 <= seq_len <= 2**24:
         raise UsageError(f"seq_len {seq_len!r} must be a whole number from 1 to {2**24}")
@@ -258,42 +217,6 @@ def inspect(
         planned_tokens=subject.tokens,
         judgement=judgement,
     )
-
-
-def read_subject(source: str | Path) -> Subject:
-    """Read a file, a folder or a name."""
-    if not check_read(source).exists():
-        if isinstance(source, Path) or source.endswith(".json"):
-            raise UsageError(f"{source}: there is no such file")
-        return _published(find_model(source))
-    data = load_json(source)
-    if isinstance(data, dict) and str(data.get("schema", "")).startswith("moeplan."):
-        try:
-            plan = Plan.from_json(data)
-        except UsageError as error:
-            raise UsageError(f"{source}: {error}") from None
-        return Subject(
-            str(source), "plan", "", plan.architecture, tokens=float(plan.design.tokens), seq_len=plan.request.seq_len
-        )
-    config = read_config(data, str(source))
-    return Subject(str(source), "config", config.model_type, config.architecture, config.gaps, config.assumptions)
-
-
-def _published(model: PublishedModel) -> Subject:
-    publication = Publication(
-        hf_id=model.hf_id,
-        source=model.source,
-        confidence=model.confidence,
-        training_tokens=model.training_tokens,
-        card_total=model.card_total,
-        card_active=model.card_active,
-        class_params=model.class_params,
-        note=model.note,
-    )
-    return Subject(
-        model.name, "published", model.model_type, model.architecture, model.not_counted, (), publication,
-        model.training_tokens,
-    )  # fmt: skip
 
 
 def _shape(a: Architecture) -> Shape:

@@ -25,7 +25,8 @@ from moeplan.cost.devices import bundled
 from moeplan.cost.inference_memory import InferenceSettings, WeightDtype, inference_bytes
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.plan.budget import Budget
-from moeplan.plan.planner import read_panel, search
+from moeplan.plan.law_selection import select_laws
+from moeplan.plan.planner import search
 from moeplan.units import MemoryLimit
 
 SCHEMA = "moeplan.labs/1"
@@ -156,7 +157,7 @@ def labs(
     return Labs(
         schema=SCHEMA,
         version=__version__,
-        laws=tuple(law.full_name for law in read_panel(None).chosen),
+        laws=tuple(law.full_name for law in select_laws(None).objective),
         labs=tuple(found),
         agreement=tuple(agreement for demand in demands if (agreement := _agreement(found, demand)) is not None),
     )
@@ -189,20 +190,20 @@ def _lab(name: str, weights: WeightDtype, source: str, demands: Sequence[float],
 def _chosen(
     shape: Architecture, tokens: float, demand: float, budget: Budget, train_flops: float, threads: int
 ) -> Chosen:
-    panel = read_panel(None)
+    laws = select_laws(None)
     try:
-        answer = search(budget, panel, threads=threads, say=lambda _: None)
+        ours = search(budget, laws, threads=threads, say=lambda _: None)
     except InfeasibleError as error:
         return Chosen(demand, None, None, None, None, str(error))
     variables = Variables(shape, budget.seq_len)
-    references = answer.space.references[: len(panel.chosen)]
+    references = [ours.space.reference(law) for law in laws.objective]
     ln_theirs = statistics.fmean(float(each.judge(variables, tokens, train_flops)) for each in references)
-    ln_ours = float(answer.ln_value[answer.index])
+    ln_ours = float(ours.ln_value[ours.index])
     return Chosen(
         demand=demand,
-        choice=_choice(answer.architecture, answer.tokens),
-        active_params_factor=answer.architecture.active_params() / shape.active_params(),
-        tokens_factor=answer.tokens / tokens,
+        choice=_choice(ours.architecture, ours.tokens),
+        active_params_factor=ours.architecture.active_params() / shape.active_params(),
+        tokens_factor=ours.tokens / tokens,
         value_factor=math.exp(ln_ours - ln_theirs),
         says="",
     )
@@ -216,7 +217,7 @@ def _choice(shape: Architecture, tokens: float) -> Choice:
         num_experts=shape.num_experts,
         num_active_experts=shape.num_active_experts,
         num_shared_experts=shape.num_shared_experts,
-        granularity=2 * shape.d_model / shape.d_expert,
+        granularity=shape.granularity,
         num_layers=shape.num_layers,
         d_model=shape.d_model,
     )

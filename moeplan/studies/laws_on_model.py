@@ -15,11 +15,13 @@ from moeplan.architecture.conventions import Variables
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.inference_memory import InferenceSettings, inference_bytes
 from moeplan.errors import InfeasibleError, LawError
-from moeplan.laws.roles import LEVERAGE_LAW, OBJECTIVE_LAWS, SECOND_OPINIONS
-from moeplan.plan.document import Design, Leverage, OutsideDomain
+from moeplan.laws.law import Outside
+from moeplan.laws.leverage import Leverage
+from moeplan.plan.budget import Budget
+from moeplan.plan.search.variables import Design
 from moeplan.units import MemoryLimit
 
-SEQ_LEN = 4096
+SEQ_LEN = Budget.seq_len
 """Sequence length that FLOPs are counted at unless told otherwise [tokens]."""
 
 
@@ -37,7 +39,7 @@ class LawJudgement:
     """C_l of the model / C_l of the law's own optimum at the same compute and memory."""
     optimum: Design | None
     """That optimum."""
-    outside: tuple[OutsideDomain, ...]
+    outside: tuple[Outside, ...]
     """Where the model leaves the law's domain."""
     says: str
     """Why the law does not judge, if so."""
@@ -87,9 +89,10 @@ def judge(
     arguments."""
     from moeplan.laws import law_names, load_law
     from moeplan.laws.leverage import predict
+    from moeplan.laws.roles import LEVERAGE_LAW, OBJECTIVE_LAWS, SECOND_OPINIONS
     from moeplan.plan.budget import Budget
+    from moeplan.plan.choice import make_space
     from moeplan.plan.planner import recommend
-    from moeplan.plan.search.space import Space
 
     say = progress or (lambda _: None)
     serving = serving or InferenceSettings()
@@ -118,9 +121,9 @@ def judge(
     computes: dict[str, float | str] = {}
     recommended, refusal = None, ""
     try:
-        space = Space(budget, judges, threads=threads)
+        space = make_space(budget, judges, threads=threads)
         scores = space.score(budget.flops)
-        best = {law.full_name: float(scores.mean([column]).max()) for column, law in enumerate(judges)}
+        best = {law.full_name: float(scores.mean([law]).max()) for law in judges}
         computes = {
             law.full_name: _compute(law, reference, shape, variables, tokens, train_flops)
             for law, reference in zip(judges, space.references, strict=True)
@@ -143,9 +146,7 @@ def judge(
                 compute=math.exp(float(compute)) if known else None,
                 efficiency=math.exp(float(compute) - least) if known and math.isfinite(least) else None,
                 optimum=optima.get(law.full_name),
-                outside=tuple(
-                    OutsideDomain(o.name, o.value, o.low, o.high) for o in law.objective.outside(variables, tokens)
-                ),
+                outside=law.objective.outside(variables, tokens),
                 says=compute if isinstance(compute, str) else "",
             )
         )
@@ -174,7 +175,7 @@ def _mean(values: Iterable[float | None]) -> float:
 
 def _compute(law: Any, reference: Any, shape: Architecture, v: Variables, tokens: float, flops: float) -> float | str:
     """ln C_l of a model by one law, or why the law cannot judge it."""
-    from moeplan.laws.leverage import dense_loss, dense_size
+    from moeplan.laws.dense import dense_loss, dense_size
 
     if not shape.is_dense:
         return float(reference.judge(v, tokens, flops))

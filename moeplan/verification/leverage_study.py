@@ -11,7 +11,7 @@ from moeplan.architecture.conventions import Variables
 from moeplan.errors import InfeasibleError
 from moeplan.laws import load_law
 from moeplan.laws.roles import LEVERAGE_LAW
-from moeplan.plan.document import OutsideDomain, Plan
+from moeplan.plan.document import Plan
 from moeplan.units import format_count, format_flops
 from moeplan.verification import estimate, shrink
 from moeplan.verification.controls import control_results
@@ -186,10 +186,7 @@ def _leverage_at(plan: Plan, measured: estimate.Measured, results: list[RunResul
         measured=measured,
         law=law.full_name,
         law_here=here,
-        outside=tuple(
-            OutsideDomain(outside.name, outside.value, outside.low, outside.high)
-            for outside in fit.outside(variables, spec.tokens)
-        ),
+        outside=fit.outside(variables, spec.tokens),
         load=load,
         dead_experts=max((max(h.dead_experts) for h in healths), default=0.0),
         entropy=min((min(h.entropy) for h in healths), default=1.0),

@@ -11,7 +11,6 @@ relative error. Experts' products cost what others do; what they cost beside is 
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from dataclasses import dataclass
@@ -23,7 +22,9 @@ from scipy.optimize import nnls
 
 from moeplan.architecture.shape import Architecture
 from moeplan.verification.data import Corpus
+from moeplan.verification.peak import matmul_flops, wait
 from moeplan.verification.spec import RunSpec
+from moeplan.verification.train import Trainer, device_name, pick_device
 
 Precision = Literal["fp32", "bf16"]
 
@@ -46,8 +47,6 @@ START_SECONDS = {"cpu": 0.3, "cuda": 4.0}
 """What a run takes beside its steps and validation: building the model, and on a GPU the capture (not measured)."""
 VALIDATION_COST = 0.4
 """Time of validating a token / time of training on one: the forward pass, with whole batches only."""
-_MATMUL_SIZE = {"cpu": 768, "cuda": 8192}
-"""Edge of the square product that the peak is measured by."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,6 @@ class Probe:
 
 def probe(device: str = "auto") -> Probe:
     """Measure this machine, one thread on a CPU. Raises `UsageError` for a device that torch does not have."""
-    from moeplan.verification.train import device_name, pick_device
-
     where = pick_device(device)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -143,8 +140,6 @@ def _shape(d_model: int, num_layers: int, num_heads: int, num_experts: int, acti
 
 def _time(shape: tuple[int, ...], device: torch.device, precision: Precision) -> float:
     """Fastest of `TIMED_STEPS` steps [s]."""
-    from moeplan.verification.train import Trainer
-
     architecture, steps = _shape(*shape[:5]), TIMED_STEPS + 1
     spec = RunSpec(
         arm="moe" if architecture.num_experts else "dense", control="", rung="probe", purpose="tune",
@@ -160,35 +155,13 @@ def _time(shape: tuple[int, ...], device: torch.device, precision: Precision) ->
     for index in range(steps):
         if index > 1 and time.perf_counter() - begin > SHAPE_SECONDS:
             break
-        _wait(device)
+        wait(device)
         start = time.perf_counter()
         step()
-        _wait(device)
+        wait(device)
         if index:
             best = min(best, time.perf_counter() - start)
     return best
-
-
-@functools.cache
-def matmul_flops(device: str, precision: str) -> float:
-    """Peak of this process on a device [FLOP/s]: the best of a few square matrix products, measured once."""
-    where = torch.device(device)
-    size = _MATMUL_SIZE[where.type]
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    a = torch.randn(size, size, device=where, dtype=torch.float32).to(kind)
-    best = float("inf")
-    for _ in range(5):
-        _wait(where)
-        start = time.perf_counter()
-        torch.mm(a, a)
-        _wait(where)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _memory() -> int:

@@ -24,7 +24,7 @@ from moeplan.errors import UsageError
 from moeplan.verification.data import MAX_EPOCHS, Corpus, windows
 from moeplan.verification.formats import Tokens
 from moeplan.verification.model import Model
-from moeplan.verification.probe import matmul_flops
+from moeplan.verification.peak import matmul_flops
 from moeplan.verification.spec import SPEC_SCHEMA, RoutingHealth, RunResult, RunSpec
 
 Progress = Callable[[int, int, float, float, "float | None", float], None]

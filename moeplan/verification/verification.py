@@ -7,7 +7,7 @@ from typing import Any
 
 from moeplan import records
 from moeplan.architecture.shape import Architecture
-from moeplan.plan.document import OutsideDomain
+from moeplan.laws.law import Outside
 from moeplan.verification.estimate import Measured
 from moeplan.verification.shrink import Kept
 from moeplan.verification.verdict import Verdict
@@ -177,7 +177,7 @@ class LeverageAt:
     """The law that predicts a leverage."""
     law_here: float
     """That law at the compute of these runs."""
-    outside: tuple[OutsideDomain, ...]
+    outside: tuple[Outside, ...]
     """Where these runs leave the law's domain; never empty below 1e18 FLOPs."""
     load: float
     """Largest load of an expert / mean load in the MoE runs behind it."""

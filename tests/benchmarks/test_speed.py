@@ -116,7 +116,7 @@ def test_search_rate(benchmark: BenchmarkFixture, record_property: Record) -> No
 
     def search() -> None:
         space = Space(budget, laws, threads=THREADS)
-        space.score(budget.flops).mean(range(len(laws)))
+        space.score(budget.flops).mean(laws)
         spaces[:] = [space]
 
     benchmark.pedantic(search, rounds=7, warmup_rounds=1)
@@ -129,7 +129,7 @@ def test_scoring_rate(benchmark: BenchmarkFixture, record_property: Record) -> N
     """At least a million designs a second of a space that is already built go through the default laws and V."""
     budget, laws = Budget("1e22", "80GB"), [load_law(name) for name in OBJECTIVE_LAWS]
     space = Space(budget, laws, threads=THREADS)
-    benchmark.pedantic(lambda: space.score(budget.flops).mean(range(len(laws))), rounds=15, warmup_rounds=2)
+    benchmark.pedantic(lambda: space.score(budget.flops).mean(laws), rounds=15, warmup_rounds=2)
     rate = len(space) / benchmark.stats.stats.median
     record_property("designs judged once built", f"{rate:.3g}/s of {len(space):,} ({AT_LEAST})")
     assert rate >= MIN_ARCHITECTURES_PER_SECOND

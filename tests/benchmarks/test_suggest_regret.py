@@ -27,7 +27,6 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from moeplan import Budget
 from moeplan.architecture.conventions import Variables
@@ -42,11 +41,11 @@ from moeplan.fitting.suggest import suggest
 from moeplan.laws import Fit, Law, load_law
 from moeplan.laws.law import Covariance, Residual
 from moeplan.laws.signatures import form_coordinates, form_variables
-from moeplan.plan.answer import Answer
+from moeplan.numerics import Floats
+from moeplan.plan.choice import choose_design
 from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.space import Space
 
-Floats = NDArray[np.float64]
 Record = Callable[[str, object], None]
 
 SEED = 20_261_122
@@ -80,26 +79,22 @@ STEPS = (0.6180339887, 0.7548776662, 0.8191725134)
 """Strides of even steps through [0, 1)."""
 
 
-def objective(law: Law) -> Fit:
-    """The fit that judges."""
-    assert law.objective is not None
-    return law.objective
-
-
 def with_fit(law: Law, name: str, **changed: object) -> Law:
     """A law under another name, its objective changed."""
-    fit = dataclasses.replace(objective(law), law=name, **changed)  # type: ignore[arg-type]
+    fit = dataclasses.replace(law.require_objective(), law=name, **changed)  # type: ignore[arg-type]
     return dataclasses.replace(law, name=name, fits=MappingProxyType({fit.name: fit}))
 
 
 def truth(name: str, rng: np.random.Generator) -> Law:
     """A bundled law with its coefficients moved."""
     law = load_law(name)
-    table = form_coordinates(objective(law).form).coordinates
+    table = form_coordinates(law.require_objective().form).coordinates
     moved = {
         key: value * (math.exp(WIDTH * z) if table[key].kind == "ln" else 1 + WIDTH * z)
         for (key, value), z in zip(
-            objective(law).coefficients.items(), rng.standard_normal(len(objective(law).coefficients)), strict=True
+            law.require_objective().coefficients.items(),
+            rng.standard_normal(len(law.require_objective().coefficients)),
+            strict=True,
         )
     }
     return with_fit(law, "truth", coefficients=MappingProxyType(moved))
@@ -107,7 +102,7 @@ def truth(name: str, rng: np.random.Generator) -> Law:
 
 def measure(law: Law, runs: list[tuple[Variables, float]], rng: np.random.Generator) -> Floats:
     """Losses of runs under the truth, with noise."""
-    losses = np.array([float(objective(law).at(v, tokens)) for v, tokens in runs])
+    losses = np.array([float(law.require_objective().at(v, tokens)) for v, tokens in runs])
     return np.asarray(losses * np.exp(NOISE * rng.standard_normal(len(runs))))
 
 
@@ -118,7 +113,7 @@ def columns(fit: Fit, runs: list[tuple[Variables, float]]) -> Floats:
 
 def fitted(law: Law, runs: list[tuple[Variables, float]], losses: Floats, seed: int, draws: int) -> Law:
     """The form of `law` fitted to runs, with draws if there are to be any."""
-    own = objective(law)
+    own = law.require_objective()
     seen = columns(own, runs)
     problem = make_problem(own.form, dict(zip(form_variables(own.form), seen, strict=True)), losses)
     minima = fits(problem)
@@ -148,7 +143,7 @@ def target_grid() -> Grid:
 def scores(law: Law) -> Floats:
     """What a law makes of the target's designs, ln C_l."""
     grid = target_grid()
-    return np.asarray(Space(BUDGET, [law], base=grid, reference=grid).score(BUDGET.flops).mean([0]))
+    return np.asarray(Space(BUDGET, [law], base=grid, reference=grid).score(BUDGET.flops).mean([law]))
 
 
 def regret(law: Law, by_truth: Floats) -> float:
@@ -192,7 +187,7 @@ class Start:
 
     def candidates(self, max_flops: float) -> Candidates:
         """Runs that could be made."""
-        return make_candidates(objective(self.law), self.like, BUDGET.seq_len, max_flops)
+        return make_candidates(self.law.require_objective(), self.like, BUDGET.seq_len, max_flops)
 
 
 def start(case: tuple[str, str, int]) -> Start:
@@ -201,9 +196,9 @@ def start(case: tuple[str, str, int]) -> Start:
     rng = np.random.default_rng([SEED, CASES.index(next(x for x in CASES if x[:2] == (true_name, name))), seed])
     true, law = truth(true_name, rng), load_law(name)
     grid = target_grid()
-    like = Answer(Space(BUDGET, [load_law("ludziejewski2025")], base=grid, reference=grid), BUDGET, 1).architecture
-    candidates = make_candidates(objective(law), like, BUDGET.seq_len, FIRST_FLOPS)
-    runs = grid_runs(objective(law), candidates, FIRST_FLOPS, 3, INITIAL // 3, rng.random())
+    like = choose_design(Space(BUDGET, [law], base=grid, reference=grid), [law]).architecture
+    candidates = make_candidates(law.require_objective(), like, BUDGET.seq_len, FIRST_FLOPS)
+    runs = grid_runs(law.require_objective(), candidates, FIRST_FLOPS, 3, INITIAL // 3, rng.random())
     losses = measure(true, runs, rng)
     return Start(true, law, like, runs, losses, fitted(law, runs, losses, seed, 200), scores(true))
 
@@ -217,13 +212,13 @@ def is_learnable(case: tuple[str, str, int]) -> bool:
 def trial(case: tuple[str, str, int]) -> tuple[float, ...]:
     """Regret before any further run, after the suggested ones, after a grid of as many and after one of more."""
     begun, seed = start(case), case[2]
-    known = columns(objective(begun.first), begun.runs)
+    known = columns(begun.first.require_objective(), begun.runs)
     found = suggest(begun.first, BUDGET, SUGGESTED, MAX_FLOPS, known=known, base=target_grid(), threads=1)
     chosen = [(Variables(run.architecture, BUDGET.seq_len), float(run.tokens)) for run in found.runs]
     grids = []
     for budgets, sizes in ((2, SUGGESTED // 2), (3, math.ceil(found.train_flops / (1.3125 * MAX_FLOPS)))):
         most = found.train_flops / (sizes * sum(0.25**i for i in range(budgets)))
-        grids.append(grid_runs(objective(begun.law), begun.candidates(most), most, budgets, sizes))
+        grids.append(grid_runs(begun.law.require_objective(), begun.candidates(most), most, budgets, sizes))
         cost = sum(float(v.get("flops_per_token")) * tokens for v, tokens in grids[-1])
         assert cost == pytest.approx(found.train_flops, rel=1e-6)
     after = []

@@ -24,13 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moeplan.architecture import counting
-from moeplan.architecture.attention import kind_named
+from moeplan.architecture.proportions import SMALL_D_MODEL, attention_fields, head_dim
 from moeplan.architecture.shape import Architecture
 
 Ints = NDArray[np.int64]
 
-SMALL_D_MODEL = 1024
-"""Below this width the finer rules for small models hold."""
 AXES = ("d_model", "num_layers", "num_heads", "num_experts", "num_active_experts", "num_shared_experts", "d_expert")
 """The fields that tell designs of one grid apart, in the order of the last tie-break."""
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(Architecture) if f.default is not dataclasses.MISSING}
@@ -236,17 +234,6 @@ class Designs(SimpleNamespace):
         if not fields["num_shared_experts"]:
             fields["d_shared_expert"] = 0
         return Architecture(**fields)
-
-
-def head_dim(d_model: int) -> int:
-    """Width of one head at a width of the model [features]."""
-    return 64 if d_model < SMALL_D_MODEL else 128
-
-
-def attention_fields(d_model: int, num_heads: Any, attention: str) -> dict[str, Any]:
-    """The fields of `Architecture` that the grid gives to attention, by `Attention.planned` of its kind."""
-    fields = {"d_model": d_model, "num_heads": num_heads, "attention": attention}
-    return fields | kind_named(attention).planned(d_model, num_heads, head_dim(d_model))
 
 
 def attention_share(fields: dict[str, Any], active_width: Any, seq_len: int) -> Any:

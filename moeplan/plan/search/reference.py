@@ -27,9 +27,9 @@ from moeplan.architecture.conventions import Variables
 from moeplan.errors import LawError
 from moeplan.laws import Fit, Law
 from moeplan.laws.draws import coefficient_draws
+from moeplan.numerics import Floats
+from moeplan.numerics.bisection import first_where
 from moeplan.numerics.branch_and_bound import cells
-
-Floats = NDArray[np.float64]
 
 KNOTS_PER_DECADE = 16
 """Knots of R, at fixed places (so that C_l is the same under any budget); between them ln C_l is linear in the loss."""
@@ -170,7 +170,8 @@ class LossReference:
 
         keep = undominated(loss)
         for other in self._others:
-            keep |= undominated(self._loss(table, 1e12, other))
+            drawn = self._loss(table, 1e12, other)
+            keep |= undominated(np.where(np.isfinite(drawn), drawn, np.inf))
         kept: Floats = table[:, keep]
         return kept
 
@@ -256,11 +257,8 @@ class LossReference:
 
     def exact_ln_compute(self, loss: float) -> float:
         """ln C_l by bisection on R itself; what `ln_compute` approximates."""
-        low, high = self._ln_compute[-1], self._ln_compute[0]
-        for _ in range(60):
-            middle = (low + high) / 2
-            low, high = (low, middle) if self._best(self.table, float(np.exp(middle))) <= loss else (middle, high)
-        return float((low + high) / 2)
+        low, high = float(self._ln_compute[-1]), float(self._ln_compute[0])
+        return first_where(lambda ln_compute: self._best(self.table, math.exp(ln_compute)) <= loss, low, high)
 
     def judge(self, v: Variables, tokens: Any, train_flops: Any) -> Any:
         """ln C_l of designs trained on `tokens` for `train_flops` (moeplan's count, unused: the loss says it all)."""

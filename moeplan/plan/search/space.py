@@ -26,15 +26,13 @@ from numpy.typing import NDArray
 from moeplan.architecture.conventions import Variables
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.inference_memory import total_inference_bytes
-from moeplan.errors import InfeasibleError, LawError, MoeplanError, UsageError
-from moeplan.laws import Fit, Law
+from moeplan.errors import LawError, MoeplanError, UsageError
+from moeplan.laws import Law
+from moeplan.numerics import Floats
 from moeplan.plan.budget import Budget
-from moeplan.plan.infeasibility import refuse, why_empty
 from moeplan.plan.search.grid import AXES, Designs, Grid
-from moeplan.plan.search.reference import LossReference, make_reference
+from moeplan.plan.search.reference import LossReference, Reference, make_reference
 from moeplan.plan.search.variables import DESIGN_VARIABLES
-
-Floats = NDArray[np.float64]
 
 TIE = 0.005
 """Relative difference in V below which two designs are ties."""
@@ -73,6 +71,8 @@ class Block:
 class Scores:
     """Every design of a space at one budget."""
 
+    laws: tuple[Law, ...]
+    """The laws that judge."""
     tokens: Floats
     """Training tokens of each design."""
     train_flops: Floats
@@ -80,25 +80,37 @@ class Scores:
     allowed: NDArray[np.bool_]
     """Which designs meet every condition but the memory limit."""
     ln_compute: Floats
-    """ln C_l of each design (rows) by each law (columns)."""
+    """ln C_l of each law (rows), of each design (columns)."""
     feasible: NDArray[np.bool_]
     """Which designs meet every condition."""
 
-    def mean(self, columns: Sequence[int]) -> Floats:
-        """ln V over the laws at `columns`; -inf where infeasible."""
-        return np.where(self.feasible, self.unlimited_mean(columns), -np.inf)
+    def of(self, law: Law) -> Floats:
+        """ln C_l by one of the laws, whether feasible or not."""
+        found: Floats = self.ln_compute[self.laws.index(law)]
+        return found
 
-    def unlimited_mean(self, columns: Sequence[int]) -> Floats:
-        """ln V over the laws at `columns`, whether feasible or not."""
-        total = self.ln_compute[:, columns[0]].copy()
-        for column in columns[1:]:  # one by one, so that the sum's order is fixed
-            total += self.ln_compute[:, column]
-        mean: Floats = total / len(columns)
-        return mean
+    def mean(self, laws: Sequence[Law]) -> Floats:
+        """ln V over some of the laws; -inf where infeasible."""
+        return np.where(self.feasible, self.unlimited_mean(laws), -np.inf)
+
+    def unlimited_mean(self, laws: Sequence[Law]) -> Floats:
+        """ln V over some of the laws, whether feasible or not."""
+        total = self.of(laws[0]).copy()
+        for law in laws[1:]:  # one by one, so that the sum's order is fixed
+            total += self.of(law)
+        total /= len(laws)
+        return total
 
     def take(self, index: Any) -> Scores:
         """The designs at `index` (an index array or a mask)."""
-        return Scores(*(getattr(self, f.name)[index] for f in dataclasses.fields(self)))
+        return Scores(
+            self.laws,
+            self.tokens[index],
+            self.train_flops[index],
+            self.allowed[index],
+            self.ln_compute[:, index],
+            self.feasible[index],
+        )
 
 
 class Space:
@@ -137,16 +149,16 @@ class Space:
         self._limit = budget.usable_bytes * memory_factor
         self.references = [make_reference(law, flops, allocation=allocation) for law in self.laws]
         self.blocks: list[Block] = []
-        self.num_designs, smallest_bytes = 0, np.inf
+        self.num_designs, self.smallest_bytes = 0, float("inf")
         same = self.grid == self.reference_grid
         collected = []
         for size, smallest, block, tables in self._map(lambda d: self._visit(d, collect=same), self.grid.d_model):
             self.num_designs += size
-            smallest_bytes = min(smallest_bytes, smallest)
+            self.smallest_bytes = min(self.smallest_bytes, smallest)
             self.blocks += [block] if block else []
             collected += [tables] if tables else []
-        if not self.blocks:
-            refuse(self, smallest_bytes)
+        if not self.blocks:  # nothing to judge: the caller says why
+            return
         if not same:
             collected = [tables for tables in self._map(self._collect, self.reference_grid.d_model) if tables]
         for judge, tables in zip(self.references, zip(*collected, strict=True), strict=True):
@@ -166,11 +178,20 @@ class Space:
             self.budget, [block.take(mask) for block, mask in zip(self.blocks, masks, strict=True) if mask.any()]
         )
 
-    def heard_by(self, count: int) -> Space:
-        """The same designs, judged by the first `count` laws only."""
+    @property
+    def is_empty(self) -> bool:
+        """Whether no design of the grid can fit; such a space cannot be scored."""
+        return not self.blocks
+
+    def judged_by(self, laws: Sequence[Law]) -> Space:
+        """The same designs, judged by some of the laws only."""
         other = copy.copy(self)
-        other.laws, other.references = self.laws[:count], self.references[:count]
+        other.laws, other.references = tuple(laws), [self.reference(law) for law in laws]
         return other
+
+    def reference(self, law: Law) -> Reference:
+        """The reference of one of the laws."""
+        return self.references[self.laws.index(law)]
 
     def _with(self, budget: Budget, blocks: list[Block]) -> Space:
         other = copy.copy(self)
@@ -220,14 +241,16 @@ class Space:
         few = len(self) < FEW_DESIGNS
         while True:
             judged = (map if few else self._map)(lambda block: self._score_block(block, train_flops), self.blocks)
-            tokens, train, allowed, ln_compute = (np.concatenate(arrays) for arrays in zip(*judged, strict=True))
-            scores = self.limit(Scores(tokens, train, allowed, ln_compute, allowed), memory_factor)
+            *columns, ln_compute = zip(*judged, strict=True)
+            tokens, train, allowed = (np.concatenate(arrays) for arrays in columns)
+            everything = Scores(self.laws, tokens, train, allowed, np.concatenate(ln_compute, axis=1), allowed)
+            scores = self.limit(everything, memory_factor)
             # Where a budget buys little, the tables must reach further down.
             extended = [reference.extend(3) for reference in self.short(scores)]
             if not any(extended):
                 break
-        for column, law in enumerate(self.laws):
-            if not np.isfinite(scores.ln_compute[scores.feasible, column]).all():
+        for law in self.laws:
+            if not np.isfinite(scores.of(law)[scores.feasible]).all():
                 raise LawError(f"law {law.full_name} gives results that are not finite numbers; check its coefficients")
         return scores
 
@@ -235,10 +258,10 @@ class Space:
         """The references whose tables do not reach far enough below the best design of their law."""
         return [
             reference
-            for column, reference in enumerate(self.references)
+            for law, reference in zip(self.laws, self.references, strict=True)
             if isinstance(reference, LossReference)
             and scores.feasible.any()
-            and scores.mean([column]).max() < reference.least_ln_compute + MARGIN
+            and scores.mean([law]).max() < reference.least_ln_compute + MARGIN
         ]
 
     def limit(self, scores: Scores, memory_factor: float = 1.0) -> Scores:
@@ -265,7 +288,7 @@ class Space:
         worth = budget.worth(tokens)
         train = block.flops_per_token * tokens
         judged = [reference.judge(v, worth, block.flops_per_token * worth) for reference in self.references]
-        return tokens, train, allowed, np.stack(judged, axis=1)
+        return tokens, train, allowed, np.stack(judged)
 
     @cached_property
     def memory(self) -> NDArray[np.int64]:
@@ -280,6 +303,11 @@ class Space:
         """The block of a design and its place in it."""
         block = int(np.searchsorted(self._offsets, index, side="right")) - 1
         return self.blocks[block], index - int(self._offsets[block])
+
+    def designs(self, index: int) -> Designs:
+        """The design at an index of the scores, alone."""
+        block, place = self.locate(index)
+        return block.designs.take(np.array([place]))
 
     def architecture(self, index: int) -> Architecture:
         """The design at an index of the scores."""
@@ -306,11 +334,11 @@ class Space:
             parts.append(np.broadcast_to(found, (*found.shape[:-1], len(block.designs))))
         return np.concatenate(parts, axis=-1)
 
-    def choose(self, ln_value: Floats, scores: Scores) -> int:
-        """The best design by `ln_value`, ties within `TIE` broken as the module says; raises `InfeasibleError`."""
-        best = float(ln_value.max())
+    def choose(self, ln_value: Floats, scores: Scores) -> int | None:
+        """The best design by `ln_value`, ties within `TIE` broken as the module says; None if nothing is feasible."""
+        best = float(ln_value.max(initial=-np.inf))
         if best == -np.inf:
-            raise InfeasibleError(why_empty(self, scores))
+            return None
         ties = np.flatnonzero(ln_value >= best + np.log1p(-TIE))
         return int(ties[np.argmin(self.rank(ties, scores))])
 
@@ -324,11 +352,3 @@ class Space:
         rank = np.empty(len(index), dtype=np.intp)
         rank[np.lexsort(keys)] = np.arange(len(index))
         return rank
-
-
-def objective(law: Law) -> Fit:
-    """The fit by which a law judges; the law must have one."""
-    fit = law.objective
-    if fit is None:
-        raise MoeplanError(f"law {law.full_name} judges no architecture")
-    return fit

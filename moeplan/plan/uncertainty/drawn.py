@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from moeplan.architecture.conventions import Variables
-from moeplan.fitting.bootstrap import interval
 from moeplan.laws import Law
+from moeplan.laws.dense import dense_loss
 from moeplan.laws.draws import DRAWS, SEED, Drawn, law_draws
-from moeplan.laws.leverage import dense_loss, leverage_by
-from moeplan.numerics.branch_and_bound import Floats
-from moeplan.plan.search.space import objective
+from moeplan.laws.leverage import leverage_by
+from moeplan.numerics import Floats
+from moeplan.numerics.intervals import interval
 
 LEVEL = 0.9
 """Probability that intervals are meant to cover."""
@@ -45,7 +45,7 @@ class DrawnLaw:
 
     def __init__(self, law: Law, draws: Mapping[str, Drawn], seed: int = SEED) -> None:
         self.law, self.draws, self.seed = law, draws, seed
-        self.count = len(next(iter(draws[objective(law).name].values.values())))
+        self.count = len(next(iter(draws[law.require_objective().name].values.values())))
         fits = {}
         for name, fit in law.fits.items():
             # Each fit's coefficients as a column (draws, 1), so that it is asked under all of them at once.
@@ -55,7 +55,7 @@ class DrawnLaw:
 
     def predictions(self, v: Variables, tokens: float) -> Floats:
         """What its objective predicts of a design trained on `tokens` under every draw, (draws,)."""
-        return self._each(objective(self._drawn).at(v, tokens))
+        return self._each(self._drawn.require_objective().at(v, tokens))
 
     def dense_losses(self, size: float, tokens: float) -> Floats:
         """The law's loss of a dense model under every draw, (draws,)."""
@@ -66,7 +66,7 @@ class DrawnLaw:
 
     def run_losses(self, losses: Floats) -> Floats | None:
         """What single runs would measure: losses under every draw with the runs' scatter; None if that is not known."""
-        sigma = objective(self.law).scatter
+        sigma = self.law.require_objective().scatter
         if sigma is None:
             return None
         scatter = np.random.default_rng(self.seed).standard_normal((50, len(losses)))
@@ -77,9 +77,9 @@ class DrawnLaw:
         if not self.law.has_dense:
             return None
         own = leverage_by(self.law, v, tokens).efficiency_leverage
-        if objective(self.law).predicts == "efficiency_leverage":
+        if self.law.require_objective().predicts == "efficiency_leverage":
             return self.predictions(v, tokens)
-        return own * self.dense_ratios(self.predictions(v, tokens), float(objective(self.law).at(v, tokens)))
+        return own * self.dense_ratios(self.predictions(v, tokens), float(self.law.require_objective().at(v, tokens)))
 
     def dense_ratios(self, losses: Floats, loss: float) -> Floats:
         """C_dense of `losses` under every draw / C_dense of `loss` by the law itself.

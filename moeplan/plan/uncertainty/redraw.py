@@ -3,7 +3,7 @@
 For each draw (`moeplan.laws.draws`) of the chosen laws that have draws, the others at their own coefficients, V is
 judged anew, its reference curves included (`LossReference.under`), and the best design chosen by the search's own rule.
 Only designs that can be near the best are asked (`moeplan.numerics.branch_and_bound`). Intervals are percentiles over
-the draws, as in a fit's own report (`moeplan.fitting.bootstrap`).
+the draws, as in a fit's own report (`moeplan.numerics.intervals`).
 
 Two laws' draws are independent of each other. Whether some layout can train a design is not asked again.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,15 +22,14 @@ from moeplan.errors import LawError
 from moeplan.laws import Law
 from moeplan.laws.draws import DRAWS, SEED, Drawn, law_draws
 from moeplan.laws.leverage import leverage_by
-from moeplan.numerics.branch_and_bound import Boxes, Floats, Indices, Part
+from moeplan.numerics import Floats, Indices
+from moeplan.numerics.branch_and_bound import Boxes, Part
+from moeplan.plan.choice import Choice
 from moeplan.plan.search.reference import Reference
-from moeplan.plan.search.space import TIE, Scores, Space, objective
+from moeplan.plan.search.space import TIE, Scores, Space
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.plan.uncertainty.drawn import LEVEL, DrawnLaw, ends
-from moeplan.plan.uncertainty.result import LawSpread, Spread, VariableSpread
-
-if TYPE_CHECKING:
-    from moeplan.plan.answer import Answer
+from moeplan.plan.uncertainty.result import LawUncertainty, PlanUncertainty, VariableUncertainty
 
 REACHES = ((0.5, 0.5), (3.0, 1.5), (9.0, 4.0))
 """How far below and above the laws' C_l near the best V the reference curves are drawn anew, in ln C: the next where
@@ -55,29 +54,30 @@ class Optima:
     """Draws that give no finite number."""
 
 
-def spread(answer: Answer, laws: Sequence[Law], *, count: int = DRAWS, seed: int = SEED) -> Spread | None:
-    """Intervals of an answer whose `laws` were chosen; None if no law has draws."""
+def plan_uncertainty(choice: Choice, *, count: int = DRAWS, seed: int = SEED) -> PlanUncertainty | None:
+    """Intervals of a choice from what the runs behind its laws leave open; None if no law has draws."""
+    laws, scores = choice.laws, choice.scores
     draws = {law.full_name: law_draws(law, count, seed) for law in laws}
     drawn = [law for law in laws if draws[law.full_name]]
     if not drawn:
         return None
-    optima = redraw(answer.space, answer.scores, laws, draws, answer.index, count)
-    v, tokens = Variables(answer.architecture, answer.budget.seq_len), answer.budget.worth(answer.tokens)
+    optima = redraw(choice, draws, count)
+    v, tokens = Variables(choice.architecture, choice.budget.seq_len), choice.budget.worth(choice.tokens)
     distinct, back = np.unique(optima.chosen, return_inverse=True)
     variables = []
     for name in DESIGN_VARIABLES:
-        values = answer.space.values(name, distinct, answer.scores)[back].astype(float)
-        own = float(answer.space.values(name, np.array([answer.index]), answer.scores)[0])
+        values = choice.space.values(name, distinct, scores)[back].astype(float)
+        own = float(choice.space.values(name, np.array([choice.index]), scores)[0])
         shares = (0.5 - LEVEL / 2, 0.5, 0.5 + LEVEL / 2)
         low, middle, high = (float(x) for x in np.quantile(values, shares, method="nearest"))
-        variables.append(VariableSpread(name, own, low, middle, high))
-    return Spread(
+        variables.append(VariableUncertainty(name, own, low, middle, high))
+    return PlanUncertainty(
         level=LEVEL,
         draws=count,
         unusable=optima.unusable,
         held=tuple(law.full_name for law in laws if law not in drawn),
         variables=tuple(variables),
-        laws=tuple(law_spread(DrawnLaw(law, draws[law.full_name], seed), v, float(tokens)) for law in drawn),
+        laws=tuple(law_uncertainty(DrawnLaw(law, draws[law.full_name], seed), v, float(tokens)) for law in drawn),
         same_design=float(np.mean(optima.regret <= -math.log1p(-TIE))),
         efficiency_median=math.exp(-float(np.quantile(optima.regret, 0.5))),
         efficiency_low=math.exp(-float(np.quantile(optima.regret, LEVEL))),
@@ -85,28 +85,23 @@ def spread(answer: Answer, laws: Sequence[Law], *, count: int = DRAWS, seed: int
     )
 
 
-def redraw(
-    space: Space,
-    scores: Scores,
-    laws: Sequence[Law],
-    draws: Mapping[str, Mapping[str, Drawn]],
-    plan: int,
-    count: int,
-) -> Optima:
-    """The best design of `scores` under every draw of the space's first `laws`, beside the design at `plan`."""
+def redraw(choice: Choice, draws: Mapping[str, Mapping[str, Drawn]], count: int) -> Optima:
+    """The best design of a choice's scores under every draw of its laws, beside the chosen one."""
+    space, scores, laws = choice.space, choice.scores, choice.laws
     feasible = np.flatnonzero(scores.feasible)
-    ln_value = scores.mean(range(len(laws)))
-    near = np.flatnonzero(ln_value >= float(ln_value.max()) + math.log1p(-_NEAR))
+    ln_value = choice.ln_value
+    near = np.flatnonzero(ln_value >= choice.best_ln_value + math.log1p(-_NEAR))
     references: list[tuple[Law, list[Reference]]] = []
     addend = np.zeros(len(feasible))
-    for column, (law, reference) in enumerate(zip(laws, space.references, strict=False)):
+    for law in laws:
         if draws[law.full_name]:
-            references.append((law, _around(reference, scores.ln_compute[np.append(near, plan), column])))
+            ln_compute = scores.of(law)[np.append(near, choice.index)]
+            references.append((law, _around(space.reference(law), ln_compute)))
         else:
-            addend += scores.ln_compute[feasible, column]
+            addend += scores.of(law)[feasible]
     coordinates = _Coordinates(space, scores, [law for law, _ in references], feasible)
     boxes = Boxes(coordinates.columns, addend / len(laws))
-    known = [int(np.searchsorted(feasible, place)) for place in (plan, int(np.argmax(ln_value)))]
+    known = [int(np.searchsorted(feasible, place)) for place in (choice.index, int(np.argmax(ln_value)))]
     ties: list[Indices] = []
     regret = []
     for place in range(count):
@@ -129,12 +124,12 @@ def redraw(
     return Optima(_chosen(space, scores, ties), np.array(regret), count - len(ties))
 
 
-def drawn_ln_compute(answer: Answer, drawn: DrawnLaw, column: int, indices: Indices) -> Floats:
-    """ln C_l of the designs at `indices` by the answer's law at `column`, under each of its draws, (draws, designs)."""
+def drawn_ln_compute(choice: Choice, drawn: DrawnLaw, indices: Indices) -> Floats:
+    """ln C_l of the designs at `indices` of a choice's scores, under each draw of a law, (draws, designs)."""
     distinct, back = np.unique(indices, return_inverse=True)
-    coordinates = _Coordinates(answer.space, answer.scores, [drawn.law], distinct)
+    coordinates = _Coordinates(choice.space, choice.scores, [drawn.law], distinct)
     designs = coordinates.designs(coordinates.columns)
-    return _judged(answer.space.references[column], drawn, *designs, coordinates.columns[-1])[:, back]
+    return _judged(choice.space.reference(drawn.law), drawn, *designs, coordinates.columns[-1])[:, back]
 
 
 def designs_ln_compute(
@@ -174,7 +169,7 @@ def _under(
     """The references under one draw, each of the least reach that holds the designs that matter."""
     found: list[Reference] = []
     for law, reaches in references:
-        fit = objective(law)
+        fit = law.require_objective()
         drawn = draws[law.full_name][fit.name].fit(fit, place)
         for reference in reaches:
             under = reference.under(drawn)
@@ -195,7 +190,7 @@ def _chosen(space: Space, scores: Scores, ties: Sequence[Indices]) -> Indices:
 def _seen(law: Law) -> set[tuple[str, str]]:
     """What a law sees of a design but its tokens: variables, each with its convention."""
     seen: set[tuple[str, str]] = set()
-    for fit in (objective(law), law.allocation):
+    for fit in (law.require_objective(), law.allocation):
         for name in fit.variables if fit else ():
             if name == "tokens_per_param":
                 seen.add(("active_params", "with_embeddings"))
@@ -211,7 +206,7 @@ class _Coordinates:
         self.seq_len, budget = space.budget.seq_len, space.budget
         keys: dict[tuple[str, str], None] = {}
         self._seen: list[set[tuple[str, str]]] = []
-        self._leverage = [objective(law).predicts == "efficiency_leverage" for law in laws]
+        self._leverage = [law.require_objective().predicts == "efficiency_leverage" for law in laws]
         for law in laws:
             self._seen.append(_seen(law))
             keys |= dict.fromkeys(sorted(self._seen[-1]))
@@ -253,9 +248,9 @@ class _Coordinates:
         return judged
 
 
-def law_spread(drawn: DrawnLaw, v: Variables, tokens: float) -> LawSpread:
+def law_uncertainty(drawn: DrawnLaw, v: Variables, tokens: float) -> LawUncertainty:
     """What a law with draws says of one design trained on (the worth of) `tokens`, with intervals."""
-    law, fit = drawn.law, objective(drawn.law)
+    law, fit = drawn.law, drawn.law.require_objective()
     loss, losses, runs, leverage = None, None, None, None
     if fit.predicts == "loss":
         loss = float(fit.at(v, tokens))
@@ -272,7 +267,7 @@ def law_spread(drawn: DrawnLaw, v: Variables, tokens: float) -> LawSpread:
         basis = "drawn from the normal with its file's covariance, too wide where coefficients trade along a curve"
     if source.held:
         basis += f"; {source.held} of {drawn.count} draws held at a bound of the form"
-    return LawSpread(
+    return LawUncertainty(
         law=law.full_name,
         loss=loss,
         loss_low=losses[0] if losses else None,

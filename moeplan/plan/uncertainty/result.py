@@ -1,4 +1,4 @@
-"""How far a fitted law leaves its own answer open: `Spread`, a part of plans, frozen and typed."""
+"""How far a fitted law leaves its own answer open: `PlanUncertainty`, a part of plans, frozen and typed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from moeplan.records import Line, Word
 
 
 @dataclass(frozen=True)
-class VariableSpread:
+class VariableUncertainty:
     """Where the best value of one design variable lies, the optimum found anew for every draw."""
 
     variable: Word
@@ -26,7 +26,7 @@ class VariableSpread:
 
 
 @dataclass(frozen=True)
-class LawSpread:
+class LawUncertainty:
     """What one law with draws says of the plan's own design."""
 
     law: Line
@@ -56,7 +56,7 @@ class LawSpread:
 
 
 @dataclass(frozen=True)
-class Spread:
+class PlanUncertainty:
     """Intervals of a plan from what the chosen laws' runs leave open of their coefficients."""
 
     level: Annotated[float, SHARE]
@@ -67,9 +67,9 @@ class Spread:
     """Draws left out because the law gives no finite number for the plan."""
     held: tuple[Line, ...]
     """Chosen laws that stay at their own coefficients, since their files give no covariance."""
-    variables: tuple[VariableSpread, ...]
+    variables: tuple[VariableUncertainty, ...]
     """The best design's variables over the draws, under the same limits."""
-    laws: tuple[LawSpread, ...]
+    laws: tuple[LawUncertainty, ...]
     """The laws with draws."""
     same_design: Annotated[float, SHARE]
     """Share of the draws in which the plan's own design is the best, or ties with it."""

@@ -18,9 +18,9 @@ from moeplan.architecture.conventions import CONVENTIONS, Variables
 from moeplan.errors import LawError, UsageError
 from moeplan.laws import Fit, Law, law_names, load_law
 from moeplan.laws.checks import compute_optimum
-from moeplan.laws.leverage import dense_compute, dense_fit, dense_params_at_tokens, leverage_by
+from moeplan.laws.dense import dense_compute, dense_fit, dense_params_at_tokens
+from moeplan.laws.leverage import leverage_by
 from moeplan.laws.roles import LEVERAGE_LAW
-from moeplan.plan.document import OutsideDomain
 from moeplan.studies.backtest.equivalences import Equivalence, LawClaim, Loss, Preregistered, publication
 from moeplan.studies.backtest.equivalences import equivalences as published_equivalences
 from moeplan.studies.backtest.equivalences import law_claims as published_claims
@@ -152,7 +152,7 @@ def _prediction(law: Law, row: Equivalence) -> Prediction:
     assert moe.tokens is not None
     variables = Variables(moe.architecture, row.seq_len)
     outside = fit.outside(variables, moe.tokens)
-    decades = sum(o.decades for o in outside if o.name in fit.variables)
+    decades = sum(o.decades for o in outside if o.variable in fit.variables)
     best = leverage_by(law, variables, moe.tokens).efficiency_leverage
     claimed = row.stated[0].ratio if row.stated else None
     predicted, basis = best, "EL against the law's own best dense model"
@@ -190,7 +190,7 @@ def _prediction(law: Law, row: Equivalence) -> Prediction:
         at_published_flops=published,
         low=low,
         high=high,
-        outside=tuple(OutsideDomain(o.name, o.value, o.low, o.high) for o in outside),
+        outside=outside,
         has_domain=bool(fit.domain),
         decades=decades,
     )

@@ -16,8 +16,8 @@ import numpy as np
 from moeplan.architecture.conventions import Variables
 from moeplan.errors import LawError
 from moeplan.laws import Fit, Law
-from moeplan.laws.leverage import dense_loss, dense_size
-from moeplan.plan.document import OutsideDomain
+from moeplan.laws.dense import dense_loss, dense_size
+from moeplan.laws.law import Outside
 from moeplan.studies.backtest.compute import extrapolated_compute, interpolated_compute
 from moeplan.studies.backtest.equivalences import publication
 from moeplan.studies.backtest.evidence import SEQ_LEN, Design, Ladder, ladders
@@ -42,7 +42,7 @@ class RungPrediction:
     """ln(predicted / claimed); null for what is not scored."""
     basis: str
     """How the law compares, or why it cannot."""
-    outside: tuple[OutsideDomain, ...]
+    outside: tuple[Outside, ...]
     """Where the MoE leaves the law's measured range."""
     has_domain: bool
     """Whether the law file gives a range."""
@@ -175,9 +175,9 @@ def _prediction(law: Law, ladder: Ladder, moe: Design, scored: bool) -> RungPred
         ratio=ratio,
         error=math.log(ratio) if ratio else None,
         basis=basis,
-        outside=tuple(OutsideDomain(o.name, o.value, o.low, o.high) for o in outside),
+        outside=outside,
         has_domain=bool(fit.domain),
-        decades=sum(o.decades for o in outside if o.name in fit.variables),
+        decades=sum(o.decades for o in outside if o.variable in fit.variables),
     )
 
 

@@ -70,7 +70,7 @@ def _row(practice: Practice, laws: Sequence[Law]) -> HyperParameterRow:
     for law in laws:
         (said,) = hyperparameters([law], practice.architecture, practice.tokens, practice.seq_len)
         fit = law.predicting("learning_rate")
-        outside = [o for o in fit.outside(variables, practice.tokens) if o.name in fit.variables]
+        outside = [o for o in fit.outside(variables, practice.tokens) if o.variable in fit.variables]
         found.append(
             HyperParameterPrediction(
                 law=law.name,

@@ -18,7 +18,7 @@ import numpy as np
 from moeplan.architecture.conventions import Variables
 from moeplan.architecture.shape import Architecture
 from moeplan.laws import Fit, Law, load_law
-from moeplan.plan.document import OutsideDomain
+from moeplan.laws.law import Outside
 from moeplan.studies.backtest.compute import compute_multiple, fitted_exponent
 from moeplan.studies.backtest.equivalences import publication
 from moeplan.studies.backtest.evidence import SEQ_LEN, RankingRung, RankingStudy, ranking_studies
@@ -61,7 +61,7 @@ class RankingPrediction:
     """ln(predicted / measured)."""
     basis: str
     """How the law compares, or why it cannot."""
-    outside: tuple[OutsideDomain, ...]
+    outside: tuple[Outside, ...]
     """Where either design leaves the law's measured range."""
     has_domain: bool
     """Whether the law file gives a range."""
@@ -227,7 +227,7 @@ def _prediction(
     one, other = (Variables(side.architecture, SEQ_LEN) for side in (design, base))
     predicted, basis = _saving(fit, one, other, base.tokens, study.law)
     otherwise, _ = _saving(fit, one, other, rung.tokens_otherwise, study.law)
-    outside = {o.name: o for variables in (other, one) for o in fit.outside(variables, base.tokens)}
+    outside = {o.variable: o for variables in (other, one) for o in fit.outside(variables, base.tokens)}
     return RankingPrediction(
         law=law.full_name,
         predicted=predicted,
@@ -235,7 +235,7 @@ def _prediction(
         ratio=predicted / measured if predicted else None,
         error=math.log(predicted / measured) if predicted else None,
         basis=basis,
-        outside=tuple(OutsideDomain(o.name, o.value, o.low, o.high) for o in outside.values()),
+        outside=tuple(outside.values()),
         has_domain=bool(fit.domain),
     )
 

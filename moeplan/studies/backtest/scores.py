@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from moeplan.plan.document import OutsideDomain
+from moeplan.laws.law import Outside
 from moeplan.studies.backtest.equivalences import Kind, Loss
 from moeplan.studies.backtest.ladder import LadderRung
 from moeplan.studies.backtest.practice import HyperParameterRow
@@ -49,7 +49,7 @@ class Prediction:
     """Lower end of the law's own interval, if its file has a rule."""
     high: float | None
     """Upper end of that interval."""
-    outside: tuple[OutsideDomain, ...]
+    outside: tuple[Outside, ...]
     """Where the MoE leaves the law's measured range."""
     has_domain: bool
     """Whether the law file gives a range; without one nothing is known to be inside."""

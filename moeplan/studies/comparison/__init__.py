@@ -13,19 +13,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from moeplan import __version__
+from moeplan.architecture.proportions import dense_of_size, tokens_for
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Gpus
 from moeplan.cost.inference_memory import InferenceSettings
 from moeplan.errors import UsageError
 from moeplan.laws import load_law
-from moeplan.laws.dense_optimum import dense_of_size, optimal_dense, tokens_for
+from moeplan.laws.dense import optimal_dense
 from moeplan.laws.hyperparameters import hyperparameters
+from moeplan.laws.leverage import Leverage
 from moeplan.laws.roles import LEVERAGE_LAW
-from moeplan.plan.answer import Answer
+from moeplan.plan.assembly import leverage_of
 from moeplan.plan.budget import Budget
+from moeplan.plan.choice import Choice
 from moeplan.plan.costs import batch_sequences
-from moeplan.plan.document import Leverage
-from moeplan.plan.planner import read_panel, search
+from moeplan.plan.law_selection import select_laws
+from moeplan.plan.planner import search
 from moeplan.studies.comparison.answers import equal_loss, law_column, speaking
 from moeplan.studies.comparison.costs import contender, setting
 from moeplan.studies.comparison.findings import findings
@@ -135,12 +138,12 @@ def _against_dense(
 ) -> Comparison:
     """The recommended MoE beside the dense models of a regime."""
     say = progress or (lambda _: None)
-    panel = read_panel(laws)
-    best = search(budget, panel, threads=threads, say=say)
+    selected = select_laws(laws)
+    best = search(budget, selected, threads=threads, say=say)
     say("comparing with dense models")
-    leverage = best.leverage(())
+    leverage = leverage_of(best)
     models = _models(best, leverage, regime)
-    everyone = (*panel.chosen, *panel.opinions)
+    everyone = selected.everyone
     speakers, silent = speaking(everyone)
     speakers.sort(key=lambda law: law.name != LEVERAGE_LAW)
     strict, judged = None, budget
@@ -161,7 +164,7 @@ def _against_dense(
     found = Comparison(
         schema=SCHEMA,
         regime=regime,
-        setting=setting(budget, tuple(law.source for law in panel.chosen)),
+        setting=setting(budget, tuple(law.source for law in selected.objective)),
         models=models,
         laws=columns,
         silent=silent,
@@ -183,9 +186,9 @@ def _against_dense(
     return Comparison.from_json(found.to_json())
 
 
-def _models(best: Answer, leverage: Leverage, regime: str) -> tuple[Contender, ...]:
+def _models(best: Choice, leverage: Leverage, regime: str) -> tuple[Contender, ...]:
     """The MoE and the dense models of a regime, with their costs."""
-    moe, budget, law, wanted = best.architecture, best.budget, best.leverage_law, _ROLES[regime]
+    moe, budget, law, wanted = best.architecture, best.budget, load_law(LEVERAGE_LAW), _ROLES[regime]
 
     def cost(name: str, role: str, says: str, shape: Architecture, tokens: float) -> Contender:
         (own,) = hyperparameters([law], shape, tokens, budget.seq_len)

@@ -12,17 +12,13 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from moeplan.architecture.conventions import Variables
 from moeplan.errors import LawError
 from moeplan.laws import Fit, Law, Outside
 from moeplan.laws.checks import minimize_on
-from moeplan.laws.leverage import dense_compute, dense_fit, dense_loss, dense_size, leverage_by
-from moeplan.laws.signatures import FORMS
+from moeplan.laws.dense import dense_compute, dense_fit, dense_loss, dense_phi, dense_size
+from moeplan.laws.leverage import leverage_by
 from moeplan.plan.budget import Budget
-from moeplan.plan.document import OutsideDomain
-from moeplan.plan.search.space import objective
 from moeplan.plan.uncertainty.drawn import DrawnLaw, draw, ends
 from moeplan.studies.comparison.result import Answer, Contender, EqualLoss, LawColumn, SilentLaw
 
@@ -80,7 +76,7 @@ def _between(drawn: DrawnLaw, model: Contender, own: Answer, v: Variables, token
         size = dense_size(law, v)
         losses, loss = drawn.dense_losses(size, tokens), float(dense_loss(law, size, tokens))
     else:
-        losses, loss = drawn.predictions(v, tokens), float(objective(law).at(v, tokens))
+        losses, loss = drawn.predictions(v, tokens), float(law.require_objective().at(v, tokens))
     found = ends(own.ratio * drawn.dense_ratios(losses, loss))
     return dataclasses.replace(own, ratio_low=found[0], ratio_high=found[1]) if found else own
 
@@ -96,18 +92,8 @@ def _by_leverage(law: Law, fit: Fit, model: Contender, v: Variables, tokens: flo
     outside = fit.outside(v, tokens)
     width = None
     if fit.uncertainty is not None:
-        width = fit.uncertainty.half_width(sum(o.decades for o in outside if o.name in fit.variables))
+        width = fit.uncertainty.half_width(sum(o.decades for o in outside if o.variable in fit.variables))
     return _answer(own * phi * leverage, first, outside, leverage=leverage, width=width)
-
-
-def dense_phi(law: Law, dense: Fit, v: Variables, train_flops: float) -> float:
-    """phi of a dense model: the MoE's rule about the dense optimum M_opt(C)."""
-    if law.allocation is None:
-        return 1.0
-    optimum = {name: dense.coefficients[name] for name in ("coefficient", "exponent")}
-    allocation = {**law.allocation.coefficients, **optimum}
-    per_token = np.float64(v.get("flops_per_token", dense.convention("flops_per_token")))
-    return float(FORMS["allocation_efficiency"](per_token, np.float64(train_flops), **allocation))
 
 
 def _by_loss(law: Law, fit: Fit, model: Contender, v: Variables, tokens: float, first: float) -> Answer:
@@ -157,8 +143,7 @@ def answer(
     says: str = "",
 ) -> Answer:
     """An `Answer` of which most is not known."""
-    domain = tuple(OutsideDomain(o.name, o.value, o.low, o.high) for o in outside)
-    return Answer(dense_compute, ratio, ratio_low, ratio_high, leverage, own_compute, domain, says)
+    return Answer(dense_compute, ratio, ratio_low, ratio_high, leverage, own_compute, tuple(outside), says)
 
 
 def best_dense(law: Law, train_flops: float) -> tuple[float, float, float]:

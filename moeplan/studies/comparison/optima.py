@@ -14,7 +14,8 @@ from collections.abc import Iterable
 
 from moeplan.laws import Fit, Law
 from moeplan.laws.checks import compute_optimum
-from moeplan.laws.leverage import dense_compute, dense_fit
+from moeplan.laws.dense import dense_compute, dense_fit
+from moeplan.numerics.bisection import first_where
 from moeplan.studies.comparison.answers import best_dense, leaves
 from moeplan.studies.comparison.result import Saving, SavingsSpread
 
@@ -77,10 +78,7 @@ def _saving(law: Law, fit: Fit, fixed: dict[str, float], choices: list[dict[str,
 
     _, _, loss = best_dense(law, train_flops)
     low, high = math.log(train_flops) - 20, math.log(train_flops) + 5
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if best(math.exp(middle))["loss"] <= loss else (middle, high)
-    flops = math.exp((low + high) / 2)
+    flops = math.exp(first_where(lambda ln_flops: best(math.exp(ln_flops))["loss"] <= loss, low, high, _STEPS))
     at = best(flops)
     leverage = dense_compute(law, float(best(train_flops)["loss"])) / train_flops
     name = f"{law.name}/{fit.name}" if sum(x.predicts == "loss" for x in law.fits.values()) > 1 else law.name

@@ -13,16 +13,16 @@ from moeplan.cost.devices import Gpus
 from moeplan.cost.inference_memory import InferenceSettings
 from moeplan.errors import LawError, UsageError
 from moeplan.laws import Law, load_law
-from moeplan.laws.leverage import dense_loss, dense_size
+from moeplan.laws.dense import dense_loss, dense_size
 from moeplan.laws.roles import OBJECTIVE_LAWS, SECOND_OPINIONS
 from moeplan.plan.budget import FEWEST_TOKENS, Budget
+from moeplan.plan.choice import make_space
+from moeplan.plan.existing import ExistingModel, read_model
 from moeplan.plan.search.reference import LossReference, Reference
-from moeplan.plan.search.space import Space
 from moeplan.studies.comparison.answers import answer, law_column, speaking
 from moeplan.studies.comparison.costs import contender, setting
 from moeplan.studies.comparison.remarks import versus
 from moeplan.studies.comparison.result import SCHEMA, Answer, Comparison, Contender, LawColumn, Origin
-from moeplan.studies.inspection import Subject, read_subject
 from moeplan.studies.laws_on_model import SEQ_LEN
 from moeplan.units import MemoryLimit, format_count, parse_count
 
@@ -74,7 +74,7 @@ def compare_models(
     laws = [load_law(name) for name in (*OBJECTIVE_LAWS, *SECOND_OPINIONS)]
     speakers, silent = speaking(laws)
     judges = [law for law in laws if law.can_search]
-    space = Space(
+    space = make_space(
         dataclasses.replace(budget, memory=MemoryLimit(80 * 10**9)),  # keeps few designs; references see no memory
         judges,
         threads=threads,
@@ -109,14 +109,14 @@ def compare_models(
     )
 
 
-def _subject(source: str | Path, tokens: float | None) -> tuple[Subject, float, str]:
+def _subject(source: str | Path, tokens: float | None) -> tuple[ExistingModel, float, str]:
     """A model with its training tokens and where these are from."""
     text = str(source)
     own: str | None
     path, at, own = text.rpartition(SEPARATOR)
     if not at or not path or Path(text).exists():
         path, own = text, None
-    subject = read_subject(Path(path) if isinstance(source, Path) else path)
+    subject = read_model(Path(path) if isinstance(source, Path) else path)
     if any(gap.groups for gap in subject.gaps):
         raise UsageError(
             f"{subject.name}: its params are not known, so it cannot be compared: not counted are "
@@ -142,7 +142,7 @@ def _subject(source: str | Path, tokens: float | None) -> tuple[Subject, float, 
     return subject, count, says
 
 
-def _seq_len(subjects: Sequence[Subject], given: int | None) -> int:
+def _seq_len(subjects: Sequence[ExistingModel], given: int | None) -> int:
     """The sequence length that FLOPs are counted at: as given, that of the plans, or 4,096."""
     if given is not None:
         return given
@@ -153,7 +153,7 @@ def _seq_len(subjects: Sequence[Subject], given: int | None) -> int:
     return plans.pop() if plans else SEQ_LEN
 
 
-def _names(subjects: Sequence[tuple[Subject, float, str]]) -> list[str]:
+def _names(subjects: Sequence[tuple[ExistingModel, float, str]]) -> list[str]:
     """Short names that tell the two apart."""
     names = []
     for subject, _, _ in subjects:
@@ -206,7 +206,7 @@ def _own_compute(law: Law, reference: Reference, model: Contender, seq_len: int)
     return math.exp(found) if math.isfinite(found) and found < 700 else None
 
 
-def _notes(subjects: Sequence[tuple[Subject, float, str]], alike: bool) -> tuple[str, ...]:
+def _notes(subjects: Sequence[tuple[ExistingModel, float, str]], alike: bool) -> tuple[str, ...]:
     notes = []
     if not alike:
         notes.append(

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from moeplan.architecture.conventions import Variables
 from moeplan.laws import load_law
+from moeplan.laws.leverage import Leverage
 from moeplan.laws.roles import DENSE_ALLOCATION_LAWS, LEVERAGE_LAW
 from moeplan.plan.budget import Budget
-from moeplan.plan.document import Leverage
 from moeplan.studies.comparison.result import Contender, LawColumn, Versus
 from moeplan.units import format_count
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from moeplan import records
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
-from moeplan.plan.document import OutsideDomain
+from moeplan.laws.law import Outside
 from moeplan.quantities import BYTES, COUNT, FLOPS, SHARE, TIMES
 
 SCHEMA = "moeplan.comparison/1"
@@ -102,7 +102,7 @@ class Answer:
     """EL: dense_compute / the model's own compute, for leverage laws before any discount; null for a dense model."""
     own_compute: Annotated[float | None, FLOPS]
     """C_l: the compute at which the law's best MoE without a memory limit is as good; null if it was not asked."""
-    outside: tuple[OutsideDomain, ...]
+    outside: tuple[Outside, ...]
     """Where the model leaves the law's measured range."""
     says: str
     """Why the law cannot say, if so."""

@@ -21,15 +21,18 @@ from moeplan import __version__
 from moeplan.architecture.conventions import Variables, default_convention
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.laws import Law
-from moeplan.plan.answer import Answer
+from moeplan.numerics import Floats
+from moeplan.plan.assembly import leverage_of, request_for
 from moeplan.plan.budget import Budget
 from moeplan.plan.budget_options import make_budget
+from moeplan.plan.choice import Choice
 from moeplan.plan.document import Request
+from moeplan.plan.law_selection import LawSelection, select_laws
 from moeplan.plan.notes import edges
-from moeplan.plan.planner import Panel, check_whole, read_panel
-from moeplan.plan.search.space import MORE, Floats, objective
+from moeplan.plan.planner import check_whole
+from moeplan.plan.search.space import MORE
 from moeplan.plan.search.variables import DESIGN_VARIABLES
-from moeplan.plan.sweep import Ladder, Vocabulary
+from moeplan.plan.sweep import Sweep, Vocabulary
 from moeplan.studies.frontier.curves import SCHEMA, Frontier, Line, MeasuredRange, Origin, Point
 from moeplan.studies.frontier.intervals import ComputeEnds, leverage_ends, line_ends
 from moeplan.studies.frontier.ranges import RANGES, read_values
@@ -84,7 +87,7 @@ def frontier(
     check_whole("points", points, 2, MOST_POINTS)
     check_whole("threads", threads, 1, 1024)
     say = progress or (lambda _: None)
-    panel = read_panel(laws)
+    selected = select_laws(laws)
     given = {**conditions, "flops": flops, "memory": memory}
     given = {name: value for name, value in given.items() if value is not None}
     if over is not None:
@@ -94,7 +97,7 @@ def frontier(
                 f"a curve over {over} is drawn at one budget; give --{ranged} as a number, not as {given[ranged]}"
             )
         _check_variable(over)
-        return _over(over, points, make_budget(given), panel, threads, say, command)
+        return _over(over, points, make_budget(given), selected, threads, say, command)
     read = {name: read_values(name, given[name], points) for name in RANGES if name in given}
     several = [name for name, values in read.items() if len(values) > 1]
     if len(several) == 2:
@@ -106,7 +109,7 @@ def frontier(
         )
     (name,) = several
     budgets = [make_budget({**given, name: value}) for value in read[name]]
-    return _along(name, budgets, panel, threads, say, command)
+    return _along(name, budgets, selected, threads, say, command)
 
 
 def _check_variable(over: str) -> None:
@@ -125,36 +128,36 @@ def bar(done: int, of: int) -> str:
 
 
 def _along(
-    name: str, asked: list[Budget], panel: Panel, threads: int, say: Callable[[str], None], command: str
+    name: str, asked: list[Budget], laws: LawSelection, threads: int, say: Callable[[str], None], command: str
 ) -> Frontier:
     """The recommendations along memory or compute."""
     # Budgets of one vocabulary go together; along compute, 10 % more of each is asked too, to price it.
     groups = list(dict.fromkeys(_vocabulary(budget) for budget in asked))
     more = {budget.flops * MORE: budget for budget in asked} if name == "flops" else {}
-    rungs = [(budget, place) for place, budget in enumerate(asked)]
-    rungs += [(dataclasses.replace(budget, flops=flops), -1) for flops, budget in more.items()]
-    rungs.sort(key=lambda rung: (groups.index(_vocabulary(rung[0])), rung[0].flops, rung[0].usable_bytes, -rung[1]))
-    budgets = [budget for budget, _ in rungs]
-    ladder = Ladder(budgets, panel, threads=threads, say=say)
+    steps = [(budget, place) for place, budget in enumerate(asked)]
+    steps += [(dataclasses.replace(budget, flops=flops), -1) for flops, budget in more.items()]
+    steps.sort(key=lambda step: (groups.index(_vocabulary(step[0])), step[0].flops, step[0].usable_bytes, -step[1]))
+    budgets = [budget for budget, _ in steps]
+    sweep = Sweep(budgets, laws, threads=threads, say=say)
     best: dict[tuple[Vocabulary, float], float] = {}
     points: dict[int, Point] = {}
     requests: dict[int, Request] = {}
-    intervals = ComputeEnds(panel)
+    intervals = ComputeEnds(laws)
 
-    def done(rung: int, answer: Answer) -> None:
-        budget, place = rungs[rung]
-        best[_vocabulary(budget), budget.flops] = answer.best_ln_value
+    def done(step: int, choice: Choice) -> None:
+        budget, place = steps[step]
+        best[_vocabulary(budget), budget.flops] = choice.best_ln_value
         if place >= 0:
             assert budget.memory is not None or name == "flops"
             x = budget.flops if name == "flops" or budget.memory is None else float(budget.memory.bytes_per_device)
-            points[place] = _point(answer, panel, x)
-            intervals.see(place, answer)
-            requests[place] = answer.request(panel.chosen)
+            points[place] = _point(choice, laws, x)
+            intervals.see(place, choice)
+            requests[place] = request_for(budget, laws)
             say(bar(len(points), len(asked)))
 
-    ladder.answers(done)
+    sweep.choices(done)
     if not points:
-        raise ladder.refusals[len(rungs) - 1]
+        raise sweep.infeasible[len(steps) - 1]
     if name == "flops":
         for place, point in points.items():
             vocabulary = _vocabulary(asked[place])
@@ -164,7 +167,7 @@ def _along(
                 points[place] = dataclasses.replace(point, compute_price=price)
     for place, ends in intervals.by_place().items():
         points[place] = dataclasses.replace(points[place], compute_ends_by_law=ends)
-    failed = {place: ladder.refusals[rung] for rung, (_, place) in enumerate(rungs) if rung in ladder.refusals}
+    failed = {place: sweep.infeasible[step] for step, (_, place) in enumerate(steps) if step in sweep.infeasible}
     failed.pop(-1, None)
     last = max(points)
     return Frontier(
@@ -176,26 +179,32 @@ def _along(
         recommended=None,
         held={},
         lines=(),
-        ranges=_ranges("train_flops", panel) if name == "flops" else (),
-        provenance=_origin(panel, asked, command),
+        ranges=_ranges("train_flops", laws) if name == "flops" else (),
+        provenance=_origin(laws, asked, command),
     )
 
 
 def _over(
-    over: str, num_points: int, budget: Budget, panel: Panel, threads: int, say: Callable[[str], None], command: str
+    over: str,
+    num_points: int,
+    budget: Budget,
+    laws: LawSelection,
+    threads: int,
+    say: Callable[[str], None],
+    command: str,
 ) -> Frontier:
     """The best designs at each value of a variable."""
-    answer = Ladder([budget], panel, threads=threads, say=say).answer(0)
-    space, scores, columns = answer.space, answer.scores, answer.columns
+    choice = Sweep([budget], laws, threads=threads, say=say).choice(0)
+    space, scores = choice.space, choice.scores
     everything = np.arange(len(space))
     values = space.values(over, everything, scores).astype(float)
     eligible, held = scores.feasible, {}
     if over == "active_param_ratio" and not budget.limits("total_params"):
-        params = answer.design.total_params
+        params = choice.design.total_params
         held = {"total_params": float(params)}
         sizes = space.values("total_params", everything, scores)
         eligible = eligible & (np.abs(sizes / params - 1) <= HELD_WITHIN)
-    ln_value = np.where(eligible, scores.unlimited_mean(columns), -np.inf)
+    ln_value = np.where(eligible, scores.unlimited_mean(choice.laws), -np.inf)
     shown = ln_value >= float(ln_value.max()) + math.log(SHOWN_WORTH)
     # Rounded expert widths make many granularities of which few designs have each: the grid's own steps tell more.
     steps = space.grid.granularity if over == "granularity" and not space.grid.d_expert else ()
@@ -203,32 +212,32 @@ def _over(
     kept = np.unique(places[eligible & (places >= 0)])
     if len(kept) < 2:
         raise UsageError(
-            f"{over} has the one value {values[answer.index]:.4g} under these conditions, so there is no curve over it"
+            f"{over} has the one value {values[choice.index]:.4g} under these conditions, so there is no curve over it"
         )
     points = []
-    ln_compute = np.where(eligible[:, None], scores.ln_compute, -np.inf)
-    tops: list[list[int]] = [[] for _ in space.laws]
+    alone = {law.full_name: np.where(eligible, scores.of(law), -np.inf) for law in space.laws}
+    tops: dict[str, list[int]] = {name: [] for name in alone}
     for done, place in enumerate(kept, 1):
         here = np.flatnonzero(places == place)
         masked = np.full(len(space), -np.inf)
         masked[here] = ln_value[here]
-        index = space.choose(masked, scores)
-        point = _point(answer.choosing(index), panel, float(values[index]))
+        index = choice.best_by(masked)
+        point = _point(choice.at(index), laws, float(values[index]))
         points.append(dataclasses.replace(point, memory_price=None, binding=()))  # these are the best design's
-        for column, top in enumerate(tops):
-            top.append(int(here[np.argmax(ln_compute[here, column])]))
+        for name, top in tops.items():
+            top.append(int(here[np.argmax(alone[name][here])]))
         say(bar(done, len(kept)))
     return Frontier(
         schema=SCHEMA,
         over=over,
-        request=answer.request(panel.chosen),
+        request=request_for(budget, laws),
         points=tuple(points),
         left_out=(),
-        recommended=_point(answer, panel, float(values[answer.index])),
+        recommended=_point(choice, laws, float(values[choice.index])),
         held=held,
-        lines=tuple(_line(answer, panel, column, top, values) for column, top in enumerate(tops)),
-        ranges=_ranges(over, panel),
-        provenance=_origin(panel, [budget], command),
+        lines=tuple(_line(choice, laws, law, tops[law.full_name], values) for law in space.laws),
+        ranges=_ranges(over, laws),
+        provenance=_origin(laws, [budget], command),
     )
 
 
@@ -254,16 +263,14 @@ def _bins(values: Floats, shown: NDArray[np.bool_], most: int, steps: Sequence[f
     return np.where(inside, places, -1)
 
 
-def _point(answer: Answer, panel: Panel, x: float) -> Point:
-    budget, design = answer.budget, answer.design
-    leverage = answer.leverage((*panel.chosen, *panel.opinions))
-    variables = Variables(answer.architecture, budget.seq_len)
-    ln_compute = answer.scores.ln_compute[answer.index]
-    laws = [law.full_name for law in answer.space.laws]
+def _point(choice: Choice, laws: LawSelection, x: float) -> Point:
+    budget, design = choice.budget, choice.design
+    leverage = leverage_of(choice, laws.everyone)
+    variables = Variables(choice.architecture, budget.seq_len)
     price = None
     if budget.memory is not None:
-        with_more = float(answer.more(memory=MORE).mean(answer.columns).max())
-        price = math.exp(with_more - answer.best_ln_value)
+        with_more = float(choice.with_more(memory=MORE).mean(choice.laws).max())
+        price = math.exp(with_more - choice.best_ln_value)
     binding = ["memory"] if price is not None and price > BINDS else []
     return Point(
         x=x,
@@ -277,32 +284,33 @@ def _point(answer: Answer, panel: Panel, x: float) -> Point:
         decades_outside=leverage.decades_outside,
         allocation_efficiency=leverage.allocation_efficiency,
         leverage_by_law={opinion.law: opinion.efficiency_leverage for opinion in leverage.others},
-        leverage_ends_by_law=leverage_ends(panel, variables, float(budget.worth(answer.tokens))),
+        leverage_ends_by_law=leverage_ends(laws, variables, float(budget.worth(choice.tokens))),
         compute_ratio_by_law={
-            law: math.exp(float(ln)) / budget.flops for law, ln in zip(laws, ln_compute, strict=True)
+            law.full_name: math.exp(float(choice.scores.of(law)[choice.index])) / budget.flops
+            for law in choice.space.laws
         },
         compute_ends_by_law={},
         outside=tuple(
             law.full_name
-            for law in (*panel.chosen, *panel.opinions)
-            if law.objective is not None and law.objective.outside(variables, answer.tokens)
+            for law in laws.everyone
+            if law.objective is not None and law.objective.outside(variables, choice.tokens)
         ),
         memory_price=price,
         compute_price=None,
-        binding=(*binding, *(["tokens"] if answer.tokens >= math.floor(budget.token_cap) else [])),
-        edges=tuple(edges(answer.space.grid, design, budget)),
+        binding=(*binding, *(["tokens"] if choice.tokens >= math.floor(budget.token_cap) else [])),
+        edges=tuple(edges(choice.space.grid, design, budget)),
     )
 
 
-def _line(answer: Answer, panel: Panel, column: int, indices: list[int], values: Floats) -> Line:
-    law = answer.space.laws[column]
-    ratios = [math.exp(float(answer.scores.ln_compute[index, column])) / answer.budget.flops for index in indices]
+def _line(choice: Choice, laws: LawSelection, law: Law, indices: list[int], values: Floats) -> Line:
+    ln_compute = choice.scores.of(law)
+    ratios = [math.exp(float(ln_compute[index])) / choice.budget.flops for index in indices]
     most = max(ratios)
     inside = []
     for index in indices:
-        variables = Variables(answer.space.architecture(index), answer.budget.seq_len)
-        inside.append(not objective(law).outside(variables, float(answer.scores.tokens[index])))
-    low, high = line_ends(answer, panel, column, indices)
+        variables = Variables(choice.space.architecture(index), choice.budget.seq_len)
+        inside.append(not law.require_objective().outside(variables, float(choice.scores.tokens[index])))
+    low, high = line_ends(choice, laws, law, indices)
     return Line(
         law=law.full_name,
         x=tuple(float(values[index]) for index in indices),
@@ -314,10 +322,10 @@ def _line(answer: Answer, panel: Panel, column: int, indices: list[int], values:
     )
 
 
-def _ranges(variable: str, panel: Panel) -> tuple[MeasuredRange, ...]:
+def _ranges(variable: str, laws: LawSelection) -> tuple[MeasuredRange, ...]:
     found = []
-    for law in panel.judges:
-        fit = objective(law)
+    for law in laws.searching:
+        fit = law.require_objective()
         counted_alike = variable == "train_flops" or fit.convention(variable) == default_convention(variable)
         if variable in fit.domain and counted_alike:
             found.append(MeasuredRange(law.full_name, *fit.domain[variable]))
@@ -334,12 +342,12 @@ def _left_out(name: str, failed: dict[int, InfeasibleError], asked: list[Budget]
     return (f"{some} left out, up to {limit}: {failed[max(failed)]}",)
 
 
-def _origin(panel: Panel, budgets: Sequence[Budget], command: str) -> Origin:
+def _origin(laws: LawSelection, budgets: Sequence[Budget], command: str) -> Origin:
     grids = dict.fromkeys(budget.grid(budget.reference_grid()).digest for budget in budgets)
     return Origin(
         version=__version__,
         command=command,
-        law_digests={law.full_name: law.digest for law in sorted((*panel.chosen, *panel.opinions), key=_name)},
+        law_digests={law.full_name: law.digest for law in sorted(laws.everyone, key=_name)},
         grid_digests=tuple(grids),
     )
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from moeplan import records
-from moeplan.plan.document import Design, Request
+from moeplan.plan.document import Request
+from moeplan.plan.search.variables import Design
 
 SCHEMA = "moeplan.frontier/1"
 

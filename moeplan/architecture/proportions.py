@@ -1,0 +1,70 @@
+"""The usual proportions of a model: heads by width, attention's fields by kind, and dense shapes of any size."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from moeplan.architecture.attention import kind_named
+from moeplan.architecture.shape import Architecture
+
+SMALL_D_MODEL = 1024
+"""Below this width the finer rules for small models hold."""
+
+
+def head_dim(d_model: int) -> int:
+    """Width of one head at a width of the model [features]."""
+    return 64 if d_model < SMALL_D_MODEL else 128
+
+
+def attention_fields(d_model: int, num_heads: Any, attention: str) -> dict[str, Any]:
+    """The fields of `Architecture` that the grid gives to attention, by `Attention.planned` of its kind."""
+    fields = {"d_model": d_model, "num_heads": num_heads, "attention": attention}
+    return fields | kind_named(attention).planned(d_model, num_heads, head_dim(d_model))
+
+
+def nearest_dense(ratio: Callable[[Architecture], float], like: Architecture) -> Architecture:
+    """The dense shape whose `ratio` (some size over what it should be) is nearest to 1, with vocabulary as `like`."""
+
+    def nearest(shapes: list[Architecture]) -> Architecture:
+        return shapes[int(np.argmin(np.abs(np.log(np.array([ratio(shape) for shape in shapes])))))]
+
+    # The width nearest at the usual aspect ratio, then the depth nearest at that width.
+    widths = (*range(128, SMALL_D_MODEL, 64), *range(SMALL_D_MODEL, 65536, 128))
+    d_model = nearest([dense_shape(width, like) for width in widths]).d_model
+    depths = range(max(1, round(d_model / 100)), max(1, round(d_model / 76)) + 1)
+    return nearest([dense_shape(d_model, like, depth) for depth in depths])
+
+
+def dense_shape(d_model: int, like: Architecture, num_layers: int = 0) -> Architecture:
+    """A dense model of one width: d_ff = (8/3)*d_model, vocabulary and tying as `like`; 0 layers for d_model/88."""
+    heads = max(1, d_model // head_dim(d_model))
+    heads = max(4, round(heads / 4) * 4) if heads < 32 else round(heads / 8) * 8
+    fields = attention_fields(d_model, np.int64(heads), like.attention)
+    plain: dict[str, Any] = {name: value if isinstance(value, str) else int(value) for name, value in fields.items()}
+    return Architecture(
+        **plain,
+        num_layers=num_layers or max(1, round(d_model / 88)),
+        vocab_size=like.vocab_size,
+        d_ff=max(64, round(8 / 3 * d_model / 64) * 64),
+        tied_embeddings=like.tied_embeddings,
+    )
+
+
+def dense_of_size(total_params: float, like: Architecture) -> Architecture:
+    """The dense shape with params (embeddings included) nearest to `total_params`, vocabulary and tying as `like`.
+
+    Width and depth come first, at the usual proportions; then d_ff, between 2 and 4 times d_model in steps of 64.
+    """
+    shape = nearest_dense(lambda shape: shape.total_params() / total_params, like)
+    low, high = 2 * shape.d_model // 64, 4 * shape.d_model // 64
+    widths = [dataclasses.replace(shape, d_ff=64 * step) for step in range(max(1, low), max(1, high) + 1)]
+    return min(widths, key=lambda shape: abs(shape.total_params() - total_params))
+
+
+def tokens_for(shape: Architecture, train_flops: float, seq_len: int) -> float:
+    """Training tokens that `train_flops` by moeplan's count pay for."""
+    return train_flops / float(shape.flops_per_token(seq_len))

@@ -1,0 +1,97 @@
+"""An existing model wherever it is described: a `config.json` or its folder, a plan file, or a bundled model's name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from moeplan.architecture.hf.config import load_json, read_config
+from moeplan.architecture.hf.types import Gap
+from moeplan.architecture.published import PublishedModel, find_model
+from moeplan.architecture.shape import Architecture
+from moeplan.errors import UsageError
+from moeplan.files import check_read
+from moeplan.plan.budget import Budget
+from moeplan.plan.document import Plan
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What the makers of a published model say of it."""
+
+    hf_id: str
+    """Its repository on Hugging Face; "" if it has none."""
+    source: str
+    """Where the shape comes from."""
+    confidence: str
+    """How sure it is."""
+    training_tokens: float | None
+    """Training tokens; null if not published."""
+    card_total: float
+    """Total params as its makers round them."""
+    card_active: float
+    """Active params as its makers count and round them."""
+    class_params: int | None
+    """Params of the real transformers class; null if there is none."""
+    note: str
+    """What else to know."""
+
+
+@dataclass(frozen=True)
+class ExistingModel:
+    """A model, wherever it is described."""
+
+    name: str
+    """The file, or the model's name."""
+    kind: str
+    """config, plan or published."""
+    model_type: str
+    """The model_type of its configuration; "" if none."""
+    architecture: Architecture
+    """Its integer shape."""
+    gaps: tuple[Gap, ...] = ()
+    """What of it the shape does not express."""
+    assumptions: tuple[str, ...] = ()
+    """What the file leaves open and how it was read."""
+    publication: Publication | None = None
+    """What its makers say, for a bundled model."""
+    tokens: float | None = None
+    """Its training tokens; None if not known."""
+    seq_len: int = Budget.seq_len
+    """Sequence length that its FLOPs are counted at [tokens]."""
+
+
+def read_model(source: str | Path) -> ExistingModel:
+    """Read a file, a folder or a name."""
+    if not check_read(source).exists():
+        if isinstance(source, Path) or source.endswith(".json"):
+            raise UsageError(f"{source}: there is no such file")
+        return _published(find_model(source))
+    data = load_json(source)
+    if isinstance(data, dict) and str(data.get("schema", "")).startswith("moeplan."):
+        try:
+            plan = Plan.from_json(data)
+        except UsageError as error:
+            raise UsageError(f"{source}: {error}") from None
+        return ExistingModel(
+            str(source), "plan", "", plan.architecture, tokens=float(plan.design.tokens), seq_len=plan.request.seq_len
+        )
+    config = read_config(data, str(source))
+    return ExistingModel(str(source), "config", config.model_type, config.architecture, config.gaps, config.assumptions)
+
+
+def _published(model: PublishedModel) -> ExistingModel:
+    publication = Publication(
+        hf_id=model.hf_id,
+        source=model.source,
+        confidence=model.confidence,
+        training_tokens=model.training_tokens,
+        card_total=model.card_total,
+        card_active=model.card_active,
+        class_params=model.class_params,
+        note=model.note,
+    )
+    return ExistingModel(
+        model.name, "published", model.model_type, model.architecture, model.not_counted, (), publication,
+        model.training_tokens,
+    )  # fmt: skip
