@@ -316,6 +316,28 @@ def test_command_line_writes_files(target: str, tmp_path: Path) -> None:
     assert out.read_text(encoding="utf-8") == wanted
 
 
+def test_hyperparameters_of_another_law(tmp_path: Path) -> None:
+    """--hyperparameters writes another law's learning rate and batch; what the others say stands beside either."""
+    plan = plan_of(SHAPES["gqa-4096"])
+    first, second = plan.hyperparameters
+    path = tmp_path / "plan.json"
+    path.write_text(plan.to_text(), encoding="utf-8")
+    default, other = (
+        run("export", str(path), "--to", "megatron", *more).stdout for more in ((), ("--hyperparameters", second.law))
+    )
+    assert default == run("export", str(path), "--to", "megatron", "--hyperparameters", first.law).stdout
+    for text, own, rival in ((default, first, second), (other, second, first)):
+        found = arguments(text)
+        assert float(found["--lr"]) == pytest.approx(own.learning_rate, rel=1e-3)
+        batch = int(found["--global-batch-size"]) * plan.request.seq_len
+        assert batch == pytest.approx(own.batch_tokens, rel=0.01)
+        said = f"learning rate and batch by {own.law} ({rival.law}: {rival.learning_rate:.3g}, "
+        assert said in " ".join(text.replace("#", " ").split())
+    refused = run("export", str(path), "--to", "hf", "--hyperparameters", "deepseek2024")
+    assert refused.exit_code == 2
+    assert "no learning rate and batch by 'deepseek2024'; it has those of tian2025 or steplaw2025" in refused.stderr
+
+
 def test_command_line_refuses_in_one_sentence(tmp_path: Path) -> None:
     """A refusal is exit code 1, a broken file or argument exit code 2, each one sentence; nothing is written."""
     path, out = tmp_path / "plan.json", tmp_path / "out.yml"

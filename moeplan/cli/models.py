@@ -115,8 +115,13 @@ def inspect(
     metavar="DEGREES",
     help="How training is spread over GPUs: tp=2,pp=4,ep=8,dp=16. [default: the plan's first that it can express]",
 )
+@model_option(
+    "--hyperparameters",
+    metavar="LAW",
+    help="Law whose learning rate and batch are written, one of the plan's. [default: its first]",
+)
 @file_option("--output", help="Write to a file in place of stdout.")
-def export(plan: str, target: str, layout: str | None, output: str | None) -> None:
+def export(plan: str, target: str, layout: str | None, hyperparameters: str | None, output: str | None) -> None:
     """Write a plan as a configuration that a trainer loads.
 
     The model it builds has exactly the plan's params. A design that the trainer cannot express is refused with the
@@ -135,7 +140,8 @@ def export(plan: str, target: str, layout: str | None, output: str | None) -> No
 
     if layout is not None and not takes_layout(target):
         raise click.UsageError(f"--layout has no place in {target}; leave it out")
-    found = exported(read_plan(plan), target, layout=read_layout(layout) if layout is not None else None)
+    given = read_layout(layout) if layout is not None else None
+    found = exported(read_plan(plan), target, layout=given, hyperparameters=hyperparameters or "")
     if found.note:
         click.echo(f"Note: {found.note}", err=True)
     if output is None:

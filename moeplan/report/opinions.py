@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from moeplan.laws import law_names, load_law
 from moeplan.laws.hyperparameters import HyperParameters
 from moeplan.laws.leverage import Leverage
 from moeplan.laws.roles import LEVERAGE_LAW
@@ -13,6 +14,7 @@ from moeplan.report import sources
 from moeplan.report.blocks import Block, Items, Paragraph, Table, table
 from moeplan.report.text import EXTRAPOLATED, NONE, Text, joined, listed, mark
 from moeplan.report.view import View
+from moeplan.studies.backtest.practice import HyperParameterPrediction, hyperparameter_rows
 
 SIZE = "{total_params}-A{active_params}"
 """Total and active params of a design in short, the way such models are named: 35.5B-A3.02B."""
@@ -146,7 +148,32 @@ def hyperparameter_blocks(plan: View[Plan]) -> tuple[Block, ...]:
         (">batch", "{batch_tokens} tokens"),
         (">near-optimal", lambda law: _near(law, "batch_tokens")),
     )
-    return (table(plan.hyperparameters, columns), Paragraph("Peak learning rate under AdamW."))
+    return (table(plan.hyperparameters, columns), Paragraph(f"Peak learning rate under AdamW. {_exported(plan.it)}"))
+
+
+def _exported(plan: Plan) -> str:
+    """How far the laws lie apart, whose values are exported, and what speaks for them."""
+    first, *others = plan.hyperparameters
+    if not others:
+        return f"Exports take {first.law}'s."
+    rates = [own.learning_rate for own in plan.hyperparameters]
+    batches = [own.batch_tokens for own in plan.hyperparameters]
+    apart = (
+        f"The laws lie {max(rates) / min(rates):.2g} times apart in rate, {max(batches) / min(batches):.2g} in batch"
+    )
+    chosen = f"exports take {first.law}'s unless moeplan export --hyperparameters names another"
+    bundled = [load_law(own.law) for own in plan.hyperparameters if own.law in law_names()]
+    known = [
+        f" Of what {row.model} was trained with, {listed(map(_tried, row.predictions), '; ')}."
+        for row in hyperparameter_rows(bundled)
+    ]
+    return f"{apart}; {chosen}.{''.join(known)}"
+
+
+def _tried(said: HyperParameterPrediction) -> str:
+    """How one law does on a published model's learning rate and batch."""
+    text = f"{said.law} gives {said.learning_rate_ratio:.2g} of the rate and {said.batch_ratio:.2g} of the batch"
+    return f"{text}, {said.decades:.1f} decades outside its range" if said.decades else text
 
 
 def _law_with_range(law: View[HyperParameters]) -> str:

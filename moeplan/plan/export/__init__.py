@@ -14,7 +14,7 @@ from moeplan.cost.training.parallelism import Layout
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.files import modules_in
 from moeplan.plan.document import Plan
-from moeplan.plan.export.recipe import planned_layouts
+from moeplan.plan.export.recipe import planned_layouts, with_hyperparameters
 
 TARGETS = MappingProxyType(modules_in("plan/export/targets"))
 """Every target by name, with what is written."""
@@ -32,18 +32,19 @@ class Exported:
     """Why it is not the fastest layout of the plan, in a sentence; "" where it is, or where one is given."""
 
 
-def export(plan: Plan, to: str, *, layout: Layout | None = None) -> str:
+def export(plan: Plan, to: str, *, layout: Layout | None = None, hyperparameters: str = "") -> str:
     """The plan's model, learning rate and batch as the text of a file for the trainer `to`.
 
     `layout` says how training is spread over GPUs (default: the fastest that the plan lists and the target can say, if
-    any); targets that have no place for it leave it out.
+    any); targets that have no place for it leave it out. `hyperparameters` names the law whose learning rate and batch
+    are taken (default: the plan's first).
 
     Raises `InfeasibleError` for a design that the target cannot express, or for a layout that breaks a rule.
     """
-    return exported(plan, to, layout=layout).text
+    return exported(plan, to, layout=layout, hyperparameters=hyperparameters).text
 
 
-def exported(plan: Plan, to: str, *, layout: Layout | None = None) -> Exported:
+def exported(plan: Plan, to: str, *, layout: Layout | None = None, hyperparameters: str = "") -> Exported:
     """What `export` returns, with the layout that was taken and why; raises what it raises.
 
     Where the target cannot say any layout of the plan, the reason against the fastest is raised.
@@ -56,6 +57,8 @@ def exported(plan: Plan, to: str, *, layout: Layout | None = None) -> Exported:
             raise UsageError(
                 f"the plan's architecture has {counted:,} {name} but its design says {stated:,}; plan anew"
             )
+    if hyperparameters:
+        plan = with_hyperparameters(plan, hyperparameters)
     if layout is not None:
         return Exported(_write(plan, to, layout), layout, "")
     layouts = planned_layouts(plan)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any, cast
 
 from moeplan.cost.training.parallelism import Layout, Recompute
 from moeplan.errors import UsageError
+from moeplan.plan.costs import batch_sequences
 from moeplan.plan.document import Plan
+from moeplan.units import format_count
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Recipe:
     """Sequences of one step."""
     steps: int
     """Steps: the plan's tokens, rounded up to whole ones."""
+    others: str
+    """What the plan's other laws say of rate and batch; "" where there are none."""
 
     @property
     def tokens(self) -> int:
@@ -45,7 +50,30 @@ def recipe(plan: Plan, layout: Layout | None = None) -> Recipe:
         seq_len=seq_len,
         batch=batch,
         steps=math.ceil(plan.design.tokens / (batch * seq_len)),
+        others="; ".join(
+            f"{own.law}: {own.learning_rate:.3g}, {format_count(own.batch_tokens)} tokens"
+            for own in plan.hyperparameters[1:]
+        ),
     )
+
+
+def with_hyperparameters(plan: Plan, law: str) -> Plan:
+    """The plan with the learning rate and batch of `law` first, which exports take.
+
+    Raises `UsageError` for a law that the plan holds none of.
+    """
+    by_name = {own.law: own for own in plan.hyperparameters}
+    if law not in by_name:
+        known = " or ".join(by_name) or "none"
+        raise UsageError(f"the plan has no learning rate and batch by {law!r}; it has those of {known}")
+    chosen = by_name[law]
+    if chosen is plan.hyperparameters[0]:
+        return plan
+    gpus = plan.training.num_gpus or 1
+    batch = batch_sequences(chosen.batch_tokens, plan.request.seq_len, gpus)
+    others = (own for own in plan.hyperparameters if own is not chosen)
+    training = dataclasses.replace(plan.training, batch_sequences=batch)
+    return dataclasses.replace(plan, hyperparameters=(chosen, *others), training=training)
 
 
 def planned_layouts(plan: Plan) -> list[Layout]:
@@ -81,5 +109,5 @@ def summary(plan: Plan) -> str:
 
 
 def by_law(chosen: Recipe) -> str:
-    """Where learning rate and batch come from, for comments."""
-    return f"learning rate and batch by {chosen.law}"
+    """Where learning rate and batch come from, and what others say, for comments."""
+    return f"learning rate and batch by {chosen.law}" + (f" ({chosen.others})" if chosen.others else "")

@@ -104,6 +104,8 @@ class Practice:
 
     name: str
     """Short name."""
+    model: str
+    """The model."""
     architecture: Architecture
     """The model's shape."""
     tokens: float
@@ -200,6 +202,7 @@ def practices() -> tuple[Practice, ...]:
         found.append(
             Practice(
                 name=row.text("name"),
+                model=row.text("model"),
                 architecture=find_model(row.text("model")).architecture,
                 tokens=row.number("tokens"),
                 seq_len=seq_len,

@@ -35,6 +35,8 @@ class HyperParameterRow:
 
     name: str
     """Short name."""
+    model: str
+    """The model."""
     tokens: float
     """Training tokens."""
     train_flops: float
@@ -83,6 +85,7 @@ def _row(practice: Practice, laws: Sequence[Law]) -> HyperParameterRow:
         )
     return HyperParameterRow(
         name=practice.name,
+        model=practice.model,
         tokens=practice.tokens,
         train_flops=float(variables.get("train_flops", "non_embedding_full_attention", practice.tokens)),
         learning_rate=practice.learning_rate,
