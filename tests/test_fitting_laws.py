@@ -226,7 +226,10 @@ def test_the_command_speaks_json_and_markdown(runs_file: str) -> None:
     assert run("fit", runs_file, "--json", "--markdown").exit_code == 2
 
 
-@pytest.mark.parametrize("text, code", [("N,loss\n1,2\n", 2), ("N,D,loss\n1,2,3\n4,5,6\n", 1)])
+@pytest.mark.parametrize(
+    "text, code",
+    [("N,loss\n1,2\n", 2), ("N,D,loss\n1,2,3\n4,5,6\n", 2), ("N,D,loss\n1e8,2e9,3\n4e8,5e9,2.5\n", 1)],
+)
 def test_no_file_is_written_where_nothing_was_fitted(tmp_path: Path, text: str, code: int) -> None:
     """A file that is no runs ends with 2, runs that determine nothing with 1; one sentence, and no law file."""
     (tmp_path / "runs.csv").write_text(text, encoding="utf-8")

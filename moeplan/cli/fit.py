@@ -39,7 +39,7 @@ def complete_form(ctx: click.Context, param: click.Parameter, incomplete: str) -
 
 
 @click.command(cls=Command)
-@click.argument("runs")
+@click.argument("runs", nargs=-1, required=True)
 @option(
     "--form",
     default="auto",
@@ -81,6 +81,7 @@ def complete_form(ctx: click.Context, param: click.Parameter, incomplete: str) -
     help="Keep the runs for which it holds: router_type=S-Base,Dense; repeatable.",
 )
 @option("--exclude", multiple=True, metavar="RULE", heading="Runs", help="Leave runs out: 'loss>3.2'; repeatable.")
+@option("--keep-best", is_flag=True, heading="Runs", help="Of a sweep of learning rates or seeds, keep the least loss.")
 @option("--drop-highest-loss", type=int, metavar="N", heading="Runs", help="Leave out the N runs of highest loss.")
 @option(
     "--convention",
@@ -124,7 +125,7 @@ def complete_form(ctx: click.Context, param: click.Parameter, incomplete: str) -
 def fit(
     command: str,
     /,
-    runs: str,
+    runs: tuple[str, ...],
     form: str,
     columns: tuple[str, ...],
     conventions: tuple[str, ...],
@@ -144,8 +145,9 @@ def fit(
 ) -> None:
     """Fit a law to your own runs, with honest intervals.
 
-    RUNS is a CSV file with a header, or JSON lines: one run a row, columns under the glossary's names (loss,
-    total_params, active_params, tokens, train_flops, expansion_ratio, granularity, ...) or their usual aliases.
+    RUNS are CSV files with a header, JSON lines or Parquet, also as W&B and MLflow export them: one run a row, columns
+    under the glossary's names (loss, total_params, active_params, tokens, train_flops, expansion_ratio, granularity,
+    ...) or their usual aliases, with units as in "params (M)".
 
     \b
     Examples:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,8 @@ AUTO = "auto"
 MINIMA = 3
 """Minima that each draw is started from: the fit and the next best."""
 NEARLY = 1.1
-"""Objective of another minimum, over the fit's, up to which draws are started from it, too."""
+"""Objective of another minimum, over the fit's, up to which draws are started from it, too; and held-out error of
+another form, over the least, up to which the two are equal."""
 LEAST_NOISE = 3e-4
 """What runs differ by at least if repeated, in ln: the spread of three seeds of clark2022's dense 130M runs. Keeps a
 prior from yielding to a handful of runs that a form can pass through."""
@@ -46,7 +47,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 def fit(
-    runs: str | Path,
+    runs: str | Path | Sequence[str | Path],
     form: str = AUTO,
     *,
     name: str = "",
@@ -55,6 +56,7 @@ def fit(
     where: Iterable[str] = (),
     exclude: Iterable[str] = (),
     drop_highest_loss: int = 0,
+    keep_best: bool = False,
     conventions: Mapping[str, str] | None = None,
     fixed: Mapping[str, float] | None = None,
     prior: str = "",
@@ -77,15 +79,15 @@ def fit(
 
     Parameters
     ----------
-    runs : str or Path
-        CSV or JSON lines with a column for each quantity, by glossary names or their aliases.
+    runs : str or Path, or several
+        CSV, JSON lines or Parquet with a column for each quantity, by glossary names or their aliases.
     form : str
         A form ("additive_power_law"), a law whose form is meant ("ludziejewski2025"), or "auto".
     name : str
         Name of the law; default the file's own.
     predicts : str
         What was measured, one of `moeplan.laws.law.PREDICTS`; default what the form predicts.
-    columns, where, exclude, drop_highest_loss, conventions
+    columns, where, exclude, drop_highest_loss, keep_best, conventions
         See `moeplan.fitting.runs.read_runs`.
     fixed : mapping, optional
         What all runs have and no column says: {"num_experts": 64, "tokens": 130e9}.
@@ -120,12 +122,14 @@ def fit(
         raise UsageError(f"name {name!r} must be a word of letters, digits, '.', '_' and '-', for example my-law")
     chosen, target = resolve_form(form, predicts)
     say("reading the runs")
+    files = [runs] if isinstance(runs, (str, Path)) else list(runs)
     table = read_runs(
-        runs,
+        files,
         columns=columns,
         where=where,
         exclude=exclude,
         drop_highest_loss=drop_highest_loss,
+        keep_best=keep_best,
         target=target,
         conventions=conventions,
         fixed=fixed,
@@ -174,8 +178,9 @@ def fit(
         identified,
         drawn,
         target,
-        name=name or _name_of(runs),
-        command=command or f"moeplan.fit({str(runs)!r}, {form!r})",
+        name=name or _name_of(files[0]),
+        command=command
+        or f"moeplan.fit({str(files[0]) if len(files) == 1 else [str(file) for file in files]!r}, {form!r})",
         method=method_of(problem, objective, drawn, draws, cluster, seed, level),
         hold_out=(held_out, held_out_says),
         scores=scores,
@@ -236,13 +241,15 @@ def compare_forms(runs: Runs, predicts: str, delta: float, share: float) -> tupl
         count = len(form_coordinates(form).coordinates)
         try:
             check(runs, form, predicts)
-        except InfeasibleError as error:
-            scores.append(res.FormScore(form, count, None, None, str(error)))
+        except InfeasibleError as refused:
+            scores.append(res.FormScore(form, count, None, None, str(refused), ()))
             continue
         problem = _problem(runs, form, predicts, delta)
         held_out, says = hold_out(problem, runs.column("train_flops"), share or SHARE)
-        residuals, _ = problem.residuals(fits(problem)[:1])
-        scores.append(res.FormScore(form, count, held_out.rms if held_out else None, rms(residuals), says))
+        y = fits(problem)[0]
+        open_ones = tuple(identify(problem, y).says)
+        error = rms(problem.residuals(y[None])[0])
+        scores.append(res.FormScore(form, count, held_out.rms if held_out else None, error, says, open_ones))
     able = [score for score in scores if score.rms is not None]
     if not able:
         why = f": {scores[0].says}" if scores else f"; its columns are {', '.join(runs.table.columns)}"
@@ -254,6 +261,14 @@ def compare_forms(runs: Runs, predicts: str, delta: float, share: float) -> tupl
         scores,
         key=lambda s: (s.rms is None, s.held_out is None, s.held_out or 0.0, s.coefficients),
     )
+    # A handful of runs held out does not tell errors apart that differ by less than `NEARLY`; what is known of the
+    # coefficients does: open ones let the draws run far, and intervals with them.
+    best = order[0]
+    if best.unidentified and best.held_out is not None:
+        alike = [s for s in order if s.held_out is not None and s.held_out <= NEARLY * best.held_out]
+        chosen = min(alike, key=lambda s: len(s.unidentified))
+        order.remove(chosen)
+        order.insert(0, chosen)
     return tuple(order)
 
 

@@ -82,6 +82,15 @@ def identify(problem: Problem, y: Floats) -> Identified:
         sentence = _null_sentence(involved, len(null))
         directions.append(sentence)
         says |= dict.fromkeys(involved, sentence)
+    for name, value in at_bound.items():
+        says[name] = f"{name} is not identified: it stands at the bound {value:.3g} of the form"
+        directions.append(says[name])
+    if problem.num_runs <= len(free) and pull is None:
+        sentence = (
+            f"{_listed(list(names))} not identified: {problem.num_runs} runs for {len(free)} coefficients leave "
+            f"nothing that could tell how far off they are"
+        )
+        return Identified(dict.fromkeys(names, sentence), (sentence,), rank, covariance, at_bound)
     for i in free:
         if names[i] not in says and pull is None:
             sentence = _weak_sentence(problem, y, i, covariance, noise)
@@ -123,7 +132,9 @@ def _null_directions(j: Floats, pull: Floats | None) -> tuple[int, list[Floats]]
         return len(j), []
     if not len(j):
         return 0, []
-    left, values, _ = np.linalg.svd(np.where(blind[:, None], 0.0, scaled), full_matrices=True)
+    # The triangle of a QR decomposition has the same left singular vectors, and no side as long as the runs.
+    triangle = np.asarray(np.linalg.qr(np.where(blind[:, None], 0.0, scaled).T, mode="r"))
+    left, values, _ = np.linalg.svd(triangle.T, full_matrices=True)
     values = np.concatenate((values, np.zeros(len(j) - len(values))))
     rank = int((values > _RANK * values[0]).sum())
     return rank, [left[:, i] for i in range(rank, len(j))]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from moeplan.architecture.conventions import ARCHITECTURAL, CONVENTIONS
 from moeplan.errors import UsageError
+from moeplan.fitting.cells import UNITS, unit_of_header
 from moeplan.laws.law import PREDICTS
 from moeplan.laws.signatures import FORMS, form_variables
 
@@ -28,6 +29,8 @@ SHAPE_FIELDS = (
 """Columns that describe an architecture, by the fields of `moeplan.architecture.shape.Architecture`."""
 TRAINING = ("learning_rate", "batch_tokens", "steps", "seq_len", "seed")
 """Columns that say how a run was trained."""
+HOW_TRAINED = ("learning_rate", "batch_tokens", "steps", "seed")
+"""Those of them that a sweep varies while the model and its tokens stay."""
 QUANTITIES = tuple(
     dict.fromkeys(
         [*ARCHITECTURAL, *(v for form in FORMS for v in form_variables(form)), *PREDICTS, *SHAPE_FIELDS, *TRAINING]
@@ -71,6 +74,18 @@ _ALIASES = {
 }
 _BY_ALIAS = {alias: name for name, aliases in _ALIASES.items() for alias in aliases.split()}
 _NON_EMBEDDING = re.compile(r"_?(non_?emb(edding)?s?|no_?emb(edding)?s?)_?")
+_TRACKED = re.compile(r"(metrics|params|config|summary|summary_metrics|hparams)[./](?=.)")
+"""What experiment trackers put before a column's name."""
+_OTHER_LOSSES = {"aux", "auxiliary", "balance", "balancing", "load", "router", "z", "mtp", "init", "initial", "min",
+                 "max", "std", "stderr", "scale", "spike", "spikes"}  # fmt: skip
+"""Words of a column's name by which its loss is not the one that a law predicts."""
+PARAMS = ("total_params", "active_params", "base_params", "nonzero_params")
+"""Quantities that are numbers of params."""
+COUNTS = (*PARAMS, "tokens", "unique_tokens", "batch_tokens", "train_flops", "flops_per_token")
+"""Quantities so large that columns of them may be in millions or billions."""
+_LONGEST_NAME = 200
+"""Characters beyond which a column's name is no quantity's."""
+_FACTOR = re.compile(r"(.*\S)\s*\*\s*([0-9.eE+]+|[kKMBGT])")
 
 
 @dataclass(frozen=True)
@@ -81,6 +96,10 @@ class Naming:
     """Column by quantity."""
     conventions: Mapping[str, str]
     """Conventions that the columns' own names state, by quantity."""
+    factors: Mapping[str, float]
+    """What a quantity's cells are multiplied by, where its column's name or --map gives a unit."""
+    losses: tuple[str, ...]
+    """Columns that may be the loss, where none is for sure."""
 
     @property
     def aliases(self) -> dict[str, str]:
@@ -91,25 +110,37 @@ class Naming:
 def name_columns(columns: Iterable[str], given: Mapping[str, str], file: str) -> Naming:
     """Find the quantity of each column: as `given` (quantity: column), by its own name, or by an alias.
 
+    A given column may be followed by a factor, as in "N*1e6" or "N*M", and a name by a unit, as in "params (M)". The
+    letter L is the loss only where no other column's name says that it is one.
+
     Raises `UsageError` for a given column that is not there, a quantity that is not known, and two columns that are
     one quantity.
     """
     columns = list(columns)
     found: dict[str, str] = {}
     conventions: dict[str, str] = {}
-    for name, column in given.items():
+    factors: dict[str, float] = {}
+    for name, text in given.items():
         if name not in QUANTITIES:
             raise UsageError(f"{name!r} is no quantity that runs have; known are {', '.join(sorted(QUANTITIES))}")
+        column, factor = _with_factor(text, columns)
         if column not in columns:
-            raise UsageError(f"{file}: has no column {column!r} for {name}; its columns are {', '.join(columns)}")
+            raise UsageError(f"{file}: has no column {column!r} for {name}; its columns are {listed(columns)}")
         found[name] = column
-        _, convention = _meaning(column)
-        if convention and name in CONVENTIONS and convention in CONVENTIONS[name]:
-            conventions[name] = convention
-    for column in columns:
-        if column in found.values():
+        meaning = _meaning(column)
+        factors[name] = meaning.factor if factor is None else factor
+        if meaning.convention and name in CONVENTIONS and meaning.convention in CONVENTIONS[name]:
+            conventions[name] = meaning.convention
+    taken = set(found.values())
+    rest = [column for column in columns if column not in taken]
+    losses = _losses(rest)
+    for column in rest:
+        meaning = _meaning(column)
+        quantity = meaning.quantity
+        if column == "L" and any("loss" in other.lower() for other in rest):
             continue
-        quantity, convention = _meaning(column)
+        if losses == [column]:
+            quantity = "loss"
         if not quantity or quantity in given:
             continue
         if quantity in found:
@@ -118,22 +149,76 @@ def name_columns(columns: Iterable[str], given: Mapping[str, str], file: str) ->
                 f"--map {quantity}={column}"
             )
         found[quantity] = column
-        if convention:
-            conventions[quantity] = convention
-    return Naming(found, conventions)
+        factors[quantity] = meaning.factor
+        if meaning.convention:
+            conventions[quantity] = meaning.convention
+    unclear = losses or [column for column in rest if column == "L" or "loss" in column.lower()]
+    scaled = {name: factor for name, factor in factors.items() if factor != 1.0}
+    return Naming(found, conventions, scaled, () if "loss" in found else tuple(unclear))
 
 
-def _meaning(column: str) -> tuple[str, str]:
-    """The quantity of a column's name ("" for none) and the convention that the name states."""
+@dataclass(frozen=True)
+class _Meaning:
+    """What a column's name says."""
+
+    quantity: str = ""
+    """The quantity; "" for none."""
+    convention: str = ""
+    """The convention that it states."""
+    factor: float = 1.0
+    """The unit that it states."""
+
+
+def _meaning(column: str) -> _Meaning:
+    """What the name of a column says."""
     if column in QUANTITIES:
-        return column, ""
+        return _Meaning(column)
     if column in _EXACT:
-        return _EXACT[column], ""
-    word = re.sub(r"[^a-z0-9]+", "_", column.lower()).strip("_")
-    plain = _NON_EMBEDDING.sub("_", word).strip("_")
-    convention = "non_embedding" if plain != word else ""
-    for candidate in dict.fromkeys((word, plain)):
-        name = candidate if candidate in QUANTITIES else _BY_ALIAS.get(candidate, "")
-        if name and (not convention or name in ("total_params", "active_params")):
-            return name, convention
-    return "", ""
+        return _Meaning(_EXACT[column])
+    if len(column) > _LONGEST_NAME:
+        return _Meaning()
+    bare = _TRACKED.sub("", column, count=1) if _TRACKED.match(column) else column
+    for name, factor in dict.fromkeys(((bare, 1.0), unit_of_header(bare))):
+        if name in _EXACT:  # N (M)
+            return _Meaning(_EXACT[name], factor=factor)
+        word = _word(name)
+        plain = _NON_EMBEDDING.sub("_", word).strip("_")
+        convention = "non_embedding" if plain != word else ""
+        for candidate in dict.fromkeys((word, plain)):
+            quantity = candidate if candidate in QUANTITIES else _BY_ALIAS.get(candidate, "")
+            if quantity and (not convention or quantity in PARAMS[:2]) and (factor == 1.0 or quantity in COUNTS):
+                return _Meaning(quantity, convention, factor)
+    return _Meaning()
+
+
+def _word(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def _losses(columns: Iterable[str]) -> list[str]:
+    """Columns whose names hold "loss" and do not say that it is another than a law predicts; empty where one is known
+    by its own name or an alias."""
+    columns = [column for column in columns if len(column) <= _LONGEST_NAME]
+    if any(_meaning(column).quantity == "loss" and column != "L" for column in columns):
+        return []
+    words = {column: _word(column).split("_") for column in columns}
+    return [column for column, parts in words.items() if "loss" in parts and not _OTHER_LOSSES & set(parts)]
+
+
+def _with_factor(text: str, columns: list[str]) -> tuple[str, float | None]:
+    """The column and the factor of "N*1e6"; no factor where there is none."""
+    match = None if text in columns else _FACTOR.fullmatch(text)
+    if match is None:
+        return text, None
+    try:
+        factor = UNITS.get(match[2].lower()) or float(match[2])
+    except ValueError:
+        return text, None
+    if not 0 < factor < 1e30:
+        raise UsageError(f"--map {text!r}: {match[2]} is no factor; write it like N*1e6")
+    return match[1], factor
+
+
+def listed(columns: Sequence[str]) -> str:
+    """Names of columns for a sentence, the first of many."""
+    return ", ".join(columns[:30]) + (f" and {len(columns) - 30} more" if len(columns) > 30 else "")

@@ -160,6 +160,8 @@ class FormScore:
     """Root mean square residual on all runs in ln."""
     says: str
     """Why it was not fitted, if so."""
+    unidentified: tuple[str, ...]
+    """Coefficients that the runs do not determine."""
 
 
 @dataclass(frozen=True)
@@ -184,14 +186,14 @@ class Shrinkage:
 
 @dataclass(frozen=True)
 class Optimum:
-    """The law's own best size at a budget, under C = 6*Na*D with everything else held."""
+    """What the law predicts at a budget, at its own best size under C = 6*Na*D, with everything else held."""
 
     train_flops: float
     """Budget [FLOPs]."""
     inside: bool
     """Whether the runs reach this budget."""
     active_params: float | None
-    """Active params of least loss; null where the law has none at a finite size."""
+    """Active params of least loss; null where the law has none at a finite size, or sees no size."""
     active_params_low: float | None
     """Lower end of its interval."""
     active_params_high: float | None
@@ -299,7 +301,8 @@ class FittedLaw:
     residuals: tuple[Residual, ...]
     """Every run against the law, the largest residual first."""
     optima: tuple[Optimum, ...]
-    """Best sizes at budgets within and beyond the runs; empty for forms that do not trade size against tokens."""
+    """Best sizes at budgets within and beyond the runs; for forms that do not trade size against tokens what they
+    predict there, and empty for those that no budget decides."""
     profiles: tuple[Profile, ...]
     """The law over sizes at these budgets."""
     held: dict[str, float]

@@ -8,7 +8,7 @@ by C = 6*Na*D.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,12 +17,28 @@ import numpy as np
 from moeplan.architecture.conventions import ARCHITECTURAL, CONVENTIONS, Variables, default_convention
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
-from moeplan.fitting.names import QUANTITIES, SHAPE_FIELDS, Naming, name_columns
+from moeplan.fitting.names import HOW_TRAINED, PARAMS, QUANTITIES, SHAPE_FIELDS, Naming, listed, name_columns
 from moeplan.fitting.optimum import FLOPS_PER_PARAM
 from moeplan.fitting.selection import Excluded, drop_highest, select
-from moeplan.fitting.table import RawTable, read_table
+from moeplan.fitting.table import RawTable, read_tables
 from moeplan.numerics import Floats
 
+_MOST = 5000
+"""Runs that a law is fitted to at most: of more, a sample spread evenly over the logarithm of compute. A law's error
+falls with the square root of their number, and long before this below what a form leaves out."""
+_RANGES = {
+    **dict.fromkeys((*PARAMS, "tokens", "unique_tokens", "batch_tokens"), (1.0, 1e30)),
+    **dict.fromkeys(("train_flops", "flops_per_token"), (1.0, 1e40)),
+    "loss": (1e-6, 1e6),
+}
+"""Least and largest value that a training run can have; 1e-15 to 1e15 for anything else."""
+_ANY_RANGE = (1e-15, 1e15)
+_TOO_SMALL = {
+    **dict.fromkeys(PARAMS, (1e5, "params", (("millions", "M"), ("billions", "B")))),
+    "tokens": (1e6, "tokens", (("millions", "M"), ("billions", "B"))),
+    "train_flops": (1e9, "FLOPs", (("units of 1e18", "1e18"), ("units of 1e21", "1e21"))),
+}
+"""Largest value of a column below which it cannot be what its name says, and the units that it may be in."""
 _POSITIVE_OR_ZERO = ("shared_ratio", "num_shared_experts", "num_dense_layers", "weight_sparsity", "seed")
 """Quantities that may be 0; every other one must be above 0."""
 _SHAPE_NEEDED = ("d_model", "num_layers", "vocab_size", "num_heads")
@@ -46,6 +62,8 @@ class Runs:
     """What all runs have and no column says."""
     derived: dict[str, str] = field(default_factory=dict)
     """How each computed quantity was computed, in words."""
+    sampled_from: int = 0
+    """Of how many runs these are a sample; 0 where they are all."""
     _known: dict[str, Floats | None] = field(default_factory=dict)
 
     @property
@@ -88,41 +106,68 @@ class Runs:
         actual = self.naming.columns.get(column, column)
         if actual not in self.table.columns:
             raise UsageError(f"{self.table.file}: has no column {column!r}; it has {', '.join(self.table.columns)}")
-        return [self.table.rows[place][actual] for place in self.rows]
+        column_cells = self.table.cells[actual]
+        return [column_cells[place] for place in self.rows]
 
     def _own(self, name: str) -> Floats | None:
         column = self.naming.columns.get(name)
         counted = name in ("total_params", "active_params", "flops_per_token")
         if column is not None and not (counted and self.shapes_known):
-            filled = [place for place in self.rows if self.table.rows[place][column]]
-            if filled:
+            cells = self.table.cells[column]
+            if any(cells[place] for place in self.rows):
                 return self._numbers(name, column)
         if name in self.fixed and column is None:
             return np.full(self.count, self.fixed[name])
         return self._computed(name)
 
     def _numbers(self, name: str, column: str) -> Floats:
+        cells, factor = self.table.cells[column], self.naming.factors.get(name, 1.0)
+        low, high = _RANGES.get(name, _ANY_RANGE)
         values = []
+        absurd: int | None = None
         for place in self.rows:
-            cell, line = self.table.rows[place][column], self.table.lines[place]
+            cell = cells[place]
             try:
-                value = float(cell)
+                value = self.table.number(cell)
             except ValueError:
                 what = f"is {cell!r}, must be a number;" if cell else "is empty, must be a number;"
                 if not cell and name in _RULES:
                     what += " remove the column, so that it is computed, or"
-                raise self._bad_cell(line, column, what, f"{column}={cell}") from None
-            least = "at least 0" if name in _POSITIVE_OR_ZERO else "above 0"
+                raise self._bad_cell(place, column, what, f"{column}={cell}") from None
             if math.isnan(value) or math.isinf(value):
-                raise self._bad_cell(line, column, f"is {cell}, must be finite;", f"{column}={cell}")
+                raise self._bad_cell(place, column, f"is {cell}, must be finite;", f"{column}={cell}")
             if value < 0 or (value == 0 and name not in _POSITIVE_OR_ZERO):
-                raise self._bad_cell(line, column, f"is {cell}, must be {least};", f"{column}<=0")
+                least = "at least 0" if name in _POSITIVE_OR_ZERO else "above 0"
+                raise self._bad_cell(place, column, f"is {cell}, must be {least};", f"{column}<=0")
+            value *= factor
+            if value > high or 0 < value < low:
+                absurd = place if absurd is None else absurd
             values.append(value)
-        return np.array(values)
+        found = np.array(values)
+        if absurd is not None and (found.max() >= _TOO_SMALL.get(name, (0.0,))[0]):
+            cell = cells[absurd] if len(cells[absurd]) <= 30 else repr(self.table.number(cells[absurd]))
+            what = f"is {cell}, must be from {low:g} to {high:g} in a training run;"
+            raise self._bad_cell(absurd, column, what, f"{column}={cell}")
+        if factor != 1.0:
+            self.derived[name] = f"column {column!r} times {factor:g}"
+        self._check_unit(name, column, found)
+        return found
 
-    def _bad_cell(self, line: int, column: str, what: str, rule: str) -> UsageError:
+    def _check_unit(self, name: str, column: str, values: Floats) -> None:
+        """Refuse numbers that cannot be params, tokens or FLOPs, with the question what they are in."""
+        most, what, units = _TOO_SMALL.get(name, (0.0, "", ()))
+        if values.max() >= most:
+            return
+        questions = " or ".join(words for words, _ in units)
+        examples = " or ".join(f"--map '{name}={column}*{unit}'" for _, unit in units)
+        raise UsageError(
+            f"{self.table.file}: column {column!r} holds {values.min():.4g} to {values.max():.4g}, too few to be "
+            f"{what} of a training run; are they in {questions}? Say so with {examples}"
+        )
+
+    def _bad_cell(self, place: int, column: str, what: str, rule: str) -> UsageError:
         return UsageError(
-            f"{self.table.file}, line {line}: column {column!r} {what} leave such runs out with --exclude {rule!r}"
+            f"{self.table.where(place)}: column {column!r} {what} leave such runs out with --exclude {rule!r}"
         )
 
     @property
@@ -167,7 +212,7 @@ class Runs:
         for place in self.rows:
             values: dict[str, int] = {}
             for name in fields:
-                cell = self.table.rows[place][self.naming.columns[name]]
+                cell = self.table.cells[self.naming.columns[name]][place]
                 if cell:
                     values[name] = self._whole(place, name, cell)
             if not values.get("num_experts"):
@@ -176,18 +221,18 @@ class Runs:
             try:
                 shapes.append(Architecture.from_dict(values))
             except UsageError as error:
-                raise UsageError(f"{self.table.file}, line {self.table.lines[place]}: {error}") from None
+                raise UsageError(f"{self.table.where(place)}: {error}") from None
         return shapes
 
     def _whole(self, place: int, name: str, cell: str) -> int:
         try:
-            value = float(cell)
+            value = self.table.number(cell)
             if value != int(value):
                 raise ValueError
         except (ValueError, OverflowError):
-            column, line = self.naming.columns[name], self.table.lines[place]
+            column = self.naming.columns[name]
             raise UsageError(
-                f"{self.table.file}, line {line}: column {column!r} is {cell!r}, must be a whole number"
+                f"{self.table.where(place)}: column {column!r} is {cell!r}, must be a whole number"
             ) from None
         return int(value)
 
@@ -203,23 +248,17 @@ class Runs:
         if any(self.fixed.get(name, 1.0) != 1 for name in _DENSE_AT_ONE):
             return True
         for name in _DENSE_AT_ONE:
-            if name in own:
-                cells = [self.table.rows[place][own[name]] for place in self.rows]
-                if any(float(cell) not in (0.0, 1.0) for cell in cells if _is_number(cell)):
-                    return True
+            if name in own and any(value not in (0.0, 1.0) for value in self._numeric(own[name])):
+                return True
         for name, most in _DENSE_UP_TO.items():
-            if name in own:
-                cells = [self.table.rows[place][own[name]] for place in self.rows]
-                if any(float(cell) > most for cell in cells if _is_number(cell)):
-                    return True
+            if name in own and any(value > most for value in self._numeric(own[name])):
+                return True
         return "total_params" in own and "active_params" in own and self.total_over_active() > 1.001
 
-
-def _is_number(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell))
-    except ValueError:
-        return False
+    def _numeric(self, column: str) -> Iterator[float]:
+        """The numbers of a column, whatever else stands in it."""
+        cells, table = self.table.cells[column], self.table
+        return (table.number(cells[place]) for place in self.rows if table.is_number(cells[place]))
 
 
 _DENSE_AT_ONE = ("num_experts", "num_active_experts", "expansion_ratio", "activation_ratio", "G")
@@ -296,12 +335,13 @@ _RULES: dict[str, tuple[tuple[tuple[str, ...], _Compute, str], ...]] = {
 
 
 def read_runs(
-    path: str | Path,
+    path: str | Path | Sequence[str | Path],
     *,
     columns: Mapping[str, str] | None = None,
     where: Iterable[str] = (),
     exclude: Iterable[str] = (),
     drop_highest_loss: int = 0,
+    keep_best: bool = False,
     target: str = "loss",
     conventions: Mapping[str, str] | None = None,
     fixed: Mapping[str, float] | None = None,
@@ -310,14 +350,17 @@ def read_runs(
 
     Parameters
     ----------
-    path : str or Path
-        The file.
+    path : str or Path, or several
+        The file, or files that are read as one.
     columns : mapping, optional
         Column by quantity, for columns whose names say nothing.
     where, exclude : iterables of str
         Comparisons that all must hold, or of which none may: "router_type=S-Base,Dense", "loss>3.2".
     drop_highest_loss : int
         How many of the highest losses to leave out.
+    keep_best : bool
+        Of runs that differ in nothing but how they were trained (learning rate, batch, steps, seed), keep that of the
+        least loss.
     target : str
         The measured quantity, "loss" unless the form predicts another.
     conventions : mapping, optional
@@ -330,7 +373,7 @@ def read_runs(
     UsageError
         For anything that cannot be read as runs, with the line and the column.
     """
-    table = read_table(path)
+    table = read_tables([path] if isinstance(path, (str, Path)) else path)
     naming = name_columns(table.columns, columns or {}, table.file)
     for name, convention in (conventions or {}).items():
         if name not in CONVENTIONS or convention not in CONVENTIONS[name]:
@@ -346,9 +389,16 @@ def read_runs(
     rows, excluded = select(table, naming, where, exclude)
     if not rows:
         raise UsageError(
-            f"{table.file}: no run is left of {len(table.rows)}; the first was left out by {excluded[0].reason}"
+            f"{table.file}: no run is left of {len(table.lines)}; the first was left out by {excluded[0].reason}"
         )
     runs = Runs(table, naming, rows, excluded, {**naming.conventions, **(conventions or {})}, dict(fixed or {}))
+    if target == "loss" and naming.losses:
+        several = len(naming.losses) > 1
+        names = listed([repr(column) for column in naming.losses])
+        raise UsageError(
+            f"{table.file}: {'columns' if several else 'column'} {names} may {'each ' if several else ''}be the loss; "
+            f"choose with --map loss={naming.losses[0]}"
+        )
     measured = runs.column(target)
     if measured is None or target not in naming.columns:
         raise UsageError(
@@ -359,4 +409,48 @@ def read_runs(
         rows, dropped = drop_highest(rows, dict(zip(rows, measured.tolist(), strict=True)), drop_highest_loss, table)
         left_out = sorted([*excluded, *dropped], key=lambda x: x.line)
         runs = Runs(table, naming, rows, left_out, runs.conventions, runs.fixed)
-    return runs
+    if keep_best:
+        runs = _best(runs, target)
+    return _sampled(runs) if runs.count > _MOST else runs
+
+
+def _best(runs: Runs, target: str) -> Runs:
+    """The runs of least loss among those that differ in nothing but how they were trained."""
+    if target != "loss":
+        raise UsageError(f"--keep-best keeps the least loss of a sweep, and these runs measure {target}; leave it out")
+    losses = runs.require("loss", "--keep-best")
+    names = [name for name in (*runs.naming.columns, "tokens") if name not in ("loss", "train_flops", *HOW_TRAINED)]
+    columns = [column for name in dict.fromkeys(names) if (column := runs.column(name)) is not None]
+    best: dict[tuple[float, ...], int] = {}
+    settings = list(zip(*(column.tolist() for column in columns), strict=True)) or [()] * runs.count
+    for i, setting in enumerate(settings):
+        if setting not in best or losses[i] < losses[best[setting]]:
+            best[setting] = i
+    kept = sorted(best.values())
+    dropped = [
+        Excluded(runs.lines[i], f"--keep-best (line {runs.lines[best[settings[i]]]} has the least loss of its setting)")
+        for i in range(runs.count)
+        if best[settings[i]] != i
+    ]
+    excluded = sorted([*runs.excluded, *dropped], key=lambda x: x.line)
+    return Runs(runs.table, runs.naming, [runs.rows[i] for i in kept], excluded, runs.conventions, runs.fixed)
+
+
+def _sampled(runs: Runs) -> Runs:
+    """`_MOST` of the runs, as many at every stretch of ln compute as there are, always the same."""
+    rng = np.random.default_rng(0)
+    flops = runs.column("train_flops")
+    logs = np.zeros(runs.count) if flops is None else np.log(flops)
+    width = np.ptp(logs) or 1.0
+    stretch = np.minimum(((logs - logs.min()) / width * 100).astype(int), 99)
+    order = rng.permutation(runs.count)
+    # Each run's place among those of its stretch: the first of every stretch come before the second ones.
+    by_stretch = order[np.argsort(stretch[order], kind="stable")]
+    sizes = np.bincount(stretch)
+    rank = np.empty(runs.count, dtype=int)
+    rank[by_stretch] = np.arange(runs.count) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    kept = np.sort(np.lexsort((order, rank))[:_MOST])
+    return Runs(
+        runs.table, runs.naming, [runs.rows[i] for i in kept.tolist()], runs.excluded, runs.conventions, runs.fixed,
+        sampled_from=runs.count,
+    )  # fmt: skip

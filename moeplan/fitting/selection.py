@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from moeplan.errors import UsageError
+from moeplan.fitting.cells import read_number
 from moeplan.fitting.names import Naming
 from moeplan.fitting.table import RawTable
 
@@ -37,12 +38,14 @@ class Rule:
     value: str
     """What it is compared with; for = and != also several, separated by commas."""
 
-    def holds(self, cell: str) -> bool:
+    def holds(self, cell: str, decimal_comma: bool = False) -> bool:
         """Whether a cell meets the comparison: as numbers if both are, else as text (then = and != alone)."""
+        left = _number(cell, decimal_comma)
         if self.sign in ("=", "!="):
-            equal = any(_equal(cell, value.strip()) for value in self.value.split(","))
+            values = [self.value, *self.value.split(",")]
+            equal = any(cell == value.strip() or _equal(left, _number(value.strip())) for value in values)
             return equal == (self.sign == "=")
-        left, right = _number(cell), _number(self.value)
+        right = _number(self.value)
         if left is None or right is None:
             return False
         return {"<": left < right, "<=": left <= right, ">": left > right, ">=": left >= right}[self.sign]
@@ -72,14 +75,18 @@ def select(
     wanted = [parse_rule(text, naming, table) for text in where]
     unwanted = [parse_rule(text, naming, table) for text in exclude]
     kept, excluded = [], []
-    for place, row in enumerate(table.rows):
-        failed = next((rule for rule in wanted if not rule.holds(row[rule.column])), None)
-        hit = next((rule for rule in unwanted if rule.holds(row[rule.column])), None)
+    if not wanted and not unwanted:
+        return list(range(len(table.lines))), []
+    comma = table.decimal_comma
+    for place, line in enumerate(table.lines):
+        failed = next((rule for rule in wanted if not rule.holds(table.cells[rule.column][place], comma)), None)
+        hit = next((rule for rule in unwanted if rule.holds(table.cells[rule.column][place], comma)), None)
         if failed is not None:
-            cell = row[failed.column] or "empty"
-            excluded.append(Excluded(table.lines[place], f"--where {failed.text} (it is {cell})"))
+            cell = table.cells[failed.column][place] or "empty"
+            excluded.append(Excluded(line, f"--where {failed.text} (it is {cell})"))
         elif hit is not None:
-            excluded.append(Excluded(table.lines[place], f"--exclude {hit.text} (it is {row[hit.column] or 'empty'})"))
+            cell = table.cells[hit.column][place] or "empty"
+            excluded.append(Excluded(line, f"--exclude {hit.text} (it is {cell})"))
         else:
             kept.append(place)
     return kept, excluded
@@ -101,14 +108,13 @@ def drop_highest(
     return [place for place in rows if place not in dropped], excluded
 
 
-def _number(cell: str) -> float | None:
+def _number(cell: str, decimal_comma: bool = False) -> float | None:
     try:
-        value = float(cell)
+        value = read_number(cell, decimal_comma)
     except ValueError:
         return None
     return value if math.isfinite(value) else None
 
 
-def _equal(cell: str, value: str) -> bool:
-    left, right = _number(cell), _number(value)
-    return left == right if left is not None and right is not None else cell == value
+def _equal(left: float | None, right: float | None) -> bool:
+    return left is not None and left == right

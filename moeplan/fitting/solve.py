@@ -19,7 +19,7 @@ MAX_STEPS = 400
 TOLERANCE = 1e-11
 """A point has converged when a step moves ln predictions by less than this (root mean square)."""
 _LEAST_DAMPING, _MOST_DAMPING = 1e-14, 1e12
-_CHUNK = 1 << 22
+CHUNK = 1 << 22
 """Numbers in the Jacobian of one chunk of points: what stays in memory without harm."""
 
 
@@ -52,7 +52,7 @@ def solve(
     `multiplicity` (B, R) weighs the runs; `centers` (B, P) are where the prior of each pulls to, in place of the
     problem's own; `box` are bounds (B, P) of each, in place of the form's.
     """
-    size = max(1, _CHUNK // (problem.num_runs * starts.shape[1]))
+    size = max(1, CHUNK // (problem.num_runs * starts.shape[1]))
     low, high = (np.broadcast_to(bound, starts.shape) for bound in (box or problem.bounds()))
     parts = []
     for first in range(0, len(starts), size):

@@ -19,10 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moeplan.fitting.problem import Problem
-from moeplan.fitting.solve import solve
+from moeplan.fitting.solve import CHUNK, solve
 from moeplan.laws.signatures import FORMS
 from moeplan.numerics import Floats
 
+SEARCHED = 500
+"""Runs that starts are tried on at most."""
 TRIED = 512
 """Points of the sequence for each dimension beyond the first."""
 REFINED = 24
@@ -42,7 +44,16 @@ _SMALL_SHARE = 1e-3
 
 
 def fits(problem: Problem) -> Floats:
-    """Coordinates (K, P) of every distinct minimum that was found, the best first."""
+    """Coordinates (K, P) of every distinct minimum that was found, the best first.
+
+    Of many runs, some are searched for minima, which all of them then bring to the end.
+    """
+    if problem.num_runs > SEARCHED:
+        some = np.sort(np.random.default_rng(0).choice(problem.num_runs, SEARCHED, replace=False))
+        search = dataclasses.replace(
+            problem, variables=tuple(x[some] for x in problem.variables), observed=problem.observed[some]
+        )
+        return _ordered(problem, solve(problem, fits(search)).y)
     minima = _ordered(problem, solve(problem, starts(problem), tolerance=1e-7, max_steps=100).y)[:KEPT]
     if len(minima) > 1 and len(problem.names) < problem.num_runs:
         rng = np.random.default_rng(0)
@@ -79,8 +90,8 @@ def starts(problem: Problem) -> Floats:
     dimensions = sum(name not in problem.table.affine for name in problem.names)
     count = REFINED * max(dimensions, 1)
     squares = dataclasses.replace(problem, delta=np.inf)
-    residuals, _ = problem.residuals(y)
-    chosen = [np.argsort(p.objective(y, residuals), kind="stable")[:count] for p in (squares, problem)]
+    values = [_both(problem, squares, part) for part in _parts(problem, y)]
+    chosen = [np.argsort(np.concatenate(each), kind="stable")[:count] for each in zip(*values, strict=True)]
     # The squares' best are first brought to the squares' minimum: its basin is wide.
     y = np.concatenate([solve(squares, y[chosen[0]], tolerance=1e-4, max_steps=25).y, y[chosen[1]]])
     for steps, tolerance in ROUNDS:
@@ -89,6 +100,17 @@ def starts(problem: Problem) -> Floats:
         y = distinct(found.y[order], problem)[: max(count // 2, KEPT)]
         count //= 4
     return y
+
+
+def _both(problem: Problem, squares: Problem, y: Floats) -> tuple[Floats, Floats]:
+    """Least squares and the whole objective at points (B, P)."""
+    residuals, _ = problem.residuals(y)
+    return squares.objective(y, residuals), problem.objective(y, residuals)
+
+
+def _parts(problem: Problem, y: Floats) -> list[Floats]:
+    """Points (B, P) in parts whose Jacobians take little memory."""
+    return np.array_split(y, -(-len(y) * problem.num_runs * y.shape[1] // CHUNK))
 
 
 def distinct(y: Floats, problem: Problem) -> Floats:
@@ -123,7 +145,7 @@ def projected(problem: Problem) -> Floats:
         first, last = (coordinate.inward(x) for x in coordinate.start)
         y[:, i] = first + spread[:, place] * (last - first)
     if table.affine:
-        y = solve_affine(problem, y)
+        y = np.concatenate([solve_affine(problem, part) for part in _parts(problem, y)])
     return np.asarray(np.clip(y, low, high))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from moeplan.architecture.conventions import ARCHITECTURAL
 from moeplan.errors import InfeasibleError
+from moeplan.fitting.names import PARAMS
 from moeplan.fitting.optimum import has_optimum
 from moeplan.fitting.runs import Runs
 from moeplan.laws.signatures import FORMS, form_coordinates, form_variables
@@ -14,6 +15,8 @@ ONE_BUDGET = 1.02
 """Largest over least compute up to which all runs are at one budget."""
 VARIED = 1e-6
 """Relative range from which a quantity counts as varied."""
+TELLING = 0.05
+"""Relative range of a form's variable below which the runs cannot tell its exponent from the noise."""
 _SEEN_WITH: dict[str, tuple[str, ...]] = {
     "num_experts": ("expansion_ratio", "activation_ratio", "G", "total_params"),
     "num_active_experts": ("expansion_ratio", "activation_ratio", "G", "total_params"),
@@ -54,15 +57,23 @@ def check(runs: Runs, form: str, predicts: str, *, has_prior: bool = False) -> N
         raise InfeasibleError(
             f"{runs.count} runs cannot determine the {count} coefficients of {form}; give at least {count}, or {hint}"
         )
-    constant = [name for name in variables if not varies(columns[name])]
+    constant = [name for name in variables if not varies(columns[name], TELLING)]
     if constant and (not has_prior or len(constant) == len(variables)):
         unseen = unseen_quantities(runs, form)
-        names, verb = " and ".join(constant), "is" if len(constant) == 1 else "are"
+        names = " and ".join(constant)
+        same = not any(varies(columns[name]) for name in constant)
+        verb = f"{'is' if len(constant) == 1 else 'are'} the same"
+        if not same:
+            share = max(float(np.ptp(columns[name]) / columns[name].max()) for name in constant)
+            verb = f"{'varies' if len(constant) == 1 else 'vary'} by no more than {100 * share:.2g} %"
+        if set(constant) & set(PARAMS):  # another size moves with what this one leaves out
+            own = [name for name in PARAMS if name in runs.naming.columns and name not in variables]
+            unseen += [name for name in own if varies(runs.require(name, form), TELLING)]
         blind = f", and does not see {' and '.join(unseen)}, which they vary" if unseen else ""
         fitting = [name for name in simpler(runs, predicts) if name != form]
         hint = f"{fitting[0]} sees what they vary" if fitting else f"add runs that vary {names}"
         raise InfeasibleError(
-            f"{form} cannot be determined: it sees {', '.join(variables)}, of which {names} {verb} the same in all "
+            f"{form} cannot be determined: it sees {', '.join(variables)}, of which {names} {verb} in all "
             f"{runs.count} runs{blind}; {hint}{'' if has_prior else ', or give a --prior'}"
         )
     flops = runs.column("train_flops")
@@ -75,9 +86,9 @@ def check(runs: Runs, form: str, predicts: str, *, has_prior: bool = False) -> N
         )
 
 
-def varies(values: np.ndarray) -> bool:
-    """Whether a quantity is varied."""
-    return bool(np.ptp(values) > VARIED * np.abs(values).max())
+def varies(values: np.ndarray, least: float = VARIED) -> bool:
+    """Whether a quantity is varied by more than a share of its largest value."""
+    return bool(np.ptp(values) > least * np.abs(values).max())
 
 
 def unseen_quantities(runs: Runs, form: str) -> list[str]:
@@ -92,7 +103,7 @@ def unseen_quantities(runs: Runs, form: str) -> list[str]:
             continue
         # How a MoE is routed differs from how a dense model is not, which no form is asked to see.
         cells = {cell for cell, counts in zip(runs.texts(name), moe, strict=True) if cell and counts}
-        if len(cells) > 1 and varies(np.array([_as_number(cell) for cell in cells])):
+        if len(cells) > 1 and varies(np.array([_as_number(runs, cell) for cell in cells])):
             unseen.append(name)
     return unseen
 
@@ -111,13 +122,13 @@ def candidates(runs: Runs, predicts: str) -> list[str]:
         if form_coordinates(form).predicts != predicts or not names or not set(names) <= set(ARCHITECTURAL):
             continue
         columns = [runs.column(name) for name in names]
-        if all(column is not None and varies(column) for column in columns):
+        if all(column is not None and varies(column, TELLING) for column in columns):
             found.append(form)
     return found
 
 
-def _as_number(cell: str) -> float:
+def _as_number(runs: Runs, cell: str) -> float:
     try:
-        return float(cell)
+        return runs.table.number(cell)
     except ValueError:
         return float("nan")

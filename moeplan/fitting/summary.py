@@ -17,9 +17,11 @@ from moeplan.fitting.compare import compare
 from moeplan.fitting.holdout import rms
 from moeplan.fitting.identify import Identified
 from moeplan.fitting.optimum import FLOPS_PER_PARAM, SIZES, Shape, has_optimum, optimal_active_params
+from moeplan.fitting.predictions import predictions
 from moeplan.fitting.prior import Prior
 from moeplan.fitting.problem import Problem, spread
 from moeplan.fitting.runs import Runs
+from moeplan.fitting.triple import triple
 from moeplan.fitting.warn import run_warnings
 from moeplan.laws import load_law
 from moeplan.laws.roles import LEVERAGE_LAW
@@ -101,9 +103,9 @@ def summarise(
         command=command,
         name=name,
         runs=res.RunsUsed(
-            file=Path(runs.table.file).name,
+            file=", ".join(Path(file).name for file in runs.table.files),
             digest=runs.table.digest,
-            rows=len(runs.table.rows),
+            rows=len(runs.table.lines),
             used=runs.count,
             excluded=tuple(res.ExcludedRun(x.line, x.reason) for x in runs.excluded),
             columns={name: runs.naming.columns[name] for name in _used_columns(runs, problem, target)},
@@ -311,35 +313,27 @@ def _optima(
     dense: bool,
     target: str,
 ) -> tuple[tuple[res.Optimum, ...], tuple[res.Profile, ...], tuple[res.Comparison, ...]]:
-    if target != "loss" or not has_optimum(problem.form) or runs.column("active_params") is None:
-        return (), (), ()
-    others = {name: value for name, value in held.items() if name != "total_over_active"}
-    shape = Shape(problem.form, held["total_over_active"], others)
     points = y[None] if drawn is None else np.concatenate([y[None], drawn.y])
     coefficients = problem.coefficients(points)
+    budgets = _budgets(runs, at)
+    if target != "loss" or not has_optimum(problem.form) or runs.column("active_params") is None:
+        found = predictions(runs, problem, coefficients, drawn, held, budgets, level, asked=bool(at))
+        return found, (), ()
+    others = {name: value for name, value in held.items() if name != "total_over_active"}
+    shape = Shape(problem.form, held["total_over_active"], others)
     flops = runs.column("train_flops")
     optima, profiles = [], []
-    budgets = _budgets(runs, at)
     for budget in budgets:
         inside = flops is not None and bool(flops.min() * (1 - 1e-9) <= budget <= flops.max() * (1 + 1e-9))
         sizes = optimal_active_params(shape, coefficients, budget)
         losses = np.asarray(shape.loss(coefficients, sizes[:, None], budget))[:, 0]
-        size = _triple(sizes, drawn, level)
-        tokens = _triple(budget / (FLOPS_PER_PARAM * sizes), drawn, level)
-        value = _triple(losses, drawn, level)
+        size = triple(sizes, drawn, level)
+        tokens = triple(budget / (FLOPS_PER_PARAM * sizes), drawn, level)
+        value = triple(losses, drawn, level)
         optima.append(res.Optimum(budget, inside, *size, *tokens, *value))
         profiles.append(_profile(runs, shape, coefficients, budget, inside, sizes[0], drawn, level))
     own = {name: float(value[0]) for name, value in coefficients.items()}
     return tuple(optima), tuple(profiles), compare(shape, own, budgets, dense=dense)
-
-
-def _triple(values: Floats, drawn: Draws | None, level: float) -> tuple[float | None, float | None, float | None]:
-    """The fit's own value and the interval of the draws'; None for what is not finite."""
-    first = float(values[0]) if np.isfinite(values[0]) else None
-    if drawn is None:
-        return first, None, None
-    low, high = interval(values[1:], level)
-    return first, low if math.isfinite(low) else None, high if math.isfinite(high) else None
 
 
 def _profile(

@@ -26,6 +26,17 @@ _NOTICED = 3.0
 def run_warnings(runs: Runs, problem: Problem, residuals: Floats, at_bound: Mapping[str, float]) -> list[str]:
     """Warnings about runs and their residuals ln(observed/predicted), (R,), one sentence each."""
     found = []
+    if runs.sampled_from:
+        found.append(
+            f"the law is fitted to a sample of {runs.count} of the {runs.sampled_from} runs, spread evenly over the "
+            f"logarithm of compute"
+        )
+    losses = runs.column("loss") if "loss" in runs.naming.columns else None
+    if losses is not None and (losses == np.round(losses)).all() and np.ptp(losses) > 0:
+        found.append(
+            f"all losses in column {runs.naming.columns['loss']!r} are whole numbers; is it the loss? Name another "
+            f"with --map loss=COLUMN"
+        )
     variables = form_variables(problem.form)
     for name, values in zip(variables, problem.variables, strict=True):
         least, most = float(values.min()), float(values.max())
@@ -116,8 +127,8 @@ def _sweeps(runs: Runs, rates: Floats) -> list[str]:
         for best in [min(places, key=lambda i: float(losses[i]))]
     )
     text = (
-        f"{len(swept)} settings were trained at several learning rates; keep only the best of each, since the others "
-        f"measure the rate"
+        f"{len(swept)} settings were trained at several learning rates; keep only the best of each (--keep-best), "
+        f"since the others measure the rate"
     )
     if edge:
         text += f" ({edge} of them end at the best rate, so a better one may lie beyond)"

@@ -188,6 +188,9 @@ def _digits(laws: Sequence[Law]) -> Iterator[str]:
     second_hand = [law.full_name for law in laws if law.grade == "second_hand"]
     if second_hand:
         yield f"The digits of {' and '.join(second_hand)} come from secondary sources."
+    for law in laws:
+        if law.objective and law.objective.grade == "fitted":
+            yield from (f"{law.full_name}: {note}" for note in law.notes if "not identified" in note)
     if any(law.allocation for law in laws):
         yield (
             "tian2025 varied the activation ratio only at granularity 2 and granularity only at an activation ratio "

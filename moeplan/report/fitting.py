@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from moeplan.fitting.result import Coefficient, FittedLaw
 from moeplan.laws.law import PREDICTS
+from moeplan.laws.signatures import form_variables
 from moeplan.quantities import number, percent, quantity
 from moeplan.report.blocks import Block, Chart, Column, Items, Paragraph, Section, Series, Table, table
 from moeplan.report.suggestion import suggestion_sections
@@ -40,7 +41,8 @@ def fit_sections(fitted: FittedLaw) -> list[Section]:
         (f"Prior: {fitted.prior}", _shrinkage(f) if fitted.shrinkage else ()),
         ("The largest runs, predicted by the others", (Paragraph(_hold_out(f)),)),
         ("Forms by held-out error", _compared(f) if fitted.compared else ()),
-        ("Compute-optimal sizes", _optima(f) if fitted.optima else ()),
+        ("Compute-optimal sizes", _optima(f) if fitted.profiles else ()),
+        ("Predictions at budgets", _predictions(f) if fitted.optima and not fitted.profiles else ()),
         ("Bundled laws of the same reach", _comparisons(f) if fitted.comparisons else ()),
         ("Largest residuals", residuals),
         *(suggestion_sections(f.suggestion) if fitted.suggestion is not None else ()),
@@ -165,7 +167,7 @@ def _compared(f: View[FittedLaw]) -> tuple[Block, ...]:
         (">coefficients", "{coefficients:d}"),
         (">held-out error", "{held_out:share}"),
         (">residual", "{rms:share}"),
-        ("says", lambda score: score.says or NONE),
+        ("says", lambda score: score.says or (f"open: {', '.join(x)}" if (x := score.unidentified) else NONE)),
     )
     return (table(f.compared, columns, strong=(0,)),)
 
@@ -188,6 +190,21 @@ def _optima(f: View[FittedLaw]) -> tuple[Block, ...]:
     )
     source = _source(f.it, _SAYS["optima"])
     return (table(f.optima, columns, source=source), Paragraph(_held(f.it)), *_chart(profile_chart(f.it)))
+
+
+def _predictions(f: View[FittedLaw]) -> tuple[Block, ...]:
+    """What a form without an optimum predicts at budgets."""
+    columns: tuple[Column, ...] = (
+        (">FLOPs", lambda x: mark(x("{train_flops}"), not x.inside)),
+        (f">{f.predicts}", "{value:number4}"),
+        (f">{100 * f.method.level:g} % interval", "{value_low:number4}–{value_high:number4}"),
+    )
+    parts = [f"{name} {quantity(name, f.held[name])}" for name in form_variables(f.form) if name in f.held]
+    said = [f"Everything else at the runs' middle ({', '.join(parts)})."] if parts else []
+    if any(not x.inside for x in f.optima):
+        said.append("An asterisk marks budgets that the runs do not reach.")
+    paragraphs = (Paragraph(" ".join(said)),) if said else ()
+    return (table(f.optima, columns, source=_source(f.it, "The law at the budget.")), *paragraphs)
 
 
 def _held(fitted: FittedLaw) -> str:
