@@ -23,7 +23,12 @@ Precision = Literal["bf16", "fp8"]
 """Of the matrix products, and so which of a device's two peaks counts."""
 
 _DEVICE_REQUIRED = ("name", "bf16_tflops", "memory_gb", "bandwidth_gbs", "source", "confidence")
-_DEVICE_KEYS = (*_DEVICE_REQUIRED, "aliases", "fp8_tflops", "link_gbs", "link_domain", "link_source", "note")
+_DEVICE_KEYS = (
+    *_DEVICE_REQUIRED,
+    *("aliases", "fp8_tflops", "link_gbs", "link_domain", "link_source", "network_gbs", "watts", "kernels", "note"),
+)
+_NETWORK = 50.0
+"""GB/s that one device sends to other domains where its row says nothing: an adapter of 400 Gb/s each."""
 _MOST_GPUS = 2**20
 
 
@@ -51,6 +56,12 @@ class Device:
     """How sure they are: high or medium."""
     note: str = ""
     """What else to know."""
+    network_bandwidth: float = _NETWORK * 1e9
+    """What it sends to devices of other domains, one way [bytes/s]."""
+    watts: float | None = None
+    """Power it may draw [W]; None where nothing is known."""
+    kernels: str = "hopper"
+    """Whose kernels it is taken to run: a family in `data/throughput.yaml`."""
 
     def peak(self, precision: Precision = "bf16") -> float:
         """Dense peak [FLOP/s]; raises `UsageError` for fp8 on a device without it."""
@@ -174,6 +185,9 @@ def _device(row: Section) -> Device:
         row.text("source"),
         row.text("confidence"),
         row.text("note", ""),
+        amount("network_gbs", 1e9) if "network_gbs" in row else _NETWORK * 1e9,
+        amount("watts", 1.0) if "watts" in row else None,
+        row.text("kernels", "hopper"),
     )
 
 

@@ -1,0 +1,282 @@
+"""Time of one layer and micro-batch on one GPU, forward and backward, by term [s].
+
+T is the tokens that one GPU's attention sees, micro_batch * seq_len / cp; T/tp of them pass its norms and its router.
+R = T/tp * k * etp rows reach its E/ep experts. Element-wise kernels are counted by the bytes that they must move, with
+every array read or written once a pass, and times `Constants.traffic` over the memory's peak bandwidth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from moeplan.architecture.attention import Attention
+from moeplan.architecture.counting import Shape, Size, attentions
+from moeplan.cost.devices import Device
+from moeplan.cost.training.parallelism import Layout
+from moeplan.cost.training.throughput.kernels import (
+    BACKWARD_ATTENTION,
+    Rates,
+    attention_forward,
+    grouped_product,
+    product,
+    trained_grouped_product,
+    trained_product,
+)
+from moeplan.cost.training.throughput.settings import Constants, Software, rates
+
+TERMS = ("products", "attention", "traffic", "dispatch", "tensor", "context", "output", "host")
+"""Terms of a micro-batch on one stage."""
+
+_COLLECTIVE_START = 20e-6
+"""Start of one tensor-parallel collective [s]."""
+_EXCHANGE_START = 46e-6
+"""Start of one exchange of rows [s], the calibration's starting point for an all-to-all."""
+_PLAIN_TENSOR = 1 / 0.75
+"""Bytes over time of an all-gather without overlap: 512 MiB on 8 H100 in 1.40 ms is 0.75 of the links' peak (NCCL 2.29,
+aiconfigurator 095f58a)."""
+_COLLECTIVE = 0.8
+"""Share of the links' peak of large all-gathers and reduce-scatters."""
+
+Terms = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a step's time depends on beside the shape."""
+
+    layout: Layout
+    """How it is spread."""
+    device: Device
+    """On which GPUs."""
+    seq_len: int
+    """Tokens of a sequence."""
+    precision: str
+    """Of matrix products."""
+    software: Software
+    """By what software."""
+    constants: Constants
+    """With which constants."""
+    balanced: bool = False
+    """Whether routing is forced to be even."""
+    recomputed: frozenset[str] = frozenset()
+    """What the backward pass does again: full, moe, mlp, mla_up_proj, moe_act, layernorm (Megatron's names)."""
+
+    @cached_property
+    def rates(self) -> Rates:
+        """What the kernels sustain."""
+        return rates(self.device, self.precision, self.constants)
+
+    @property
+    def low(self) -> bool:
+        """Whether products are in less than bf16."""
+        return self.precision != "bf16"
+
+    @property
+    def link(self) -> float:
+        """Peak of the links one way [bytes/s]."""
+        return self.device.link_bandwidth or self.device.network_bandwidth
+
+    @property
+    def tokens(self) -> float:
+        """T: tokens of a micro-batch that one GPU's attention sees."""
+        return self.layout.micro_batch * self.seq_len / self.layout.cp
+
+    @property
+    def split_tokens(self) -> float:
+        """Tokens that its norms and its router see."""
+        return self.tokens / self.layout.tp if self.layout.splits_sequence else self.tokens
+
+    @property
+    def traffic(self) -> float:
+        """Seconds of a byte that element-wise kernels must move."""
+        return self.constants.traffic / self.device.bandwidth
+
+    def ring(self, size: Size, group: int, stride: int) -> Size:
+        """Seconds of a gather or scatter whose whole is `size` bytes, over `group` GPUs `stride` apart."""
+        members = max(self.device.link_domain // stride, 1)
+        link, network = self.link * _COLLECTIVE, self.device.network_bandwidth * self.constants.network
+        return size * (group - 1) / group / (link if group <= members else min(link, members * network))
+
+
+def recomputed_by(layout: Layout) -> frozenset[str]:
+    """What a layout's recomputation does again, in Megatron's names."""
+    modules = {"none": (), "selective": ("layernorm", "moe_act", "mla_up_proj"), "full": ("full",)}
+    return frozenset(modules[layout.recompute])
+
+
+def layer_terms(shape: Shape, setting: Setting, moe: bool) -> Terms:
+    """Seconds by term of one layer of `shape`, dense or MoE, averaged over its kinds of attention."""
+    total = dict.fromkeys(TERMS, 0.0)
+    for blocks, attention in attentions(shape):
+        terms = _attention(shape.d_model, attention.on_device(setting.layout.tp), attention, setting)
+        total = {name: total[name] + blocks / shape.num_layers * terms.get(name, 0.0) for name in TERMS}
+    block = _moe(shape, setting) if moe else _dense(shape, setting)
+    return {name: total[name] + block.get(name, 0.0) for name in TERMS}
+
+
+def _again(setting: Setting, *modules: str) -> float:
+    return float(bool(setting.recomputed & {"full", *modules}))
+
+
+def _quantise(setting: Setting) -> float:
+    """Bytes a number that enters a product in low precision: written once more, read as bf16 by the kernel before."""
+    return 1.0 if setting.low else 0.0
+
+
+def _attention(d_model: Size, share: Attention, whole: Attention, setting: Setting) -> Terms:
+    """Maps, scores, norms and collectives of one attention block; `share` is what one GPU has of it."""
+    r, t, split, layout = setting.rates, setting.tokens, setting.split_tokens, setting.layout
+    products = sum(trained_product(r, t, n, k) for n, k in share.stored_matrices(d_model))
+    again = sum(product(r, t, n, k) for n, k in share.stored_matrices(d_model))
+    up = 2 * t * share.recomputed_params(d_model) / r.flops
+    products = products + again * _again(setting) + up * float("mla_up_proj" in setting.recomputed)
+
+    # scores have the width of queries, values that of the output: score_flops counts both by the latter
+    queries, gradients = share.gradient_widths
+    scores = share.score_flops(setting.seq_len, causal=True) / 3 * (queries + share.width) / (2 * share.width)
+    head_dim = whole.width / getattr(whole, "num_heads", whole.width / 128)
+    forward = attention_forward(r, t * scores, setting.seq_len, head_dim)
+    attention = forward * (1 + BACKWARD_ATTENTION + _again(setting))
+
+    hidden = 28 * 2 * split * d_model  # two norms and two residual sums, forward and backward: 28 passes
+    kept = gradients - share.width  # queries, keys and values
+    rotary = {"mla": 8, "gqa": 6}.get(whole.kind, 6) + 4 * (getattr(whole, "qk_norm", "none") != "none")
+    moved = hidden + rotary * 2 * t * kept + 4 * split * d_model * 2 * float("layernorm" in setting.recomputed)
+    moved = moved + _quantise(setting) * (4 * t * d_model + t * share.width)
+    biases = float(getattr(whole, "qkv_bias", False)) + float(getattr(whole, "output_bias", False))
+    moved = moved + biases * 6 * t * kept
+    context = 0.0
+    if layout.cp > 1:
+        context = 3 * setting.ring(2 * t * layout.cp * share.passed_width, layout.cp, layout.tp)
+    return {
+        "products": products,
+        "attention": attention,
+        "traffic": moved * setting.traffic * (1 + 0.35 * _again(setting)),
+        "tensor": _tensor(d_model, setting),
+        "context": context * setting.constants.exposed,
+    }
+
+
+def _tensor(d_model: Size, setting: Setting) -> Size:
+    """Four collectives of T*d: a gather and a scatter forward, two backward (arXiv 2205.05198, section 4.2.2)."""
+    tp = setting.layout.tp
+    if tp == 1:
+        return 0.0
+    one = 2 * setting.tokens * d_model * (tp - 1) / tp / setting.link + _COLLECTIVE_START
+    exposed = setting.constants.tensor if setting.software.overlap_tensor else _PLAIN_TENSOR
+    return 4 * one * exposed * (1 + 0.5 * _again(setting))
+
+
+def _gated(d_model: Size, width: Size, setting: Setting) -> tuple[Size, Size, Size]:
+    """(products, their forward part, bytes moved) of one gated block of `width` features on all T tokens."""
+    r, t = setting.rates, setting.tokens
+    products = trained_product(r, t, 2 * width, d_model) + trained_product(r, t, d_model, width)
+    again = product(r, t, 2 * width, d_model) + product(r, t, d_model, width)
+    moved = _activation_bytes(t, width, setting) + _quantise(setting) * 2 * t * d_model
+    return products, again, moved
+
+
+def _activation_bytes(rows: Size, width: Size, setting: Setting) -> Size:
+    """Bytes of a gated activation: 3 numbers forward, 5 backward; its results once more in low precision."""
+    return rows * width * (16 + 3 * _quantise(setting))
+
+
+def _dense(shape: Shape, setting: Setting) -> Terms:
+    products, again, moved = _gated(shape.d_model, shape.d_ff / setting.layout.tp, setting)
+    return {
+        "products": products + again * _again(setting, "mlp"),
+        "traffic": moved * setting.traffic * (1 + 0.35 * _again(setting)),
+        "tensor": _tensor(shape.d_model, setting),
+        "host": _host_dense(setting),
+    }
+
+
+def _host_dense(setting: Setting) -> float:
+    return setting.constants.host_dense * {"none": 1.0, "partial": 0.5, "full": 0.0}[setting.software.graph]
+
+
+def _moe(shape: Shape, setting: Setting) -> Terms:
+    """Router, exchange of rows, experts and shared experts of one MoE layer; its host time stands apart."""
+    layout, software, d, r = setting.layout, setting.software, shape.d_model, setting.rates
+    split = setting.split_tokens
+    local = shape.num_experts / layout.ep
+    rows = split * shape.num_active_experts * layout.etp
+    width = shape.d_expert / layout.etp
+    products = trained_grouped_product(r, local, rows / local, 2 * width, d)
+    products = products + trained_grouped_product(r, local, rows / local, d, width)
+    again = grouped_product(r, local, rows / local, 2 * width, d) + grouped_product(r, local, rows / local, d, width)
+
+    inside = _activation_bytes(rows, width, setting) + _quantise(setting) * rows * d
+    inside = inside + 6 * rows * width * float("moe_act" in setting.recomputed)
+    if shape.expert_bias:  # added, and summed up again, by kernels of their own
+        inside = inside + 8 * 2 * rows * (2 * width + d)
+    inside = inside * (setting.constants.fused if software.fused_experts else 1.0)
+    # sorted by destination and by expert, and back, forward and backward; a flexible dispatcher sorts once
+    sorting = rows * d * 2 * (8 if software.dispatcher == "flex" else 12)
+    router = 24 * split * shape.num_experts + 8 * split * d
+    moved = inside + sorting + router
+    products = products + 12 * split * d * shape.num_experts / r.bf16_flops
+    shared = shape.num_shared_experts * shape.d_shared_expert + shape.d_dense_residual
+    has_shared = np.minimum(shared, 1) * 1.0
+    if np.any(shared):
+        more, more_again, more_moved = _gated(d, shared / layout.tp, setting)
+        products, again, moved = (
+            products + has_shared * more,
+            again + has_shared * more_again,
+            moved + has_shared * more_moved,
+        )
+    uneven = 1.0 if setting.balanced else setting.constants.imbalance
+    tensor = has_shared * _tensor(d, setting)
+    if layout.etp > 1:
+        tensor = tensor + 4 * setting.ring(2 * rows * d, layout.etp, 1)
+    return {
+        "products": uneven * products + again * _again(setting, "moe"),
+        "traffic": uneven * moved * setting.traffic * (1 + 0.35 * _again(setting, "moe")),
+        "dispatch": uneven * _exchanges(shape, setting) * (1 + 0.5 * _again(setting, "moe")),
+        "tensor": tensor,
+        "host": host_moe(shape, setting),
+    }
+
+
+def _exchanges(shape: Shape, setting: Setting) -> Size:
+    """Dispatch and combine, forward and backward [s]: rows inside the link domain, then those that leave it.
+
+    An all-to-all sends a row for each expert of a token; a flexible dispatcher sends the token once to each GPU of its
+    domain and once to each other domain that holds one of its experts: n*(1 - (1 - 1/n)^k) of n.
+    """
+    layout, device, constants = setting.layout, setting.device, setting.constants
+    ep, k, split = layout.ep, shape.num_active_experts, setting.split_tokens
+    if ep == 1:
+        return 0.0
+    members = max(min(device.link_domain // layout.etp, ep), 1)
+    domains = max(ep / members, 1)
+    if setting.software.dispatcher == "flex":
+        inside = split * ep * (1 - (1 - 1 / ep) ** k) * (members - 1) / members
+        outside = split * domains * (1 - (1 - 1 / domains) ** k) * (domains - 1) / domains if domains > 1 else 0.0
+    else:
+        inside, outside = split * k * (members - 1) / ep, split * k * (ep - members) / ep
+    row = 2 * shape.d_model
+    one = _EXCHANGE_START + row * inside / (constants.link * setting.link)
+    one = one + row * outside / (constants.network * device.network_bandwidth)
+    return 4 * one * (1 - constants.hidden * setting.software.overlap_dispatch)
+
+
+def host_moe(shape: Shape, setting: Setting) -> Size:
+    """Host time of one MoE layer [s]: launches, and in low precision as many again for every local expert."""
+    software, constants = setting.software, setting.constants
+    if software.graph == "full":
+        return 0.0
+    base = constants.host_layer if software.graph == "none" else constants.host_graph
+    padded = software.drop_tokens and software.dispatcher == "alltoall"  # rows come in blocks of one size
+    each = constants.host_expert * shape.num_experts / setting.layout.ep if setting.low and not padded else 0.0
+    return base + each
+
+
+def sync_moe(setting: Setting) -> float:
+    """Wait of one MoE layer for the count of rows an expert [s]; none where shapes are fixed."""
+    software = setting.software
+    return 0.0 if software.graph == "full" or software.drop_tokens else setting.constants.sync

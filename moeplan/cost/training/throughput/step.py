@@ -1,0 +1,216 @@
+"""The time of one optimizer step, term by term [s]: `step_time`.
+
+A stage's device time of one micro-batch is the sum of its layers' (`layer`), with the output head on the last; the host
+must launch them in the same time: (device^4 + host^4)^(1/4), and waits add. A step has m such micro-batches, and
+
+    step = m * stage + (pp - 1)/v * stage + transfers + update + gathers of sharded weights + constant
+
+for the slowest stage, with v virtual stages (arXiv 2104.04473, section 2.2), times the maturity of the software.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from moeplan.architecture import counting
+from moeplan.architecture.counting import Shape, Size
+from moeplan.cost.devices import Device
+from moeplan.cost.training.parallelism import Layout
+from moeplan.cost.training.throughput.kernels import trained_product
+from moeplan.cost.training.throughput.layer import TERMS, Setting, Terms, layer_terms, recomputed_by, sync_moe
+from moeplan.cost.training.throughput.settings import Constants, Software, constants, load_software
+
+STEP_TERMS = (*TERMS, "bubble", "pipeline", "update", "gather", "step", "maturity")
+"""Every term of a step."""
+
+_LOGIT_PASSES = 3
+"""Times that a fused cross entropy reads or writes the bf16 logits: TransformerEngine reads them, and writes their
+gradient over them."""
+_EXPOSED_TRANSFER = 0.25
+"""Share of the transfers between stages that the schedule does not hide."""
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Time of one optimizer step by term [s]; arrays where the shape has arrays."""
+
+    seconds: Terms
+    """Seconds by term: `STEP_TERMS`."""
+    model_flops: Size
+    """Model FLOPs of the step on one GPU: 6*active params + causal attention a token, nothing recomputed."""
+    tokens: Size
+    """Tokens of the step on one GPU."""
+    touched: Size
+    """Share of the time that uneven routing lengthens."""
+
+    @property
+    def total(self) -> Size:
+        """The step [s]."""
+        return sum(self.seconds.values())
+
+    def terms(self) -> dict[str, Any]:
+        """Seconds by term; they add up to `total`."""
+        return dict(self.seconds)
+
+    @property
+    def tokens_per_second(self) -> Size:
+        """Tokens a second of one GPU."""
+        return self.tokens / self.total
+
+    def mfu(self, device: Device) -> Size:
+        """Share of the dense bf16 peak that the model FLOPs reach, whatever the precision."""
+        return self.model_flops / self.total / device.bf16_flops
+
+
+def step_time(
+    shape: Shape,
+    layout: Layout,
+    device: Device,
+    batch: int,
+    seq_len: int = 4096,
+    *,
+    precision: str = "bf16",
+    software: str | Software = "partial graphs",
+    balanced: bool = False,
+    sharded_weights: bool = False,
+    recomputed: frozenset[str] | None = None,
+    fitted: Constants | None = None,
+) -> StepTime:
+    """Time of one step of `batch` sequences by the calibrated model.
+
+    `shape` may be an `Architecture` or a grid with int64 arrays, as in `counting`; whether it obeys the layout's rules
+    is the caller's to check (`Layout.check`). `sharded_weights`: weights are gathered for every pass (FSDP, ZeRO-3).
+    `recomputed` names Megatron's modules where the layout's three degrees are too coarse. Raises `UsageError` for a
+    precision that the device does not have and for unknown software.
+    """
+    setting = Setting(
+        layout=layout,
+        device=device,
+        seq_len=seq_len,
+        precision=precision,
+        software=load_software(software),
+        constants=fitted or constants(),
+        balanced=balanced,
+        recomputed=recomputed_by(layout) if recomputed is None else recomputed,
+    )
+    model = _Step(shape, setting)
+    m = batch / (layout.dp * layout.micro_batch)
+    stage = model.slowest_stage()
+    once = sum(stage.values())
+    seconds = {name: m * value for name, value in stage.items()}
+    seconds["bubble"] = (layout.pp - 1) / layout.virtual_stages * once
+    seconds["pipeline"] = m * model.transfers()
+    seconds["update"] = model.update()
+    seconds["gather"] = m * model.gathers() if sharded_weights else 0.0
+    seconds["step"] = setting.constants.step
+    by = {"now": 1.0, "2025": setting.constants.maturity_2025, "2026": setting.constants.maturity_2026}
+    total = sum(seconds.values())
+    seconds["maturity"] = total * (by[setting.software.maturity] - 1)
+    tokens = batch * seq_len / layout.num_gpus
+    moe = shape.num_moe_layers / shape.num_layers
+    return StepTime(
+        seconds=seconds,
+        model_flops=(counting.flops_per_token(shape, seq_len) + model.extra_flops()) * tokens,
+        tokens=tokens,
+        touched=moe * (seconds["products"] + seconds["traffic"] + seconds["dispatch"]) / total,
+    )
+
+
+class _Step:
+    """What the parts of a step share."""
+
+    def __init__(self, shape: Shape, setting: Setting) -> None:
+        self.shape, self.setting, self.layout = shape, setting, setting.layout
+        self.moe = shape.num_moe_layers / shape.num_layers
+        nothing = dict.fromkeys(TERMS, 0.0)
+        self.dense_layer = layer_terms(shape, setting, False) if np.any(self.moe < 1) else nothing
+        self.moe_layer = layer_terms(shape, setting, True) if np.any(self.moe > 0) else nothing
+
+    def extra_flops(self) -> Size:
+        """FLOPs a token of layers that predict further tokens, with an output head each."""
+        shape = self.shape
+        if not np.any(shape.num_mtp_layers):
+            return 0
+        whole = counting.flops_per_token(shape, self.setting.seq_len)
+        head = 6 * shape.vocab_size * shape.d_model
+        return shape.num_mtp_layers * ((whole - head) / shape.num_layers + head + 12 * shape.d_model**2)
+
+    def slowest_stage(self) -> Terms:
+        """Seconds by term of one micro-batch on the slowest stage."""
+        middle, last = self._layers_of_stages()
+        extra = self.shape.num_mtp_layers
+        if self.layout.pp == 1 or np.any(extra):
+            # layers that predict further tokens are spread by hand so that stages are even
+            return self._stage(middle, 1 / self.layout.pp, extra / self.layout.pp)
+        a, b = self._stage(middle, 0.0, 0.0), self._stage(last, 1.0, 0.0)
+        later = sum(b.values()) > sum(a.values())
+        return {name: np.where(later, b[name], a[name]) for name in a}
+
+    def _layers_of_stages(self) -> tuple[Size, Size]:
+        """Most layers of a stage, and those of the last stage (`Layout.chunks`, for arrays too)."""
+        layout, count = self.layout, self.shape.num_layers
+        if layout.stage_layers is not None:
+            held = [sum(layout.stage_layers[i :: layout.pp]) for i in range(layout.pp)]
+            return max(held), held[-1]
+        chunks = layout.pp * layout.virtual_stages
+        least, rest = count // chunks, count % chunks
+        first = (chunks - rest) // 2
+        more = -(-rest // layout.pp)
+        last = (first + rest) // layout.pp - first // layout.pp
+        return layout.virtual_stages * least + more, layout.virtual_stages * least + last
+
+    def _stage(self, layers: Size, heads: float, extra: Size) -> Terms:
+        moe, dense = layers * self.moe + extra * (self.moe > 0), layers * (1 - self.moe) + extra * (self.moe == 0)
+        terms = {name: moe * self.moe_layer[name] + dense * self.dense_layer[name] for name in TERMS}
+        host = terms.pop("host")
+        terms["output"] = heads * (1 + self.shape.num_mtp_layers) * self._output()
+        device = sum(terms.values())
+        together = (device**4 + host**4) ** 0.25
+        return terms | {"host": together - device + sync_moe(self.setting) * moe}
+
+    def _output(self) -> Size:
+        """The output head, in bf16, and the loss [s]."""
+        setting, rows = self.setting, self.setting.tokens
+        width = self.shape.vocab_size / self.layout.tp
+        r = setting.rates
+        products = trained_product(r, rows, width, self.shape.d_model) * r.flops / r.bf16_flops
+        return products + 2 * _LOGIT_PASSES * rows * width * setting.traffic
+
+    def transfers(self) -> Size:
+        """Activations to the next stage and gradients back, of all chunks of one micro-batch [s]."""
+        layout, setting = self.layout, self.setting
+        if layout.pp == 1:
+            return 0.0
+        rate = setting.link if layout.num_gpus <= setting.device.link_domain else setting.device.network_bandwidth
+        size = 2 * setting.tokens / layout.tp * self.shape.d_model
+        return _EXPOSED_TRANSFER * 2 * layout.virtual_stages * size / rate
+
+    def _params(self) -> tuple[Size, Size]:
+        """Params of one GPU outside experts, and of its experts, on an average stage."""
+        shape, layout = self.shape, self.layout
+        layers = shape.num_layers / layout.pp
+        dense = counting.attention_params(shape) / layout.pp
+        dense = dense + layers * (1 - self.moe) * counting.ffn_params(shape.d_model, shape.d_ff)
+        shared = shape.num_shared_experts * shape.d_shared_expert + shape.d_dense_residual
+        dense = dense + layers * self.moe * counting.ffn_params(shape.d_model, shared)
+        dense = dense + 2 * shape.vocab_size * shape.d_model / layout.pp
+        experts = layers * self.moe * shape.num_experts * counting.expert_params(shape)
+        return dense / layout.tp, experts / (layout.ep * layout.etp)
+
+    def update(self) -> Size:
+        """Gradients summed in fp32 and bf16 weights gathered over replicas; 30 bytes a param of optimizer state [s]."""
+        setting, layout = self.setting, self.layout
+        dense, experts = self._params()
+        replicas = layout.dp * layout.cp
+        seconds = setting.ring(6 * dense, replicas, layout.tp)
+        seconds = seconds + setting.ring(6 * experts, layout.expert_dp, layout.ep * layout.etp)
+        state = 30 * (dense / replicas + experts / layout.expert_dp)
+        return setting.constants.update * (seconds + state / setting.device.bandwidth)
+
+    def gathers(self) -> Size:
+        """Weights gathered forward and backward and gradients scattered, where weights are sharded [s]."""
+        dense, _ = self._params()
+        return self.setting.constants.exposed * self.setting.ring(8 * dense, self.layout.dp * self.layout.cp, 1)
