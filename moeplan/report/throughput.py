@@ -7,8 +7,10 @@ from typing import Any
 from moeplan.cost.training.throughput.calibrate import Judgement, LeftOut, Spread
 from moeplan.cost.training.throughput.runs import Table as Runs
 from moeplan.cost.training.throughput.settings import constants, priors
+from moeplan.quantities import number, percent
 from moeplan.records import to_json
-from moeplan.report.blocks import NONE, Block, Items, Paragraph, Section, Table, number, percent
+from moeplan.report.blocks import Block, Items, Paragraph, Section, Table
+from moeplan.report.text import NONE
 
 
 def calibration_sections(runs: Runs, judgement: Judgement) -> list[Section]:

@@ -202,7 +202,7 @@ def _run(row: dict[str, Any], architecture: Architecture, place: str) -> Run:
         balanced=bool(extras.get("force_balance", False)) or architecture.is_dense,
         sharded_weights=bool(row.get("fsdp")),
         tokens_per_second=float(speed),
-        label=" ".join(str(row.get(name)) for name in ("model", "hw", "precision", "release")),
+        label=" ".join(str(row[x]) for x in ("model", "hw", "precision", "release") if x in row),
         weight=1.0 if row.get("confidence", "high") == "high" else 0.25,
     )
 
