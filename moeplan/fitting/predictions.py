@@ -14,7 +14,7 @@ from moeplan.fitting.problem import Problem
 from moeplan.fitting.result import Optimum
 from moeplan.fitting.runs import Runs
 from moeplan.fitting.sufficiency import varies
-from moeplan.fitting.triple import triple
+from moeplan.fitting.with_interval import triple
 from moeplan.laws.signatures import FORMS, form_variables
 from moeplan.numerics import Floats
 

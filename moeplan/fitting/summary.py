@@ -21,8 +21,8 @@ from moeplan.fitting.predictions import predictions
 from moeplan.fitting.prior import Prior
 from moeplan.fitting.problem import Problem, spread
 from moeplan.fitting.runs import Runs
-from moeplan.fitting.triple import triple
 from moeplan.fitting.warn import run_warnings
+from moeplan.fitting.with_interval import triple
 from moeplan.laws import load_law
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.laws.signatures import FORMS, form_variables

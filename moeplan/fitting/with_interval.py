@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
-from moeplan.fitting.bootstrap import Draws, interval
+from moeplan.fitting.bootstrap import Draws
 from moeplan.numerics import Floats
+from moeplan.numerics.intervals import interval
 
 
 def triple(values: Floats, drawn: Draws | None, level: float) -> tuple[float | None, float | None, float | None]:
