@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 from moeplan.architecture import counting, ratios
 from moeplan.architecture.attention import Attention, attention_of, kind_named
 from moeplan.errors import UsageError
+from moeplan.records import Word
 
 ParamConvention = Literal["with_embeddings", "without_input_embedding", "non_embedding"]
 """What a parameter count includes: both embeddings, all but the input embedding, or neither."""
@@ -68,7 +69,7 @@ class Architecture:
     """Which layers are MoE, one entry a layer, where that is not "all but the first num_dense_layers"."""
     tied_embeddings: bool = False
     """Whether the output head is the input embedding."""
-    attention: str = "gqa"
+    attention: Word = "gqa"
     """Kind of attention: a name of `moeplan.architecture.attention.KINDS`, which says what the sizes below mean."""
     q_lora_rank: int = 0
     """MLA: rank of the query map; 0 is a straight map."""
