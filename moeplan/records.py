@@ -145,9 +145,10 @@ def _short(data: Any) -> str:
 
 @functools.cache
 def field_docs(kind: type) -> dict[str, str]:
-    """The sentence under each field of a dataclass, read from its source."""
+    """The sentence under each field of a dataclass and of those it inherits from, read from their sources."""
+    docs = {name: text for base in kind.__bases__ if base is not object for name, text in field_docs(base).items()}
     tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
-    docs, body = {}, typing.cast(ast.ClassDef, tree.body[0]).body
+    body = typing.cast(ast.ClassDef, tree.body[0]).body
     for statement, following in itertools.pairwise(body):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             value = getattr(following, "value", None)
@@ -156,10 +157,19 @@ def field_docs(kind: type) -> dict[str, str]:
     return docs
 
 
-def json_schema(kind: type) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a dataclass, every field with its sentence."""
+def json_schema(kind: Any, identity: str = "") -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a dataclass, or of a tuple of them, every field with its sentence.
+
+    `identity` is a name and version such as moeplan.plan/1: it makes the schema's `$id`, and is the only value of the
+    class's own field `schema`.
+    """
     definitions: dict[str, Any] = {}
     root = _schema(kind, definitions)
+    if identity:
+        root = {"$id": f"https://github.com/moeplan/moeplan/schema/{identity.removeprefix('moeplan.')}", **root}
+        own = definitions.get(getattr(kind, "__name__", ""), {}).get("properties", {}).get("schema")
+        if own is not None:
+            own["const"] = identity
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **root, "$defs": definitions}
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import jsonschema
 import pytest
 
 from moeplan.errors import UsageError
 from moeplan.records import to_json
 from moeplan.report.labs import labs_sections
+from moeplan.report.schemas import document_schema
 from moeplan.report.terminal import terminal_text
 from moeplan.studies.labs import Labs, labs
 
@@ -81,6 +83,7 @@ def test_the_report_says_what_it_is_worth(olmoe: Labs) -> None:
     assert "Weak evidence" in text
     assert "the lab" in text
     data: dict[str, Any] = to_json(olmoe)
+    jsonschema.validate(json.loads(json.dumps(data)), document_schema("labs"))
     assert json.loads(json.dumps(data))["schema"] == "moeplan.labs/1"
     assert all(each.value_factor is not None and each.value_factor >= 1 for each in olmoe.labs[0].chosen)
 

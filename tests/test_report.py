@@ -18,7 +18,7 @@ from moeplan.laws.checks import CheckResult, run_checks
 from moeplan.laws.signatures import FORMS
 from moeplan.plan.differences import Change, plan_changes
 from moeplan.plan.document import Plan
-from moeplan.report import laws
+from moeplan.report import law_records, laws
 from moeplan.report.blocks import Items, Paragraph, Section, Table
 from moeplan.report.differences import change_section
 from moeplan.report.html import html_fragment, plan_fragment
@@ -387,7 +387,7 @@ def test_list_of_laws(every_law: list[Any]) -> None:
     for law in every_law:
         for part in (law.name, law.title, law.grade, law.citation.arxiv):
             assert part in text
-    assert set(laws.unused_forms(every_law)) == {"expansion_interaction", "expert_count_power_law"}
+    assert set(law_records.unused_forms(every_law)) == {"expansion_interaction", "expert_count_power_law"}
     assert "Yun et al. 2024" in text
     assert "Wang et al. 2024" in text
 
@@ -437,13 +437,13 @@ def test_failed_checks_are_listed() -> None:
     assert sections[0].title == "Checks: 1 of 2 numbers of the papers are reproduced"
     assert "Table 2 (loss) 3 3.25 0.01" in text
     assert "Table 1" not in text
-    assert laws.check_record({"a2025": [good], "b2025": [bad]})["passed"] is False
+    assert law_records.check_record({"a2025": [good], "b2025": [bad]}).passed is False
 
 
 def test_forms_are_documented(every_law: list[Any]) -> None:
     """Every form that a law or the list shows has an equation in its docstring."""
     for fit in (fit for law in every_law for fit in law.fits.values()):
         assert "=" in fit.equation, fit.form
-    for form in laws.list_record(every_law)["forms_without_coefficients"]:
-        assert form["form"] in FORMS
-        assert form["coefficients"]
+    for form in law_records.list_record(every_law).forms_without_coefficients:
+        assert form.form in FORMS
+        assert form.coefficients

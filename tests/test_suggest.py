@@ -8,6 +8,7 @@ import json
 import math
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -25,6 +26,7 @@ from moeplan.laws.law import Covariance, Residual
 from moeplan.plan.choice import choose_design
 from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.space import Space
+from moeplan.report.schemas import document_schema
 from tests.drawn_laws import kinds, uncertain, with_covariance
 from tests.fitting_truths import write_runs
 
@@ -313,6 +315,8 @@ def test_fit_suggests_and_writes_a_list(runs: str, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     printed = json.loads(result.stdout)["suggestion"]
     assert printed == read_suggestion(file).to_json()
+    jsonschema.validate(json.loads(file.read_text(encoding="utf-8")), document_schema("suggestion"))
+    jsonschema.validate(json.loads(result.stdout), document_schema("fit"))
     assert len(printed["runs"]) == 3
     assert printed["target_flops"] == 1e22
     assert "What to run next" in CliRunner().invoke(cli, [*asked, "--markdown"]).stdout

@@ -16,6 +16,7 @@ from moeplan.errors import InfeasibleError
 from moeplan.plan.document import Plan
 from moeplan.report.blocks import Chart, Section
 from moeplan.report.charts import charts_of
+from moeplan.report.schemas import document_schema
 from moeplan.report.terminal import terminal_text
 from moeplan.report.verification import verification_charts, verification_sections
 from moeplan.verification import estimate, study
@@ -325,7 +326,9 @@ def test_json_goes_out_and_back_and_fits_its_schema() -> None:
     """A verification survives JSON, and the schema accepts it."""
     found, _ = studied(1.5, controls=True)
     data = json.loads(json.dumps(found.to_json()))
+    assert verification_schema() == document_schema("verification")
     jsonschema.validate(data, verification_schema())
+    jsonschema.validate(data["outline"], document_schema("verification_outline"))
     assert Verification.from_json(data).to_json() == data
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -19,6 +20,7 @@ from moeplan.errors import InfeasibleError, UsageError
 from moeplan.fitting.runs import read_runs
 from moeplan.fitting.suggestion import SCHEMA, SuggestedRun, Suggestion
 from moeplan.report.proxy_runs import proxy_outline_sections, proxy_runs_charts, proxy_runs_sections
+from moeplan.report.schemas import document_schema
 from moeplan.report.terminal import terminal_text
 from moeplan.verification import study
 from moeplan.verification.ladder import LEAST_STEPS, Settings, tuned_rates
@@ -272,6 +274,7 @@ def test_json_goes_out_and_back() -> None:
     """The result survives JSON; another schema is refused."""
     data = json.loads(json.dumps(made(LISTED).to_json()))
     assert ProxyRuns.from_json(data).to_json() == data
+    jsonschema.validate(data, document_schema("proxy_runs"))
     with pytest.raises(UsageError, match="proxy_runs/1"):
         ProxyRuns.from_json({**data, "schema": "moeplan.verification/1"})
 

@@ -17,6 +17,7 @@ from moeplan.cli.laws import laws
 from moeplan.cli.models import export, inspect
 from moeplan.cli.program import Program
 from moeplan.cli.recommend import recommend
+from moeplan.cli.schema import schema
 from moeplan.cli.verify import verify
 
 
@@ -29,16 +30,7 @@ def cli() -> None:
     """
 
 
-@cli.command()
-def schema() -> None:
-    """Print the JSON Schema of a plan file."""
-    from moeplan.plan.document import plan_schema
-    from moeplan.report.output import emit_json
-
-    emit_json(plan_schema())
-
-
-for command in (recommend, compare, frontier, inspect, export, fit, laws, hardware, backtest, verify):
+for command in (recommend, compare, frontier, inspect, export, fit, laws, hardware, backtest, verify, schema):
     cli.add_command(command)
 
 

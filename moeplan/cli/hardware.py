@@ -32,6 +32,7 @@ def hardware(name: str | None, layouts: bool, runs: str | None, as_json: bool, a
       moeplan hardware --fit-throughput rows.json
     """
     from moeplan.cost.devices import devices, load_device
+    from moeplan.records import to_json
     from moeplan.report import hardware as report
     from moeplan.report import output as out
 
@@ -56,6 +57,6 @@ def hardware(name: str | None, layouts: bool, runs: str | None, as_json: bool, a
     if layouts:
         out.emit_sections(report.layout_sections(), markdown=as_markdown)
     elif as_json:
-        out.emit_json(report.hardware_record(chosen))
+        out.emit_json(to_json(report.hardware_record(chosen)))
     else:
         out.emit_sections(report.hardware_sections(chosen), markdown=as_markdown)

@@ -29,8 +29,11 @@ def laws(ctx: click.Context, name: str | None, check: bool, as_json: bool, as_ma
       moeplan laws zhao2025
       moeplan laws --check
     """
+    from dataclasses import asdict
+
     from moeplan.laws import law_names, load_law
     from moeplan.laws.checks import run_checks
+    from moeplan.report import law_records as records
     from moeplan.report import laws as report
     from moeplan.report import output as out
 
@@ -42,7 +45,7 @@ def laws(ctx: click.Context, name: str | None, check: bool, as_json: bool, as_ma
 
         terms = [result for law in chosen for result in term_results(law)]
         if as_json:
-            out.emit_json(report.check_record(results, terms))
+            out.emit_json(asdict(records.check_record(results, terms)))
         else:
             out.emit_sections(report.check_sections(results, terms), markdown=as_markdown)
         numbers = all(result.passed for found in results.values() for result in found)
@@ -51,10 +54,10 @@ def laws(ctx: click.Context, name: str | None, check: bool, as_json: bool, as_ma
     elif name:
         found = results[chosen[0].full_name]
         if as_json:
-            out.emit_json(report.law_record(chosen[0], found))
+            out.emit_json(asdict(records.law_record(chosen[0], found)))
         else:
             out.emit_sections(report.law_sections(chosen[0], found), markdown=as_markdown)
     elif as_json:
-        out.emit_json(report.list_record(chosen))
+        out.emit_json(asdict(records.list_record(chosen)))
     else:
         out.emit_sections(report.list_sections(chosen), markdown=as_markdown)

@@ -336,4 +336,4 @@ class FittedLaw:
 
 def fitted_schema() -> dict[str, Any]:
     """The JSON Schema of `FittedLaw`, every field explained."""
-    return records.json_schema(FittedLaw)
+    return records.json_schema(FittedLaw, SCHEMA)

@@ -363,4 +363,4 @@ def plan_from(data: Any, path: str | Path) -> Plan:
 
 def plan_schema() -> dict[str, Any]:
     """The JSON Schema of a plan file."""
-    return records.json_schema(Plan)
+    return records.json_schema(Plan, SCHEMA)

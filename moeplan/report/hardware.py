@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from moeplan.architecture.published import find_model
-from moeplan.cost.devices import Device, MfuPreset, mfu_presets, published_mfu
+from moeplan.cost.devices import Device, MfuPreset, PublishedMfu, mfu_presets, published_mfu
 from moeplan.cost.training.step_time import published_steps
 from moeplan.errors import UsageError
 from moeplan.quantities import number, percent
-from moeplan.records import to_json
 from moeplan.report.blocks import Block, Items, Paragraph, Section, Table
 from moeplan.report.text import NONE
 from moeplan.units import format_bytes, format_count
@@ -79,15 +78,34 @@ def _covers(preset: MfuPreset) -> str:
     return f"granularity up to {number(preset.max_granularity)}, {active} active params or more"
 
 
-def hardware_record(devices: Sequence[Device]) -> dict[str, Any]:
-    """The same as JSON's types."""
-    return {
-        "devices": [to_json(device) for device in devices],
-        "mfu_presets": [
-            {"name": x.name, "mfu": x.mfu, "min_active_params": x.min_active_params} for x in mfu_presets()
-        ],
-        "published_mfu": [to_json(run) for run in published_mfu()],
-    }
+@dataclass(frozen=True)
+class PresetRecord:
+    """A utilisation to expect of a kind of model."""
+
+    name: str
+    """tuned, ordinary, or small or fine-grained."""
+    mfu: float
+    """Share of the dense bf16 peak that model FLOPs reach."""
+    min_active_params: float
+    """Fewest active params it is for."""
+
+
+@dataclass(frozen=True)
+class HardwareRecord:
+    """What `moeplan hardware --json` prints."""
+
+    devices: tuple[Device, ...]
+    """The devices."""
+    mfu_presets: tuple[PresetRecord, ...]
+    """Utilisations to expect."""
+    published_mfu: tuple[PublishedMfu, ...]
+    """Published runs."""
+
+
+def hardware_record(devices: Sequence[Device]) -> HardwareRecord:
+    """Devices, presets and published runs."""
+    presets = tuple(PresetRecord(x.name, x.mfu, x.min_active_params) for x in mfu_presets())
+    return HardwareRecord(tuple(devices), presets, published_mfu())
 
 
 def _tera(flops: float | None) -> str:

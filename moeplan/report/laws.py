@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from moeplan.architecture.conventions import CONVENTIONS
 from moeplan.laws import Fit, Law
 from moeplan.laws.checks import CheckResult
 from moeplan.laws.law import GRADES, PREDICTS
-from moeplan.laws.signatures import FORMS, form_coefficients, form_variables
 from moeplan.laws.terms import TermResult
 from moeplan.quantities import interval, number, quantity
 from moeplan.report.blocks import Block, Items, Paragraph, Section, Table
+from moeplan.report.law_records import form_equation, unused_forms
 from moeplan.report.text import NONE
 
 
@@ -30,19 +27,13 @@ def list_sections(laws: Sequence[Law]) -> list[Section]:
     sections = [Section("", (table,)), Section("How to read it", (Items(legend),))]
     forms = unused_forms(laws)
     if forms:
-        texts = tuple(f"{form}: {' '.join(_doc(form).split())}" for form in forms)
+        texts = tuple(f"{form}: {form_equation(form)}" for form in forms)
         sections.append(Section("Forms without published coefficients", (Items(texts),)))
     return sections
 
 
 def _letters(law: Law) -> str:
     return f"{'S' if law.can_search else NONE} {'D' if law.has_dense else NONE}"
-
-
-def unused_forms(laws: Iterable[Law]) -> tuple[str, ...]:
-    """Forms that no law gives coefficients for."""
-    used = {fit.form for law in laws for fit in law.fits.values()}
-    return tuple(form for form in FORMS if form not in used)
 
 
 def law_sections(law: Law, checks: Sequence[CheckResult]) -> list[Section]:
@@ -225,81 +216,3 @@ def _failures(checks: Sequence[CheckResult]) -> Table:
         (c.law, f"{c.says} ({c.quantity})", number(c.expected, 6), number(c.found, 6), c.tolerance) for c in checks
     )
     return Table(rows, ("law", "the paper says", "number", "here", "within"), right=(2, 3))
-
-
-def _doc(form: str) -> str:
-    return inspect.getdoc(FORMS[form]) or ""
-
-
-def list_record(laws: Sequence[Law]) -> dict[str, Any]:
-    """All laws as JSON's types."""
-    forms = [
-        {"form": form, "equation": " ".join(_doc(form).split()), "variables": list(form_variables(form)),
-         "coefficients": list(form_coefficients(form))}
-        for form in unused_forms(laws)
-    ]  # fmt: skip
-    return {"laws": [_summary(law) for law in laws], "forms_without_coefficients": forms}
-
-
-def _summary(law: Law) -> dict[str, Any]:
-    return {
-        "name": law.full_name,
-        "title": law.title,
-        "grade": law.grade,
-        "can_search": law.can_search,
-        "has_dense": law.has_dense,
-        "predicts": list(dict.fromkeys(fit.predicts for fit in law.fits.values())),
-        "citation": dataclasses.asdict(law.citation),
-        "digest": law.digest,
-    }
-
-
-def law_record(law: Law, checks: Sequence[CheckResult]) -> dict[str, Any]:
-    """One law whole, as JSON's types."""
-    return _summary(law) | {
-        "digits": law.digits,
-        "fits": {name: _fit_record(fit) for name, fit in law.fits.items()},
-        "tables": [dataclasses.asdict(table) for table in law.tables],
-        "notes": list(law.notes),
-        "checks": [dataclasses.asdict(check) for check in checks],
-    }
-
-
-def _fit_record(fit: Fit) -> dict[str, Any]:
-    return {
-        "predicts": fit.predicts,
-        "unit": PREDICTS[fit.predicts],
-        "form": fit.form,
-        "equation": fit.equation,
-        "variables": list(fit.variables),
-        "coefficients": dict(fit.coefficients),
-        "stderr": dict(fit.stderr),
-        "grades": dict(fit.grades),
-        "conventions": dict(fit.conventions),
-        "unstated": list(fit.unstated),
-        "domain": {name: list(bounds) for name, bounds in fit.domain.items()},
-        "fixed": dict(fit.fixed),
-        "dense": dict(fit.dense),
-        "dense_fit": fit.dense_fit,
-        "band": fit.band,
-        "uncertainty": dataclasses.asdict(fit.uncertainty) if fit.uncertainty else None,
-        "covariance": _covariance_record(fit),
-        "residual": dataclasses.asdict(fit.residual) if fit.residual else None,
-        "note": fit.note,
-    }
-
-
-def _covariance_record(fit: Fit) -> dict[str, Any] | None:
-    if fit.covariance is None:
-        return None
-    return {"coordinates": dict(fit.covariance.coordinates), "matrix": [list(row) for row in fit.covariance.matrix]}
-
-
-def check_record(results: Mapping[str, Sequence[CheckResult]], terms: Sequence[TermResult] = ()) -> dict[str, Any]:
-    """Every check and every statement on terms as JSON's types."""
-    every = [check for checks in results.values() for check in checks]
-    return {
-        "passed": all(check.passed for check in every) and all(result.passed for result in terms),
-        "checks": [dataclasses.asdict(check) for check in every],
-        "terms": [dataclasses.asdict(result) for result in terms],
-    }

@@ -301,4 +301,4 @@ class Verification:
 
 def verification_schema() -> dict[str, Any]:
     """The JSON Schema of a verification."""
-    return records.json_schema(Verification)
+    return records.json_schema(Verification, SCHEMA)
