@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.resources import files
 
 from moeplan.architecture.hf.types import Gap
@@ -14,33 +14,44 @@ from moeplan.errors import UsageError
 
 
 @dataclass(frozen=True)
-class PublishedModel:
-    """A published model: its shape and what its makers say of it."""
+class Publication:
+    """What the makers of a published model say of it."""
 
-    name: str
-    """Its name."""
     hf_id: str
     """Its repository on Hugging Face; "" if it has none."""
-    model_type: str
-    """The model_type of its configuration."""
     source: str
     """Where the shape comes from."""
     confidence: str
     """How sure it is: high or medium."""
     training_tokens: float | None
-    """Training tokens, where published."""
+    """Training tokens; null if not published."""
     card_total: float
     """Total params as its makers round them."""
     card_active: float
     """Active params as its makers count and round them."""
     class_params: int | None
-    """Params of the real transformers class on the meta device (transformers 5.23), where there is one."""
+    """Params of the real transformers class on the meta device (transformers 5.23); null if there is none."""
     note: str
     """What else to know."""
+
+
+@dataclass(frozen=True)
+class PublishedModel(Publication):
+    """A published model: its shape and what its makers say of it."""
+
+    name: str
+    """Its name."""
+    model_type: str
+    """The model_type of its configuration."""
     not_counted: tuple[Gap, ...]
     """What the shape does not express; such a model has no total here."""
     architecture: Architecture
     """Its shape."""
+
+    @property
+    def publication(self) -> Publication:
+        """What its makers say, without the shape."""
+        return Publication(**{field.name: getattr(self, field.name) for field in fields(Publication)})
 
 
 @functools.cache

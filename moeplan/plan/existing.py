@@ -7,34 +7,12 @@ from pathlib import Path
 
 from moeplan.architecture.hf.config import load_json, read_config
 from moeplan.architecture.hf.types import Gap
-from moeplan.architecture.published import PublishedModel, find_model
+from moeplan.architecture.published import Publication, PublishedModel, find_model
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
 from moeplan.files import check_read
 from moeplan.plan.budget import Budget
 from moeplan.plan.document import Plan
-
-
-@dataclass(frozen=True)
-class Publication:
-    """What the makers of a published model say of it."""
-
-    hf_id: str
-    """Its repository on Hugging Face; "" if it has none."""
-    source: str
-    """Where the shape comes from."""
-    confidence: str
-    """How sure it is."""
-    training_tokens: float | None
-    """Training tokens; null if not published."""
-    card_total: float
-    """Total params as its makers round them."""
-    card_active: float
-    """Active params as its makers count and round them."""
-    class_params: int | None
-    """Params of the real transformers class; null if there is none."""
-    note: str
-    """What else to know."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +59,7 @@ def read_model(source: str | Path) -> ExistingModel:
 
 
 def _published(model: PublishedModel) -> ExistingModel:
-    publication = Publication(
-        hf_id=model.hf_id,
-        source=model.source,
-        confidence=model.confidence,
-        training_tokens=model.training_tokens,
-        card_total=model.card_total,
-        card_active=model.card_active,
-        class_params=model.class_params,
-        note=model.note,
-    )
     return ExistingModel(
-        model.name, "published", model.model_type, model.architecture, model.not_counted, (), publication,
+        model.name, "published", model.model_type, model.architecture, model.not_counted, (), model.publication,
         model.training_tokens,
     )  # fmt: skip

@@ -171,12 +171,12 @@ def _speed(model: View[Contender], batch: int) -> str:
 def _quality_rows(c: View[Comparison]) -> list[tuple[str, ...]]:
     """Dense-equivalent compute by the leverage law, and how far the others lie apart."""
     rows: list[tuple[str, ...]] = []
-    speaking = [column for column in c.laws if any(a.ratio is not None for a in column.answers)]
-    for column in speaking:
+    comparing = [column for column in c.laws if any(a.ratio is not None for a in column.answers)]
+    for column in comparing:
         if column.law == LEVERAGE_LAW:
             rows.append((f"work, {column.law}", *work_cells(column)))
             rows.append(("  90 % interval", *(interval_text(answer) or NONE for answer in column.answers)))
-    others = [column for column in speaking if column.law != LEVERAGE_LAW]
+    others = [column for column in comparing if column.law != LEVERAGE_LAW]
     if others:
         spreads = (_spread_cell(others, at) for at in range(len(c.models)))
         rows.append(("  other laws", *spreads))

@@ -15,10 +15,11 @@ from typing import Any
 from moeplan import records
 from moeplan.architecture import counting
 from moeplan.architecture.conventions import CONVENTIONS
+from moeplan.architecture.published import Publication
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.inference_memory import InferenceSettings, inference_bytes, kv_cache_bytes_per_token
 from moeplan.errors import UsageError
-from moeplan.plan.existing import Publication, read_model
+from moeplan.plan.existing import read_model
 from moeplan.studies.laws_on_model import Judgement, judge
 from moeplan.units import MemoryLimit, parse_count, parse_flops, parse_memory
 

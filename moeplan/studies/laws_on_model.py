@@ -110,8 +110,8 @@ def judge(
     )
     leverage = None
     if not shape.is_dense:
-        speakers = [law for law in map(load_law, law_names()) if law.has_dense]
-        leverage = predict(load_law(LEVERAGE_LAW), speakers, shape, tokens, seq_len)
+        with_dense = [law for law in map(load_law, law_names()) if law.has_dense]
+        leverage = predict(load_law(LEVERAGE_LAW), with_dense, shape, tokens, seq_len)
     judges = [load_law(name) for name in (*OBJECTIVE_LAWS, *SECOND_OPINIONS)]
     judges = [law for law in judges if law.can_search]
     say("asking the laws")

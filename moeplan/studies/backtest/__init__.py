@@ -58,29 +58,29 @@ def backtest(laws: str | Path | Law | Iterable[str | Path | Law] | None = None) 
     if len(own) < len(asked):
         raise UsageError("a law is named twice; name each once")
     judges = [law for law in asked if law.objective is not None and not law.objective.is_dense_only]
-    speaking = [law for law in judges if law.has_dense]
-    if not speaking:
+    with_dense = [law for law in judges if law.has_dense]
+    if not with_dense:
         reasons = "; ".join(f"{law.full_name}: {_why_silent(law)}" for law in asked)
         raise LawError(f"no law compares MoE with dense models ({reasons}); {LEVERAGE_LAW} does")
-    silent = [law for law in (judges if laws is None else asked) if law not in speaking]
-    results = tuple(_result(row, speaking) for row in published_equivalences())
+    silent = [law for law in (judges if laws is None else asked) if law not in with_dense]
+    results = tuple(_result(row, with_dense) for row in published_equivalences())
     ranked = rankings(asked)
     practised = hyperparameter_rows(asked)
     heard = {said.law for row in practised for said in row.predictions}
-    read = [law for law in asked if law in speaking or law in silent or law.name in heard]
+    read = [law for law in asked if law in with_dense or law in silent or law.name in heard]
     read += [law for law in correcting_laws() if law.full_name not in own]
-    rungs = ladder_rungs(speaking)
+    rungs = ladder_rungs(with_dense)
     return BackTest(
         schema=SCHEMA,
         version=__version__,
         law_digests={law.full_name: law.digest for law in read},
-        scores=tuple(_score(law, results) for law in speaking),
-        widening=tuple(_widening(law, results) for law in speaking if law.objective and law.objective.uncertainty),
+        scores=tuple(_score(law, results) for law in with_dense),
+        widening=tuple(_widening(law, results) for law in with_dense if law.objective and law.objective.uncertainty),
         results=results,
         rankings=ranked,
         ranking_scores=ranking_scores(ranked),
         ladder=rungs,
-        votes=tuple(vote for law in speaking if (vote := _votes(law.full_name, results, rungs)) is not None),
+        votes=tuple(vote for law in with_dense if (vote := _votes(law.full_name, results, rungs)) is not None),
         hyperparameters=practised,
         own_claims=tuple(
             _own_claim(claim, own[claim.law])

@@ -29,7 +29,7 @@ from moeplan.plan.choice import Choice
 from moeplan.plan.costs import batch_sequences
 from moeplan.plan.law_selection import select_laws
 from moeplan.plan.planner import search
-from moeplan.studies.comparison.answers import equal_loss, law_column, speaking
+from moeplan.studies.comparison.answers import equal_loss, law_column, split_by_dense
 from moeplan.studies.comparison.costs import contender, setting
 from moeplan.studies.comparison.findings import findings
 from moeplan.studies.comparison.optima import savings, spread
@@ -144,8 +144,8 @@ def _against_dense(
     leverage = leverage_of(best)
     models = _models(best, leverage, regime)
     everyone = selected.everyone
-    speakers, silent = speaking(everyone)
-    speakers.sort(key=lambda law: law.name != LEVERAGE_LAW)
+    with_dense, silent = split_by_dense(everyone)
+    with_dense.sort(key=lambda law: law.name != LEVERAGE_LAW)
     strict, judged = None, budget
     if regime == "resources":
         unique = budget.tokens_available if math.isfinite(budget.tokens_available) else None
@@ -153,12 +153,14 @@ def _against_dense(
         # Both have the same unique data, so that repeats are discounted; days made the FLOPs, which stand here.
         judged = dataclasses.replace(budget, tokens_available=strict.unique_tokens, days=0.0)
         models = tuple(dataclasses.replace(m, epochs=m.tokens / strict.unique_tokens) for m in models)
-    columns = tuple(law_column(law, models, judged) for law in speakers)
+    columns = tuple(law_column(law, models, judged) for law in with_dense)
     exact = next((model for model in models if model.role == "equal_loss"), None)
-    twins = () if exact is None else (equal_loss(*pair, exact, budget) for pair in zip(speakers, columns, strict=True))
+    twins = (
+        () if exact is None else (equal_loss(*pair, exact, budget) for pair in zip(with_dense, columns, strict=True))
+    )
     saved: tuple[Saving, ...] = ()
     if regime in ("overview", "compute"):
-        saved = tuple(saving for law in speakers for saving in savings(law, models[0].train_flops))
+        saved = tuple(saving for law in with_dense for saving in savings(law, models[0].train_flops))
     read = (*everyone, *(load_law(name) for name in (("li2025", "zhao2025", "muennighoff2023") if strict else ())))
     topics = {"memory": ("memory",), "loss": ("quality", "knowledge", "reasoning"), "resources": ("data", "knowledge")}
     found = Comparison(

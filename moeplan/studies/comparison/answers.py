@@ -26,17 +26,17 @@ SMALLEST, LARGEST = 1e5, 1e15
 """Range of continuous dense sizes [params]."""
 
 
-def speaking(laws: Sequence[Law]) -> tuple[list[Law], tuple[SilentLaw, ...]]:
+def split_by_dense(laws: Sequence[Law]) -> tuple[list[Law], tuple[SilentLaw, ...]]:
     """The laws that compare with dense models, and the others with their reasons."""
-    speakers, silent = [], []
+    with_dense, silent = [], []
     for law in laws:
         try:
             dense_fit(law)
         except LawError as error:
             silent.append(SilentLaw(law.full_name, str(error)))
         else:
-            speakers.append(law)
-    return speakers, tuple(silent)
+            with_dense.append(law)
+    return with_dense, tuple(silent)
 
 
 def law_column(law: Law, models: Sequence[Contender], budget: Budget) -> LawColumn:

@@ -19,7 +19,7 @@ from moeplan.plan.budget import FEWEST_TOKENS, Budget
 from moeplan.plan.choice import make_space
 from moeplan.plan.existing import ExistingModel, read_model
 from moeplan.plan.search.reference import LossReference, Reference
-from moeplan.studies.comparison.answers import answer, law_column, speaking
+from moeplan.studies.comparison.answers import answer, law_column
 from moeplan.studies.comparison.costs import contender, setting
 from moeplan.studies.comparison.remarks import versus
 from moeplan.studies.comparison.result import SCHEMA, Answer, Comparison, Contender, LawColumn, Origin
@@ -72,7 +72,7 @@ def compare_models(
         conditions = dataclasses.replace(conditions, memory=None, usable_bytes=None)
     say("asking the laws")
     laws = [load_law(name) for name in (*OBJECTIVE_LAWS, *SECOND_OPINIONS)]
-    speakers, silent = speaking(laws)
+    with_dense, silent = split_by_dense(laws)
     judges = [law for law in laws if law.can_search]
     space = make_space(
         dataclasses.replace(budget, memory=MemoryLimit(80 * 10**9)),  # keeps few designs; references see no memory
@@ -82,9 +82,9 @@ def compare_models(
     )
     references = dict(zip((law.full_name for law in judges), space.references, strict=True))
     columns = tuple(
-        _column(law, law in speakers, references.get(law.full_name), models, budget)
+        _column(law, law in with_dense, references.get(law.full_name), models, budget)
         for law in laws
-        if law in speakers or law.full_name in references
+        if law in with_dense or law.full_name in references
     )
     return Comparison(
         schema=SCHEMA,
