@@ -1,15 +1,19 @@
 """Published models: their configurations, exact counts and KV caches, as `Architecture`s.
 
 `data/published_models.json` has one model a line: fields named as in its Hugging Face configuration, `counts` by group,
-`kv_bytes_per_token_bf16`, and `exact_total_meta`, the params of the real transformers class built on the meta device.
+`kv_bytes_per_token_bf16`, `windows` (which layers see one), and `exact_total_meta`, the params of the real transformers
+class built on the meta device.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+from moeplan.architecture.blocks import AttentionRun, Blocks
+from moeplan.architecture.hybrid import HybridArchitecture
 from moeplan.architecture.shape import Architecture
 
 Row = dict[str, Any]
@@ -28,7 +32,7 @@ def architecture(row: Row) -> Architecture:
     num_shared = row.get("n_shared_experts") or row.get("num_shared_experts") or int(shared_width > 0)
     step = row.get("interleave_moe_layer_step", 1)
     sandwich_norms = row.get("norm_mult") == 2  # Grok-1: a norm behind each sub-block too, and two outside the blocks
-    return Architecture(
+    fields: Row = dict(  # noqa: C408, the names are those of `Architecture`
         d_model=row["hidden_size"],
         num_layers=row["num_hidden_layers"],
         vocab_size=row["vocab_size"],
@@ -64,6 +68,15 @@ def architecture(row: Row) -> Architecture:
         num_kv_layers=row.get("num_kv_layers", 0),
         num_mtp_layers=row.get("num_nextn_predict_layers", 0),
     )
+    windows = row.get("windows")
+    if windows is None:
+        return Architecture(**fields)
+    wide = Architecture(**fields).uniform_attention
+    narrow = dataclasses.replace(wide, window=windows["tokens"], chunked=windows.get("chunked", False))
+    sliding = [windows["period"][i % len(windows["period"])] for i in range(row["num_hidden_layers"])]
+    kinds = [narrow if slides else wide for slides in sliding]
+    runs = [AttentionRun(kind, tuple(i for i, own in enumerate(kinds) if own == kind)) for kind in dict.fromkeys(kinds)]
+    return HybridArchitecture(**fields, blocks=Blocks(attentions=tuple(runs)))
 
 
 MODELS: dict[str, Architecture] = {name: architecture(row) for name, row in ROWS.items()}

@@ -55,5 +55,7 @@ def test_decode_at_the_mean_context_is_prefill(name: str) -> None:
 def test_fields_are_those_of_the_architecture() -> None:
     """A kind's fields that `Architecture` has too are the same quantity: taken from it, they come back."""
     shape = MODELS["DeepSeek-V3"]
-    for f in dataclasses.fields(shape.uniform_attention):
-        assert getattr(shape.uniform_attention, f.name) == getattr(shape, f.name)
+    names = {f.name for f in dataclasses.fields(shape.uniform_attention)} & {f.name for f in dataclasses.fields(shape)}
+    assert len(names) == 6
+    for name in names:
+        assert getattr(shape.uniform_attention, name) == getattr(shape, name)

@@ -21,6 +21,8 @@ SMALL: dict[str, Any] = {
     "hidden_size": 64,
     "num_hidden_layers": 4,
     "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "head_dim": 16,
     "vocab_size": 100,
     "intermediate_size": 128,
     "hidden_act": "silu",
@@ -103,12 +105,88 @@ def test_multimodal_configs_give_their_language_model() -> None:
     assert [gap.what for gap in found.gaps] == ["the part under vision_config"]
 
 
-@pytest.mark.parametrize("name", HYBRIDS)
+EXACT_HYBRIDS = {
+    "qwen3_next": 79_674_391_296,
+    "minimax": 47_373_946_880,
+    "jamba": 51_570_323_328,
+    "kimi_linear": 49_133_074_464,
+    "deepseek_v32": 671_877_929_216,
+}
+"""Params of the default configs' real classes on the meta device, transformers 5.23."""
+
+
+@pytest.mark.parametrize("name", EXACT_HYBRIDS)
+def test_hybrids_equal_the_real_class(name: str) -> None:
+    """Delta rules, lightning attention, Mamba and sparse attention are counted to the last param of the real class."""
+    found = read_config(config(f"hybrid-{name}"))
+    assert found.unknown_groups == ()
+    assert found.architecture.total_params() == EXACT_HYBRIDS[name]
+
+
+@pytest.mark.parametrize("name", sorted(set(HYBRIDS) - set(EXACT_HYBRIDS)))
 def test_hybrids_have_no_total(name: str) -> None:
-    """Models with other blocks than attention and gated feed-forward ones say what is not counted."""
+    """Models with other blocks still say what is not counted."""
     found = read_config(config(f"hybrid-{name}"))
     assert found.unknown_groups
     assert all(gap.what for gap in found.gaps)
+
+
+TRUTH: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "inspect_cases.json").read_text(encoding="utf-8"))
+"""Configs as published, or with a key taken away, and the params of their real classes on the meta device."""
+
+
+@pytest.mark.parametrize("name", TRUTH)
+def test_configs_of_2026(name: str) -> None:
+    """Published files of hybrids, files with unknown or absent keys: total and active params of the real class."""
+    case = TRUTH[name]
+    found = read_config(case["config"])
+    assert found.unknown_groups == ()
+    assert (found.architecture.total_params(), found.architecture.active_params()) == (case["total"], case["active"])
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("silent-mixtral-no-num_key_value_heads", "num_key_value_heads is absent: taken as 8."),
+        ("silent-dsv3-no-first_k_dense_replace", "first_k_dense_replace is absent: taken as 3."),
+        ("silent-gptoss-no-head_dim", "head_dim is absent: taken as 64."),
+    ],
+)
+def test_absent_keys_are_said(name: str, words: str) -> None:
+    """An absent key takes the class's own default, and the file's reader is told."""
+    assert words in read_config(TRUTH[name]["config"]).assumptions
+
+
+def test_harmless_keys_are_listed() -> None:
+    """A key that speaks of no size keeps the total and is named with its value."""
+    found = read_config(SMALL | {"use_new_gate": True})
+    assert found.architecture == read_config(SMALL).architecture
+    assert found.unknown_groups == ()
+    assert any("use_new_gate true" in sentence for sentence in found.assumptions)
+
+
+def test_a_shared_expert_may_be_wider() -> None:
+    """One shared expert as wide as its own key says contradicts nothing; the total is by hand.
+
+    12*(2*1024*16*64 + 2*1024*4*64 + 32*3*1024*512 + 3*1024*1024 + 32*1024 + 2*1024) + 1024 + 2*32000*1024.
+    """
+    data = {
+        "model_type": "some_moe", "hidden_size": 1024, "num_hidden_layers": 12, "num_attention_heads": 16,
+        "num_key_value_heads": 4, "head_dim": 64, "vocab_size": 32000, "hidden_act": "silu",
+        "tie_word_embeddings": False, "n_routed_experts": 32, "num_experts_per_tok": 4, "moe_intermediate_size": 512,
+        "n_shared_experts": 1, "moe_shared_expert_intermediate_size": 1024,
+    }  # fmt: skip
+    shape = read_config(data).architecture
+    assert (shape.num_shared_experts, shape.d_shared_expert) == (1, 1024)
+    assert shape.total_params() == 739_140_608
+
+
+def test_experts_that_are_switched_off() -> None:
+    """`use_moe: false` is a dense model, whatever sizes of experts the file lists."""
+    listed = {"num_experts": 4, "num_experts_per_tok": 1, "moe_intermediate_size": 128}
+    found = read_config(SMALL | listed | {"use_moe": False}).architecture
+    assert found == read_config(SMALL).architecture
+    assert read_config(SMALL | listed | {"use_moe": True}).architecture.num_experts == 4
 
 
 @pytest.mark.parametrize(
@@ -123,7 +201,6 @@ def test_hybrids_have_no_total(name: str) -> None:
         ({"mlp_bias": True}, "biases in feed-forward"),
         ({"lm_head_bias": True}, "output head"),
         ({"num_memory_slots": 64}, "num_memory_slots 64"),
-        ({"use_new_gate": True}, "use_new_gate true"),
         ({"widths": [1, 2]}, "widths [...]"),
         ({"hidden_act": "relu2"}, "hidden_act 'relu2'"),
         ({"is_encoder_decoder": True}, "encoder"),
@@ -252,7 +329,10 @@ def test_absent_tying_is_said() -> None:
         ({"attention_bias": "no"}, "attention_bias is 'no'"),
         ({"num_key_value_heads": 3}, "num_key_value_heads 3 must divide num_attention_heads 4"),
         ({"num_key_value_heads": 0}, "num_key_value_heads is 0"),
-        ({"num_attention_heads": 128}, "num_attention_heads 128 is above hidden_size 64"),
+        (
+            {"num_attention_heads": 128, "num_key_value_heads": 128, "head_dim": None},
+            "num_attention_heads 128 is above hidden_size 64",
+        ),
         ({"head_dim": 0}, "head_dim is 0"),
         ({"kv_lora_rank": 0, "qk_nope_head_dim": 16, "v_head_dim": 16}, "kv_lora_rank is 0, must be at least 1 beside"),
         ({"kv_lora_rank": 16, "v_head_dim": 16}, "qk_nope_head_dim is 0"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from moeplan.architecture.attention import Attention, attention_of
+from moeplan.architecture.blocks import UNIFORM, Blocks
 
 # Shapes are duck-typed over int and int64 arrays, which no static type expresses; results follow their input.
 Shape = Any
@@ -41,9 +42,15 @@ def caches(shape: Shape) -> list[tuple[Size, Attention]]:
     return different if len(different) > 1 else [(shape.num_kv_layers, different[0][1])]
 
 
-def ffn_matrices(d_model: Size, width: Size) -> list[tuple[Size, Size]]:
-    """(input, output) features of the matrices of one gated (SwiGLU) feed-forward block: gate, up, down."""
-    return [(d_model, width), (d_model, width), (width, d_model)]
+def blocks_of(shape: Shape) -> Blocks:
+    """What the blocks of a shape have beside its fields."""
+    blocks: Blocks = getattr(shape, "blocks", UNIFORM)
+    return blocks
+
+
+def ffn_matrices(d_model: Size, width: Size, *, gated: bool = True) -> list[tuple[Size, Size]]:
+    """(input, output) features of the matrices of one feed-forward block: gate (SwiGLU) if `gated`, up, down."""
+    return [*(1 + gated) * [(d_model, width)], (width, d_model)]
 
 
 def attention_params(shape: Shape) -> Size:
@@ -51,17 +58,24 @@ def attention_params(shape: Shape) -> Size:
     return sum(layers * attention.params(shape.d_model) for layers, attention in attentions(shape))
 
 
-def ffn_params(d_model: Size, width: Size) -> Size:
-    """Params of one gated (SwiGLU) feed-forward block: three maps between `d_model` and `width`."""
-    return 3 * d_model * width
+def ffn_params(d_model: Size, width: Size, *, gated: bool = True) -> Size:
+    """Params of one feed-forward block: three maps between `d_model` and `width` if gated (SwiGLU), else two."""
+    return (2 + gated) * d_model * width
 
 
 def expert_params(shape: Shape) -> Size:
-    """Params of one routed expert: a gated feed-forward block of width `d_expert`, with biases where it has them."""
-    params = ffn_params(shape.d_model, shape.d_expert)
+    """Params of one routed expert: a feed-forward block of width `d_expert`, with biases where it has them."""
+    blocks = blocks_of(shape)
+    d = blocks.d_latent or shape.d_model
+    params = ffn_params(d, shape.d_expert, gated=blocks.gated)
     if shape.expert_bias:
-        params = params + 2 * shape.d_expert + shape.d_model
+        params = params + (1 + blocks.gated) * shape.d_expert + d
     return params
+
+
+def latent_params(shape: Shape) -> Size:
+    """Params of the maps into and out of the width that the experts of one layer work in; 0 if it is d_model."""
+    return 2 * shape.d_model * blocks_of(shape).d_latent
 
 
 def params_by_group(shape: Shape, experts: Size | None = None) -> dict[str, Size]:
@@ -69,28 +83,33 @@ def params_by_group(shape: Shape, experts: Size | None = None) -> dict[str, Size
 
     With `experts = num_active_experts` the sum is the number of active params, embeddings included.
     """
-    d, moe_layers = shape.d_model, shape.num_moe_layers
+    d, moe_layers, blocks = shape.d_model, shape.num_moe_layers, blocks_of(shape)
     experts = shape.num_experts if experts is None else experts
-    router = shape.num_experts * d
+    choices = shape.num_experts + blocks.num_zero_experts
+    router = choices * d
     if shape.router_bias:
-        router = router + shape.num_experts
+        router = router + choices
     if shape.router_correction_bias:
-        router = router + shape.num_experts
-    shared = shape.num_shared_experts * ffn_params(d, shape.d_shared_expert)
+        router = router + choices
+    shared = shape.num_shared_experts * ffn_params(d, shape.d_shared_expert, gated=blocks.gated)
     if shape.shared_expert_gate:
         shared = shared + d
     embedding = shape.vocab_size * d
-    return {
-        "routed_experts": moe_layers * experts * expert_params(shape),
+    dense_layers = shape.num_layers - moe_layers - len(blocks.bare_layers)
+    groups = {
+        "routed_experts": moe_layers * experts * expert_params(shape) + moe_layers * latent_params(shape),
         "shared_experts": moe_layers * shared,
         "router": moe_layers * router,
         "attention": attention_params(shape),
-        "dense_ffn": (shape.num_layers - moe_layers) * ffn_params(d, shape.d_ff)
-        + moe_layers * ffn_params(d, shape.d_dense_residual),
+        "dense_ffn": dense_layers * ffn_params(d, shape.d_ff, gated=blocks.gated)
+        + moe_layers * ffn_params(d, shape.d_dense_residual, gated=blocks.gated),
         "norms": d * (shape.norms_per_block * shape.num_layers + shape.num_final_norms),
         "input_embedding": embedding,
         "output_head": embedding * (not shape.tied_embeddings),
     }
+    for group, params in blocks.extra_params:
+        groups[group] = groups[group] + params
+    return groups
 
 
 def total_params(shape: Shape) -> Size:

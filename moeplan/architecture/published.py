@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from importlib.resources import files
 
 from moeplan.architecture.hf.types import Gap
+from moeplan.architecture.hybrid import architecture_from_dict
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
 
@@ -63,7 +64,7 @@ def published_models() -> dict[str, PublishedModel]:
             **{
                 **row,
                 "not_counted": tuple(Gap(gap["what"], tuple(gap["groups"])) for gap in row["not_counted"]),
-                "architecture": Architecture.from_dict(row["architecture"]),
+                "architecture": architecture_from_dict(row["architecture"]),
             }
         )
         for row in rows

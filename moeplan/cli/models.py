@@ -89,6 +89,7 @@ def inspect(
             flops=flops,
             seq_len=seq_len,
             serving=settings,
+            own_weights=serving["weight_dtype"] is None,
             memory=memory,
             threads=threads,
             progress=progress,

@@ -46,7 +46,7 @@ def serving_options(command: Callable[..., Any]) -> Callable[..., Any]:
         serving_option(
             "--weights",
             "weight_dtype",
-            type=click.Choice(["bf16", "fp8", "int8", "int4"]),
+            type=click.Choice(["bf16", "fp8", "int8", "int4", "mxfp4"]),
             help="Dtype of the served weights. [default: bf16]",
         ),
     ):

@@ -13,7 +13,9 @@ Weights are stored as
   checkpoint);
 * int8: 1 byte, and one bf16 scale an output row (per-channel scales, as in LLM.int8(), arXiv 2208.07339);
 * int4: half a byte, and one bf16 scale for every 128 weights along the input (the usual group size of GPTQ, arXiv
-  2210.17323, and AWQ, arXiv 2306.00978; symmetric, so no zero points).
+  2210.17323, and AWQ, arXiv 2306.00978; symmetric, so no zero points);
+* mxfp4: half a byte, and one byte of scale for every 32 weights along the input (OCP Microscaling Formats 1.0, section
+  5.3); of routed experts alone, as in gpt-oss's released checkpoint.
 
 Only the matrices of attention and of feed-forward blocks (dense, shared, routed) are stored so. Embeddings, output
 head, router, norms, biases, sinks and gates stay bf16 under every dtype.
@@ -28,13 +30,15 @@ from moeplan.architecture import counting
 from moeplan.architecture.counting import Shape, Size
 from moeplan.errors import UsageError
 
-WeightDtype = Literal["bf16", "fp8", "int8", "int4"]
+WeightDtype = Literal["bf16", "fp8", "int8", "int4", "mxfp4"]
 """How the weights of the large matrices are stored."""
 KVDtype = Literal["bf16", "fp8"]
 """How cached keys, values and latents are stored."""
 
 _BLOCK = 128
 """Weights that share one scale: along both sides of a matrix for fp8, along its input for int4."""
+_MX_BLOCK = 32
+"""Weights that share one scale in mxfp4, along the input."""
 _KV_BYTES = {"bf16": 2, "fp8": 1}
 _MAX_CACHED_TOKENS = 2**36
 """Tokens in a cache beyond which byte counts of the largest models would leave int64."""
@@ -87,6 +91,8 @@ def matrix_bytes(n_in: Size, n_out: Size, dtype: WeightDtype) -> Size:
         return size + 4 * _ceil_div(n_in, _BLOCK) * _ceil_div(n_out, _BLOCK)
     if dtype == "int8":
         return size + 2 * n_out
+    if dtype == "mxfp4":
+        return _ceil_div(size, 2) + _ceil_div(n_in, _MX_BLOCK) * n_out
     if dtype == "int4":
         return _ceil_div(size, 2) + 2 * _ceil_div(n_in, _BLOCK) * n_out
     return 2 * size
@@ -102,7 +108,7 @@ def matrices(shape: Shape, experts: Size | None = None) -> list[tuple[str, Size,
     ffns = (
         ("routed_experts", moe_layers * experts, shape.d_expert),
         ("shared_experts", moe_layers * shape.num_shared_experts, shape.d_shared_expert),
-        ("dense_ffn", shape.num_layers - moe_layers, shape.d_ff),
+        ("dense_ffn", shape.num_layers - moe_layers - len(counting.blocks_of(shape).bare_layers), shape.d_ff),
         # a width of 0 means that there is no such block, whose empty down map would still have output rows
         ("dense_ffn", moe_layers * (shape.d_dense_residual > 0), shape.d_dense_residual),
     )
@@ -111,14 +117,33 @@ def matrices(shape: Shape, experts: Size | None = None) -> list[tuple[str, Size,
         for layers, attention in counting.attentions(shape)
         for n_in, n_out in attention.matrices(shape.d_model)
     ]
+    blocks = counting.blocks_of(shape)
     for group, copies, width in ffns:
-        result += [(group, copies, n_in, n_out) for n_in, n_out in counting.ffn_matrices(shape.d_model, width)]
+        d = blocks.d_latent or shape.d_model if group == "routed_experts" else shape.d_model
+        result += [(group, copies, *matrix) for matrix in counting.ffn_matrices(d, width, gated=blocks.gated)]
+    if blocks.d_latent:
+        ways = (shape.d_model, blocks.d_latent), (blocks.d_latent, shape.d_model)
+        result += [("routed_experts", moe_layers, *matrix) for matrix in ways]
     return result
 
 
 def kv_cache_bytes_per_token(shape: Shape, kv_dtype: KVDtype = "bf16") -> Size:
     """KV cache [bytes/token]: the sum over blocks of `Attention.cached_width` times the bytes of one cached number."""
     return sum(layers * attention.cached_width for layers, attention in counting.caches(shape)) * _KV_BYTES[kv_dtype]
+
+
+def state_bytes(shape: Shape) -> Size:
+    """Bytes that stay for a sequence, however long it is: the sum over blocks of `Attention.state_bytes`."""
+    return sum(layers * attention.state_bytes for layers, attention in counting.caches(shape))
+
+
+def cache_bytes(shape: Shape, context: int, kv_dtype: KVDtype = "bf16") -> Size:
+    """KV cache and state of one sequence of `context` tokens [bytes]; windows hold no more than their tokens."""
+    numbers = sum(
+        layers * attention.cached_width * attention.cached_tokens(context)
+        for layers, attention in counting.caches(shape)
+    )
+    return numbers * _KV_BYTES[kv_dtype] + state_bytes(shape)
 
 
 def inference_bytes(shape: Shape, settings: InferenceSettings, num_devices: int = 1) -> dict[str, Size]:
@@ -134,9 +159,11 @@ def inference_bytes(shape: Shape, settings: InferenceSettings, num_devices: int 
     result = {group: 2 * params for group, params in counting.params_by_group(local, experts).items()}
     if settings.weight_dtype != "bf16":
         for group, copies, n_in, n_out in matrices(local, experts):
+            if settings.weight_dtype == "mxfp4" and group != "routed_experts":
+                continue
             saved = 2 * n_in * n_out - matrix_bytes(n_in, n_out, settings.weight_dtype)
             result[group] = result[group] - copies * saved
-    result["kv_cache"] = kv_cache_bytes_per_token(local, settings.kv_dtype) * settings.cached_tokens
+    result["kv_cache"] = cache_bytes(local, settings.context, settings.kv_dtype) * settings.concurrency
     return result
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moeplan.architecture.hf.config import load_json, read_config
+from moeplan.architecture.hf.quantization import stored_weights
 from moeplan.architecture.hf.types import Gap
 from moeplan.architecture.published import Publication, PublishedModel, find_model
 from moeplan.architecture.shape import Architecture
+from moeplan.cost.inference_memory import WeightDtype
 from moeplan.errors import UsageError
 from moeplan.files import check_read
 from moeplan.plan.budget import Budget
@@ -37,6 +39,8 @@ class ExistingModel:
     """Its training tokens; None if not known."""
     seq_len: int = Budget.seq_len
     """Sequence length that its FLOPs are counted at [tokens]."""
+    weight_dtype: WeightDtype | None = None
+    """How its file says that weights are stored; None if it says nothing that can be counted."""
 
 
 def read_model(source: str | Path) -> ExistingModel:
@@ -55,7 +59,11 @@ def read_model(source: str | Path) -> ExistingModel:
             str(source), "plan", "", plan.architecture, tokens=float(plan.design.tokens), seq_len=plan.request.seq_len
         )
     config = read_config(data, str(source))
-    return ExistingModel(str(source), "config", config.model_type, config.architecture, config.gaps, config.assumptions)
+    dtype, said = stored_weights(data)
+    assumptions = (*config.assumptions, *said)
+    return ExistingModel(
+        str(source), "config", config.model_type, config.architecture, config.gaps, assumptions, weight_dtype=dtype
+    )
 
 
 def _published(model: PublishedModel) -> ExistingModel:

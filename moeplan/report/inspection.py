@@ -45,7 +45,8 @@ def _headline(seen: View[Inspection]) -> Text:
     shared = " and {shape.num_shared_experts:d} shared" if shape.num_shared_experts else ""
     experts = "{shape.num_active_experts:d} of {shape.num_experts:d} experts" if shape.num_experts else "dense"
     if seen.total_params is None or seen.active_params is None:
-        count = f"{experts}{shared}; the total is not known, because not everything is counted"
+        least = "at least {at_least_params:,} params"
+        count = f"{least}; {experts}{shared}; the total is not known, because not everything is counted"
     else:
         total, active = "{total_params[with_embeddings]:,}", "{active_params[with_embeddings]:4}"
         count = f"{total} params, {active} of them active; {experts}{shared}"
@@ -123,6 +124,7 @@ def _costs(seen: View[Inspection]) -> tuple[Block, ...]:
         "attention, no logits",
         "weights": "{memory.weight_bytes:4} in {memory.weight_dtype}",
         "KV cache": "{memory.kv_bytes_per_token:,} bytes a token, {memory.kv_dtype}",
+        **({"state": "{memory.state_bytes:,} bytes a sequence"} if seen.memory.state_bytes else {}),
         "served": "{memory.total_bytes:4} with a cache of {memory.context} tokens x {memory.concurrency}, "
         "{memory.kv_dtype}",
     }

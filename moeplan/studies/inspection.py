@@ -7,6 +7,7 @@ chosen there.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,12 @@ from moeplan.architecture import counting
 from moeplan.architecture.conventions import CONVENTIONS
 from moeplan.architecture.published import Publication
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.inference_memory import InferenceSettings, inference_bytes, kv_cache_bytes_per_token
+from moeplan.cost.inference_memory import (
+    InferenceSettings,
+    inference_bytes,
+    kv_cache_bytes_per_token,
+    state_bytes,
+)
 from moeplan.errors import UsageError
 from moeplan.plan.existing import read_model
 from moeplan.studies.laws_on_model import Judgement, judge
@@ -75,7 +81,9 @@ class ServedMemory:
     weight_bytes: int
     """Bytes of all weights."""
     kv_bytes_per_token: int
-    """Bytes of the KV cache for one token."""
+    """Bytes of the KV cache for one token, in blocks without a window."""
+    state_bytes: int
+    """Bytes that one sequence keeps however long it is: states of linear attention and state spaces."""
     total_bytes: int
     """Weights and full KV cache [bytes]."""
 
@@ -100,6 +108,8 @@ class Inspection:
     """What is not counted; with parts of the language model among it there is no total."""
     assumptions: tuple[str, ...]
     """What the file leaves open and how it was read."""
+    at_least_params: int | None
+    """Where there is no total: the params of the groups that are counted, embeddings included; null otherwise."""
     total_params: dict[str, int] | None
     """N [params] under the three conventions."""
     active_params: dict[str, int] | None
@@ -140,6 +150,7 @@ def inspect(
     flops: str | float | None = None,
     seq_len: int | None = None,
     serving: InferenceSettings | None = None,
+    own_weights: bool | None = None,
     memory: str | MemoryLimit | None = None,
     threads: int = 2,
     progress: Callable[[str], None] | None = None,
@@ -156,6 +167,9 @@ def inspect(
         Sequence length that FLOPs are counted at [tokens]; default 4096, or the plan's.
     serving : InferenceSettings, optional
         How the model is served.
+    own_weights : bool, optional
+        Whether weights are stored as the file's quantization_config says, where it says so, whatever `serving` has;
+        default if no `serving` is given.
     memory : str or MemoryLimit, optional
         Memory limit of the comparison, with 10 % headroom; default exactly what the model itself needs.
     threads : int
@@ -172,7 +186,11 @@ def inspect(
     seq_len = subject.seq_len if seq_len is None else seq_len
     if isinstance(seq_len, bool) or not isinstance(seq_len, int) or not 1 <= seq_len <= 2**24:
         raise UsageError(f"seq_len {seq_len!r} must be a whole number from 1 to {2**24}")
+    if own_weights is None:
+        own_weights = serving is None
     serving = serving or InferenceSettings()
+    if own_weights and subject.weight_dtype is not None:
+        serving = dataclasses.replace(serving, weight_dtype=subject.weight_dtype)
     shape = subject.architecture
     unknown = {group for gap in subject.gaps for group in gap.groups}
     complete = not unknown
@@ -204,12 +222,13 @@ def inspect(
         shape=_shape(shape),
         not_counted=tuple(gap.what for gap in subject.gaps),
         assumptions=subject.assumptions,
+        at_least_params=None if complete else sum(n for name, n in groups.items() if name not in unknown),
         total_params={name: shape.total_params(name) for name in CONVENTIONS["total_params"]} if complete else None,  # type: ignore[arg-type]
         active_params={name: shape.active_params(name) for name in CONVENTIONS["active_params"]} if complete else None,  # type: ignore[arg-type]
         params_by_group={name: params for name, params in groups.items() if name not in unknown},
         active_param_ratio=shape.active_param_ratio if complete else None,
         mtp_layers=shape.num_mtp_layers,
-        mtp_params=shape.mtp_params if complete else None,
+        mtp_params=shape.mtp_params if complete and len(counting.attentions(shape)) == 1 else None,
         seq_len=seq_len,
         flops_per_token=float(shape.flops_per_token(seq_len)) if complete else None,
         flops_per_token_tian2025=full if complete else None,
@@ -237,5 +256,6 @@ def served_memory(shape: Architecture, serving: InferenceSettings) -> ServedMemo
         by_group=groups,
         weight_bytes=total - groups["kv_cache"],
         kv_bytes_per_token=kv_cache_bytes_per_token(shape, serving.kv_dtype),
+        state_bytes=state_bytes(shape),
         total_bytes=total,
     )

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from moeplan.architecture.attention.kind import Activation, Attention
+from moeplan.architecture.plannable import PLANNABLE
 from moeplan.errors import UsageError
 
 __all__ = ["KINDS", "Activation", "Attention", "attention_of", "kind_named"]
@@ -19,7 +20,7 @@ __all__ = ["KINDS", "Activation", "Attention", "attention_of", "kind_named"]
 def _kinds() -> dict[str, type[Attention]]:
     for module in sorted(found.name for found in pkgutil.iter_modules(__path__)):
         importlib.import_module(f"{__name__}.{module}")
-    return {cls.kind: cls for cls in _subclasses(Attention) if "kind" in vars(cls)}
+    return {cls.kind: cls for cls in _subclasses(Attention) if cls.kind}
 
 
 def _subclasses(cls: type[Attention]) -> list[type[Attention]]:
@@ -31,11 +32,10 @@ KINDS = MappingProxyType(_kinds())
 
 
 def kind_named(name: object) -> type[Attention]:
-    """The kind called `name`; raises `UsageError` with those that there are."""
-    if not isinstance(name, str) or name not in KINDS:
-        *first, last = KINDS
-        raise UsageError(f"attention {name!r} must be {', '.join(first)} or {last}")
-    return KINDS[name]
+    """The kind called `name` among those that every block of a plan can have; raises `UsageError` for others."""
+    if name not in PLANNABLE:
+        raise UsageError(f"attention {name!r} must be {' or '.join(PLANNABLE)}")
+    return KINDS[str(name)]
 
 
 def attention_of(shape: Any) -> Attention:

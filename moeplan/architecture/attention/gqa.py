@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
 from moeplan.architecture.attention.kind import Activation, Attention, Matrix, Size, ceil_div
@@ -14,7 +14,7 @@ from moeplan.errors import UsageError
 class GroupedQueryAttention(Attention):
     """Softmax attention whose heads share keys and values in groups."""
 
-    kind: ClassVar[str] = "gqa"
+    kind: str = field(init=False, default="gqa")
     label: ClassVar[str] = "grouped-query attention"
 
     num_heads: Size
@@ -31,6 +31,25 @@ class GroupedQueryAttention(Attention):
     """One learned sink logit a head."""
     qk_norm: Literal["none", "head", "full"] = "none"
     """Norm of queries and keys: none, one weight vector of head_dim, or over the full width."""
+    v_head_dim: Size = 0
+    """Width of a head's value [features]; 0 stands for head_dim."""
+    gate: Literal["none", "head", "full"] = "none"
+    """Gate on the output, from the block's input: none, one number a head, or as wide as the output."""
+    window: int = 0
+    """Tokens that a token sees, itself among them; 0 for all before it."""
+    chunked: bool = False
+    """Whether tokens see their own chunk of `window` tokens alone, in place of a sliding window."""
+    values_are_keys: bool = False
+    """Whether values are the keys before their norm, with no map of their own."""
+    value_norm: bool = False
+    """One weight vector of norm on the values."""
+    shares_kv: bool = False
+    """Whether keys and values are those of a block before, with no maps and no cache of its own."""
+
+    @classmethod
+    def of(cls, shape: Any) -> Self:
+        """The fields that `shape` has; what it calls v_head_dim is another kind's."""
+        return dataclasses.replace(super().of(shape), v_head_dim=0)
 
     @classmethod
     def complete(cls, fields: dict[str, Any]) -> dict[str, Any]:
@@ -50,40 +69,78 @@ class GroupedQueryAttention(Attention):
         return {"num_kv_heads": kv_heads, "head_dim": head_dim, "qk_norm": "head"}
 
     @property
-    def _kv_width(self) -> Size:
+    def _query_width(self) -> Size:
+        return self.num_heads * self.head_dim
+
+    @property
+    def _key_width(self) -> Size:
         return self.num_kv_heads * self.head_dim
 
+    @property
+    def _value_width(self) -> Size:
+        return self.num_kv_heads * (self.v_head_dim or self.head_dim)
+
+    @property
+    def _gate_width(self) -> Size:
+        return {"none": 0, "head": self.num_heads, "full": self.width}[self.gate]
+
     def matrices(self, d_model: Size) -> list[Matrix]:
-        """Query, key, value and output."""
-        query, kv = self.width, self._kv_width
-        return [(d_model, query), (d_model, kv), (d_model, kv), (query, d_model)]
+        """Query, key, value, output, and the gate's."""
+        widths = [self._query_width]
+        if not self.shares_kv:
+            widths += [self._key_width] if self.values_are_keys else [self._key_width, self._value_width]
+        if self.gate != "none":
+            widths.append(self._gate_width)
+        return [*((d_model, width) for width in widths), (self.width, d_model)]
 
     def vectors(self, d_model: Size) -> Size:
         params = 0
         if self.qkv_bias:
-            params = params + self.width + 2 * self._kv_width
+            params = params + self._query_width
+            params = params if self.shares_kv else params + self._key_width + self._value_width
         if self.output_bias:
             params = params + d_model
         if self.attention_sinks:
             params = params + self.num_heads
         if self.qk_norm == "head":
-            params = params + 2 * self.head_dim
+            params = params + (1 if self.shares_kv else 2) * self.head_dim
         elif self.qk_norm == "full":
-            params = params + self.width + self._kv_width
+            params = params + self._query_width + (0 if self.shares_kv else self._key_width)
+        if self.value_norm:
+            params = params + (self.v_head_dim or self.head_dim)
         return params
 
     def stored_matrices(self, d_model: Size) -> list[Matrix]:
         """Query, key and value as one, and output."""
-        return [(self.width + 2 * self._kv_width, d_model), (d_model, self.width)]
+        *inputs, output = self.matrices(d_model)
+        return [(sum(width for _, width in inputs), d_model), (d_model, output[0])]
 
     @property
     def width(self) -> Size:
-        return self.num_heads * self.head_dim
+        return self.num_heads * (self.v_head_dim or self.head_dim)
 
     @property
     def cached_width(self) -> Size:
-        """Keys and values: 2*num_kv_heads*head_dim."""
-        return 2 * self._kv_width
+        """Keys and values: 2*num_kv_heads*head_dim where they are equally wide."""
+        return 0 if self.shares_kv else self._key_width + self._value_width
+
+    def cached_tokens(self, context: int) -> int:
+        """No more than the window."""
+        return min(context, self.window) if self.window else context
+
+    def score_flops(self, seq_len: Size, *, causal: bool = False) -> Size:
+        """12*width times the tokens that a token sees: half of all before it on average, the window once it is full."""
+        if not self.window or self.window >= seq_len:
+            return super().score_flops(seq_len, causal=causal)
+        if self.chunked or not causal:
+            return super().score_flops(self.window, causal=causal)
+        return 6 * self.width * self.window * (2 * seq_len - self.window) // seq_len
+
+    def decode_flops(self, context: int) -> Size:
+        return super().decode_flops(self.cached_tokens(context))
+
+    def prefill_flops(self, prompt: int) -> Size:
+        return self.score_flops(prompt, causal=True) * prompt // 3
 
     def on_device(self, n: int) -> Self:
         """Heads are split; KV heads too, and copied where there are fewer than devices."""
@@ -97,22 +154,24 @@ class GroupedQueryAttention(Attention):
 
     @property
     def passed_width(self) -> Size:
-        return 2 * self._kv_width
+        return self._key_width + self._value_width
 
     def activations(self) -> list[Activation]:
-        before = [Activation("queries and keys before their norm", self.width + self._kv_width)]
+        before = [Activation("queries and keys before their norm", self._query_width + self._key_width)]
         return [
             *(before if self.qk_norm != "none" else []),
-            Activation("queries", self.width),
-            Activation("keys", self._kv_width),
-            Activation("values", self._kv_width),
+            Activation("queries", self._query_width),
+            Activation("keys", self._key_width),
+            Activation("values", self._value_width),
             Activation("attention output", self.width),
+            *([Activation("gate", self._gate_width)] if self.gate != "none" else []),
             Activation("softmax statistics", self.num_heads, fp32=True),
         ]
 
     @property
     def gradient_widths(self) -> tuple[Size, Size]:
-        return self.width, 2 * self.width + 2 * self._kv_width
+        return self._query_width, self._query_width + self.width + self.passed_width
 
     def words(self) -> str:
-        return f"{self.num_heads} heads of {self.head_dim}, {self.num_kv_heads} KV heads"
+        window = f", in a window of {self.window}" if self.window else ""
+        return f"{self.num_heads} heads of {self.head_dim}, {self.num_kv_heads} KV heads{window}"

@@ -7,7 +7,7 @@ them), as in `moeplan.architecture.counting`; switches are always scalars. Every
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self
 
 # Sizes are duck-typed over int and int64 arrays, which no static type expresses; results follow their input.
@@ -44,7 +44,7 @@ class Attention:
     softmax attention over all tokens before. Fields of the same name in `Architecture` are the same quantity.
     """
 
-    kind: ClassVar[str]
+    kind: str = field(init=False, default="")
     """Its name in YAML, JSON and flags."""
     label: ClassVar[str]
     """Its name in sentences."""
@@ -52,7 +52,7 @@ class Attention:
     @classmethod
     def of(cls, shape: Any) -> Self:
         """This kind with the sizes that `shape` has under the same names."""
-        names = [f.name for f in dataclasses.fields(cls) if hasattr(shape, f.name)]
+        names = [f.name for f in dataclasses.fields(cls) if f.init and hasattr(shape, f.name)]
         return cls(**{name: getattr(shape, name) for name in names})
 
     @classmethod
@@ -96,8 +96,8 @@ class Attention:
         return context
 
     @property
-    def state_size(self) -> Size:
-        """Numbers that stay for a sequence, however long it is."""
+    def state_bytes(self) -> Size:
+        """Bytes that stay for a sequence, however long: recurrent states in fp32, inputs of convolutions in bf16."""
         return 0
 
     def score_flops(self, seq_len: Size, *, causal: bool = False) -> Size:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
 
 from moeplan.architecture.attention.kind import Activation, Attention, Matrix, Size, ceil_div
 from moeplan.errors import UsageError
@@ -14,7 +14,7 @@ from moeplan.errors import UsageError
 class LatentAttention(Attention):
     """Softmax attention whose keys and values come from one cached latent and one shared rotary key."""
 
-    kind: ClassVar[str] = "mla"
+    kind: str = field(init=False, default="mla")
     label: ClassVar[str] = "multi-head latent attention"
 
     num_heads: Size
@@ -29,6 +29,16 @@ class LatentAttention(Attention):
     """Width of the rotary key that all heads share [features]."""
     v_head_dim: Size
     """Width of a head's value [features]."""
+    latent_norm: bool = True
+    """Whether the latents have norms."""
+    gate: Literal["none", "head", "full"] = "none"
+    """Gate on the output, from the block's input: none, one number a head, or as wide as the output."""
+    index_heads: int = 0
+    """Heads of the indexer that picks the tokens to attend to (DeepSeek-V3.2, arXiv 2512.02556); 0 without one."""
+    index_head_dim: int = 0
+    """Width of one of them [features]."""
+    index_topk: int = 0
+    """Tokens that it picks."""
 
     @classmethod
     def complete(cls, fields: dict[str, Any]) -> dict[str, Any]:
@@ -57,11 +67,20 @@ class LatentAttention(Attention):
         """Queries straight or through their latent; the latent with the rotary key; keys and values; output."""
         rank = self.q_lora_rank
         queries = [(d_model, rank), (rank, self._score_width)] if rank else [(d_model, self._score_width)]
-        return [*queries, (d_model, self.kv_lora_rank + self.qk_rope_head_dim), self._up, (self.width, d_model)]
+        down = (d_model, self.kv_lora_rank + self.qk_rope_head_dim)
+        gates = {"none": [], "head": [(d_model, self.num_heads)], "full": [(d_model, self.width)]}[self.gate]
+        return [*queries, down, self._up, *gates, *self._indexer(d_model), (self.width, d_model)]
+
+    def _indexer(self, d_model: Size) -> list[Matrix]:
+        """Its queries, from the query latent, its one key and the weights of its heads."""
+        if not self.index_heads:
+            return []
+        keys, weights = (d_model, self.index_head_dim), (d_model, self.index_heads)
+        return [(self.q_lora_rank or d_model, self.index_heads * self.index_head_dim), keys, weights]
 
     def vectors(self, d_model: Size) -> Size:
-        """Norms of the latents."""
-        return self.q_lora_rank + self.kv_lora_rank
+        """Norms of the latents, and weight and bias of the norm on the indexer's key."""
+        return self.latent_norm * (self.q_lora_rank + self.kv_lora_rank) + 2 * self.index_head_dim
 
     @property
     def width(self) -> Size:
@@ -70,12 +89,29 @@ class LatentAttention(Attention):
 
     @property
     def cached_width(self) -> Size:
-        """The latent and the shared rotary key (the same paper, section 2.1.4)."""
-        return self.kv_lora_rank + self.qk_rope_head_dim
+        """The latent and the shared rotary key (the same paper, section 2.1.4), and the indexer's key."""
+        return self.kv_lora_rank + self.qk_rope_head_dim + self.index_head_dim
+
+    def _index_flops(self, seen: Size) -> Size:
+        """FLOPs of the indexer's scores of `seen` tokens."""
+        return 2 * self.index_heads * self.index_head_dim * seen
+
+    def score_flops(self, seq_len: Size, *, causal: bool = False) -> Size:
+        """Of the tokens that the indexer picks, where there is one, and of its own scores of all before."""
+        if not self.index_heads:
+            return super().score_flops(seq_len, causal=causal)
+        picked = min(self.index_topk, seq_len)
+        seen = picked * (2 * seq_len - picked) // (2 * seq_len) if causal else picked
+        return 12 * self.width * seen + 3 * self._index_flops(seq_len // 2 if causal else seq_len)
 
     def decode_flops(self, context: int) -> Size:
         """With the up-projections absorbed (section 2.1.2): 2*heads*(2*kv_lora_rank + rope)*context."""
-        return 2 * self.num_heads * (2 * self.kv_lora_rank + self.qk_rope_head_dim) * context
+        seen = min(self.index_topk, context) if self.index_heads else context
+        width = 2 * self.kv_lora_rank + self.qk_rope_head_dim
+        return 2 * self.num_heads * width * seen + self._index_flops(context)
+
+    def prefill_flops(self, prompt: int) -> Size:
+        return self.score_flops(prompt, causal=True) * prompt // 3
 
     def on_device(self, n: int) -> Self:
         """Heads are split; the maps into the latents and the cache are on every device."""

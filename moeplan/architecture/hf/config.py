@@ -7,6 +7,7 @@ layers, unknown keys with sizes) is listed (`gaps`): such a model has no total.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from moeplan.architecture import counting
-from moeplan.architecture.hf.keys import ALIASES, BIASES, GATED, OTHER_BLOCKS, Keys
+from moeplan.architecture.attention import Attention
+from moeplan.architecture.blocks import AttentionRun, Blocks
+from moeplan.architecture.hf.keys import ALIASES, BIASES, GATED, OTHER_BLOCKS, SIZES, Keys, class_defaults, groups_of
 from moeplan.architecture.hf.layers import moe_layers
+from moeplan.architecture.hf.mixers import BARE, WINDOWED, attention_of_kind, indexed, kinds_of_layers
 from moeplan.architecture.hf.types import EVERYTHING, TYPES, Gap, TypeFacts
+from moeplan.architecture.hybrid import hybrid
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
 from moeplan.files import read_json
@@ -29,10 +34,8 @@ NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 """Where multimodal configs keep their language model."""
 TOWERS = ("vision_config", "audio_config", "audio_encoder_config", "vision_tower", "encoder_config", "vq_config")
 """Where they keep the rest, which is not counted."""
-WINDOWED = ("sliding_attention", "chunked_attention", "sliding", "reference_sliding_attention")
-"""Kinds of layers with keys and values of full shape that see a window."""
-PLAIN_ATTENTION = ("full_attention", "attention", "full", *WINDOWED)
-"""Kinds of layers with keys and values of full shape."""
+STATED = ("d_model", "num_layers", "num_heads", "vocab_size", "num_experts", "num_active_experts", "d_expert", "d_ff")
+"""What a file must state itself, unless it is nested: nested configs are written as differences from their class."""
 
 
 @dataclass(frozen=True)
@@ -88,35 +91,47 @@ def _language_model(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Ga
         inner = data.get(name)
         if inner is not None and not isinstance(inner, Mapping):
             raise UsageError(f"{name} is {inner!r:.40}, must be an object")
-        if isinstance(inner, Mapping) and not set(ALIASES["d_model"]) & set(data):
+        if isinstance(inner, Mapping) and (inner.get("model_type") or set(ALIASES["d_model"]) & set(inner)):
             inner, more = _language_model(inner)
-            tied = {"tie_word_embeddings": data["tie_word_embeddings"]} if "tie_word_embeddings" in data else {}
-            return {**inner, **tied}, [*outside, *more]
+            outer = ("tie_word_embeddings", "quantization_config")
+            return {**inner, **{key: data[key] for key in outer if key in data}}, [*outside, *more]
     return data, outside
 
 
 def _read(data: Mapping[str, Any]) -> ModelConfig:
+    outer = data
     data, gaps = _language_model(data)
-    keys = Keys(data)
-    for name in (*NESTED, *TOWERS):
+    model_type = Keys(data).text("model_type")
+    defaults = dict(class_defaults(model_type))
+    if data is outer:
+        for name in (alias for quantity in STATED for alias in ALIASES[quantity]):
+            defaults.pop(name, None)
+    keys = Keys(data, defaults)
+    for name in ("model_type", *NESTED, *TOWERS):
         keys.get(name)
-    model_type = keys.text("model_type")
     facts = TYPES.get(model_type)
     assumptions = [] if facts else [_unknown_type(model_type)]
     facts = facts or TypeFacts("")
     gaps += facts.gaps
     fields: dict[str, Any] = {**facts.fields, **_sizes(keys)}
     shared = fields.pop("num_shared_experts", 0)
-    experts = _experts(keys)
-    pattern = moe_layers(keys, fields["num_layers"])
-    if not any(pattern):  # experts in no layer: a dense model
+    kinds = kinds_of_layers(keys, fields["num_layers"])
+    switched_off = keys.flag("use_moe", "enable_moe_block", "use_moe_block") is False
+    experts = {} if switched_off else _experts(keys)
+    alone = set(kinds or ()) & set(BARE)
+    pattern = [kind == "moe" for kind in kinds or ()] if alone else moe_layers(keys, fields["num_layers"])
+    if not any(pattern) or switched_off:  # experts in no layer: a dense model
         experts = {}
+    if switched_off:
+        for quantity in ("num_experts", "num_active_experts", "d_expert", "num_shared_experts", "shared_width"):
+            keys.present(*ALIASES[quantity])
     if experts:
         fields |= {"num_shared_experts": shared, **experts}
     else:
         for name in ("router_bias", "router_correction_bias", "expert_bias", "shared_expert_gate"):
             fields.pop(name, None)
-    fields |= _feed_forward(keys, pattern if experts else [])
+    bare = [i for i, kind in enumerate(kinds or ()) if alone and kind not in BARE]
+    fields |= _feed_forward(keys, pattern if experts else [], len(bare))
     fields |= _attention(keys, facts, gaps, assumptions)
     tied = keys.flag("tie_word_embeddings")
     if tied is None:
@@ -125,11 +140,68 @@ def _read(data: Mapping[str, Any]) -> ModelConfig:
     fields["tied_embeddings"] = tied
     fields["num_mtp_layers"] = keys.number(*ALIASES["num_mtp_layers"]) or 0
     _activation(keys, facts, gaps)
-    _layer_kinds(keys, fields["num_layers"], gaps, assumptions)
+    extra = [("output_head", fields["vocab_size"])] if facts.head_bias and keys.flag("lm_head_bias") else []
+    blocks = Blocks(
+        attentions=_attentions(keys, facts, Architecture(**fields), kinds, gaps, assumptions),
+        bare_layers=tuple(bare),
+        gated=facts.gated is not None,
+        d_latent=(keys.number("moe_latent_size") or 0) if experts else 0,
+        extra_params=tuple(extra),
+    )
     if keys.flag("is_encoder_decoder"):
         gaps.append(Gap("an encoder beside the decoder", EVERYTHING))
-    gaps += _unread(keys)
-    return ModelConfig(model_type, Architecture(**fields), tuple(dict.fromkeys(gaps)), tuple(assumptions))
+    gaps += _unread(keys, assumptions, known=bool(blocks.attentions))
+    assumptions += _taken(keys, fields)
+    return ModelConfig(model_type, hybrid(fields, blocks), tuple(dict.fromkeys(gaps)), tuple(assumptions))
+
+
+def _taken(keys: Keys, fields: Mapping[str, Any]) -> list[str]:
+    """Sentences about absent keys that were taken from the class or from another key."""
+    latent = fields.get("attention") == "mla"
+    said = {}
+    for key, value in keys.taken.items():
+        if key == "tie_word_embeddings" or (latent and key in ("num_key_value_heads", "head_dim")):
+            continue
+        rule = keys.defaults.get(key)
+        said[key] = f"{rule[1:]}, {value}" if isinstance(rule, str) else json.dumps(value)
+    if not latent and not keys.present(*ALIASES["num_kv_heads"]):
+        said["num_key_value_heads"] = f"num_attention_heads, {fields['num_heads']}"
+    if not latent and not keys.present(*ALIASES["head_dim"]):
+        said["head_dim"] = f"hidden_size/num_attention_heads, {fields['head_dim']}"
+    return [f"{key} is absent: taken as {words}." for key, words in said.items()]
+
+
+def _attentions(
+    keys: Keys, facts: TypeFacts, base: Architecture, kinds: list[str] | None, gaps: list[Gap], assumptions: list[str]
+) -> tuple[AttentionRun, ...]:
+    """The attention of every block, where not all have that of `base`; a gap for blocks whose sizes no key says."""
+    plain = base.uniform_attention
+    more: dict[str, Any] = dict(facts.attention)
+    if plain.kind == "gqa" and (width := keys.number("v_head_dim")):
+        more["v_head_dim"] = width
+    if keys.flag("attn_output_gate"):
+        more["gate"] = "full"
+    plain = indexed(dataclasses.replace(plain, **more), keys)
+    layers = kinds or ["full_attention"] * base.num_layers
+    found: dict[Attention, list[int]] = {}
+    unknown: dict[str, int] = {}
+    for i, kind in enumerate(layers):
+        attention = attention_of_kind(kind, keys, plain)
+        if attention is None:
+            unknown[kind] = unknown.get(kind, 0) + 1
+        else:
+            found.setdefault(attention, []).append(i)
+    for kind, number in unknown.items():
+        gaps.append(Gap(f"{number} of {base.num_layers} layers of kind {kind}", ("attention",)))
+    if unknown or list(found) == [base.uniform_attention]:
+        return ()
+    windows = sum(kind in WINDOWED for kind in layers)
+    if windows and any(getattr(attention, "window", 0) for attention in found):
+        assumptions.append(
+            f"{windows} of {base.num_layers} layers see a window, which bounds their scores and their cache; a runtime "
+            "that keeps their cache at full length needs more."
+        )
+    return tuple(AttentionRun(attention, tuple(where)) for attention, where in found.items())
 
 
 def _unknown_type(model_type: str) -> str:
@@ -143,6 +215,9 @@ def _unknown_type(model_type: str) -> str:
 def _sizes(keys: Keys) -> dict[str, int]:
     """Width, depth, heads and vocabulary; raises `UsageError` naming those that are missing."""
     found = {name: keys.size(*ALIASES[name]) for name in ("d_model", "num_layers", "vocab_size", "num_heads")}
+    listed = keys.stated().get("layers_block_type")
+    if found["num_layers"] is None and isinstance(listed, list):
+        found["num_layers"] = len(listed)
     missing = [ALIASES[name][0] for name, value in found.items() if value is None]
     if len(missing) == len(found):
         raise UsageError(f"is JSON but no model config: it has none of {', '.join(missing)}")
@@ -184,17 +259,23 @@ def _shared(keys: Keys, width: int) -> dict[str, int]:
     if number is None and total is None:
         return {}
     if not number:
-        if number == 0 and total:
+        if number == 0 and total and next(iter(counts)) in keys.data:
             raise UsageError(f"{next(iter(counts))} 0 and {next(iter(widths))} {total} contradict each other")
         return {"num_shared_experts": int(bool(total)), "d_shared_expert": total or 0}
     if total is not None and total != number * width:
+        if number == 1 or next(iter(widths)) in OF_ONE:
+            return {"num_shared_experts": number, "d_shared_expert": total}
         raise UsageError(
             f"{next(iter(counts))} {number} of width {width} and {next(iter(widths))} {total} contradict each other"
         )
     return {"num_shared_experts": number, "d_shared_expert": width}
 
 
-def _feed_forward(keys: Keys, pattern: list[bool]) -> dict[str, Any]:
+OF_ONE = ("moe_shared_expert_intermediate_size", "share_expert_dim")
+"""Keys that are the width of one shared expert, where they are not that of all."""
+
+
+def _feed_forward(keys: Keys, pattern: list[bool], bare: int = 0) -> dict[str, Any]:
     """Which layers have experts (an empty pattern: none), and how wide the others are."""
     narrow = keys.number("intermediate_size")
     wide = keys.number(
@@ -208,8 +289,10 @@ def _feed_forward(keys: Keys, pattern: list[bool]) -> dict[str, Any]:
             fields["num_dense_layers"] = first
         else:
             fields["moe_layer_pattern"] = tuple(pattern)
-    if not all(pattern) or not pattern:
+    if sum(pattern) + bare < len(pattern) or not pattern or bare:
         keys.size("intermediate_size_mlp", "dense_intermediate_size")
+        if not width and keys.entries("block_configs"):
+            raise UsageError("the widths of its layers differ (block_configs), which no count here has a place for")
         if not width:
             raise UsageError("lacks intermediate_size, the width of its dense layers")
         fields["d_ff"] = width
@@ -278,42 +361,38 @@ def _activation(keys: Keys, facts: TypeFacts, gaps: list[Gap]) -> None:
         word = value.get("name", "") if isinstance(value, Mapping) else value
         if not isinstance(word, str):
             raise UsageError(f"{name} is {word!r:.40}, must be text")
-        if str(word).lower() not in GATED and not facts.gated:
+        if str(word).lower() not in GATED and facts.gated is False:
             groups = ("dense_ffn", "routed_experts", "shared_experts")
             gaps.append(Gap(f"feed-forward blocks with {name} {word!r}, which may not be gated", groups))
             return
 
 
-def _layer_kinds(keys: Keys, num_layers: int, gaps: list[Gap], assumptions: list[str]) -> None:
-    """A gap for layers without plain attention, a note for sliding windows."""
-    kinds = keys.entries("layer_types")
-    if kinds is None:
-        return
-    if len(kinds) != num_layers:
-        raise UsageError(f"layer_types has {len(kinds)} entries, {ALIASES['num_layers'][0]} is {num_layers}")
-    other = {kind: kinds.count(kind) for kind in dict.fromkeys(map(str, kinds)) if kind not in PLAIN_ATTENTION}
-    for kind, number in other.items():
-        gaps.append(Gap(f"{number} of {num_layers} layers of kind {kind}", ("attention",)))
-    windows = sum(kind in WINDOWED for kind in kinds)
-    if windows:
-        assumptions.append(
-            f"{windows} of {num_layers} layers see a window; their FLOPs and KV cache are counted at full length."
-        )
+def _unread(keys: Keys, assumptions: list[str], *, known: bool) -> list[Gap]:
+    """Gaps of keys that nobody read: those of known other blocks together, the others that speak of sizes by name.
 
-
-def _unread(keys: Keys) -> list[Gap]:
-    """Gaps of keys that nobody read: those of known other blocks together, the others by name."""
+    Of other keys it is said that they are taken to have no weights. `known`: every block's kind of attention was read,
+    so that keys that speak of such kinds, but not of sizes, say no more.
+    """
     keys.check_switches(*BIASES)
     unread = keys.unread()
     gaps = []
     for pattern, what, groups in OTHER_BLOCKS:
         named = [key for key in unread if pattern.fullmatch(key)]
+        if known and groups[0] == "attention":
+            unread = {key: value for key, value in unread.items() if key not in named or SIZES.fullmatch(key)}
+            named = [key for key in named if key in unread]
         if named:
             gaps.append(Gap(f"{what} ({', '.join(named)})", groups))
             unread = {key: value for key, value in unread.items() if key not in named}
-    if unread:
-        named = [f"{key} {_text(value)}" for key, value in unread.items()]
-        gaps.append(Gap(f"whatever these keys stand for, which moeplan does not know: {', '.join(named)}", EVERYTHING))
+    sizes = [key for key in unread if SIZES.fullmatch(key)]
+    if sizes:
+        named = [f"{key} {_text(unread[key])}" for key in sizes]
+        spoken_of = dict.fromkeys(group for key in sizes for group in groups_of(key) or EVERYTHING)
+        what = f"whatever these keys stand for, which moeplan does not know: {', '.join(named)}"
+        gaps.append(Gap(what, tuple(spoken_of)))
+    others = [f"{key} {_text(value)}" for key, value in unread.items() if key not in sizes]
+    if others:
+        assumptions.append(f"These keys are not known to moeplan and taken to have no weights: {', '.join(others)}.")
     return gaps
 
 

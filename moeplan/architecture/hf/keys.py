@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 from collections.abc import Mapping
+from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 
 from moeplan.errors import UsageError
@@ -12,7 +16,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "d_model": ("hidden_size", "d_model", "n_embd", "dim"),
     "num_layers": ("num_hidden_layers", "n_layers", "n_layer", "num_layers"),
     "num_heads": ("num_attention_heads", "n_heads", "n_head"),
-    "vocab_size": ("vocab_size",),
+    "vocab_size": ("vocab_size", "padded_vocab_size"),
     "num_kv_heads": ("num_key_value_heads", "num_kv_heads", "n_kv_heads", "attn_config.kv_n_heads"),
     "head_dim": ("head_dim", "attention_head_dim", "kv_channels"),
     "num_experts": (
@@ -20,6 +24,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "num_experts",
         "num_local_experts",
         "moe_num_experts",
+        "moe_num_primary_experts",
         "ffn_config.moe_num_experts",
     ),
     "num_active_experts": (
@@ -27,6 +32,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "moe_topk",
         "moe_k",
         "num_experts_per_token",
+        "moe_top_k",
+        "top_k_experts",
+        "num_experts_per_topk",
         "experts_per_token",
         "ffn_config.moe_top_k",
     ),
@@ -41,6 +49,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "shared_expert_intermediate_size",
         "shared_intermediate_size",
         "moe_shared_expert_intermediate_size",
+        "share_expert_dim",
     ),
     "num_mtp_layers": ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_layers", "mtp_num_hidden_layers"),
 }
@@ -70,7 +79,9 @@ _NO_PARAMS = re.compile(
       embedding_dropout|attention_dropout|tie_encoder_decoder|add_cross_attention|cross_attention_hidden_size|
       dim_model_base|scale_emb|scale_depth|swiglu_limit|use_attention_mask|max_length|min_length|default_chat_template|
       _?(prefix_dense_)?sliding_window_pattern|use_associative_scan|scale_embedding|original_max_position_embeddings|initial_context_length|group_limited_greedy|multi_gate|seq_aux|bos_token|eos_token|pad_token|
-      use_logits_norm|logit_softcap|is_decoder|generation_config|cache_implementation|type_vocab
+      _.*|quantization|transformers\.js_config|(num_)?mtp_.*|num_mtp_.*|use_mtp|use_routing_bias|use_moe_router_bias|
+      use_expert_bias|chunk_size|block_size|num_expert_groups|num_limited_groups|nope_layer_interval|dense_list|org_vocab_size|xd_num|
+      use_grouped_(mm|topk)|for_llm_compressor|capacity_factor|use_rotary_pos_emb|mla_use_nope|use_logits_norm|logit_softcap|is_decoder|generation_config|cache_implementation|type_vocab
     """,
     re.VERBOSE,
 )
@@ -108,11 +119,56 @@ BIASES = ("mlp_bias", "add_bias_linear", "ffn_bias", "use_bias", "enable_bias", 
 """Those of them that are switches."""
 
 
-class Keys:
-    """A config's keys; remembers which were read."""
+SIZES = re.compile(
+    r"(num|n)_.*|.*_(size|sizes|dim|dims|rank|ranks|heads|layers|experts|slots|width|widths|features|channels)|widths?"
+)
+"""Names that speak of sizes: what moeplan does not know under one may have weights."""
+_GROUPS_OF_WORDS = (
+    (re.compile(r"expert|moe"), ("routed_experts", "shared_experts", "router")),
+    (re.compile(r"attn|attention|head|qk|kv"), ("attention",)),
+    (re.compile(r"vocab|embed"), ("input_embedding", "output_head")),
+    (re.compile(r"ffn|mlp|intermediate"), ("dense_ffn", "routed_experts", "shared_experts")),
+)
 
-    def __init__(self, data: Mapping[str, Any]) -> None:
-        self.data, self.read = data, set[str]()
+
+def groups_of(key: str) -> tuple[str, ...]:
+    """The groups of params that an unknown key speaks of, by the words in its name; none for "all of the blocks"."""
+    return next((groups for pattern, groups in _GROUPS_OF_WORDS if pattern.search(key)), ())
+
+
+@functools.cache
+def _tables() -> dict[str, Any]:
+    table: dict[str, Any] = json.loads((files("moeplan") / "data" / "hf_defaults.json").read_text(encoding="utf-8"))
+    return table
+
+
+def class_defaults(model_type: str) -> Mapping[str, Any]:
+    """What the class of a model type takes for absent keys (`data/hf_defaults.json`); empty for an unknown type."""
+    row: Mapping[str, Any] = _tables()["types"].get(model_type, {})
+    return row
+
+
+class Keys:
+    """A config's keys; remembers which were read, and which were absent and taken from `defaults`."""
+
+    def __init__(self, data: Mapping[str, Any], defaults: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self.data, self.defaults, self.read = data, defaults, set[str]()
+        self.taken: dict[str, Any] = {}
+
+    def stated(self) -> Keys:
+        """The same keys without defaults: what the file itself says."""
+        stated = Keys(self.data)
+        stated.read = self.read
+        return stated
+
+    def default(self, key: str) -> Any:
+        """What the class takes for an absent key; None if it takes nothing."""
+        value = self.defaults.get(key)
+        if isinstance(value, str) and value.startswith("="):
+            first, _, second = value[1:].partition("/")
+            a, b = self.number(first), self.number(second) if second else 1
+            value = a // b if a and b else None
+        return value
 
     def get(self, key: str) -> Any:
         """The value of a key, or of one inside an object ("ffn_config.moe_top_k"); None if it is absent."""
@@ -126,8 +182,15 @@ class Keys:
         return value.get(inner)
 
     def present(self, *keys: str) -> dict[str, Any]:
-        """The keys that are there and not null, with their values."""
-        return {key: value for key in keys if (value := self.get(key)) is not None}
+        """The keys that are there and not null, with their values; if none stands in the file, the class's default."""
+        found = {key: value for key in keys if (value := self.get(key)) is not None}
+        if found or any(key in self.data for key in keys):
+            return found
+        for key in keys:
+            if (value := self.default(key)) is not None:
+                self.taken[key] = value
+                return {key: value}
+        return {}
 
     def whole(self, *keys: str) -> dict[str, int]:
         """The whole numbers under `keys`; a list of equal ones, one a layer, counts as one."""
@@ -183,7 +246,7 @@ class Keys:
 
     def entries(self, key: str) -> list[Any] | None:
         """The list under `key`; None if it is absent."""
-        value = self.get(key)
+        value = self.present(key).get(key)
         if value is None or isinstance(value, list):
             return value
         raise UsageError(f"{key} is {_short(value)}, must be a list")

@@ -11,6 +11,12 @@ def moe_layers(keys: Keys, num_layers: int) -> list[bool]:
 
     Spellings that say "all" give way to others; two that differ raise `UsageError`.
     """
+    stated = _patterns(keys.stated(), num_layers)
+    return _agreed(stated or _patterns(keys, num_layers), num_layers)
+
+
+def _patterns(keys: Keys, num_layers: int) -> dict[str, list[bool]]:
+    """What each spelling says, of those that are there."""
     found: dict[str, list[bool]] = {}
     layers = range(num_layers)
     first = keys.number("first_k_dense_replace", "num_dense_layers")
@@ -26,7 +32,7 @@ def moe_layers(keys: Keys, num_layers: int) -> list[bool]:
         step = _step(keys, "moe_layer_freq")
         found["first_k_dense_replace"] = [i >= (first or 0) and i % step == 0 for i in layers]
     dense, step = keys.entries("mlp_only_layers"), _step(keys, "decoder_sparse_step")
-    if dense is not None or keys.get("decoder_sparse_step") is not None:
+    if dense is not None or keys.present("decoder_sparse_step"):
         _check_layers("mlp_only_layers", dense or [], num_layers)
         found["mlp_only_layers"] = [i not in (dense or ()) and (i + 1) % step == 0 for i in layers]
     kinds = keys.entries("mlp_layer_types")
@@ -40,21 +46,21 @@ def moe_layers(keys: Keys, num_layers: int) -> list[bool]:
         _check_layers("moe_layers", chosen, num_layers)
         found["moe_layers"] = [i in chosen for i in layers]
     step = _step(keys, "interleave_moe_layer_step")
-    if keys.get("interleave_moe_layer_step") is not None:
+    if keys.present("interleave_moe_layer_step"):
         found["interleave_moe_layer_step"] = [(i + 1) % step == 0 for i in layers]
-    start, end = keys.get("moe_layer_start_index"), keys.get("moe_layer_end_index")
+    start, end = keys.number("moe_layer_start_index"), keys.get("moe_layer_end_index")
     if start is not None:
         start, step = keys.number("moe_layer_start_index") or 0, _step(keys, "moe_layer_interval")
         last = num_layers - 1 if end in (None, -1) else keys.number("moe_layer_end_index") or 0
         if start > last:
             raise UsageError(f"moe_layer_start_index {start} is above the last layer with experts, {last}")
         found["moe_layer_start_index"] = [start <= i <= last and (i + 1) % step == 0 for i in layers]
-    if keys.get("expert_layer_period") is not None:
+    if keys.present("expert_layer_period"):
         step, offset = _step(keys, "expert_layer_period"), keys.number("expert_layer_offset") or 0
         if offset >= step:
             raise UsageError(f"expert_layer_offset {offset} must be below expert_layer_period {step}")
         found["expert_layer_period"] = [i % step == offset for i in layers]
-    return _agreed(found, num_layers)
+    return found
 
 
 def _agreed(found: dict[str, list[bool]], num_layers: int) -> list[bool]:

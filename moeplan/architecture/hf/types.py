@@ -35,8 +35,12 @@ class TypeFacts:
     """What the key attention_bias switches on: "qkv" or "all" (output map too)."""
     qk_norm: str = "head"
     """What a key such as use_qk_norm switches on: "head", "full", "none" (a norm without weights), "other"."""
-    gated: bool = False
-    """Whether feed-forward blocks are gated whatever the activation is called."""
+    gated: bool | None = False
+    """Whether feed-forward blocks are gated whatever the activation is called; None where they are not gated."""
+    attention: Mapping[str, object] = field(default_factory=dict)
+    """Fields of the kind of attention that no key states."""
+    head_bias: bool = False
+    """Whether the key lm_head_bias switches on a bias of the output head."""
     gaps: tuple[Gap, ...] = ()
     """What models of this type have that `Architecture` cannot express."""
 
@@ -59,7 +63,8 @@ _LIKE_LLAMA = (
     "llama", "mistral", "ministral3", "mixtral", "granite", "granitemoe", "granitemoeshared", "smollm3", "phi3",
     "deepseek", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu", "hyperclovax", "cwm", "ernie4_5", "minicpm3",
     "emu3", "aria_text", "bailing_moe", "bailing_moe_v2", "internlm3", "iquestcoder", "pangu_pro_moe",
-    "kimi_k2", "mistral4", "deepseek_ocr2_text", "unlimited_ocr_text",
+    "kimi_k2", "mistral4", "deepseek_ocr2_text", "unlimited_ocr_text", "kimi_linear", "deepseek_v32", "glm_moe_dsa",
+    "xverse", "mimo_v2_flash", "jamba", "minimax", "granitemoehybrid",
 )  # fmt: skip
 
 TYPES: dict[str, TypeFacts] = {
@@ -134,7 +139,7 @@ TYPES: dict[str, TypeFacts] = {
         {**_FOUR_NORMS, "num_final_norms": 2},
         gated=True,
     ),
-    "phimoe": TypeFacts("PhimoeDecoderLayer has LayerNorms, with biases", _LAYER_NORM),
+    "phimoe": TypeFacts("PhimoeDecoderLayer has LayerNorms, with biases", _LAYER_NORM, head_bias=True),
     "stablelm": TypeFacts("StableLmDecoderLayer has LayerNorms, with biases", _LAYER_NORM, qk_norm="other"),
     "cohere": TypeFacts(
         "CohereDecoderLayer has one norm for both sub-blocks",
@@ -160,7 +165,37 @@ TYPES: dict[str, TypeFacts] = {
         "Kolibri1DecoderLayer has four norms, and query-key norms", {**_FOUR_NORMS, "qk_norm": "head"}
     ),
     "axk1": _gap("a third norm in blocks with experts", "norms"),
-    "afmoe": _gap("a gate on attention's output, query-key norms and four norms a block", "attention", "norms"),
+    **dict.fromkeys(
+        ("qwen3_next", "qwen3_5_moe_text"),
+        TypeFacts(
+            "its attention norms queries and keys by head and gates its output, its shared expert has a gate",
+            {"qk_norm": "head", "shared_expert_gate": True},
+            attention={"gate": "full"},
+        ),
+    ),
+    **dict.fromkeys(
+        ("qwen3_5_text",),
+        TypeFacts(
+            "its attention norms queries and keys by head and gates its output",
+            {"qk_norm": "head"},
+            attention={"gate": "full"},
+        ),
+    ),
+    "bailing_hybrid": TypeFacts("its latent attention gates every head", attention={"gate": "head"}),
+    "nemotron_h": TypeFacts(
+        "its blocks are one part each with one norm, its feed-forward parts relu^2 without a gate",
+        {"norms_per_block": 1},
+        gated=None,
+    ),
+    "lfm2_moe": _head("Lfm2MoeAttention norms queries and keys by head"),
+    "lfm2": _head("Lfm2Attention norms queries and keys by head"),
+    "qwen3_vl_text": _head(),
+    "minicpm": TypeFacts("MiniCPM ties its embeddings unless told otherwise", {"tied_embeddings": True}),
+    "afmoe": TypeFacts(
+        "AfmoeAttention gates its output and norms queries and keys by head; four norms a block",
+        {**_FOUR_NORMS, "qk_norm": "head", "router_correction_bias": True},
+        attention={"gate": "full"},
+    ),
     "beam": _gap("a gate on attention's output, query-key norms and four norms a block", "attention", "norms"),
     "diffllama": _gap("the weights of differential attention", "attention"),
     "laguna": _gap("a gate on attention's output, query-key norms and a correction bias", "attention", "router"),
@@ -168,7 +203,6 @@ TYPES: dict[str, TypeFacts] = {
     "muse_spark_text": _gap("experts of another width than the residual stream, and gates on attention and residuals"),
     "doge": _gap("weights on residuals and a learned attention mask"),
     "jetmoe": _gap("experts in attention", "attention"),
-    "mimo_v2_flash": _gap("attention layers of two shapes", "attention"),
     "phi4_multimodal": _gap("adapters of its image and sound towers", "attention", "dense_ffn"),
     "longcat_flash": _gap("two attention blocks and a dense one beside the experts in each layer"),
     "hunyuan": _gap("layers that share keys and values with others (cross-layer attention)", "attention"),

@@ -1,0 +1,158 @@
+"""Linear attention with a delta rule: gated delta-net (arXiv 2412.06464) and Kimi delta attention (2510.26692)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
+
+from moeplan.architecture.attention.kind import Matrix, Size, ceil_div
+from moeplan.architecture.attention.recurrent import Recurrent
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatedDeltaNet(Recurrent):
+    """One decay and one step size a value head, from the block's input; as Qwen3-Next has it."""
+
+    kind: str = field(init=False, default="gated_delta_net")
+    label: ClassVar[str] = "gated delta-net"
+
+    num_key_heads: Size
+    """Heads of queries and of keys."""
+    num_value_heads: Size
+    """Heads of values."""
+    key_head_dim: Size
+    """Width of a query or key head [features]."""
+    value_head_dim: Size
+    """Width of a value head [features]."""
+    conv_kernel: int = 4
+    """Taps of the convolution over queries, keys and values."""
+
+    @property
+    def width(self) -> Size:
+        return self.num_value_heads * self.value_head_dim
+
+    @property
+    def convolved_width(self) -> Size:
+        """Queries, keys and values."""
+        return 2 * self.num_key_heads * self.key_head_dim + self.width
+
+    @property
+    def convolution_reach(self) -> Size:
+        return self.conv_kernel
+
+    @property
+    def state_numbers(self) -> Size:
+        """A key by value matrix for each value head."""
+        return self.num_value_heads * self.key_head_dim * self.value_head_dim
+
+    def matrices(self, d_model: Size) -> list[Matrix]:
+        """Queries, keys and values; output gate; step size and decay; output."""
+        inputs = (self.convolved_width, self.width, 2 * self.num_value_heads)
+        return [*((d_model, width) for width in inputs), (self.width, d_model)]
+
+    def vectors(self, d_model: Size) -> Size:
+        """The convolution, A and the bias of the decay by value head, the norm of a value head."""
+        return self.convolved_width * self.conv_kernel + 2 * self.num_value_heads + self.value_head_dim
+
+    def on_device(self, n: int) -> Self:
+        keys, values = ceil_div(self.num_key_heads, n), ceil_div(self.num_value_heads, n)
+        return dataclasses.replace(self, num_key_heads=keys, num_value_heads=values)
+
+    def words(self) -> str:
+        return (
+            f"gated delta-net with {self.num_value_heads} value heads of {self.value_head_dim} and "
+            f"{self.num_key_heads} key heads of {self.key_head_dim}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class KimiDeltaAttention(Recurrent):
+    """A decay for every feature of a key, through a map of low rank or a straight one."""
+
+    kind: str = field(init=False, default="kda")
+    label: ClassVar[str] = "Kimi delta attention"
+
+    num_heads: Size
+    """Heads."""
+    head_dim: Size
+    """Width of a head [features]."""
+    conv_kernel: int = 4
+    """Taps of the convolution over queries, keys and values."""
+    low_rank: bool = True
+    """Whether the maps to decay and output gate go through head_dim features; else they are straight."""
+
+    @property
+    def width(self) -> Size:
+        return self.num_heads * self.head_dim
+
+    @property
+    def convolved_width(self) -> Size:
+        """Queries, keys and values."""
+        return 3 * self.width
+
+    @property
+    def convolution_reach(self) -> Size:
+        return self.conv_kernel
+
+    @property
+    def state_numbers(self) -> Size:
+        """A square matrix for each head."""
+        return self.width * self.head_dim
+
+    def matrices(self, d_model: Size) -> list[Matrix]:
+        """Queries, keys, values; step size; decay and output gate; output."""
+        straight, low = [(d_model, self.width)], [(d_model, self.head_dim), (self.head_dim, self.width)]
+        gates = 2 * (low if self.low_rank else straight)
+        return [*3 * straight, (d_model, self.num_heads), *gates, (self.width, d_model)]
+
+    def vectors(self, d_model: Size) -> Size:
+        """The convolution, A by head, the decay's bias by feature, the norm of a head."""
+        return self.convolved_width * self.conv_kernel + self.num_heads + self.width + self.head_dim
+
+    def on_device(self, n: int) -> Self:
+        return dataclasses.replace(self, num_heads=ceil_div(self.num_heads, n))
+
+    def words(self) -> str:
+        return f"Kimi delta attention with {self.num_heads} heads of {self.head_dim}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LightningAttention(Recurrent):
+    """Linear attention with a fixed decay a head (MiniMax-01, arXiv 2501.08313)."""
+
+    kind: str = field(init=False, default="lightning")
+    label: ClassVar[str] = "lightning attention"
+
+    num_heads: Size
+    """Heads."""
+    head_dim: Size
+    """Width of a head [features]."""
+
+    @property
+    def width(self) -> Size:
+        return self.num_heads * self.head_dim
+
+    @property
+    def convolved_width(self) -> Size:
+        """Queries, keys and values; no convolution."""
+        return 3 * self.width
+
+    @property
+    def state_numbers(self) -> Size:
+        """A square matrix for each head."""
+        return self.width * self.head_dim
+
+    def matrices(self, d_model: Size) -> list[Matrix]:
+        """Queries, keys, values, output gate, output."""
+        return [*4 * [(d_model, self.width)], (self.width, d_model)]
+
+    def vectors(self, d_model: Size) -> Size:
+        """The norm of its output."""
+        return self.width
+
+    def on_device(self, n: int) -> Self:
+        return dataclasses.replace(self, num_heads=ceil_div(self.num_heads, n))
+
+    def words(self) -> str:
+        return f"lightning attention with {self.num_heads} heads of {self.head_dim}"
