@@ -19,7 +19,7 @@ from moeplan.plan.budget import FEWEST_TOKENS, Budget
 from moeplan.plan.choice import make_space
 from moeplan.plan.existing import ExistingModel, read_model
 from moeplan.plan.search.reference import LossReference, Reference
-from moeplan.studies.comparison.answers import answer, law_column
+from moeplan.studies.comparison.answers import answer, law_column, split_by_dense
 from moeplan.studies.comparison.costs import contender, setting
 from moeplan.studies.comparison.remarks import versus
 from moeplan.studies.comparison.result import SCHEMA, Answer, Comparison, Contender, LawColumn, Origin
