@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from moeplan.units import format_bytes, format_count, format_flops
+from moeplan.units import format_bytes, format_count, format_duration, format_flops
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -79,6 +79,7 @@ SHARE = Kind("share", "", percent)
 TIMES = Kind("times", "", times)
 LOSS = Kind("loss", "nats/token", number, 4)
 RATE = Kind("rate", "", scientific)
+DURATION = Kind("duration", "s", lambda seconds, digits: format_duration(seconds))
 NUMBER = Kind("number", "", number)
 INTEGER = Kind("integer", "", lambda value, digits: f"{value:,.0f}")
 PLAIN = Kind("plain", "", _plain)
@@ -87,7 +88,7 @@ BY_VARIABLE = Kind("variable", "", _plain)
 BY_KEY = Kind("key", "", _plain)
 """A dict's values, each of the kind of the variable that is its key."""
 
-KINDS = {kind.name: kind for kind in (FLOPS, BYTES, COUNT, SHARE, TIMES, LOSS, RATE, NUMBER, INTEGER, PLAIN)}
+KINDS = {kind.name: kind for kind in (FLOPS, BYTES, COUNT, SHARE, TIMES, LOSS, RATE, DURATION, NUMBER, INTEGER, PLAIN)}
 """Kinds by the name that a format has for them."""
 
 
@@ -141,6 +142,7 @@ QUANTITIES: dict[str, Quantity] = {
         ("mfu", "MFU", SHARE, "share of the dense bf16 peak that model FLOPs reach"),
         ("gpu_hours", "", COUNT, "device-hours"),
         ("kv_bytes_per_token", "", BYTES, "cached keys and values, or latents, of one token"),
+        ("seconds", "", DURATION, "time"),
         ("experts_hit", "", NUMBER, "experts of a layer that a batch reaches, as expected of uniform routing"),
     )
 }

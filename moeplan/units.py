@@ -153,6 +153,16 @@ def format_bytes(value: float, digits: int = 3) -> str:
     return _scaled(value, _BYTE_SUFFIXES, digits, base="B")
 
 
+def format_duration(seconds: float) -> str:
+    """A time in the way it is given: 45s, 5m, 2.5h; one that nobody would give in days and years."""
+    if seconds < 90:
+        return f"{seconds:.0f}s"
+    if seconds < 100 * 3600:
+        return f"{seconds / 60:.3g}m" if seconds < 5400 else f"{seconds / 3600:.3g}h"
+    days = seconds / 86400
+    return f"{days:.0f} days" if days < 1000 else f"{format_count(days / 365)} years"
+
+
 def _scaled(value: float, suffixes: tuple[tuple[str, float], ...], digits: int, base: str = "") -> str:
     """Write `value` with `digits` significant digits and the largest suffix that keeps it at 1 or more."""
     for suffix, scale in suffixes:

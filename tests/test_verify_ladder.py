@@ -10,6 +10,7 @@ import pytest
 
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError, UsageError
+from moeplan.units import format_duration as duration
 from moeplan.verification import shrink
 from moeplan.verification.ladder import (
     MAX_EPOCHS,
@@ -28,7 +29,7 @@ from moeplan.verification.ladder import (
     most_epochs,
     tuned_rates,
 )
-from moeplan.verification.request import Request, Where, duration, parse_duration
+from moeplan.verification.request import Request, Where, parse_duration
 from moeplan.verification.shrink import flops_per_token
 from moeplan.verification.spec import RunSpec
 from tests.verify_cases import DATA, PLANNED, SETTINGS, small_ladder

@@ -22,11 +22,12 @@ from moeplan.fitting.suggestion import SCHEMA, SuggestedRun, Suggestion
 from moeplan.report.proxy_runs import proxy_outline_sections, proxy_runs_charts, proxy_runs_sections
 from moeplan.report.schemas import document_schema
 from moeplan.report.terminal import terminal_text
+from moeplan.units import format_duration as duration
 from moeplan.verification import study
 from moeplan.verification.ladder import LEAST_STEPS, Settings, tuned_rates
 from moeplan.verification.machine import Machine
 from moeplan.verification.proxy_runs import ProxyRuns
-from moeplan.verification.request import Request, check_suggested, duration
+from moeplan.verification.request import Request, check_suggested
 from moeplan.verification.save import runs_csv
 from moeplan.verification.shrink import flops_per_token
 from moeplan.verification.spec import RunResult, RunSpec

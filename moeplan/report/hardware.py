@@ -10,65 +10,44 @@ from moeplan.cost.devices import Device, MfuPreset, PublishedMfu, mfu_presets, p
 from moeplan.cost.training.step_time import published_steps
 from moeplan.errors import UsageError
 from moeplan.quantities import number, percent
-from moeplan.report.blocks import Block, Items, Paragraph, Section, Table
+from moeplan.report.blocks import Block, Column, Items, Paragraph, Section, Table, table
 from moeplan.report.text import NONE
-from moeplan.units import format_bytes, format_count
+from moeplan.report.view import View
+from moeplan.units import format_count
 
 
 def hardware_sections(devices: Sequence[Device]) -> list[Section]:
     """Devices as a table, with their sources; then utilisation presets and published runs."""
-    rows = tuple(
-        (
-            device.name,
-            _tera(device.bf16_flops),
-            _tera(device.fp8_flops),
-            format_bytes(device.memory_bytes),
-            f"{number(device.bandwidth / 1e9, 4)}",
-            device.confidence,
-        )
-        for device in devices
+    columns: tuple[Column, ...] = (
+        ("device", "{name}"),
+        (">bf16 TFLOP/s", lambda device: _tera(device.bf16_flops)),
+        (">fp8 TFLOP/s", lambda device: _tera(device.fp8_flops)),
+        (">memory", "{memory_bytes}"),
+        (">GB/s", lambda device: number(device.bandwidth / 1e9, 4)),
+        ("confidence", "{confidence}"),
     )
-    columns = ("device", "bf16 TFLOP/s", "fp8 TFLOP/s", "memory", "GB/s", "confidence")
     notes = Items(tuple(f"{x.name}: {x.source}{f' ({x.note})' if x.note else ''}." for x in devices))
+    listed = table(map(View, devices), columns)
     sections = [
-        Section("Devices", (Table(rows, columns, right=(1, 2, 3, 4)), Paragraph("Peaks are dense, without sparsity."))),
+        Section("Devices", (listed, Paragraph("Peaks are dense, without sparsity."))),
         Section("Sources", (notes,)),
     ]
-    if len(devices) > 1:
-        sections.append(_mfu_section())
-    return sections
+    return [*sections, _mfu_section()] if len(devices) > 1 else sections
 
 
 def _mfu_section() -> Section:
-    presets = Table(
-        tuple(
-            (
-                preset.name,
-                percent(preset.mfu),
-                _covers(preset),
-            )
-            for preset in mfu_presets()
-        ),
-        ("preset", "MFU", "for"),
-        right=(1,),
-    )
-    runs = Table(
-        tuple(
-            (
-                run.run,
-                run.hardware,
-                NONE if run.mfu is None else "–".join(dict.fromkeys(percent(x, 2) for x in run.mfu)),
-                run.precision,
-                run.source,
-                run.confidence,
-            )
-            for run in published_mfu()
-        ),
-        ("published run", "hardware", "MFU", "products", "source", "confidence"),
-        right=(2,),
+    presets: tuple[Column, ...] = (("preset", "{name}"), (">MFU", "{mfu}"), ("for", lambda preset: _covers(preset.it)))
+    runs: tuple[Column, ...] = (
+        ("published run", "{run}"),
+        ("hardware", "{hardware}"),
+        (">MFU", lambda run: NONE if run.mfu is None else "–".join(dict.fromkeys(percent(x, 2) for x in run.mfu))),
+        ("products", "{precision}"),
+        ("source", "{source}"),
+        ("confidence", "{confidence}"),
     )
     legend = "MFU: share of the dense bf16 peak that model FLOPs reach; a dense model takes the first preset."
-    return Section("Utilisation", (presets, runs, Paragraph(legend)))
+    blocks = (table(map(View, mfu_presets()), presets), table(map(View, published_mfu()), runs), Paragraph(legend))
+    return Section("Utilisation", blocks)
 
 
 def _covers(preset: MfuPreset) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from moeplan.quantities import number
-from moeplan.report.blocks import Items, Paragraph, Section, Table
+from moeplan.report.blocks import Column, Items, Paragraph, Section, Table, table
+from moeplan.report.opinions import shape_cells
 from moeplan.report.text import NONE, Source
-from moeplan.studies.labs import MEMORY_SLACK, Choice, Labs
-from moeplan.units import format_count
+from moeplan.report.view import View
+from moeplan.studies.labs import MEMORY_SLACK, Labs
 
 _COUNTED = Source(
     "Counted from exact shapes; chosen by a search over the declared grid with equal weights of the laws.",
@@ -17,10 +20,11 @@ _COLUMNS = ("served", "params", "tokens", "k+s/E", "g", "layers x d_model", "N_a
 
 def labs_sections(found: Labs) -> list[Section]:
     """The whole report."""
+    seen = View(found, lambda parts: _COUNTED)
     return [
         Section("", (Paragraph(_headline(found), _COUNTED),)),
-        Section("How near", (_agreement(found),)),
-        *(Section(lab.model, (_table(lab_number, found),)) for lab_number, lab in enumerate(found.labs)),
+        Section("How near", (_agreement(seen),)),
+        *(Section(lab.model, (_table(lab),)) for lab in seen.labs),
         Section("Notes", (Items(_notes(found)),)),
     ]
 
@@ -36,36 +40,30 @@ def _headline(found: Labs) -> str:
     )
 
 
-def _agreement(found: Labs) -> Table:
-    rows = tuple(
-        (f"{each.demand:g}", f"{number(each.median_factor)}x", f"{number(each.worst_factor)}x", each.worst)
-        for each in found.agreement
+def _agreement(seen: View[Labs]) -> Table:
+    columns: tuple[Column, ...] = (
+        (">served tokens / lab's training tokens", "{demand:g}"),
+        (">median factor of N_a", "{median_factor:number}x"),
+        (">worst", "{worst_factor:number}x"),
+        ("of", "{worst}"),
     )
-    columns = ("served tokens / lab's training tokens", "median factor of N_a", "worst", "of")
-    return Table(rows, columns, right=(0, 1, 2), source=_COUNTED)
+    return table(seen.agreement, columns, source=_COUNTED)
 
 
-def _table(place: int, found: Labs) -> Table:
-    lab = found.labs[place]
+def _table(lab: View[Any]) -> Table:
     rows = [("the lab", *_cells(lab.choice), NONE, NONE, NONE)]
     for each in lab.chosen:
         name = f"{each.demand:g} x D"
         if each.choice is None:
             rows.append((name, each.says, *[NONE] * 7))
             continue
-        factors = (each.active_params_factor, each.tokens_factor, each.value_factor)
-        rows.append((name, *_cells(each.choice), *(f"{factor:.2f}" for factor in factors if factor is not None)))
+        factors = ("{active_params_factor:.2f}", "{tokens_factor:.2f}", "{value_factor:.2f}")
+        rows.append((name, *_cells(each.choice), *map(each, factors)))
     return Table(tuple(rows), _COLUMNS, right=tuple(range(1, 9)), strong=(0,), source=_COUNTED)
 
 
-def _cells(choice: Choice) -> tuple[str, ...]:
-    return (
-        f"{format_count(choice.total_params)}-A{format_count(choice.active_params)}",
-        format_count(choice.tokens),
-        f"{choice.num_active_experts}+{choice.num_shared_experts}/{choice.num_experts}",
-        number(choice.granularity),
-        f"{choice.num_layers} x {choice.d_model:,}",
-    )
+def _cells(choice: View[Any]) -> tuple[str, ...]:
+    return (*shape_cells(choice), choice("{num_layers:d} x {d_model}"))
 
 
 def _notes(found: Labs) -> tuple[str, ...]:

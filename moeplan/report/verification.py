@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 from moeplan.laws.roles import LEVERAGE_LAW
-from moeplan.quantities import number, percent, quantity, times
-from moeplan.report.blocks import Block, Chart, Items, Level, Paragraph, Section, Series, Table
-from moeplan.report.text import EXTRAPOLATED, NONE, Source, mark
-from moeplan.units import format_bytes, format_count, format_flops
+from moeplan.quantities import FLOPS as AS_FLOPS
+from moeplan.report.blocks import Block, Chart, Column, Items, Level, Paragraph, Section, Series, Table, series, table
+from moeplan.report.sources import outside_text
+from moeplan.report.text import EXTRAPOLATED, NONE, Source, Text, joined, listed, mark
+from moeplan.report.view import View
+from moeplan.units import format_count, format_duration
 from moeplan.verification.estimate import REACH, Measured
-from moeplan.verification.request import duration
+from moeplan.verification.shrink import Kept
 from moeplan.verification.summary import ARM
 from moeplan.verification.verdict import UNHEALTHY_LOAD
-from moeplan.verification.verification import LeverageAt, Outline, PlannedRun, Tuning, Verification
+from moeplan.verification.verification import LeverageAt, Outline, PlannedRun, RunSummary, Tuning, Verification
 
 _CONTROL = {"one_expert": "one expert", "second_seed": "other seeds", "frozen_router": "frozen router"}
 FLOPS = f"FLOPs as {LEVERAGE_LAW} counts: non-embedding params, full attention, no logits"
@@ -30,38 +34,79 @@ ROUTING = (
 COUNTED = Source("Counted from the proxies' exact shapes; times are a forecast from a short probe of this machine.")
 
 
+RUN_LOSSES: dict[str, Any] = {
+    "x_title": "compute [FLOPs]",
+    "y_title": "validation loss [nats/token]",
+    "x_quantity": "flops",
+    "y_quantity": "loss",
+    "x_log": True,
+    "y_log": True,
+}
+"""The axes of a chart of losses against compute."""
+
+
 def verification_sections(found: Verification) -> list[Section]:
     """The whole report of a verification."""
-    sections = [
-        Section("", (Paragraph(headline(found), _MEASURED), Paragraph(_reason(found)))),
-        Section("Leverage", _leverage(found)),
-        Section("Envelopes", _envelopes(found)),
-        Section("Routing", _routing(found)),
+    v = _seen(found)
+    resolve = (Paragraph(found.power.says), Paragraph(v.power(_DETECTABLE)))
+    legend = Paragraph(f"Marked {EXTRAPOLATED}: outside the range that the law was measured on.")
+    notes = (Items(found.notes + found.outline.notes), legend, Paragraph(made_text(found.versions, found.command)))
+    parts = [
+        ("", (Paragraph(headline(found), _MEASURED), Paragraph(_reason(found)))),
+        ("Leverage", _leverage(v)),
+        ("Envelopes", _envelopes(v)),
+        ("Routing", _routing(v)),
+        ("Controls", _controls(v) if found.controls else ()),
+        ("Runs", _runs(v)),
+        ("What was kept of the plan", _kept(v.outline)),
+        ("What would resolve it", resolve),
+        ("Notes", notes),
     ]
-    if found.controls:
-        sections.append(Section("Controls", _controls(found)))
-    sections += [
-        Section("Runs", _runs(found)),
-        Section("What was kept of the plan", _kept(found.outline)),
-        Section("What would resolve it", (Paragraph(found.power.says), Paragraph(_detectable(found)))),
-    ]
-    notes = found.notes + found.outline.notes
-    legend = [Paragraph(f"Marked {EXTRAPOLATED}: outside the range that the law was measured on.")]
-    made = ", ".join(f"{name} {version}" for name, version in found.versions.items())
-    sections.append(Section("Notes", (Items(notes), *legend, Paragraph(f"{made}; {found.command}".rstrip("; ")))))
-    return sections
+    return [Section(title, blocks) for title, blocks in parts if blocks]
 
 
-def headline(found: Verification) -> str:
+_DETECTABLE = "These runs can tell a leverage of {detectable} or more (or its inverse) from 1."
+
+
+def _seen(found: Verification) -> View[Verification]:
+    """A verification whose every number knows its place and source."""
+    at = found.leverages[-1]
+    planned = Source("The plan's predicted leverage with its interval.", at.law)
+
+    def source(parts: list[str]) -> Source | None:
+        match parts:
+            case ["predicted" | "predicted_low" | "predicted_high" | "plan_flops"]:
+                return planned
+            case ["leverages", place, "law_here"]:
+                one = found.leverages[int(place)]
+                far = f"outside: {outside_text(one.outside)}" if one.outside else "inside"
+                return Source("The law at the compute of these runs.", one.law, domain=far)
+            case ["outline", *_]:
+                return COUNTED
+        return _MEASURED
+
+    return View(found, source)
+
+
+def made_text(versions: dict[str, str], command: str) -> str:
+    """What ran the runs, and the command."""
+    made = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"{made}; {command}".rstrip("; ")
+
+
+def headline(found: Verification) -> Text:
     """The answer in one sentence."""
-    last = found.leverages[-1]
+    v, last = _seen(found), _seen(found).leverages[-1]
     outside = " (outside the law's domain)" if found.outside_domain else ""
-    return (
-        f"{found.verdict[:1].upper()}{found.verdict[1:]}{outside}: measured leverage {_value(last.measured)} "
-        f"({percent(last.measured.level, 2)} interval {_interval(last.measured)}) at "
-        f"{format_flops(last.measured.train_flops)} FLOPs; the plan {found.plan_name} predicts "
-        f"{mark(times(found.predicted), found.plan_flops > 3e20)} ({times(found.predicted_low)}–"
-        f"{times(found.predicted_high)}) at {format_flops(found.plan_flops)}."
+    return v(
+        f"{found.verdict[:1].upper()}{found.verdict[1:]}{outside}: measured leverage {{value}} ({{level}} interval "
+        "{interval}) at {at} FLOPs; the plan {plan_name} predicts {own} ({predicted_low}–{predicted_high}) at "
+        "{plan_flops}.",
+        value=_value(last.measured),
+        level=last.measured("{level:2}"),
+        interval=_interval(last.measured),
+        at=last.measured("{train_flops}"),
+        own=mark(v("{predicted}"), found.plan_decades_outside),
     )
 
 
@@ -71,46 +116,38 @@ def _reason(found: Verification) -> str:
     return f"{reason}.{advice}"
 
 
-def _value(measured: Measured) -> str:
-    text = times(measured.efficiency_leverage)
-    return f"{measured.bound} {text}" if measured.bound else text
+def _value(measured: View[Measured]) -> Text:
+    return measured("{bound} {efficiency_leverage}" if measured.bound else "{efficiency_leverage}")
 
 
-def _interval(measured: Measured) -> str:
+def _interval(measured: View[Measured]) -> Text:
     """Both ends; one that lies where nothing can be read is open."""
-    low, high = times(measured.low), times(measured.high)
     if measured.bound == "at least" and measured.high <= measured.efficiency_leverage * (1 + 1e-9):
-        return f"{low} and above"
+        return measured("{low} and above")
     if measured.bound == "at most" and measured.low >= measured.efficiency_leverage * (1 - 1e-9):
-        return f"{high} and below"
-    return f"{low}–{high}"
+        return measured("{high} and below")
+    return measured("{low}–{high}")
 
 
-def _leverage(found: Verification) -> tuple[Block, ...]:
-    rows = [
-        (
-            f"{format_flops(at.measured.train_flops)}",
-            _value(at.measured),
-            _interval(at.measured),
-            times(at.measured.wall_clock) if at.measured.wall_clock else NONE,
-            mark(times(at.law_here), at.outside),
-            at.verdict,
-        )
-        for at in found.leverages
-    ]
-    level = percent(found.leverages[-1].measured.level, 2)
-    columns = ("MoE compute", "leverage", f"{level} interval", "in time", f"{found.leverages[-1].law} here", "verdict")
-    last = found.leverages[-1].measured
-    estimators = ", ".join(f"{_ESTIMATOR[name]} {times(value)}" for name, value in last.by_estimator.items())
-    spread = f"the bootstrap alone gives {times(last.bootstrap_low)}–{times(last.bootstrap_high)}"
-    return (
-        Table(tuple(rows), columns, right=(0, 1, 2, 3, 4), strong=(len(rows) - 1,), source=_MEASURED),
-        Paragraph(
-            f"Dense compute / MoE compute at equal loss, {FLOPS}; in time: the same in training time on "
-            f"{found.runs[-1].device}. Interval: the wider of a bootstrap over seeds and validation documents, paired "
-            f"across arms, and the spread between estimators. At the largest budget {spread}; {estimators}."
-        ),
+def _leverage(v: View[Verification]) -> tuple[Block, ...]:
+    last = v.leverages[-1]
+    columns: tuple[Column, ...] = (
+        (">MoE compute", "{measured.train_flops}"),
+        (">leverage", lambda at: _value(at.measured)),
+        (f">{last.measured('{level:2}')} interval", lambda at: _interval(at.measured)),
+        (">in time", lambda at: at("{measured.wall_clock}") if at.measured.wall_clock else NONE),
+        (f">{last.law} here", lambda at: mark(at("{law_here}"), at.outside)),
+        ("verdict", "{verdict}"),
     )
+    estimators = listed(last.measured(f"{_ESTIMATOR[x]} {{by_estimator[{x}]}}") for x in last.measured.by_estimator)
+    text = last.measured(
+        f"Dense compute / MoE compute at equal loss, {FLOPS}; in time: the same in training time on "
+        f"{v.runs[-1].device}. Interval: the wider of a bootstrap over seeds and validation documents, paired across "
+        "arms, and the spread between estimators. At the largest budget the bootstrap alone gives "
+        "{bootstrap_low}–{bootstrap_high}; {estimators}.",
+        estimators=estimators,
+    )
+    return (table(v.leverages, columns, strong=(len(v.leverages) - 1,), source=_MEASURED), Paragraph(text))
 
 
 _ESTIMATOR = {
@@ -120,98 +157,98 @@ _ESTIMATOR = {
 }
 
 
-def _envelopes(found: Verification) -> tuple[Block, ...]:
-    rows = [
-        (
-            ARM[point.arm],
-            format_flops(point.train_flops),
-            point.rung.partition("/")[2],
-            f"{point.loss:.4f}",
-            f"{point.loss / math.log(2):.3f}" if found.outline.runs[0].architecture.vocab_size == 256 else NONE,
-            str(point.seeds),
-            duration(point.seconds),
-        )
-        for point in found.envelopes
-    ]
-    columns = ("arm", "compute", "best size", "loss", "bits/token", "seeds", "time")
-    return (
-        Table(tuple(rows), columns, right=(1, 3, 4, 5, 6), source=_MEASURED),
-        Paragraph("The best size of every budget; validation loss in nats a token, averaged over seeds."),
+def _envelopes(v: View[Verification]) -> tuple[Block, ...]:
+    bytewise = v.outline.runs[0].architecture.vocab_size == 256
+    columns: tuple[Column, ...] = (
+        ("arm", lambda point: ARM[point.arm]),
+        (">compute", "{train_flops}"),
+        ("best size", lambda point: point.rung.partition("/")[2]),
+        (">loss", "{loss:.4f}"),
+        (">bits/token", lambda point: f"{point.loss / math.log(2):.3f}" if bytewise else NONE),
+        (">seeds", "{seeds:d}"),
+        (">time", "{seconds}"),
     )
+    text = "The best size of every budget; validation loss in nats a token, averaged over seeds."
+    return (table(v.envelopes, columns, source=_MEASURED), Paragraph(text))
 
 
-def _routing(found: Verification) -> tuple[Block, ...]:
-    rows = [
-        (
-            format_flops(at.measured.train_flops),
-            at.measured.rung.partition("/")[2],
-            number(at.load),
-            percent(at.dead_experts, 2),
-            percent(at.entropy),
-        )
-        for at in found.leverages
-    ]
-    columns = ("MoE compute", "size", "largest load", "dead experts", "entropy")
-    return (
-        Table(tuple(rows), columns, right=(0, 2, 3, 4)),
-        Paragraph(ROUTING),
+def _routing(v: View[Verification]) -> tuple[Block, ...]:
+    columns: tuple[Column, ...] = (
+        (">MoE compute", "{measured.train_flops}"),
+        ("size", lambda at: at.measured.rung.partition("/")[2]),
+        *ROUTED,
     )
+    return (table(v.leverages, columns), Paragraph(ROUTING))
 
 
-def _controls(found: Verification) -> tuple[Block, ...]:
-    rows = [
-        (_CONTROL[c.control], f"{number(c.value)}", f"{number(c.low)}–{number(c.high)}", c.verdict, c.checks)
-        for c in found.controls
-    ]
-    return (Table(tuple(rows), ("control", "value", "90 % interval", "verdict", "what must come out"), right=(1, 2)),)
+ROUTED: tuple[Column, ...] = (
+    (">largest load", "{load}"), (">dead experts", "{dead_experts:2}"), (">entropy", "{entropy}"),
+)  # fmt: skip
+"""The columns of a router's health."""
 
 
-def _runs(found: Verification) -> tuple[Block, ...]:
-    blocks: list[Block] = [tuning_table(found.tuning)]
-    measured = [run for run in found.runs if run.purpose == "measure"]
+def _controls(v: View[Verification]) -> tuple[Block, ...]:
+    columns: tuple[Column, ...] = (
+        ("control", lambda control: _CONTROL[control.control]),
+        (">value", "{value}"),
+        (">90 % interval", "{low}–{high}"),
+        ("verdict", "{verdict}"),
+        ("what must come out", "{checks}"),
+    )
+    return (table(v.controls, columns),)
+
+
+def _runs(v: View[Verification]) -> tuple[Block, ...]:
+    runs: tuple[RunSummary, ...] = v.it.runs
+    measured = [run for run in runs if run.purpose == "measure"]
     finished = [run for run in measured if run.status == "finished"]
-    speeds = {
-        arm: sum(r.tokens for r in finished if r.arm == arm)
-        / max(1e-9, sum(r.seconds for r in finished if r.arm == arm))
-        for arm in ("moe", "dense")
-    }
-    blocks.append(
-        Paragraph(
-            f"{len(found.runs)} runs, {len(measured)} of them measured, {len(measured) - len(finished)} of these "
-            f"diverged; {format_flops(sum(run.train_flops for run in found.runs))} FLOPs in "
-            f"{duration(sum(run.seconds for run in found.runs))} of training on {found.runs[-1].device}: MoE "
-            f"{format_count(speeds['moe'])}, dense {format_count(speeds['dense'])} tokens a second a run."
-        )
+    speeds = []
+    for arm in ("moe", "dense"):
+        own = [run for run in finished if run.arm == arm]
+        speeds.append(format_count(sum(r.tokens for r in own) / max(1e-9, sum(r.seconds for r in own))))
+    text = (
+        f"{len(runs)} runs, {len(measured)} of them measured, {len(measured) - len(finished)} of these diverged; "
+        f"{spent_text(runs)}: MoE {speeds[0]}, dense {speeds[1]} tokens a second a run."
     )
-    return tuple(blocks)
+    return (tuning_table(v.tuning), Paragraph(text))
 
 
-def tuning_table(tunings: tuple[Tuning, ...]) -> Table:
+def spent_text(runs: tuple[RunSummary, ...]) -> str:
+    """Compute and time of runs together."""
+    flops = AS_FLOPS.text(sum(run.train_flops for run in runs))
+    return f"{flops} FLOPs in {format_duration(sum(run.seconds for run in runs))} of training on {runs[-1].device}"
+
+
+def tuning_table(tunings: Iterable[View[Tuning]]) -> Table:
     """The learning rates tried for each arm."""
-    rows = []
-    for tuning in tunings:
-        losses = " ".join(
-            f"{rate:.3g}: {'diverged' if loss is None else f'{loss:.4f}'}"
-            for rate, loss in zip(tuning.learning_rates, tuning.losses, strict=True)
-        )
-        rows.append((ARM[tuning.arm], tuning.rung, losses, f"{tuning.chosen:.3g}"))
-    return Table(tuple(rows), ("arm", "tuned at", "rate: loss", "taken"), right=(3,))
+
+    def losses(tuning: View[Tuning]) -> str:
+        pairs = zip(tuning.learning_rates, tuning.losses, strict=True)
+        return " ".join(f"{rate:.3g}: {'diverged' if loss is None else f'{loss:.4f}'}" for rate, loss in pairs)
+
+    columns: tuple[Column, ...] = (
+        ("arm", lambda tuning: ARM[tuning.arm]),
+        ("tuned at", "{rung}"),
+        ("rate: loss", losses),
+        (">taken", "{chosen:.3g}"),
+    )
+    return table(tunings, columns)
 
 
-def _kept(outline: Outline) -> tuple[Block, ...]:
-    rows = []
-    for kept in outline.kept:
-        ends = [quantity(kept.variable, value) for value in (kept.low, kept.high)]
-        if kept.variable == "attention":
-            rows.append((kept.variable, NONE, NONE, kept.reason))
-            continue
-        value = ends[0] if ends[0] == ends[1] else f"{ends[0]}–{ends[1]}"
-        rows.append((kept.variable, quantity(kept.variable, kept.planned), value, kept.reason or "kept"))
-    return (Table(tuple(rows), ("", "plan", "proxies", ""), right=(1, 2)),)
+def _kept(outline: View[Outline]) -> tuple[Block, ...]:
+    def of_numbers(template: str) -> Any:
+        return lambda kept: NONE if kept.variable == "attention" else kept(template)
 
+    def reason(kept: View[Kept]) -> str:
+        return str(kept.reason) if kept.variable == "attention" else kept.reason or "kept"
 
-def _detectable(found: Verification) -> str:
-    return f"These runs can tell a leverage of {times(found.power.detectable)} or more (or its inverse) from 1."
+    columns: tuple[Column, ...] = (
+        ("", "{variable}"),
+        (">plan", of_numbers("{planned}")),
+        (">proxies", of_numbers("{low..high}")),
+        ("", reason),
+    )
+    return (table(outline.kept, columns),)
 
 
 # Before the runs ----------------------------------------------------------------------------------------------------
@@ -219,82 +256,65 @@ def _detectable(found: Verification) -> str:
 
 def outline_sections(outline: Outline) -> list[Section]:
     """What will be run, before anything trains."""
-    budgets = " and ".join(map(format_flops, outline.moe_budgets))
-    head = f"{cost_text(outline)}; leverage at {budgets} FLOPs."
-    rows = tuple(_planned(run) for run in outline.runs)
-    columns = (
-        "",
-        "compute",
-        "size",
-        "runs",
-        "params",
-        "active",
-        "tokens",
-        "epochs",
-        "batch",
-        "steps",
-        "memory",
-        "time",
+    seen = View(outline)
+    budgets = " and ".join(map(AS_FLOPS.text, outline.moe_budgets))
+    text = (
+        "Each row is one size at one budget; compute, tokens, memory and time are those of one run. Params without "
+        f"embeddings; {FLOPS}. Dense runs reach further on both sides, to bracket the MoE's loss."
     )
-    blocks: list[Block] = [
-        Table(rows, columns, right=tuple(range(3, len(columns))), source=COUNTED),
-        Paragraph(
-            "Each row is one size at one budget; compute, tokens, memory and time are those of one run. Params without "
-            f"embeddings; {FLOPS}. Dense runs reach further on both sides, to bracket the MoE's loss."
-        ),
-    ]
-    sections = [
-        Section("", (Paragraph(head, COUNTED), Paragraph(setting_text(outline)))),
-        Section("Runs", tuple(blocks)),
-        Section("What is kept of the plan", _kept(outline)),
-    ]
+    columns: tuple[Column, ...] = (
+        ("", _purpose),
+        ("compute", lambda run: run.rung.partition("/")[0]),
+        ("size", lambda run: run.rung.partition("/")[2]),
+        (">runs", "{count:d}"),
+        (">params", "{total_params}"),
+        (">active", "{active_params}"),
+        (">tokens", "{tokens}"),
+        (">epochs", epochs_text),
+        (">batch", "{batch_tokens}"),
+        (">steps", "{steps:d}"),
+        *COSTS,
+    )
+    head = joined((cost_text(seen), f"; leverage at {budgets} FLOPs."))
     notes = outline.notes + ((f"The next larger ladder needs {outline.limit}.",) if outline.limit else ())
-    if notes:
-        sections.append(Section("Notes", (Items(notes),)))
-    return sections
+    return [
+        Section("", (Paragraph(head, COUNTED), Paragraph(setting_text(seen)))),
+        Section("Runs", (table(seen.runs, columns, source=COUNTED), Paragraph(text))),
+        Section("What is kept of the plan", _kept(seen)),
+        *([Section("Notes", (Items(notes),))] if notes else []),
+    ]
 
 
-def cost_text(outline: Outline) -> str:
+COSTS: tuple[Column, ...] = ((">memory", "{memory_bytes:2}"), (">time", "{seconds}"))
+"""The columns of what one run takes."""
+
+
+def _purpose(run: View[PlannedRun]) -> str:
+    return _CONTROL.get(run.control, f"{ARM[run.arm]}{', tuning' if run.purpose == 'tune' else ''}")
+
+
+def cost_text(outline: View[Outline]) -> Text:
     """Runs, compute and time, the beginning of a sentence."""
     total = sum(run.count for run in outline.runs)
-    time = "not known" if outline.seconds is None else f"about {duration(outline.seconds)}"
-    return (
-        f"{total} runs, {format_flops(outline.train_flops)} FLOPs, {time} on this machine ({outline.device}, "
-        f"{outline.workers} at a time)"
-    )
+    time = "not known" if outline.seconds is None else "about {seconds}"
+    return outline(f"{total} runs, {{train_flops}} FLOPs, {time} on this machine ({{device}}, {{workers:d}} at a time)")
 
 
-def setting_text(outline: Outline) -> str:
+def setting_text(outline: View[Outline]) -> Text:
     """What all runs share, in a sentence."""
-    return (
-        f"{outline.seeds} seed{'s' * (outline.seeds > 1)}; sequences of {outline.seq_len} tokens; {outline.precision}; "
-        f"text: {outline.data} (digest {outline.data_digest}), {format_count(outline.train_tokens)} training tokens, "
-        f"losses over {format_count(outline.validation_tokens)} validation tokens."
+    return outline(
+        f"{{seeds:d}} seed{'s' * (outline.seeds > 1)}; sequences of {{seq_len:d}} tokens; {{precision}}; text: "
+        "{data} (digest {data_digest}), {train_tokens} training tokens, losses over {validation_tokens} "
+        "validation tokens."
     )
 
 
-def _planned(run: PlannedRun) -> tuple[str, ...]:
-    what = _CONTROL.get(run.control, f"{ARM[run.arm]}{', tuning' if run.purpose == 'tune' else ''}")
-    budget, _, size = run.rung.partition("/")
-    return (
-        what,
-        budget,
-        size,
-        str(run.count),
-        format_count(run.total_params),
-        format_count(run.active_params),
-        format_count(run.tokens),
-        epochs_text(run.epochs),
-        format_count(run.batch_tokens),
-        str(run.steps),
-        format_bytes(run.memory_bytes, 2),
-        NONE if run.seconds is None else duration(run.seconds),
-    )
-
-
-def epochs_text(epochs: float) -> str:
+def epochs_text(run: View[PlannedRun]) -> str:
     """Repeats of the text."""
-    return "< 0.01" if epochs < 0.005 else f"{epochs:.2f}" if epochs < 100 else format_count(epochs)
+    epochs: float = run.epochs
+    if epochs < 0.005:
+        return "< 0.01"
+    return run("{epochs:.2f}") if epochs < 100 else run("{epochs:count}")
 
 
 # Charts -------------------------------------------------------------------------------------------------------------
@@ -302,95 +322,54 @@ def epochs_text(epochs: float) -> str:
 
 def verification_charts(found: Verification) -> tuple[Chart, ...]:
     """Loss against compute for both arms with their envelopes; leverage with its interval beside the predicted one."""
-    return (_loss_chart(found), _leverage_chart(found))
+    return (_loss_chart(_seen(found)), _leverage_chart(_seen(found)))
 
 
-def _loss_chart(found: Verification) -> Chart:
-    series = []
+def _loss_chart(v: View[Verification]) -> Chart:
+    lines = []
     for arm in ("moe", "dense"):
-        own = [r for r in found.runs if (r.arm, r.control, r.purpose, r.status) == (arm, "", "measure", "finished")]
-        best = [point for point in found.envelopes if point.arm == arm]
-        series.append(
-            Series(
-                f"{ARM[arm]} envelope",
-                tuple(p.train_flops for p in best),
-                tuple(p.loss for p in best),
-                texts=tuple(p.rung for p in best),
-                strong=arm == "moe",
-                source=_MEASURED,
-            )
-        )
-        series.append(
-            Series(
-                f"{ARM[arm]} runs",
-                tuple(r.train_flops for r in own),
-                tuple(r.loss for r in own),
-                kind="points",
-                texts=tuple(f"{r.rung}, seed {r.seed}" for r in own),
-                source=_MEASURED,
-            )
-        )
-    return Chart(
-        "Loss against compute",
-        "compute [FLOPs]",
-        "validation loss [nats/token]",
-        tuple(series),
-        x_quantity="flops",
-        y_quantity="loss",
-        x_log=True,
-        y_log=True,
-        note="The leverage is the horizontal distance from the MoE's envelope to the dense one.",
-    )
+        best = [point for point in v.envelopes if point.arm == arm]
+        rungs = tuple(point.rung for point in best)
+        name = f"{ARM[arm]} envelope"
+        lines.append(series(name, best, "loss", x="train_flops", texts=rungs, strong=arm == "moe"))
+        own = [run for run in v.runs if (run.arm, run.control, run.purpose, run.status) == (arm, "", *_MADE)]
+        seeds = tuple(f"{run.rung}, seed {run.seed}" for run in own)
+        lines.append(series(f"{ARM[arm]} runs", own, "loss", x="train_flops", kind="points", texts=seeds))
+    note = "The leverage is the horizontal distance from the MoE's envelope to the dense one."
+    return Chart("Loss against compute", series=tuple(lines), note=note, **RUN_LOSSES)
 
 
-def _leverage_chart(found: Verification) -> Chart:
-    at = found.leverages
-    flops = tuple(one.measured.train_flops for one in at)
-    measured = Series(
-        "measured",
-        flops,
-        tuple(one.measured.efficiency_leverage for one in at),
-        kind="points",
-        low=tuple(one.measured.low for one in at),
-        high=tuple(one.measured.high for one in at),
-        texts=tuple(one.verdict for one in at),
-        strong=True,
-        source=_MEASURED,
-    )
-    law = Series(
-        f"{at[-1].law} at the proxies' compute",
-        flops,
-        tuple(one.law_here for one in at),
-        inside=tuple(not one.outside for one in at),
-        source=Source("The law at the compute of these runs.", law=at[-1].law, domain=_domain(at[-1])),
-    )
-    plan = Series(
-        "predicted for the plan",
-        (found.plan_flops,),
-        (found.predicted,),
-        kind="points",
-        low=(found.predicted_low,),
-        high=(found.predicted_high,),
-        source=Source("The plan's predicted leverage with its interval.", law=at[-1].law),
+_MADE = ("measure", "finished")
+
+
+_PREDICTED = ("predicted", "predicted_low", "predicted_high")
+
+
+def _leverage_chart(v: View[Verification]) -> Chart:
+    at: tuple[View[LeverageAt], ...] = v.leverages
+    law = at[-1].law
+    style: dict[str, Any] = {"kind": "points", "texts": tuple(one.verdict for one in at), "strong": True}
+    fields = [f"measured.{name}" for name in ("efficiency_leverage", "low", "high")]
+    lines: tuple[Series, ...] = (
+        series("measured", at, *fields, x="measured.train_flops", **style),
+        series(
+            f"{law} at the proxies' compute",
+            at,
+            "law_here",
+            x="measured.train_flops",
+            inside=tuple(not one.outside for one in at),
+        ),
+        series("predicted for the plan", [v], *_PREDICTED, x="plan_flops", kind="points"),
     )
     return Chart(
         "Efficiency Leverage, measured and predicted",
         "MoE compute [FLOPs]",
         "dense compute / MoE compute at equal loss",
-        (measured, law, plan),
+        lines,
         x_quantity="flops",
         y_quantity="times",
         x_log=True,
         y_log=True,
         levels=(Level("dense", 1.0),),
         note=f"Only the side of 1 is compared. Losses are read up to {REACH:g} times outside the dense budgets.",
-    )
-
-
-def _domain(at: LeverageAt) -> str:
-    if not at.outside:
-        return "inside"
-    return "outside: " + ", ".join(
-        f"{o.variable} {quantity(o.variable, o.value)} ({quantity(o.variable, o.low)}–{quantity(o.variable, o.high)})"
-        for o in at.outside
     )

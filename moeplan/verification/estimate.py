@@ -23,11 +23,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moeplan.quantities import SHARE, TIMES
 from moeplan.verification.spec import RunResult
 
 Array = NDArray[np.float64]
@@ -76,21 +77,21 @@ class Measured:
     """Its best size."""
     efficiency_leverage: float
     """EL = C_dense / C at equal loss; the bound itself where the dense runs do not bracket the loss."""
-    low: float
+    low: Annotated[float, TIMES]
     """Lower end of the interval."""
-    high: float
+    high: Annotated[float, TIMES]
     """Upper end of the interval."""
-    level: float
+    level: Annotated[float, SHARE]
     """Probability that the interval is meant to cover."""
     bound: Literal["", "at least", "at most"]
     """Whether the leverage is only known to lie beyond: the dense runs do not reach the MoE's loss; "" if they do."""
-    bootstrap_low: float
+    bootstrap_low: Annotated[float, TIMES]
     """Lower end by the bootstrap alone."""
-    bootstrap_high: float
+    bootstrap_high: Annotated[float, TIMES]
     """Upper end by the bootstrap alone."""
-    by_estimator: dict[str, float]
+    by_estimator: Annotated[dict[str, float], TIMES]
     """The leverage by each estimator."""
-    wall_clock: float | None
+    wall_clock: Annotated[float | None, TIMES]
     """Time of the dense model of equal loss / time of the MoE, on the machine of the runs; null for a bound."""
     seeds: int
     """Seeds of the MoE's best size."""

@@ -23,8 +23,7 @@ from moeplan.architecture.conventions import Variables
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.laws import load_law
-from moeplan.units import format_count, format_flops
-from moeplan.verification.request import duration
+from moeplan.units import format_count, format_duration, format_flops
 from moeplan.verification.shrink import flops_per_token, name_of, one_expert, sizes
 from moeplan.verification.spec import RunSpec
 
@@ -370,7 +369,7 @@ def _broken(
     assert time is not None
     assert seconds is not None
     needed = ladder_seconds(ladder, data, seconds, workers)
-    return f"about {duration(needed)}, more than {duration(time)}" if needed > time else ""
+    return f"about {format_duration(needed)}, more than {format_duration(time)}" if needed > time else ""
 
 
 def tuned_rates(losses: Sequence[tuple[RunSpec, float]]) -> dict[str, float]:

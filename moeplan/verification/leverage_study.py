@@ -131,6 +131,7 @@ class LeverageStudy(Study[Verification]):
             predicted_low=plan.leverage.low,
             predicted_high=plan.leverage.high,
             plan_flops=plan.counts.flops_per_token_tian2025 * plan.design.tokens,
+            plan_decades_outside=plan.leverage.decades_outside,
             verdict=last.verdict,
             reason=last.reason,
             outside_domain=any(one.outside for one in leverages),

@@ -10,9 +10,8 @@ from typing import Any
 
 import click
 
-from moeplan.units import format_bytes, format_count, format_flops
+from moeplan.units import format_bytes, format_count, format_duration, format_flops
 from moeplan.verification.launch import Event
-from moeplan.verification.request import duration
 from moeplan.verification.verification import Outline
 
 
@@ -45,7 +44,7 @@ class Bars(AbstractContextManager["Bars"]):
     def announce(self, outline: Outline) -> None:
         """Say what will run."""
         total = sum(run.count for run in outline.runs)
-        time = "" if outline.seconds is None else f", about {duration(outline.seconds)}"
+        time = "" if outline.seconds is None else f", about {format_duration(outline.seconds)}"
         memory = format_bytes(max(run.memory_bytes for run in outline.runs), 2)
         there = len(list(self.folder.glob("*.json")))
         kept = f"{there} results are there already" if there else "results are kept"
@@ -72,7 +71,7 @@ class Bars(AbstractContextManager["Bars"]):
             mfu = "" if event.mfu is None else f", MFU {100 * event.mfu:.1f} %"
             says = (
                 f"loss {event.loss:.3f}, {format_count(event.tokens_per_second)} tok/s{mfu}, "
-                f"{duration(event.seconds_left)} left"
+                f"{format_duration(event.seconds_left)} left"
             )
             self._bars.update(task, completed=event.step, total=event.steps, says=says)
         elif event.kind in ("finished", "failed"):

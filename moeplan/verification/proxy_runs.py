@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from moeplan import records
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
+from moeplan.quantities import SHARE
 from moeplan.verification.verification import Outline, RunSummary, Tuning
 
 SCHEMA = "moeplan.proxy_runs/1"
@@ -43,9 +44,9 @@ class ProxyRun:
     """Their mean; null where all diverged [nats/token]."""
     load: float | None
     """Largest load of an expert / mean load over layers and seeds; null for dense runs."""
-    dead_experts: float | None
+    dead_experts: Annotated[float | None, SHARE]
     """Largest share of dead experts over layers and seeds; null for dense runs."""
-    entropy: float | None
+    entropy: Annotated[float | None, SHARE]
     """Least entropy of the load over layers and seeds, 1 being even; null for dense runs."""
     seconds: float
     """Mean time of the training steps of a seed [s]."""

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, field
 
 from moeplan.errors import UsageError
-from moeplan.units import format_count
 
 SEEDS = 2
 """Seeds of every rung where none is given."""
@@ -88,16 +87,6 @@ class Where:
             raise UsageError("an address is for the engine ray; give engine ray as well")
         if self.slurm and self.engine != "slurm":
             raise UsageError("Slurm options are for the engine slurm; give engine slurm as well")
-
-
-def duration(seconds: float) -> str:
-    """A time in the way it is given: 45s, 5m, 2.5h; one that nobody would give in days and years."""
-    if seconds < 90:
-        return f"{seconds:.0f}s"
-    if seconds < 100 * 3600:
-        return f"{seconds / 60:.3g}m" if seconds < 5400 else f"{seconds / 3600:.3g}h"
-    days = seconds / 86400
-    return f"{days:.0f} days" if days < 1000 else f"{format_count(days / 365)} years"
 
 
 def parse_duration(text: str | float, what: str = "time") -> float:

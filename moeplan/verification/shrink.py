@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import Annotated
 
 from moeplan.architecture.conventions import Variables
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError
 from moeplan.laws import load_law
 from moeplan.laws.roles import LEVERAGE_LAW
+from moeplan.quantities import BY_VARIABLE
 
 ALIGNMENT = 8
 """Widths of experts are multiples of this [features]: `grouped_mm` wants rows of 16 bytes, 8 numbers of bf16."""
@@ -34,11 +36,11 @@ class Kept:
 
     variable: str
     """The property."""
-    planned: float
+    planned: Annotated[float, BY_VARIABLE]
     """Its value in the plan."""
-    low: float
+    low: Annotated[float, BY_VARIABLE]
     """Least value among the proxies."""
-    high: float
+    high: Annotated[float, BY_VARIABLE]
     """Largest value among the proxies."""
     reason: str
     """Why it could not be kept; "" if it was."""

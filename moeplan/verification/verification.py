@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from moeplan import records
 from moeplan.architecture.shape import Architecture
 from moeplan.laws.law import Outside
+from moeplan.quantities import SHARE, TIMES
 from moeplan.verification.estimate import Measured
 from moeplan.verification.shrink import Kept
 from moeplan.verification.verdict import Verdict
@@ -175,15 +176,15 @@ class LeverageAt:
     """Value, interval, estimators."""
     law: str
     """The law that predicts a leverage."""
-    law_here: float
+    law_here: Annotated[float, TIMES]
     """That law at the compute of these runs."""
     outside: tuple[Outside, ...]
     """Where these runs leave the law's domain; never empty below 1e18 FLOPs."""
     load: float
     """Largest load of an expert / mean load in the MoE runs behind it."""
-    dead_experts: float
+    dead_experts: Annotated[float, SHARE]
     """Largest share of dead experts in them."""
-    entropy: float
+    entropy: Annotated[float, SHARE]
     """Least entropy of the load in them."""
     verdict: Verdict
     """consistent, inconsistent in sign, underpowered or router unhealthy."""
@@ -195,7 +196,7 @@ class LeverageAt:
 class Power:
     """What would resolve the side of 1."""
 
-    detectable: float
+    detectable: Annotated[float, TIMES]
     """The smallest leverage above 1 that these runs could have told from 1."""
     seeds: int | None
     """Seeds at the same budgets that would, if the leverage is what was measured; null if no number would."""
@@ -253,14 +254,16 @@ class Verification:
     """Version of this structure, moeplan.verification/1."""
     plan_name: str
     """The plan, in short."""
-    predicted: float
+    predicted: Annotated[float, TIMES]
     """EL that the plan predicts."""
-    predicted_low: float
+    predicted_low: Annotated[float, TIMES]
     """Lower end of its interval."""
-    predicted_high: float
+    predicted_high: Annotated[float, TIMES]
     """Upper end of its interval."""
     plan_flops: float
     """Compute that the prediction is for [FLOPs]."""
+    plan_decades_outside: float
+    """How far the plan lies outside the leverage law's domain, in factors of 10, as the plan says."""
     verdict: Verdict
     """That of the largest budget."""
     reason: str
