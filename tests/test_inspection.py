@@ -255,7 +255,6 @@ def test_a_given_memory_limit_is_the_comparisons() -> None:
         ({"tokens": "1T", "flops": "1e22"}, "exclude each other"),
         ({"tokens": "many"}, "tokens 'many'"),
         ({"flops": "-1"}, "must be positive"),
-        ({"memory": "80GB"}, "add --tokens"),
         ({"seq_len": 0}, "seq_len 0"),
     ],
 )

@@ -38,7 +38,10 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
 @training_option("--flops", metavar="FLOPS", help="Training compute in place of --tokens: 3e24.")
 @training_option("--seq-len", type=int, help="Sequence length that FLOPs are counted at. [default: 4096]")
 @training_option(
-    "--memory", metavar="SIZE", help="Memory limit that the laws' own designs must fit. [default: what MODEL needs]"
+    "--memory",
+    metavar="SIZE",
+    help="Memory to serve it in (80GB, 8x80GB): does it fit, for how many users? Also the limit of the laws' own "
+    "designs. [default of that: what MODEL needs]",
 )
 @serving_options
 @formats
@@ -63,6 +66,7 @@ def inspect(
     Examples:
       moeplan inspect deepseek-v3
       moeplan inspect deepseek-v3 --tokens 14.8T
+      moeplan inspect deepseek-v3 --memory 8x141GB --weights fp8 --context 32768
       moeplan inspect my/model/config.json --context 32768 --weights fp8
     """
     from moeplan.report import output as out

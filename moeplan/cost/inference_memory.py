@@ -40,7 +40,7 @@ _BLOCK = 128
 _MX_BLOCK = 32
 """Weights that share one scale in mxfp4, along the input."""
 _KV_BYTES = {"bf16": 2, "fp8": 1}
-_MAX_CACHED_TOKENS = 2**36
+MOST_CACHED_TOKENS = 2**36
 """Tokens in a cache beyond which byte counts of the largest models would leave int64."""
 
 
@@ -63,10 +63,10 @@ class InferenceSettings:
                 raise UsageError(f"{name} {getattr(self, name)!r} must be one of {', '.join(dtypes)}")
         for name in ("context", "concurrency"):
             _require_positive_int(name, getattr(self, name))
-        if self.cached_tokens > _MAX_CACHED_TOKENS:
+        if self.cached_tokens > MOST_CACHED_TOKENS:
             raise UsageError(
                 f"context {self.context} times concurrency {self.concurrency} "
-                f"must be at most {_MAX_CACHED_TOKENS} tokens"
+                f"must be at most {MOST_CACHED_TOKENS} tokens"
             )
 
     @property

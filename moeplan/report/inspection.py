@@ -15,6 +15,7 @@ from moeplan.report.sources import leverage_source
 from moeplan.report.text import EXTRAPOLATED, NONE, Source, Text, mark
 from moeplan.report.view import View
 from moeplan.studies.inspection import Inspection
+from moeplan.studies.serving_fit import ServingFit
 from moeplan.units import format_bytes, format_count, parse_memory
 
 
@@ -33,6 +34,7 @@ def inspection_sections(found: Inspection) -> list[Section]:
         ("Params", _params(seen)),
         ("Shape", _shape(seen)),
         ("FLOPs and memory", _costs(seen) if found.memory is not None else ()),
+        ("Serving", _serving(seen.serving) if found.serving is not None else ()),
         *(_judgement(seen.judgement) if found.judgement is not None else ()),
         ("Read as", (Items(found.assumptions),) if found.assumptions else ()),
     ]
@@ -129,6 +131,29 @@ def _costs(seen: View[Inspection]) -> tuple[Block, ...]:
         "{memory.kv_dtype}",
     }
     return (Table(tuple((name, seen(template)) for name, template in rows.items())),)
+
+
+def _serving(seen: View[ServingFit]) -> tuple[Block, ...]:
+    """Yes or no, for how many users, and how fast."""
+    where = "{memory}, {usable_bytes} usable on each device"
+    if not seen.fits:
+        return (Paragraph(seen(f"No: with one sequence of {{context}} tokens it does not fit {where}; {seen.says}.")),)
+    users = "1 sequence" if seen.most_sequences == 1 else "{most_sequences:,} sequences"
+    return (
+        Paragraph(
+            seen(
+                f"Yes: it fits {where}, weights in {{weight_dtype}}, with room for at most {users} of {{context}} "
+                "tokens, cached in {kv_dtype}."
+            )
+        ),
+        Paragraph(
+            seen(
+                "Decode on {device}, upper bounds by bytes over bandwidth: {tokens_per_second_per_user:number} tokens "
+                "a second per user with all of them, {tokens_per_second_per_gpu:number} per GPU; "
+                "{tokens_per_second_per_user_alone:number} for a single user."
+            )
+        ),
+    )
 
 
 def _judgement(judged: View[Any]) -> list[tuple[str, tuple[Block, ...]]]:

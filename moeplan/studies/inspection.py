@@ -18,6 +18,7 @@ from moeplan.architecture import counting
 from moeplan.architecture.conventions import CONVENTIONS
 from moeplan.architecture.published import Publication
 from moeplan.architecture.shape import Architecture
+from moeplan.cost.devices import load_device
 from moeplan.cost.inference_memory import (
     InferenceSettings,
     inference_bytes,
@@ -25,8 +26,10 @@ from moeplan.cost.inference_memory import (
     state_bytes,
 )
 from moeplan.errors import UsageError
+from moeplan.plan.costs import DEFAULT_DEVICE
 from moeplan.plan.existing import read_model
 from moeplan.studies.laws_on_model import Judgement, judge
+from moeplan.studies.serving_fit import ServingFit, serving_fit
 from moeplan.units import MemoryLimit, parse_count, parse_flops, parse_memory
 
 SCHEMA = "moeplan.inspection/1"
@@ -134,6 +137,8 @@ class Inspection:
     """What its makers say, for a bundled model."""
     planned_tokens: float | None
     """Training tokens of a plan or as published; what --tokens would be."""
+    serving: ServingFit | None
+    """Whether and how it can be served in a given memory; null without one."""
     judgement: Judgement | None
     """What the laws say; null without tokens or compute."""
 
@@ -152,6 +157,7 @@ def inspect(
     serving: InferenceSettings | None = None,
     own_weights: bool | None = None,
     memory: str | MemoryLimit | None = None,
+    device: str = DEFAULT_DEVICE,
     threads: int = 2,
     progress: Callable[[str], None] | None = None,
 ) -> Inspection:
@@ -171,7 +177,10 @@ def inspect(
         Whether weights are stored as the file's quantization_config says, where it says so, whatever `serving` has;
         default if no `serving` is given.
     memory : str or MemoryLimit, optional
-        Memory limit of the comparison, with 10 % headroom; default exactly what the model itself needs.
+        Memory that the model is to be served in, with 10 % headroom; also the limit of the laws' comparison, which by
+        default is exactly what the model itself needs.
+    device : str, optional
+        The device that decode speeds are for; default H100.
     threads : int
         Threads to search with.
     progress : callable, optional
@@ -195,6 +204,11 @@ def inspect(
     unknown = {group for gap in subject.gaps for group in gap.groups}
     complete = not unknown
     judgement = None
+    limit = parse_memory(memory) if memory is not None else None
+    if limit is not None and not complete:
+        raise UsageError(
+            f"{subject.name}: its memory is not known: not counted are {'; '.join(gap.what for gap in subject.gaps)}"
+        )
     if tokens is not None or flops is not None:
         if tokens is not None and flops is not None:
             raise UsageError("--tokens and --flops exclude each other; give one")
@@ -205,12 +219,9 @@ def inspect(
             )
         per_token = float(shape.flops_per_token(seq_len))
         count = parse_count(tokens, "tokens") if tokens is not None else parse_flops(flops or 0) / per_token
-        limit = parse_memory(memory) if memory is not None else None
         judgement = judge(
             shape, count, seq_len=seq_len, serving=serving, memory=limit, threads=threads, progress=progress
         )
-    elif memory is not None:
-        raise UsageError("a memory limit compares designs at a compute budget; add --tokens 15T or --flops 1e24")
     groups = shape.params_by_group()
     full = float(counting.flops_per_token(shape, seq_len, attention="full", logits=False))
     return Inspection(
@@ -235,6 +246,7 @@ def inspect(
         memory=served_memory(shape, serving) if complete else None,
         publication=subject.publication,
         planned_tokens=subject.tokens,
+        serving=serving_fit(shape, limit, serving, load_device(device)) if limit is not None else None,
         judgement=judgement,
     )
 

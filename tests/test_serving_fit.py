@@ -1,0 +1,70 @@
+"""Whether a model fits a given memory, for how many users, and how fast each is answered at best."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from moeplan.cli import cli
+from moeplan.cost.devices import load_device
+from moeplan.cost.inference_memory import InferenceSettings, total_inference_bytes
+from moeplan.studies.inspection import inspect
+from moeplan.studies.serving_fit import serving_fit
+from moeplan.units import parse_memory
+from tests.published import MODELS
+
+
+@pytest.mark.parametrize(
+    "memory,context,weights", [("80GB", 8192, "bf16"), ("2x40GB", 4096, "bf16"), ("48GB", 32768, "fp8")]
+)
+def test_the_most_sequences_are_those_that_fit_one_by_one(memory: str, context: int, weights: str) -> None:
+    """Adding sequences one at a time until the fullest device is full gives the same number."""
+    shape, limit = MODELS["Qwen3-30B-A3B"], parse_memory(memory)
+    settings = InferenceSettings(weight_dtype=weights, context=context)  # type: ignore[arg-type]
+    found = serving_fit(shape, limit, settings, load_device("H100"))
+    count = 0
+    while (
+        total_inference_bytes(shape, dataclasses.replace(settings, concurrency=count + 1), limit.num_devices)
+        <= 0.9 * limit.bytes_per_device
+    ):
+        count += 1
+    assert (found.most_sequences, found.fits) == (count, count > 0)
+
+
+def test_deepseek_v3_needs_eight_devices_of_141_gb() -> None:
+    """In FP8 its 671 GB of weights do not fit 8x80GB and fit 8x141GB, as its makers' deployment notes say."""
+    shape, device = MODELS["DeepSeek-V3"], load_device("H200")
+    settings = InferenceSettings(weight_dtype="fp8", context=32768)
+    small, large = (serving_fit(shape, parse_memory(f"8x{size}GB"), settings, device) for size in (80, 141))
+    assert (small.fits, small.most_sequences, small.tokens_per_second_per_user) == (False, 0, None)
+    assert large.fits
+    assert large.most_sequences > 1
+
+
+def test_speeds_obey_bytes_over_bandwidth() -> None:
+    """A user alone is answered fastest, users together get more tokens from each GPU, and reading all weights once a
+    token bounds a dense model: 16.06 GB at 3.35 TB/s are at most 209 tokens a second."""
+    device = load_device("H100")
+    found = serving_fit(MODELS["Llama-3-8B"], parse_memory("80GB"), InferenceSettings(context=1024), device)
+    assert found.tokens_per_second_per_user is not None
+    assert found.tokens_per_second_per_user_alone is not None
+    assert found.tokens_per_second_per_gpu is not None
+    assert found.tokens_per_second_per_user < found.tokens_per_second_per_user_alone < device.bandwidth / 15e9
+    assert found.tokens_per_second_per_gpu == pytest.approx(
+        found.tokens_per_second_per_user * found.most_sequences, rel=1e-12
+    )
+
+
+def test_inspect_answers_yes_or_no() -> None:
+    """`inspect MODEL --memory` says yes or no first, with the users that fit, in text and JSON."""
+    run = CliRunner().invoke
+    assert "Yes: it fits 80GB" in run(cli, ["inspect", "qwen3-30b-a3b", "--memory", "80GB"]).output
+    refused = run(cli, ["inspect", "deepseek-v3", "--memory", "8x80GB"])
+    assert (refused.exit_code, "No: with one sequence" in refused.output) == (0, True)
+    data = json.loads(run(cli, ["inspect", "qwen3-30b-a3b", "--memory", "80GB", "--json"]).output)
+    assert data["serving"]["fits"] is True
+    assert data["serving"]["most_sequences"] == 13
+    assert inspect("qwen3-30b-a3b").serving is None
