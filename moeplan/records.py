@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from moeplan.errors import UsageError
+from moeplan.quantities import QUANTITIES, Kind, field_kinds
 from moeplan.texts import is_control
 
 T = TypeVar("T")
@@ -173,6 +174,12 @@ def json_schema(kind: Any, identity: str = "") -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **root, "$defs": definitions}
 
 
+def _said(doc: str, name: str, kind: Kind) -> dict[str, str]:
+    """The description of a field, its own or the glossary's, and the unit of its numbers."""
+    description = doc or (f"{QUANTITIES[name].meaning}." if name in QUANTITIES else "")
+    return {"description": description} | ({"unit": kind.unit} if kind.unit else {})
+
+
 def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
@@ -185,13 +192,14 @@ def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if kind.__name__ not in definitions:
             definitions[kind.__name__] = {}
-            docs, hints = field_docs(kind), _hints(kind)
+            docs, hints, kinds = field_docs(kind), _hints(kind), field_kinds(kind)
             names = [f.name for f in dataclasses.fields(kind)]
             definitions[kind.__name__] = {
                 "type": "object",
                 "description": (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " "),
                 "properties": {
-                    name: {**_schema(hints[name], definitions), "description": docs.get(name, "")} for name in names
+                    name: {**_schema(hints[name], definitions), **_said(docs.get(name, ""), name, kinds[name])}
+                    for name in names
                 },
                 "required": names,
                 "additionalProperties": False,
