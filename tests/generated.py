@@ -29,9 +29,9 @@ TREE = "https://github.com/moeplan/moeplan/blob/main"
 TOP = {
     "laws/": "one YAML file per published law: citation, digits with grades, conventions, domain, its own checks",
     "moeplan/": "the package",
-    "tests/": "test_<what>.py by module; generated.py makes this list; tests/benchmarks/ holds the timings",
+    "tests/": "test_<what>.py by module; generated.py makes this list; benchmarks/ holds timings, gpu/ runs on a GPU",
     "docs/": "these pages",
-    "examples/": "scripts that use moeplan from Python, run by the tests",
+    "examples/": "scripts that use moeplan from Python, run by the tests; h200.yaml is a measured device",
     ".ci/run": "what continuous integration runs",
     "constraints.txt": "the versions it tests with",
 }

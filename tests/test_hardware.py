@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from moeplan.cost.devices import (
     Gpus,
+    bundled_device,
     devices,
     flops_of_time,
     gpu_time,
@@ -207,3 +208,55 @@ def test_own_devices_are_written_as_they_were_named(tmp_path: Path) -> None:
     assert str(own) == f"16x{file}"
     assert parse_gpus(str(own)) == own
     assert str(parse_gpus("8xh100")) == "8xH100 SXM"
+
+
+def test_a_measured_device_is_a_device_everywhere(tmp_path: Path) -> None:
+    """The file that was measured on an H200 has its data sheet's peak and its own speeds, which the block keeps through
+    a file; a missing or impossible speed in it is told with its key."""
+    example = Path(__file__).resolve().parents[1] / "examples" / "h200.yaml"
+    device = load_device(example)
+    found = device.measured
+    assert found is not None
+    assert (device.bf16_flops, device.bandwidth) == (load_device("H200").bf16_flops, load_device("H200").bandwidth)
+    assert 0.5 * device.bf16_flops < found.product_flops < device.bf16_flops
+    assert list(found.grouped_product_flops) == ["128", "512", "2048"]
+    speeds = list(found.grouped_product_flops.values())
+    assert speeds == sorted(speeds)  # more tokens an expert fill the device better
+    assert max(speeds) < found.product_flops
+    assert found.permute_bytes_per_second < found.copy_bytes_per_second < device.bandwidth
+    for layer in (found.dense_layer, found.moe_layer):
+        assert layer.graph_seconds is not None
+        assert layer.flops / device.bf16_flops < layer.graph_seconds < layer.seconds
+    assert parse_gpus(f"8x{example}").device == device
+    text = example.read_text(encoding="utf-8")
+    file = tmp_path / "mine.yaml"
+    for old, new, answer in (
+        ("  precision: bf16\n", "", "measured lacks the key 'precision'"),
+        ("  copy_bytes_per_second: 4", "  copy_bytes_per_second: -4", "copy_bytes_per_second is -4.*must be above 0"),
+        ("  launch_seconds: ", "  launch_seconds: soon ", "launch_seconds is 'soon.*must be float"),
+    ):
+        assert old in text
+        file.write_text(text.replace(old, new), encoding="utf-8")
+        with pytest.raises(UsageError, match=answer):
+            load_device(file)
+
+
+@pytest.mark.parametrize(
+    ("driver", "name"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100 SXM"),
+        ("NVIDIA H100 PCIe", "H100 PCIe"),
+        ("NVIDIA H100 NVL", "H100 NVL"),
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA A100-SXM4-80GB", "A100-80GB SXM"),
+        ("NVIDIA A100-SXM4-40GB", "A100-40GB"),
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA RTX 2000 Ada Generation", None),
+        ("CPU x86_64, 2 threads", None),
+    ],
+)
+def test_devices_by_their_drivers_names(driver: str, name: str | None) -> None:
+    """What the driver calls a device finds its data sheet; a device that is not bundled finds none."""
+    found = bundled_device(driver)
+    assert (found.name if found else None) == name

@@ -106,6 +106,37 @@ def test_failures_are_told_and_the_rest_is_kept(
     assert same([results.load(tmp_path, specs[1])], [expected[1]])  # type: ignore[list-item]
 
 
+def test_after_an_error_the_next_run_has_a_fresh_process(
+    specs: list[RunSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that meets an error ends its worker, whose device may be lost; what it said on stderr is kept."""
+    wrapped = (
+        "import os, sys; from moeplan.verification import worker; inner = worker.run_spec\n"
+        "def run(spec, **more):\n"
+        "    print('process', os.getpid(), file=sys.stderr)\n"
+        "    if spec.seed == 77: raise RuntimeError('device-side assert')\n"
+        "    return inner(spec, **more)\n"
+        "worker.run_spec = run; worker.main(sys.argv[1:])"
+    )
+    real = subprocess.Popen
+    started: list[object] = []
+
+    def popen(command: list[str], **more: object) -> object:
+        assert command[1:3] == ["-m", "moeplan.verification.worker"]
+        started.append(real([command[0], "-c", wrapped, *command[3:]], **more))  # type: ignore[call-overload]
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    bad = dataclasses.replace(specs[0], seed=77, steps=specs[0].steps * 9)  # the longest comes first
+    with pytest.raises(InfeasibleError, match=r"1 of 2 proxy runs failed \(RuntimeError: device-side assert\)"):
+        launch([bad, specs[1]], tmp_path, Where(device="cpu", workers=1), quiet)
+    assert len(started) == 2
+    assert results.load(tmp_path, specs[1]) is not None
+    kept = (tmp_path / "errors" / f"{bad.digest}.txt").read_text()
+    assert "Traceback" in kept
+    assert "device-side assert" in kept
+
+
 def test_plan_engine_prints_commands_that_give_the_same(
     specs: list[RunSpec], expected: list[RunResult], tmp_path: Path
 ) -> None:

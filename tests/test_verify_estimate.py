@@ -383,7 +383,7 @@ def test_the_arithmetic_that_allows_larger_runs_is_taken(
 ) -> None:
     """auto takes the arithmetic whose ladder is larger in the same time, whatever was faster in the probe's shapes."""
     machine = Machine("x", False, "fp32", 2, lambda spec: spec.tokens / (1e5 if spec.precision == faster else 5e4))
-    monkeypatch.setattr(study, "probe_machine", lambda where: machine)
+    monkeypatch.setattr(study, "probe_machine", lambda where, folder: machine)
     monkeypatch.setattr(study, "describe", lambda source, folder: DATA)
     planned = study.outline(LeverageStudy(plan_for(PLANNED), Request(time=600.0)), tmp_path)
     assert planned.precision == faster

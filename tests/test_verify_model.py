@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -11,8 +13,10 @@ import torch.nn.functional as F  # noqa: E402
 
 from moeplan.architecture.shape import Architecture  # noqa: E402
 from moeplan.errors import UsageError  # noqa: E402
+from moeplan.verification import experts as verify_experts  # noqa: E402
 from moeplan.verification import model as verify_model  # noqa: E402
-from moeplan.verification.model import FeedForward, Model, MoE, attend, largest, rotary_table, rotate, sort_rows  # noqa: E402
+from moeplan.verification.experts import Grouped, Rows, sort_on_device, zero_unreached  # noqa: E402
+from moeplan.verification.model import FeedForward, Model, MoE, attend, largest, rotary_table, rotate  # noqa: E402
 from tests.tiny import DENSE, MOE  # noqa: E402
 
 pytestmark = pytest.mark.verify
@@ -124,13 +128,17 @@ def test_other_shapes_are_refused_by_name(change: dict[str, object], field: str)
         Model(Architecture.from_dict({**MOE.to_dict(), **change}), 8)
 
 
+@pytest.mark.parametrize("device_sort", [False, True], ids=["on CPUs", "as on GPUs"])
 @pytest.mark.parametrize("blocks", [False, True], ids=["grouped", "blocks"])
 @pytest.mark.parametrize(("num_experts", "active", "shared"), [(8, 3, 1), (5, 5, 0), (16, 2, 2), (1, 1, 0)])
 def test_layer_is_the_plain_loop(
-    num_experts: int, active: int, shared: int, blocks: bool, monkeypatch: pytest.MonkeyPatch
+    num_experts: int, active: int, shared: int, blocks: bool, device_sort: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Outputs and all gradients equal those of a loop over tokens and experts to 1e-6 in float64, in blocks or not."""
+    """Outputs and all gradients equal those of a loop over tokens and experts to 1e-6 in float64, in blocks or not,
+    with rows sorted by NumPy or by tensors of fixed shapes."""
     monkeypatch.setattr(verify_model, "in_blocks", lambda w_EDF: blocks)
+    if device_sort:
+        monkeypatch.setattr(verify_experts, "_sort_on_cpu", sort_on_device)
     layer = moe_layer(num_experts, active, shared)
     layer.bias_E.uniform_(-0.2, 0.2, generator=torch.Generator().manual_seed(1))
     x_MD = torch.randn(29, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).requires_grad_()
@@ -193,14 +201,15 @@ def test_chosen_are_the_largest() -> None:
     assert torch.equal(chosen, score_ME.sort(dim=1, descending=True).indices[:, :7].sort(dim=1).values)
 
 
+@pytest.mark.parametrize("sort", [verify_experts._sort_on_cpu, sort_on_device], ids=["on CPUs", "on GPUs"])
 @pytest.mark.parametrize("blocks", [False, True], ids=["grouped", "blocks"])
 @pytest.mark.parametrize("skew", [0.0, 3.0], ids=["even", "most tokens to one expert"])
-def test_rows_are_sorted_by_expert(skew: float, blocks: bool) -> None:
+def test_rows_are_sorted_by_expert(skew: float, blocks: bool, sort: Callable[..., Rows]) -> None:
     """Each choice has a row of its own, within the rows of its expert, and tokens keep their order there."""
     score_ME = torch.rand(60, 6, generator=torch.Generator().manual_seed(0))
     score_ME[:, 4] += skew
     ids_MK = largest(score_ME, 2)
-    rows = sort_rows(ids_MK, 6, blocks=blocks)
+    rows = sort(ids_MK, 6, blocks)
     assert len(set(rows.row_MK.flatten().tolist())) == 120
     load = torch.bincount(ids_MK.flatten(), minlength=6)
     assert torch.equal(rows.ends_E, load.cumsum(0).int())
@@ -214,6 +223,47 @@ def test_rows_are_sorted_by_expert(skew: float, blocks: bool) -> None:
         token_R = rows.token_R[used & (owner == expert)]
         assert torch.equal(token_R, (ids_MK == expert).any(dim=1).nonzero().flatten())
     assert torch.equal(rows.token_R[rows.row_MK], torch.arange(60)[:, None].expand(60, 2))
+
+
+def test_shapes_on_a_device_follow_from_the_number_of_tokens() -> None:
+    """However uneven the load, sorting on a device makes the same shapes, so that a captured step takes any load."""
+    made = set()
+    for skew in (0.0, 0.3, 3.0):
+        score_ME = torch.rand(60, 6, generator=torch.Generator().manual_seed(0))
+        score_ME[:, 4] += skew
+        rows = sort_on_device(largest(score_ME, 2), 6, True)
+        made.add((rows.room, rows.slot_R.shape, rows.token_R.shape, rows.extra_X.shape))
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_grouped_products_and_their_gradients(kind: torch.dtype) -> None:
+    """The grouped product's own backward pass equals torch's; experts that no row reached get a gradient of zero."""
+    generator = torch.Generator().manual_seed(0)
+    x, w = torch.randn(24, 16, generator=generator), torch.randn(4, 16, 8, generator=generator)
+    ends = torch.tensor([10, 10, 24, 24], dtype=torch.int32)
+    upstream = torch.randn(24, 8, generator=generator).to(kind)
+    own, plain = ([x.to(kind).requires_grad_(), w.to(kind).requires_grad_()] for _ in range(2))
+    got, wanted = Grouped.apply(*own, ends), F.grouped_mm(*plain, offs=ends)
+    assert torch.equal(got, wanted)
+    mine, theirs = gradients(got, upstream, own), gradients(wanted, upstream, plain)
+    assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+    assert not mine[1][[1, 3]].any()
+    rubbish = torch.full((4, 2, 2), float("nan"))
+    assert zero_unreached(rubbish, ends).isnan().flatten(1).all(dim=1).tolist() == [True, False, True, False]
+
+
+def test_tied_logits_are_products_of_the_matrices_type() -> None:
+    """With tied embeddings and bf16 matrices the logits are bf16 products of the embedding, which stays fp32."""
+    from moeplan.verification.train import Flat
+
+    model = Model(replace(MOE, tied_embeddings=True), 8, 0)
+    ids = torch.randint(0, 256, (2, 8), generator=torch.Generator().manual_seed(0))
+    exact = model.logits(ids)
+    Flat(model, "bf16")
+    low = model.logits(ids)
+    assert (exact.dtype, low.dtype, model.embedding.dtype) == (torch.float32, torch.bfloat16, torch.float32)
+    assert relative(low.float(), exact) < 0.03
 
 
 def test_one_expert_is_the_dense_block() -> None:

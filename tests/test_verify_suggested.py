@@ -422,6 +422,6 @@ def test_what_was_chosen_stays(folder: Path, tmp_path: Path, monkeypatch: pytest
         fast = dataclasses.replace(
             MACHINE, seconds=lambda s, fast=faster: s.tokens / (1e5 if s.precision == fast else 1e4)
         )
-        monkeypatch.setattr(study, "probe_machine", lambda where, fast=fast: fast)
+        monkeypatch.setattr(study, "probe_machine", lambda where, folder, fast=fast: fast)
         outline = study.outline(SuggestedStudy(LISTED, dataclasses.replace(request, seeds=seeds)), tmp_path)
         assert (outline.precision, outline.seeds) == ("bf16", seeds)

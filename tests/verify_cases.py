@@ -151,6 +151,8 @@ def invented_result(spec: RunSpec, rng: np.random.Generator, leverage: float, no
         mfu=0.1,
         routing=RoutingHealth((2.0,), (0.0,), (0.98,)) if many else None,
         device="an invented one",
+        execution="eager",
+        expert_products="blocks" if many else None,
         versions={"moeplan": "0", "torch": "0", "python": "0"},
     )
 

@@ -1,7 +1,8 @@
 """Devices, groups of them, and what training costs in GPU time and money.
 
 Devices stand in `data/hardware.yaml` and utilisations in `data/mfu.yaml`, each row with its source and confidence; this
-module has no numbers. A user's own device is a YAML file of one such row.
+module has no numbers. A user's own device is a YAML file of one such row; `moeplan hardware --measure` writes one, with
+what the device was measured to do.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from moeplan.architecture.shape import Architecture
+from moeplan.cost.measured import Measured, read_measured
 from moeplan.errors import UsageError
 from moeplan.laws.reader import Section, read_text_file, read_yaml
 
@@ -25,7 +27,8 @@ Precision = Literal["bf16", "fp8"]
 _DEVICE_REQUIRED = ("name", "bf16_tflops", "memory_gb", "bandwidth_gbs", "source", "confidence")
 _DEVICE_KEYS = (
     *_DEVICE_REQUIRED,
-    *("aliases", "fp8_tflops", "link_gbs", "link_domain", "link_source", "network_gbs", "watts", "kernels", "note"),
+    *("aliases", "fp8_tflops", "link_gbs", "link_domain", "link_source", "network_gbs", "watts", "kernels"),
+    *("note", "measured"),
 )
 _NETWORK = 50.0
 """GB/s that one device sends to other domains where its row says nothing: an adapter of 400 Gb/s each."""
@@ -62,6 +65,8 @@ class Device:
     """Power it may draw [W]; None where nothing is known."""
     kernels: str = "hopper"
     """Whose kernels it is taken to run: a family in `data/throughput.yaml`."""
+    measured: Measured | None = None
+    """What it was measured to do; None for bundled devices, and files without such a block."""
 
     def peak(self, precision: Precision = "bf16") -> float:
         """Dense peak [FLOP/s]; raises `UsageError` for fp8 on a device without it."""
@@ -188,6 +193,7 @@ def _device(row: Section) -> Device:
         amount("network_gbs", 1e9) if "network_gbs" in row else _NETWORK * 1e9,
         amount("watts", 1.0) if "watts" in row else None,
         row.text("kernels", "hopper"),
+        read_measured(row.section("measured"), f"{row.file}: measured") if "measured" in row else None,
     )
 
 
@@ -203,6 +209,29 @@ def _spellings() -> dict[str, str]:
     return {_plain(name): row["name"] for row in rows for name in (row["name"], *row.get("aliases", ()))}
 
 
+def bundled_device(name: str) -> Device | None:
+    """The bundled device that a driver means: "NVIDIA H100 80GB HBM3" is the H100; None for others.
+
+    A spelling counts if it is whole words of the name, the longest if several are.
+    """
+    words = re.findall(r"[a-z0-9]+", name.lower())
+    runs = {"".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
+    inside = [spelling for spelling in _spellings() if spelling in runs]
+    return devices()[_spellings()[max(inside, key=len)]] if inside else None
+
+
+def device_file(row: dict[str, Any]) -> str:
+    """The text of a device's file."""
+    import yaml
+
+    return str(yaml.safe_dump(row, sort_keys=False, width=100))
+
+
+def read_device(text: str, file: str) -> Device:
+    """The device of a file's text; raises `UsageError` with file, line and key of what is wrong."""
+    return _device(read_yaml(text, file))
+
+
 def load_device(name: str | Path) -> Device:
     """A device by name ("H100", "a100-80gb", "MI300X") or from a user's YAML file of one row.
 
@@ -210,7 +239,7 @@ def load_device(name: str | Path) -> Device:
     """
     text = str(name)
     if re.search(r"\.ya?ml$", text):
-        return _device(read_yaml(read_text_file(Path(text)), text))
+        return read_device(read_text_file(Path(text)), text)
     spellings = _spellings()
     plain = _plain(text)
     if plain in spellings:

@@ -11,6 +11,7 @@ from moeplan.cost.training.step_time import published_steps
 from moeplan.errors import UsageError
 from moeplan.quantities import number, percent
 from moeplan.report.blocks import Block, Column, Items, Paragraph, Section, Table, table
+from moeplan.report.measured import measured_section
 from moeplan.report.text import NONE
 from moeplan.report.view import View
 from moeplan.units import format_count
@@ -32,6 +33,7 @@ def hardware_sections(devices: Sequence[Device]) -> list[Section]:
         Section("Devices", (listed, Paragraph("Peaks are dense, without sparsity."))),
         Section("Sources", (notes,)),
     ]
+    sections += [measured_section(device) for device in devices if device.measured]
     return [*sections, _mfu_section()] if len(devices) > 1 else sections
 
 

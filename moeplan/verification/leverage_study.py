@@ -22,7 +22,7 @@ from moeplan.verification.power import power
 from moeplan.verification.request import SEEDS, Request, Where
 from moeplan.verification.spec import RunResult
 from moeplan.verification.study import Prepared, Study
-from moeplan.verification.summary import ARM, retry_notes, summarise, text_notes, tuning_notes, tunings
+from moeplan.verification.summary import ARM, execution_notes, retry_notes, summarise, text_notes, tuning_notes, tunings
 from moeplan.verification.verdict import UNHEALTHY_LOAD, judge
 from moeplan.verification.verification import OUTLINE_SCHEMA, SCHEMA, LeverageAt, Outline, Point, Verification
 
@@ -216,4 +216,4 @@ def _notes(leverages: tuple[LeverageAt, ...], tuned: list[RunResult], results: l
             f"The dense runs do not reach the loss of the MoE within a factor of {estimate.REACH:g}, so the leverage "
             f"is a bound: {last.measured.bound} {last.measured.efficiency_leverage:.3g}."
         )
-    return (*notes, *text_notes([*tuned, *results]))
+    return (*notes, *execution_notes([*tuned, *results]), *text_notes([*tuned, *results]))

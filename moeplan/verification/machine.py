@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from moeplan.verification.footprint import memory_bytes
 from moeplan.verification.ladder import Data, Ladder, Seconds, ladder_flops, ladder_seconds
 from moeplan.verification.launch import cores
 from moeplan.verification.request import Where
 from moeplan.verification.shrink import Kept, flops_per_token
 from moeplan.verification.spec import RunSpec
+from moeplan.verification.speed import read_probe
 from moeplan.verification.verification import OUTLINE_SCHEMA, Outline, PlannedRun
 
 
@@ -33,11 +37,10 @@ class Machine:
     """Its memory, or that of one GPU; 0 if that is not known [bytes]."""
 
 
-def probe_machine(where: Where) -> Machine:
-    """Measure this machine for a few seconds."""
-    from moeplan.verification.probe import probe
-
-    found = probe(where.device)
+def probe_machine(where: Where, folder: Path) -> Machine:
+    """Measure for a few seconds the machine that an engine's runs would have."""
+    engine = importlib.import_module(f"moeplan.verification.engines.{where.engine}")
+    found = read_probe(engine.probe(where, folder))
     gpu = found.device_type == "cuda"
 
     def seconds(spec: RunSpec) -> float:
@@ -107,18 +110,3 @@ def _planned_run(spec: RunSpec, count: int, data: Data, machine: Machine) -> Pla
         seconds=machine.seconds(spec),
         memory_bytes=memory_bytes(spec),
     )
-
-
-def memory_bytes(spec: RunSpec) -> float:
-    """About what a run needs [bytes].
-
-    16 bytes a param (fp32 weight, gradient and two moments), 4 more for bf16 copies of weight and gradient; activations
-    of a step at 4 bytes: per layer 14*d_model + 6*active expert width, and three times the logits; the run's text, a
-    byte a token, or 4 with more than 256 different ones.
-    """
-    shape = spec.architecture
-    state = shape.total_params() * (16 + 4 * (spec.precision == "bf16"))
-    width = shape.num_active_experts * shape.d_expert + shape.num_shared_experts * shape.d_shared_expert or shape.d_ff
-    per_token = shape.num_layers * (14 * shape.d_model + 6 * width) + 3 * shape.vocab_size
-    text = spec.tokens * (1 if shape.vocab_size <= 256 else 4)
-    return float(state + 4 * per_token * spec.batch_sequences * spec.seq_len + text)

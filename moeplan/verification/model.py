@@ -23,22 +23,19 @@ How the learning rate moves with width was measured (`moeplan.verification.ladde
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moeplan.architecture.shape import Architecture
+from moeplan.verification.experts import Combine, Dispatch, ProductPath, expert_mm, in_blocks, product_path, sort_rows
 from moeplan.verification.spec import check_architecture
 
 ROPE_BASE = 10_000.0
 """Wavelengths of the rotary positions run from 2*pi to this times 2*pi (Su et al. 2021, arXiv 2104.09864)."""
 NORM_EPSILON = 1e-6
-ROOM = 16
-"""Blocks of an expert's rows are a multiple of this: a CPU compiles a bf16 product anew for every new number."""
 
 
 class RMSNorm(nn.Module):
@@ -147,187 +144,6 @@ class FeedForward(nn.Module):
         return F.linear(swiglu(F.linear(x_MD, self.w_in)), self.w_out)
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Which row of the experts' work is which token's: integers alone, no gradient."""
-
-    row_MK: Tensor
-    """The row of each choice of each token."""
-    slot_R: Tensor
-    """The choice m*K + k of each row, S for padding."""
-    token_R: Tensor
-    """The token of each row; any token for padding."""
-    ends_E: Tensor
-    """Row behind the last one of each expert, int32, without padding."""
-    room: int
-    """Rows of a block where experts' rows are cut into blocks of one size and padded, else 0."""
-    extra_X: Tensor
-    """The expert of each block behind the first E, which are one an expert."""
-
-
-def sort_rows(ids_MK: Tensor, num_experts: int, *, blocks: bool) -> Rows:
-    """Rows sorted by expert, by token within an expert.
-
-    With `blocks`, for a CPU alone, each expert's rows are cut into blocks of one size and the last is padded. NumPy
-    sorts these small integers by radix, ten times as fast as torch.
-    """
-    num_slots, active = ids_MK.numel(), ids_MK.shape[1]
-    if ids_MK.device.type != "cpu":
-        ids_S, slot_S = ids_MK.flatten().sort(stable=True)
-        at_S = torch.arange(num_slots, device=ids_S.device)
-        experts_E = at_S[:num_experts] if num_experts <= num_slots else torch.arange(num_experts, device=ids_S.device)
-        ends_E = torch.searchsorted(ids_S, experts_E, right=True, out_int32=True)
-        row_S = torch.empty_like(slot_S).index_copy_(0, slot_S, at_S)
-        return Rows(row_S.view_as(ids_MK), slot_S, slot_S // active, ends_E, 0, ids_S[:0])
-    ids = ids_MK.numpy().ravel()
-    load = np.bincount(ids, minlength=num_experts)
-    starts = load.cumsum() - load
-    order = ids.astype(np.uint16).argsort(kind="stable")
-    rows, slots, extra, room = np.arange(num_slots), order, ids[:0], 0
-    if blocks:
-        room = -(-num_slots // (num_experts * ROOM)) * ROOM
-        more = np.maximum(-(-load // room) - 1, 0)
-        several = max(1, num_experts // 4)  # rounded up, so that few numbers of blocks occur
-        num_extra = -(-int(more.sum()) // several) * several
-        extra = np.zeros(num_extra, np.int64)
-        extra[: more.sum()] = np.arange(num_experts).repeat(more)
-        # row r of an expert lies in the expert's own block if r < room, else in one behind those of all experts
-        within = rows - starts.repeat(load)
-        behind = (num_experts + more.cumsum() - more - 1) * room
-        rows = within + np.where(within < room, (np.arange(num_experts) * room).repeat(load), behind.repeat(load))
-        slots = np.full((num_experts + num_extra) * room, num_slots)
-        slots[rows] = order
-    row_of = np.empty(num_slots, np.int64)
-    row_of[order] = rows
-    return Rows(
-        row_MK=torch.from_numpy(row_of).view_as(ids_MK),
-        slot_R=torch.from_numpy(slots),
-        token_R=torch.from_numpy(np.minimum(slots // active, len(ids_MK) - 1)),
-        ends_E=torch.from_numpy(load.cumsum().astype(np.int32)),
-        room=room,
-        extra_X=torch.from_numpy(extra),
-    )
-
-
-def add_rows(x_RD: Tensor, row_MK: Tensor, weight_MK: Tensor | None = None) -> Tensor:
-    """y_MD = sum over k of weight_MK * x_RD[row_MK]."""
-    if x_RD.device.type == "cpu":  # a gather, a product and a sum in one pass
-        return F.embedding_bag(row_MK, x_RD, mode="sum", per_sample_weights=weight_MK)
-    y_MKD = x_RD.index_select(0, row_MK.flatten()).view(*row_MK.shape, -1)
-    return (y_MKD if weight_MK is None else y_MKD * weight_MK[..., None]).sum(dim=1)
-
-
-class Dispatch(torch.autograd.Function):
-    """Copies of the tokens as the experts read them; the gradient is gathered, never scattered, so that it repeats."""
-
-    @staticmethod
-    def forward(ctx: Any, x_MD: Tensor, rows: Rows) -> Tensor:
-        """(M, D) to (R, D)."""
-        ctx.rows = rows
-        return x_MD.index_select(0, rows.token_R)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        """(R, D) to (M, D)."""
-        return add_rows(grads[0].contiguous(), ctx.rows.row_MK), None
-
-
-class Combine(torch.autograd.Function):
-    """What the experts made of each token, weighted and added; padding gets a gradient of zero."""
-
-    @staticmethod
-    def forward(ctx: Any, y_RD: Tensor, weight_MK: Tensor, rows: Rows) -> Tensor:
-        """(R, D) to (M, D)."""
-        weight_MK = weight_MK.to(y_RD.dtype)
-        ctx.save_for_backward(y_RD, weight_MK)
-        ctx.rows = rows
-        return add_rows(y_RD, rows.row_MK, weight_MK)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        """(M, D) to (R, D) and (M, K)."""
-        rows, (y_RD, weight_MK), (grad_MD,) = ctx.rows, ctx.saved_tensors, grads
-        weight_S = weight_MK.flatten()
-        if rows.room:
-            weight_S = torch.cat([weight_S, weight_S.new_zeros(1)])
-        grad_RD = grad_MD.index_select(0, rows.token_R)
-        dot_R = (y_RD * grad_RD).sum(dim=-1)
-        return grad_RD.mul_(weight_S[rows.slot_R, None]), dot_R[rows.row_MK], None
-
-
-class Blocks(torch.autograd.Function):
-    """Blocks of rows times their experts' matrices: a batched product for the first block of each, one for the rest."""
-
-    @staticmethod
-    def forward(ctx: Any, x_RD: Tensor, w_EDF: Tensor, rows: Rows) -> Tensor:
-        """(R, D) to (R, F)."""
-        ctx.save_for_backward(x_RD, w_EDF)
-        ctx.rows = rows
-        return _by_block(x_RD, w_EDF, rows)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        """(R, F) to (R, D) and (E, D, F)."""
-        rows, (x_RD, w_EDF) = ctx.rows, ctx.saved_tensors
-        x_BND, grad_BNF = x_RD.view(-1, rows.room, x_RD.shape[1]), grads[0].view(-1, rows.room, w_EDF.shape[2])
-        x_BDN, own = x_BND.transpose(1, 2), len(w_EDF)
-        grad_EDF = torch.bmm(x_BDN[:own], grad_BNF[:own])
-        if len(rows.extra_X):
-            grad_EDF.index_add_(0, rows.extra_X, torch.bmm(x_BDN[own:], grad_BNF[own:]))
-        return _by_block(grads[0], w_EDF.transpose(1, 2), rows), grad_EDF, None
-
-
-def _by_block(x_RD: Tensor, w_EDF: Tensor, rows: Rows) -> Tensor:
-    x_BND, own = x_RD.view(-1, rows.room, x_RD.shape[1]), len(w_EDF)
-    y_BNF = x_RD.new_empty(len(x_BND), rows.room, w_EDF.shape[2])
-    torch.bmm(x_BND[:own], w_EDF, out=y_BNF[:own])
-    if len(rows.extra_X):
-        torch.bmm(x_BND[own:], w_EDF[rows.extra_X], out=y_BNF[own:])
-    return y_BNF.flatten(0, 1)
-
-
-def segment_mm(x_SD: Tensor, w_EDF: Tensor, ends_E: Tensor) -> Tensor:
-    """Rows of expert e, those before ends_E[e], times its matrix: the plain loop, exact for any type and width."""
-    ends: list[int] = ends_E.tolist()
-    starts = [0, *ends[:-1]]
-    return torch.cat([x_SD[start:end] @ w for start, end, w in zip(starts, ends, w_EDF.unbind(), strict=True)])
-
-
-def groupable(x_SD: Tensor, w_EDF: Tensor) -> bool:
-    """Whether `grouped_mm` takes them: bf16 (on a CPU also fp32), rows of whole 16 bytes, fewer than 1024 experts.
-
-    GPUs before compute capability 8.0 have no such kernel.
-    """
-    if x_SD.is_cuda and torch.cuda.get_device_capability(x_SD.device) < (8, 0):
-        return False
-    kinds = (torch.bfloat16,) if x_SD.is_cuda else (torch.bfloat16, torch.float32)
-    whole = all(width * x_SD.element_size() % 16 == 0 for width in w_EDF.shape[1:])
-    return x_SD.dtype in kinds and whole and w_EDF.shape[0] < 1024
-
-
-def in_blocks(w_EDF: Tensor) -> bool:
-    """Whether experts with these weights take their rows in blocks: in bf16 on a CPU.
-
-    Grouped products there meet a new number of rows at every turn. With one thread of AVX512-BF16 an expert layer,
-    forward and backward, took 6 times as long by them at d_model * d_expert 2048 and 1.6 times at 131072; in fp32 it
-    took 0.6 to 0.9 of the time.
-    """
-    return w_EDF.dtype == torch.bfloat16 and not w_EDF.is_cuda
-
-
-def expert_mm(x_RD: Tensor, w_EDF: Tensor, rows: Rows) -> Tensor:
-    """Each row times its expert's matrix, (R, D) to (R, F).
-
-    Rows in blocks: batched products. Else `grouped_mm`, or `segment_mm` for types and widths that it
-    does not take.
-    """
-    if rows.room:
-        return cast(Tensor, Blocks.apply(x_RD, w_EDF, rows))
-    if groupable(x_RD, w_EDF):
-        return F.grouped_mm(x_RD, w_EDF, offs=rows.ends_E)
-    return segment_mm(x_RD, w_EDF, rows.ends_E)
-
-
 def largest(score_ME: Tensor, count: int) -> Tensor:
     """Ids of the `count` largest of each row, in no order: always that many different ones, ties and NaN included."""
     if score_ME.device.type == "cpu":  # three times as fast as topk there
@@ -371,7 +187,7 @@ class MoE(nn.Module):
         """(M, D) to (M, D); leaves the number of tokens of each expert in `load_E`."""
         low_MD = x_MD.to(self.w_in.dtype)
         ids_MK, weight_MK = self.route(x_MD)
-        rows = sort_rows(ids_MK, self.num_experts, blocks=in_blocks(self.w_in))
+        rows = sort_rows(ids_MK, self.num_experts, blocks=in_blocks(self.w_in) or in_blocks(self.w_out))
         self.load_E.copy_(rows.ends_E.diff(prepend=rows.ends_E.new_zeros(1)))
         x_RD = Dispatch.apply(low_MD, rows)
         y_RD = expert_mm(swiglu(expert_mm(x_RD, self.w_in, rows)), self.w_out, rows)
@@ -450,6 +266,18 @@ class Model(nn.Module):
         """The MoE layers from first to last."""
         return [module for module in self.modules() if isinstance(module, MoE)]
 
+    @property
+    def matrix_type(self) -> torch.dtype:
+        """Type of the matrix products."""
+        return cast(Block, self.blocks[0]).attention.w_qkv.dtype
+
+    @property
+    def expert_products(self) -> ProductPath | None:
+        """By what the experts' rows are multiplied; None for a dense model."""
+        layers = self.moe_layers
+        paths = {product_path(weight) for layer in layers for weight in (layer.w_in, layer.w_out)}
+        return max(paths, default=None)
+
     def logits(self, ids_NT: Tensor) -> Tensor:
         """(N, T) token ids to (N, T, V) logits, in the matrices' type."""
         x_NTD = F.embedding(ids_NT, self.embedding)
@@ -457,8 +285,9 @@ class Model(nn.Module):
         for block in self.blocks:
             x_NTD = block(x_NTD, self.cos_TR[:t], self.sin_TR[:t])
         x_NTD = self.norm(x_NTD)
-        if self.head is None:
-            return F.linear(x_NTD / self.architecture.d_model, self.embedding)
+        if self.head is None:  # the embedding is kept in fp32, in which most GPUs are ten times slower
+            kind = self.matrix_type
+            return F.linear((x_NTD / self.architecture.d_model).to(kind), self.embedding.to(kind))
         return F.linear(x_NTD.to(self.head.dtype), self.head)
 
     def forward(self, ids_NT: Tensor, targets_NT: Tensor) -> Tensor:

@@ -1,32 +1,33 @@
-"""How fast this machine trains proxies: `probe` times a few small steps, from which a run's time is estimated.
+"""How fast this machine trains proxies: `probe` times a few small steps and fits `moeplan.verification.speed` to them.
 
-A step takes
-
-    c0 + c1*L + c2*L_moe + c3*L_moe*E + c4*M*L*d + c5*M*L*H*T + c6*M*L_moe*K*d + c7*F
-
-with L layers of width d, L_moe of them with E experts of which a token reaches K, M tokens a step, H heads, T the
-sequence length and F the FLOPs of all products but attention's scores; the c >= 0 fit the timed steps with the least
-relative error. Experts' products cost what others do; what they cost beside is moving rows.
+`python -m moeplan.verification.probe DEVICE [--peaks]` prints the answer as JSON. Machines are probed that way, in a
+process of its own, so that the one that asks holds nothing of a GPU while workers train.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+import sys
 import time
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.optimize import nnls
 
+from moeplan import records
 from moeplan.architecture.shape import Architecture
+from moeplan.errors import MoeplanError
+from moeplan.verification.capture import fastest_step
 from moeplan.verification.data import Corpus
-from moeplan.verification.peak import matmul_flops, wait
+from moeplan.verification.device import device_name, matmul_flops, pick_device, wait
+from moeplan.verification.footprint import memory_bytes
+from moeplan.verification.launch import cores
 from moeplan.verification.spec import RunSpec
-from moeplan.verification.train import Trainer, device_name, pick_device
-
-Precision = Literal["fp32", "bf16"]
+from moeplan.verification.speed import PRECISIONS, Precision, Probe, features
+from moeplan.verification.train import Trainer
 
 PROBED = {
     # (d_model, layers, heads, experts, active, sequences, seq_len): spread over what a ladder of minutes trains
@@ -43,70 +44,50 @@ TIMED_STEPS = 4
 """Steps of each shape that are timed, at most, after one that is not; the fastest counts."""
 SHAPE_SECONDS = 0.15
 """After this long no further step of a shape is timed, so that a busy machine is not kept for long."""
-START_SECONDS = {"cpu": 0.3, "cuda": 4.0}
-"""What a run takes beside its steps and validation: building the model, and on a GPU the capture (not measured)."""
-VALIDATION_COST = 0.4
-"""Time of validating a token / time of training on one: the forward pass, with whole batches only."""
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What the probe found."""
-
-    device: str
-    """Name of the device."""
-    device_type: str
-    """cpu or cuda."""
-    num_devices: int
-    """GPUs, or cores that this process may use."""
-    memory_bytes: int
-    """Memory of one GPU, or of the machine."""
-    precision: Precision
-    """The arithmetic whose steps took less time in all."""
-    peak_flops: dict[str, float]
-    """Best square matrix product of one process, by precision [FLOP/s]."""
-    coefficients: dict[str, tuple[float, ...]]
-    """c0 to c7 of the module's formula, by precision [s]."""
-
-    def step_seconds(
-        self, architecture: Architecture, seq_len: int, batch_sequences: int, precision: Precision
-    ) -> float:
-        """Time of one training step [s]."""
-        return float(np.dot(self.coefficients[precision], _features(architecture, seq_len, batch_sequences)))
-
-    def seconds(self, spec: RunSpec) -> float:
-        """Time of a run in a process that is already started: start, steps and validation [s]."""
-        step = self.step_seconds(spec.architecture, spec.seq_len, spec.batch_sequences, spec.precision)
-        validation = VALIDATION_COST * spec.validation_tokens / (spec.batch_sequences * spec.seq_len)
-        return START_SECONDS[self.device_type] + step * (spec.steps + validation)
+MEMORY_SHARE = 0.5
+"""Share of a GPU's free memory that a probed step may need by the forecast; its batch is halved until it does."""
 
 
 def probe(device: str = "auto") -> Probe:
     """Measure this machine, one thread on a CPU. Raises `UsageError` for a device that torch does not have."""
     where = pick_device(device)
+    cuda = where.type == "cuda"
+    memory = torch.cuda.get_device_properties(where).total_memory if cuda else _memory()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        times = {kind: [_time(shape, where, kind) for shape in PROBED[where.type]] for kind in ("fp32", "bf16")}
-        peaks = {kind: matmul_flops(str(where), kind) for kind in times}
+        shapes: tuple[tuple[int, ...], ...] = PROBED[where.type]
+        if cuda:
+            free = _free(where)
+            shapes = tuple(fitted for fitted in (fitting(shape, free) for shape in shapes) if fitted)
+        times: dict[str, list[float]] = {kind: [_time(shape, where, kind) for shape in shapes] for kind in PRECISIONS}
+        peaks: dict[str, float] = {kind: matmul_flops(str(where), kind) for kind in PRECISIONS}
         name = device_name(where)
     finally:
         torch.set_num_threads(threads)
-    rows = np.array([_features(_shape(*s[:5]), s[6], s[5]) for s in PROBED[where.type]])
-    cuda = where.type == "cuda"
+    rows = np.array([features(_shape(*s[:5]), s[6], s[5]) for s in shapes])
     return Probe(
         device=name,
         device_type=where.type,
-        num_devices=torch.cuda.device_count()
-        if cuda
-        else len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1,
-        memory_bytes=torch.cuda.get_device_properties(where).total_memory if cuda else _memory(),
+        num_devices=torch.cuda.device_count() if cuda else cores(),
+        memory_bytes=memory,
         precision="bf16" if sum(times["bf16"]) < sum(times["fp32"]) else "fp32",
         peak_flops=peaks,
         coefficients={kind: _fit(rows, np.array(seconds)) for kind, seconds in times.items()},
     )
+
+
+def fitting(shape: tuple[int, ...], free: float) -> tuple[int, ...]:
+    """A probed shape with its batch halved until a step in fp32 needs at most `MEMORY_SHARE` of what is free [bytes].
+
+    Empty where even one sequence does not fit.
+    """
+    *size, sequences, seq_len = shape
+    while sequences:
+        if memory_bytes(_spec((*size, sequences, seq_len), "fp32")) <= MEMORY_SHARE * free:
+            return (*size, sequences, seq_len)
+        sequences //= 2
+    return ()
 
 
 def _fit(rows: Any, seconds: Any) -> tuple[float, ...]:
@@ -115,16 +96,6 @@ def _fit(rows: Any, seconds: Any) -> tuple[float, ...]:
     size[size == 0] = 1.0
     found, _ = nnls(scaled / size, np.ones(len(seconds)))
     return tuple((found / size).tolist())
-
-
-def _features(a: Architecture, seq_len: int, batch_sequences: int) -> list[float]:
-    """What c0 to c7 multiply."""
-    tokens = batch_sequences * seq_len
-    flops = a.flops_per_token(seq_len, attention="none")
-    layers, moe = a.num_layers, a.num_moe_layers
-    moved = tokens * moe * a.num_active_experts * a.d_model
-    scores = tokens * layers * a.num_heads * seq_len
-    return [1.0, layers, moe, moe * a.num_experts, tokens * layers * a.d_model, scores, moved, tokens * flops]
 
 
 def _shape(d_model: int, num_layers: int, num_heads: int, num_experts: int, active: int) -> Architecture:
@@ -138,21 +109,25 @@ def _shape(d_model: int, num_layers: int, num_heads: int, num_experts: int, acti
     )  # fmt: skip
 
 
+def _spec(shape: tuple[int, ...], precision: Precision) -> RunSpec:
+    architecture = _shape(*shape[:5])
+    return RunSpec(
+        arm="moe" if architecture.num_experts else "dense", control="", rung="probe", purpose="tune",
+        architecture=architecture, seq_len=shape[6], batch_sequences=shape[5], steps=TIMED_STEPS + 1,
+        learning_rate=1e-3, warmup_steps=1, weight_decay=0.1, balance_rate=1e-2 if architecture.num_experts else 0.0,
+        frozen_router=False, seed=0, precision=precision, data="probe", data_digest="", validation_tokens=0,
+    )  # fmt: skip
+
+
 def _time(shape: tuple[int, ...], device: torch.device, precision: Precision) -> float:
     """Fastest of `TIMED_STEPS` steps [s]."""
-    architecture, steps = _shape(*shape[:5]), TIMED_STEPS + 1
-    spec = RunSpec(
-        arm="moe" if architecture.num_experts else "dense", control="", rung="probe", purpose="tune",
-        architecture=architecture, seq_len=shape[6], batch_sequences=shape[5], steps=steps, learning_rate=1e-3,
-        warmup_steps=1, weight_decay=0.1, balance_rate=1e-2 if architecture.num_experts else 0.0, frozen_router=False,
-        seed=0, precision=precision, data="probe", data_digest="", validation_tokens=0,
-    )  # fmt: skip
-    tokens = np.random.default_rng(0).integers(0, 256, steps * shape[5] * shape[6] + 1).astype(np.uint8)
+    spec = _spec(shape, precision)
+    tokens = np.random.default_rng(0).integers(0, 256, spec.tokens + 1).astype(np.uint8)
     corpus = Corpus("probe", "", 256, True, tokens, tokens[:2], np.array([2]), 1, False)
     trainer = Trainer(spec, corpus, device, spec.learning_rate)
-    step = trainer.fastest_step()
+    step, _ = fastest_step(trainer)
     best, begin = float("inf"), time.perf_counter()
-    for index in range(steps):
+    for index in range(spec.steps):
         if index > 1 and time.perf_counter() - begin > SHAPE_SECONDS:
             break
         wait(device)
@@ -164,8 +139,37 @@ def _time(shape: tuple[int, ...], device: torch.device, precision: Precision) ->
     return best
 
 
+def _free(device: torch.device) -> int:
+    torch.cuda.empty_cache()
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
 def _memory() -> int:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return 0
+
+
+def main() -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m moeplan.verification.probe", description="Measure how fast this machine trains proxies."
+    )
+    parser.add_argument("device", help="auto, cpu or cuda")
+    parser.add_argument("--peaks", action="store_true", help="only the fastest matrix product of each type")
+    given = parser.parse_args()
+    try:
+        if given.peaks:
+            where = str(pick_device(given.device))
+            print(json.dumps({kind: matmul_flops(where, kind) for kind in PRECISIONS}))
+        else:
+            print(json.dumps(records.to_json(probe(given.device))))
+    except MoeplanError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

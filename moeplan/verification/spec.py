@@ -134,5 +134,9 @@ class RunResult:
     """How the router fared; null for dense models."""
     device: str
     """What it ran on."""
+    execution: str
+    """How its steps were run: eager, graph (replayed by a GPU as one CUDA graph), or eager with the reason why not."""
+    expert_products: str | None
+    """By what the experts' rows were multiplied: grouped_mm, blocks or loop; null for dense models."""
     versions: dict[str, str]
     """Versions of what ran it: moeplan, torch, python."""

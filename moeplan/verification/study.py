@@ -125,6 +125,6 @@ def prepare(study: Study[Found], folder: Path, where: Where) -> Prepared:
     if kept is not None and study.is_choice_for(kept, where):
         settings = study.settings(kept.outline.precision)
         return Prepared(kept.outline, study.ladder_again(kept, settings, data), data)
-    ladder, planned = study.choose(data, probe_machine(where), kept)
+    ladder, planned = study.choose(data, probe_machine(where, folder), kept)
     KeptChoice(ladder.base, where.workers, planned).write(folder, key)
     return Prepared(planned, ladder, data)

@@ -14,6 +14,7 @@ from moeplan import records
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.fitting.suggestion import SuggestedRun, Suggestion
 from moeplan.units import format_bytes, format_count
+from moeplan.verification.footprint import memory_bytes
 from moeplan.verification.formats import MAX_TOKENS
 from moeplan.verification.kept_choice import KeptChoice
 from moeplan.verification.ladder import (
@@ -31,13 +32,13 @@ from moeplan.verification.ladder import (
     most_epochs,
     smallest_rungs,
 )
-from moeplan.verification.machine import Machine, ladder_outline, memory_bytes
+from moeplan.verification.machine import Machine, ladder_outline
 from moeplan.verification.proxy_runs import SCHEMA, ProxyRun, ProxyRuns
 from moeplan.verification.request import SUGGESTED_SEEDS, Request, Where, check_suggested
 from moeplan.verification.shrink import flops_per_token
 from moeplan.verification.spec import RunResult, check_architecture
 from moeplan.verification.study import Prepared, Study
-from moeplan.verification.summary import retry_notes, summarise, text_notes, tuning_notes, tunings
+from moeplan.verification.summary import execution_notes, retry_notes, summarise, text_notes, tuning_notes, tunings
 from moeplan.verification.verdict import UNHEALTHY_LOAD
 from moeplan.verification.verification import OUTLINE_SCHEMA, Outline
 
@@ -121,6 +122,7 @@ class SuggestedStudy(Study[ProxyRuns]):
                 *tuning_notes(tunings(tuned)),
                 *retry_notes([*tuned, *results]),
                 *_load_notes(proxies),
+                *execution_notes([*tuned, *results]),
                 *text_notes([*tuned, *results]),
             ),
             command=command,

@@ -37,6 +37,8 @@ def summarise(result: RunResult) -> RunSummary:
         dead_experts=max(routing.dead_experts) if routing else None,
         entropy=min(routing.entropy) if routing else None,
         device=result.device,
+        execution=result.execution,
+        expert_products=result.expert_products,
     )
 
 
@@ -72,6 +74,15 @@ def retry_notes(results: Iterable[RunResult]) -> list[str]:
         f"{len(retried)} runs diverged at first; {again} of them finished at half the learning rate, "
         f"{len(retried) - again} diverged again and count nowhere."
     ]
+
+
+def execution_notes(results: Iterable[RunResult]) -> list[str]:
+    """Which runs a GPU could not replay as graphs, and so trained slower than it can."""
+    reasons = [r.execution.partition(": ")[2] for r in results]
+    slow = [reason for reason in reasons if reason]
+    if not slow:
+        return []
+    return [f"{len(slow)} of {len(reasons)} runs were not replayed as CUDA graphs and took longer: {slow[0]}."]
 
 
 def text_notes(results: Sequence[RunResult]) -> list[str]:

@@ -13,6 +13,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,10 +22,11 @@ from torch import Tensor
 import moeplan
 from moeplan import records
 from moeplan.errors import UsageError
+from moeplan.verification.capture import fastest_step
 from moeplan.verification.data import MAX_EPOCHS, Corpus, windows
+from moeplan.verification.device import device_name, matmul_flops, pick_device
 from moeplan.verification.formats import Tokens
 from moeplan.verification.model import Model
-from moeplan.verification.peak import matmul_flops
 from moeplan.verification.spec import SPEC_SCHEMA, RoutingHealth, RunResult, RunSpec
 
 Progress = Callable[[int, int, float, float, "float | None", float], None]
@@ -41,10 +43,6 @@ DEAD = 0.01
 """Share of the mean load below which an expert is dead."""
 VALIDATION_BATCH = 4096
 """Tokens of a validation step, at least."""
-CAPTURE_STEPS = 20
-"""Steps that a captured graph must repeat before it is trusted."""
-CAPTURE_TOLERANCE = 1e-3
-"""Largest relative difference of their losses: what bf16 sums in another order can make."""
 PROGRESS_SECONDS = 0.2
 
 
@@ -52,22 +50,6 @@ def worker_setup() -> None:
     """One thread for this process; call it first in every worker. Results on a CPU then do not depend on its cores."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
-
-
-def pick_device(device: str = "auto") -> torch.device:
-    """auto is the first GPU where there is one, else the CPU; raises `UsageError` for a device torch does not have."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        if chosen.type not in ("cpu", "cuda"):
-            raise RuntimeError("proxies are trained on a CPU or a CUDA GPU")
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"device {device!r} cannot be used: {str(error).splitlines()[0]}; give auto, cpu or cuda"
-        ) from None
-    return chosen
 
 
 class Flat:
@@ -138,6 +120,7 @@ class Trainer:
         self.data = torch.from_numpy(data.astype(kind)).view(steps, spec.batch_sequences, -1).to(device)
         self.at = torch.zeros(1, dtype=torch.int64, device=device)
         self.losses = torch.zeros(steps, device=device)
+        self.execution = "eager"
 
     def _adamw(self) -> torch.optim.AdamW:
         """Three parts of the vector: matrices and routers decay, embedding and norms do not and have their own rate."""
@@ -183,7 +166,7 @@ class Trainer:
     def train(self, progress: Progress | None, peak_flops: float | None) -> float:
         """All steps; returns their wall-clock [s]. Stops early once a loss is not a number."""
         spec = self.spec
-        step = self.fastest_step()
+        step, self.execution = fastest_step(self)
         batch_tokens = spec.batch_sequences * spec.seq_len
         flops = spec.architecture.flops_per_token(spec.seq_len)
         start = last = time.perf_counter()
@@ -202,50 +185,22 @@ class Trainer:
                 progress(index + 1, spec.steps, loss, speed, speed * flops / peak_flops if peak_flops else None, left)
         return time.perf_counter() - start
 
-    def fastest_step(self) -> Callable[[], None]:
-        """On a GPU the step as a CUDA graph if it repeats `CAPTURE_STEPS` eager steps, else the eager step.
+    def snapshot(self) -> Callable[[], None]:
+        """Remember the state before the first step; returns what goes back to it, moments at zero, no gradients."""
+        state = [self.flat.master, self.bias_LE, self.load_LE, self.at, self.losses]
+        saved = [each.to("cpu", copy=True) for each in state]  # on the device a second copy may not fit
 
-        Leaves everything as it was. Written by the rules of CUDA graphs and not measured on a GPU.
-        """
-        if self.device.type != "cuda":
-            return self.step
-        count = min(CAPTURE_STEPS, self.spec.steps)
-        state = self._state()
-        saved = [each.clone() for each in state]
-        main, side = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
-        side.wait_stream(main)
-        with torch.cuda.stream(side):  # what a graph needs must exist before the capture: kernels, moments, workspaces
-            for _ in range(count):
-                self.step()
-        main.wait_stream(side)
-        eager = self.losses[:count].clone()
-        moments = [m for s in self.optimizer.state.values() for m in s.values() if isinstance(m, Tensor)]
-
-        def begin() -> None:
+        def restore() -> None:
             for each, old in zip(state, saved, strict=True):
                 each.copy_(old)
-            for moment in moments:
-                moment.zero_()
+            for moments in self.optimizer.state.values():
+                for moment in moments.values():
+                    moment.zero_()
+            for p in self.flat.params:  # a step that failed leaves them
+                p.grad = None
             self.flat.publish()
 
-        begin()
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                self.step()
-            for _ in range(count):
-                graph.replay()
-            equal = torch.allclose(self.losses[:count], eager, rtol=CAPTURE_TOLERANCE, atol=0.0)
-        except RuntimeError:  # an operation that cannot be captured; the capture may have left its stream and gradients
-            equal = False
-            torch.cuda.set_stream(main)
-            for p in self.flat.params:
-                p.grad = None
-        begin()
-        return graph.replay if equal else self.step
-
-    def _state(self) -> list[Tensor]:
-        return [self.flat.master, self.bias_LE, self.load_LE, self.at, self.losses]
+        return restore
 
     @torch.no_grad()
     def validate(self, documents: list[Tokens]) -> tuple[list[float], RoutingHealth | None]:
@@ -315,51 +270,94 @@ def check_spec(spec: RunSpec, corpus: Corpus) -> None:
         raise UsageError(f"seq_len {spec.seq_len} must be below the {len(corpus.tokens):,} training tokens")
 
 
-def run(spec: RunSpec, corpus: Corpus, *, progress: Progress | None = None, device: str = "auto") -> RunResult:
+@dataclass(frozen=True)
+class Attempt:
+    """What came of one learning rate."""
+
+    losses: np.ndarray
+    """Training loss of every step [nats/token]."""
+    seconds: float
+    """Time of the steps [s]."""
+    steps: int
+    """Steps made."""
+    sums: list[float]
+    """Summed loss of every validation document [nats]; empty if it diverged."""
+    routing: RoutingHealth | None
+    """How the router fared."""
+    execution: str
+    """How the steps were run: graph, eager, or eager with the reason."""
+    expert_products: str | None
+    """By what the experts' rows were multiplied."""
+
+    @property
+    def good(self) -> bool:
+        """Whether it ended in losses."""
+        return bool(self.sums) and all(map(math.isfinite, self.sums))
+
+
+def _attempt(
+    spec: RunSpec, corpus: Corpus, documents: list[Tokens], where: torch.device, rate: float, progress: Progress | None,
+    peak_flops: float | None,
+) -> Attempt:  # fmt: skip
+    """Train and validate at one rate; whatever it held on the device is free again when it returns."""
+    trainer = Trainer(spec, corpus, where, rate)
+    seconds = trainer.train(progress, peak_flops)
+    losses = trainer.losses.double().cpu().numpy()
+    sums, routing = ([], None) if diverged(losses) else trainer.validate(documents)
+    products = trainer.model.expert_products
+    return Attempt(losses, seconds, int(trainer.at), sums, routing, trainer.execution, products)
+
+
+def run(
+    spec: RunSpec,
+    corpus: Corpus,
+    *,
+    progress: Progress | None = None,
+    device: str = "auto",
+    peak_flops: float | None = None,
+) -> RunResult:
     """Train and validate one proxy.
 
-    Raises `UsageError` for a spec that does not fit the corpus or `Model`. Divergence is a result, not an error.
+    `peak_flops` is what MFU is a share of [FLOP/s], measured here if it is not given: something else on the device
+    would slow that measurement down. Raises `UsageError` for a spec that does not fit the corpus or `Model`.
+    Divergence is a result, not an error.
     """
     spec = records.from_json(RunSpec, records.to_json(spec))  # the digits that a file keeps are the digits that run
     check_spec(spec, corpus)
     where = pick_device(device)
-    peak_flops = matmul_flops(str(where), spec.precision)
+    peak_flops = peak_flops or matmul_flops(str(where), spec.precision)
     documents = corpus.validation(spec.validation_tokens)
     tokens = [len(document) - 1 for document in documents]
     rate, attempts = spec.learning_rate, 1
-    while True:
-        trainer = Trainer(spec, corpus, where, rate)
-        seconds = trainer.train(progress, peak_flops)
-        losses = trainer.losses.double().cpu().numpy()
-        sums: list[float] = []
-        routing = None
-        if not diverged(losses):
-            sums, routing = trainer.validate(documents)
-        good = bool(sums) and all(map(math.isfinite, sums))
-        if good or attempts == 2:
-            break
+    found = _attempt(spec, corpus, documents, where, rate, progress, peak_flops)
+    if not found.good:
         rate, attempts = rate / 2, 2
-    a = spec.architecture
+        found = _attempt(spec, corpus, documents, where, rate, progress, peak_flops)
+    if where.type == "cuda":
+        torch.cuda.empty_cache()  # the memory is another worker's to use
+    a, losses = spec.architecture, found.losses
     finite = losses[: int(np.argmin(np.isfinite(losses)))] if not np.isfinite(losses).all() else losses
     parts = np.array_split(finite, min(len(finite), TRAIN_LOSSES)) if len(finite) else []
-    speed = int(trainer.at) * spec.batch_sequences * spec.seq_len / seconds
+    speed = found.steps * spec.batch_sequences * spec.seq_len / found.seconds
     return RunResult(
         schema=SPEC_SCHEMA,
         spec=spec,
-        status="finished" if good else "diverged",
+        status="finished" if found.good else "diverged",
         learning_rate=rate,
         attempts=attempts,
-        loss=math.fsum(sums) / sum(tokens) if good else 0.0,
-        document_losses=tuple(sums) if good else (),
-        document_tokens=tuple(tokens) if good else (),
+        loss=math.fsum(found.sums) / sum(tokens) if found.good else 0.0,
+        document_losses=tuple(found.sums) if found.good else (),
+        document_tokens=tuple(tokens) if found.good else (),
         train_losses=tuple(float(part.mean()) for part in parts),
         epochs=spec.tokens / len(corpus.tokens),
         train_flops=float(a.flops_per_token(spec.seq_len, attention="full", logits=False) * spec.tokens),
-        seconds=seconds,
+        seconds=found.seconds,
         tokens_per_second=speed,
         mfu=speed * a.flops_per_token(spec.seq_len) / peak_flops if peak_flops else None,
-        routing=routing,
+        routing=found.routing,
         device=device_name(where),
+        execution=found.execution,
+        expert_products=found.expert_products,
         versions={"moeplan": moeplan.__version__, "torch": torch.__version__, "python": platform.python_version()},
     )
 
@@ -369,10 +367,3 @@ def diverged(losses: np.ndarray) -> bool:
     if not np.isfinite(losses).all():
         return True
     return bool(losses[-max(1, len(losses) // 20) :].mean() > losses[0])
-
-
-def device_name(device: torch.device) -> str:
-    """What a result calls its device."""
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    return f"CPU {platform.machine()}, {torch.get_num_threads()} thread" + "s" * (torch.get_num_threads() > 1)

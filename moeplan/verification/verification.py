@@ -148,6 +148,10 @@ class RunSummary:
     """Least entropy of the load over all layers, 1 being even; null for dense runs."""
     device: str
     """What it ran on."""
+    execution: str
+    """How its steps were run: eager, graph, or eager with the reason why it was no graph on a GPU."""
+    expert_products: str | None
+    """By what the experts' rows were multiplied: grouped_mm, blocks or loop; null for dense runs."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,17 @@ def read_spec(text: str, where: str) -> RunSpec:
 
 
 def run_spec(
-    spec: RunSpec, *, folder: str | None = None, device: str = "auto", report: Report | None = None
+    spec: RunSpec,
+    *,
+    folder: str | None = None,
+    device: str = "auto",
+    report: Report | None = None,
+    peaks: Mapping[str, float] | None = None,
 ) -> RunResult:
     """Train what a spec asks for, on the text that `folder` keeps or this machine has.
 
-    Raises `UsageError` if that is not the spec's text.
+    `peaks` are the device's fastest products by precision [FLOP/s], if they are known. Raises `UsageError` if that is
+    not the spec's text.
     """
     from moeplan.verification.train import run, worker_setup
 
@@ -62,6 +69,7 @@ def run_spec(
         _corpus(spec.data, spec.data_digest, folder),
         progress=_throttled(report) if report else None,
         device=device,
+        peak_flops=(peaks or {}).get(spec.precision),
     )
 
 
@@ -76,6 +84,13 @@ def run_saved(text: str, folder: str, device: str = "auto") -> str:
 def run_returned(text: str, folder: str, device: str = "auto") -> str:
     """Train a spec given as JSON and return its result as JSON. For engines on machines that may not see `folder`."""
     return json.dumps(records.to_json(run_spec(read_spec(text, "the run"), folder=folder, device=device)))
+
+
+def probe_text(device: str = "auto") -> str:
+    """What the machine that runs this is, as JSON of `moeplan.verification.speed.Probe`. For engines elsewhere."""
+    from moeplan.verification.probe import probe
+
+    return json.dumps(records.to_json(probe(device)))
 
 
 @functools.lru_cache(maxsize=1)
@@ -108,7 +123,7 @@ def _throttled(report: Report) -> Callable[..., None]:
     return progress
 
 
-def serve(folder: str, device: str) -> None:
+def serve(folder: str, device: str, peaks: Mapping[str, float] | None = None) -> None:
     """Runs specs from stdin until it ends, saving each result and reporting on stdout."""
     out = sys.stdout
     sys.stdout = sys.stderr  # whatever else prints must not look like an event
@@ -124,7 +139,7 @@ def serve(folder: str, device: str) -> None:
             spec = read_spec(line, "the run")
             digest = spec.digest
             report(kind="started", steps=spec.steps, name=name_of_run(spec))
-            result = run_spec(spec, folder=folder, device=device, report=report)
+            result = run_spec(spec, folder=folder, device=device, report=report, peaks=peaks)
             results.save(folder, result)
             report(kind="finished", loss=result.loss, tokens_per_second=result.tokens_per_second, mfu=result.mfu)
         except BrokenPipeError:  # whoever asked is gone
@@ -132,6 +147,7 @@ def serve(folder: str, device: str) -> None:
         except MoeplanError as error:
             report(kind="failed", message=str(error))
         except Exception as error:  # one run's failure, such as memory, must not end the others
+            traceback.print_exc()
             report(kind="failed", message=f"{type(error).__name__}: {error}".splitlines()[0])
 
 
@@ -142,9 +158,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", required=True, help="where results are kept")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--serve", action="store_true", help="read specs from stdin")
+    parser.add_argument("--peaks", type=json.loads, help="fastest matrix products of the device, a JSON object")
     given = parser.parse_args(arguments)
     if given.serve:
-        serve(given.folder, given.device)
+        serve(given.folder, given.device, given.peaks)
         return 0
     if given.spec is None:
         parser.error("give a spec file, or --serve")

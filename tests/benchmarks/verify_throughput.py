@@ -153,7 +153,7 @@ def measure(shape: tuple[int, int, int, int], precision: str, device: str) -> Ro
     """Best of `ROUNDS` turns of every implementation."""
     import torch
 
-    from moeplan.verification.peak import matmul_flops
+    from moeplan.verification.device import matmul_flops
 
     made, default = implementations(shape, precision, device)
     kind = torch.bfloat16 if precision == "bf16" else torch.float32

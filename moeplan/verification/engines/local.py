@@ -7,18 +7,53 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
-from moeplan.verification.launch import PER_GPU, Event, Listener, cores, optional, worker_environment
+from moeplan.errors import UsageError
+from moeplan.verification.launch import PER_GPU, Event, Listener, cores, optional, reason_in, worker_environment
 from moeplan.verification.request import Where
 from moeplan.verification.spec import RunSpec
+from moeplan.verification.speed import read_probe
 from moeplan.verification.worker import spec_text
 
 _RETRIES = 1
 """How often a run whose process died is tried again."""
+
+
+_probed: dict[str, str] = {}
+"""Answers of the probe by device."""
+
+
+def probe(where: Where, folder: Path) -> str:
+    """What this machine is, as JSON of `moeplan.verification.speed.Probe`; raises `UsageError` if it cannot be told."""
+    optional("torch", "verify")
+    if where.device not in _probed:
+        _probed[where.device] = _measured(where.device)
+    return _probed[where.device]
+
+
+def _measured(device: str, *options: str) -> str:
+    """What the probe prints, in a process of its own: this one then holds nothing of a GPU while workers train."""
+    command = [sys.executable, "-m", "moeplan.verification.probe", device, *options]
+    environment = {**os.environ, **worker_environment()}
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding="utf-8", env=environment
+    )
+    if done.returncode:
+        raise UsageError(f"device {device!r} cannot be measured: {reason_in(done.stderr)}")
+    return done.stdout
+
+
+def _peaks(device: str) -> str:
+    """The fastest matrix products as JSON, measured before any worker slows them down."""
+    if device in _probed:
+        return json.dumps(read_probe(_probed[device]).peak_flops)
+    return _measured(device, "--peaks").strip()
 
 
 def launch(specs: Sequence[RunSpec], folder: Path, where: Where, listen: Listener) -> None:
@@ -29,7 +64,9 @@ def launch(specs: Sequence[RunSpec], folder: Path, where: Where, listen: Listene
     for spec in specs:
         todo.put((spec, _RETRIES))
     events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-    pool = [_Worker(todo, events, folder, where.device, place % gpus if gpus else None) for place in range(workers)]
+    command = [sys.executable, "-m", "moeplan.verification.worker", "--serve", "--folder", str(folder)]
+    command += ["--device", where.device, *(["--peaks", _peaks(where.device)] if gpus else [])]
+    pool = [_Worker(command, todo, events, folder, place % gpus if gpus else None) for place in range(workers)]
     try:
         for worker in pool:
             worker.start()
@@ -61,16 +98,15 @@ class _Worker(threading.Thread):
 
     def __init__(
         self,
+        command: list[str],
         todo: queue.SimpleQueue[tuple[RunSpec, int]],
         events: queue.SimpleQueue[Event | None],
         folder: Path,
-        device: str,
         gpu: int | None,
     ) -> None:
         super().__init__(daemon=True)
-        self.todo, self.events, self.gpu = todo, events, gpu
-        self.command = [sys.executable, "-m", "moeplan.verification.worker", "--serve", "--folder", str(folder)]
-        self.command += ["--device", device]
+        self.command, self.todo, self.events, self.folder, self.gpu = command, todo, events, folder, gpu
+        self.errors: IO[str] | None = None
         self.process: subprocess.Popen[str] | None = None
         self.ended = False
 
@@ -97,44 +133,61 @@ class _Worker(threading.Thread):
             for line in process.stdout:
                 event = Event(**json.loads(line))
                 self.events.put(event)
+                if event.kind == "failed":  # a device that met an error fails in every later run of its process
+                    self._keep(spec, self._close()[1])
                 if event.kind in ("finished", "failed"):
                     return
         except (OSError, ValueError):
             pass  # it died: told apart below
-        code = self._close()
+        code, said = self._close()
         if self.ended:
             return
         if retries:
             self.todo.put((spec, retries - 1))
         else:
-            self.events.put(Event(spec.digest, "failed", message=f"its process ended with code {code}, twice"))
+            last = f": {reason_in(said)}" if said.strip() else ""
+            self._keep(spec, said)
+            self.events.put(Event(spec.digest, "failed", message=f"its process ended with code {code}, twice{last}"))
+
+    def _keep(self, spec: RunSpec, said: str) -> None:
+        """Keep what a failed run's process wrote to stderr."""
+        if said.strip():
+            kept = self.folder / "errors" / f"{spec.digest}.txt"
+            with suppress(OSError):  # the failure itself is told
+                kept.parent.mkdir(exist_ok=True)
+                kept.write_text(said, encoding="utf-8")
 
     def _open(self) -> subprocess.Popen[str]:
         environment = {**os.environ, **worker_environment()}
         if self.gpu is not None:
             visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
             environment["CUDA_VISIBLE_DEVICES"] = visible[self.gpu] if visible else str(self.gpu)
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  # closed with it
         return subprocess.Popen(
             self.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self.errors,
             text=True,
             encoding="utf-8",
             env=environment,
             start_new_session=True,  # an interrupt of the terminal is this process's to handle
         )
 
-    def _close(self) -> int:
-        """End the process by ending its input; returns its exit code."""
+    def _close(self) -> tuple[int, str]:
+        """End the process by ending its input; returns its exit code and what it wrote to stderr."""
         process, self.process = self.process, None
         if process is None:
-            return 0
+            return 0, ""
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 with suppress(OSError):  # what was not read when it died
                     pipe.close()
-        return process.wait()
+        code = process.wait()
+        assert self.errors is not None
+        with self.errors as errors:
+            errors.seek(0)
+            return code, errors.read()
 
     def end(self) -> None:
         """Stop whatever still runs."""

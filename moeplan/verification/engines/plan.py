@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from moeplan.verification.engines import local
 from moeplan.verification.launch import Listener, write_specs
 from moeplan.verification.request import Where
 from moeplan.verification.spec import RunSpec
@@ -16,6 +17,11 @@ class Commands(Exception):  # not an error: the study stops here until the runs 
     def __init__(self, commands: list[str]) -> None:
         super().__init__(f"{len(commands)} runs are left to others")
         self.commands = commands
+
+
+def probe(where: Where, folder: Path) -> str:
+    """Forecasts are for this machine: which ones will run the commands is not known."""
+    return local.probe(where, folder)
 
 
 def launch(specs: Sequence[RunSpec], folder: Path, where: Where, listen: Listener) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from moeplan import records
 from moeplan.verification import results
+from moeplan.verification.engines import local
 from moeplan.verification.launch import PER_GPU, Event, Listener, cores, optional, reason_in, worker_environment
 from moeplan.verification.request import Where
 from moeplan.verification.spec import RunResult, RunSpec
@@ -16,6 +17,11 @@ from moeplan.verification.worker import name_of_run, run_returned, spec_text
 
 RETRIES = 2
 """How often Ray tries a run again whose machine was lost."""
+
+
+def probe(where: Where, folder: Path) -> str:
+    """What this machine is."""
+    return local.probe(where, folder)
 
 
 def launch(specs: Sequence[RunSpec], folder: Path, where: Where, listen: Listener) -> None:

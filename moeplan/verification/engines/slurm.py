@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from moeplan.errors import UsageError
+from moeplan.verification.engines import local
 from moeplan.verification.launch import Event, Listener, optional, reason_in, worker_environment
 from moeplan.verification.request import Where
 from moeplan.verification.spec import RunSpec
@@ -18,6 +19,11 @@ _OWN = ("cluster", "timeout_min", "mem_gb", "gpus_per_node", "cpus_per_task")
 """Options that submitit knows under these names; all others are Slurm's own."""
 _POLL = 0.5
 """Time between two looks at the jobs [s]."""
+
+
+def probe(where: Where, folder: Path) -> str:
+    """What this machine is."""
+    return local.probe(where, folder)
 
 
 def launch(specs: Sequence[RunSpec], folder: Path, where: Where, listen: Listener) -> None:

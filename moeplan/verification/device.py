@@ -1,0 +1,60 @@
+"""The device that a process computes on: which one, its name, and its fastest matrix product."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import time
+
+import torch
+
+from moeplan.errors import UsageError
+
+_MATMUL_SIZE = {"cpu": 768, "cuda": 8192}
+"""Edge of the square product that the peak is measured by."""
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """auto is the first GPU where there is one, else the CPU; raises `UsageError` for a device torch does not have."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        if chosen.type not in ("cpu", "cuda"):
+            raise RuntimeError("proxies are trained on a CPU or a CUDA GPU")
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"device {device!r} cannot be used: {str(error).splitlines()[0]}; give auto, cpu or cuda"
+        ) from None
+    return chosen
+
+
+def device_name(device: torch.device) -> str:
+    """What a result calls its device."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"CPU {platform.machine()}, {torch.get_num_threads()} thread" + "s" * (torch.get_num_threads() > 1)
+
+
+@functools.cache
+def matmul_flops(device: str, precision: str) -> float:
+    """Peak of this process on a device [FLOP/s]: the best of a few square matrix products, measured once."""
+    where = torch.device(device)
+    size = _MATMUL_SIZE[where.type]
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    a = torch.randn(size, size, device=where, dtype=torch.float32).to(kind)
+    best = float("inf")
+    for _ in range(5):
+        wait(where)
+        start = time.perf_counter()
+        torch.mm(a, a)
+        wait(where)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def wait(device: torch.device) -> None:
+    """Return when the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,51 @@
+"""Memory that a run needs."""
+
+from __future__ import annotations
+
+from moeplan.architecture.shape import Architecture
+from moeplan.verification.spec import RunSpec
+
+
+def memory_bytes(spec: RunSpec) -> float:
+    """What a run needs at its peak [bytes]: params and their states, what a step keeps for its backward pass, text.
+
+    A param takes 16 bytes (fp32 weight, gradient and two moments) and 4 more with bf16 copies of weight and gradient.
+    The text takes a byte a token, or 4 with more than 256 different ones.
+    """
+    shape = spec.architecture
+    size = 2 if spec.precision == "bf16" else 4
+    state = shape.total_params() * (16 + 4 * (size == 2))
+    kept = shape.num_layers * attention_bytes(shape, size) + logit_bytes(shape, size)
+    kept += shape.num_moe_layers * moe_bytes(shape, size)
+    kept += (shape.num_layers - shape.num_moe_layers) * dense_bytes(shape, size)
+    text = spec.tokens * (1 if shape.vocab_size <= 256 else 4)
+    return float(state + kept * spec.batch_sequences * spec.seq_len + text)
+
+
+def attention_bytes(shape: Architecture, size: int) -> int:
+    """What one layer's attention keeps of a token [bytes], with matrices of `size` bytes a number.
+
+    The fp32 stream, its norm, queries and keys in fp32 before their norms, queries, keys and values of every head, and
+    what comes of them.
+    """
+    heads = shape.num_heads * shape.head_dim
+    return 4 * (shape.d_model + heads + shape.num_kv_heads * shape.head_dim) + size * (shape.d_model + 4 * heads)
+
+
+def dense_bytes(shape: Architecture, size: int) -> int:
+    """What a dense block keeps of a token [bytes]: the stream, its norm, gate, up and their product."""
+    return 4 * shape.d_model + size * (shape.d_model + 3 * shape.d_ff)
+
+
+def moe_bytes(shape: Architecture, size: int) -> int:
+    """What a MoE block keeps of a token [bytes]: stream and norm in fp32, the norm, and for each expert that it reaches
+    its row, gate, up, product and output; scores of all experts, places of its rows, and the shared experts."""
+    row = 2 * shape.d_model + 3 * shape.d_expert
+    shared = 3 * shape.num_shared_experts * shape.d_shared_expert
+    products = size * (shape.d_model + shape.num_active_experts * row + shared)
+    return 8 * shape.d_model + products + 12 * shape.num_experts + 40 * shape.num_active_experts
+
+
+def logit_bytes(shape: Architecture, size: int) -> int:
+    """What the loss takes of a token [bytes]: logits, the same in fp32, their softmax and its gradient."""
+    return (12 + size) * shape.vocab_size
