@@ -34,6 +34,7 @@ from moeplan.plan.document import Plan, plan_schema
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.report import output
 from moeplan.units import parse_bytes, parse_count
+from tests.processes import PATIENCE, started, working
 from tests.sample import sample_plan
 
 BUDGET = ["--flops", "1e22", "--memory", "80GB"]
@@ -48,7 +49,7 @@ def run(*args: str, **env: str) -> Result:
 def python(*args: str, **env: str) -> subprocess.CompletedProcess[bytes]:
     """Run Python in a process of its own."""
     everything = {**os.environ, "COLUMNS": "80", **env}
-    return subprocess.run([sys.executable, *args], capture_output=True, env=everything, timeout=120)
+    return subprocess.run([sys.executable, *args], capture_output=True, env=everything, timeout=PATIENCE)
 
 
 @dataclasses.dataclass
@@ -674,19 +675,18 @@ def test_failing_check(tmp_path: Path) -> None:
 def test_piping_to_json_tool() -> None:
     """What --json prints is read by another program; a pipe brings no colour."""
     made = python("-m", "moeplan", "laws", "--json")
-    read = subprocess.run([sys.executable, "-m", "json.tool"], input=made.stdout, capture_output=True, timeout=60)
+    read = subprocess.run([sys.executable, "-m", "json.tool"], input=made.stdout, capture_output=True, timeout=PATIENCE)
     assert read.returncode == 0
     assert b"\x1b" not in python("-m", "moeplan", "laws").stdout
 
 
 def test_a_reader_that_has_enough() -> None:
     """When the reader closes the pipe, as `head` does, the program ends without a word."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moeplan", "schema"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert process.stdout
-    process.stdout.close()
-    _, errors = process.communicate(timeout=60)
+    command = [sys.executable, "-m", "moeplan", "schema"]
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.close()
+        _, errors = process.communicate(timeout=PATIENCE)
     assert errors == b""
 
 
@@ -739,18 +739,17 @@ def terminal_output(*args: str, **env: str) -> bytes:
     pty = pytest.importorskip("pty", reason="terminals need a POSIX system")
     parent, child = pty.openpty()
     everything = {**os.environ, "COLUMNS": "80", "TERM": "xterm", **env}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moeplan", *args], stdout=child, stderr=child, stdin=child, env=everything
-    )
-    os.close(child)
-    seen = b""
-    try:
-        while chunk := os.read(parent, 65536):
-            seen += chunk
-    except OSError:  # Linux reports the end so
-        pass
-    os.close(parent)
-    assert process.wait(60) == 0
+    command = [sys.executable, "-m", "moeplan", *args]
+    with started(command, stdout=child, stderr=child, stdin=child, env=everything) as process:
+        os.close(child)
+        seen = b""
+        try:
+            while chunk := os.read(parent, 65536):
+                seen += chunk
+        except OSError:  # Linux reports the end so
+            pass
+        os.close(parent)
+        assert process.wait(PATIENCE) == 0
     return seen
 
 
@@ -787,8 +786,8 @@ def test_progress_on_a_terminal() -> None:
     )
     pty = pytest.importorskip("pty", reason="terminals need a POSIX system")
     parent, child = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=child, env={**os.environ, "TERM": "xterm"})
-    assert process.wait(60) == 0
+    with started([sys.executable, "-c", code], stderr=child, env={**os.environ, "TERM": "xterm"}) as process:
+        assert process.wait(PATIENCE) == 0
     os.close(child)
     seen = os.read(parent, 65536)
     os.close(parent)
@@ -799,25 +798,10 @@ def test_progress_on_a_terminal() -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to the whole console")
 def test_ctrl_c() -> None:
     """Ctrl-C ends with exit code 130 and one word, no traceback."""
-    command = [
-        sys.executable,
-        "-m",
-        "moeplan",
-        "frontier",
-        "--flops",
-        "1e20..1e25",
-        "--memory",
-        "80GB",
-    ]  # takes seconds
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    loaded = Path(f"/proc/{process.pid}/maps")
-    for _ in range(600):  # on a busy machine the imports take long
-        if not loaded.exists() or "numpy" in loaded.read_text():
-            break
-        time.sleep(0.05)
-    time.sleep(0.7)
-    process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=60)
+    arguments = ["frontier", "--flops", "1e20..1e25", "--memory", "80GB"]  # forty searches
+    with working(arguments, step=b" 1 of 40 points") as process:
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, errors) == (130, b"", b"Error: interrupted\n")
 
 
@@ -826,7 +810,7 @@ def test_a_full_disk() -> None:
     """A stdout that cannot take the answer ends in one sentence."""
     with open("/dev/full", "wb") as full:
         result = subprocess.run(
-            [sys.executable, "-m", "moeplan", "schema"], stdout=full, stderr=subprocess.PIPE, timeout=60
+            [sys.executable, "-m", "moeplan", "schema"], stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE
         )
     assert result.returncode == 2
     assert result.stderr.splitlines()[0] == b"Error: output: no space left on device"

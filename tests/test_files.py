@@ -97,7 +97,7 @@ def test_stdout_is_a_place_to_write(name: str, into: str, tmp_path: Path) -> Non
     with target.open("wb") as file:
         done = subprocess.run(
             [sys.executable, "-c", SCRIPT, name], cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.getcwd()},
-            stdout=subprocess.PIPE if into == "pipe" else file, stderr=subprocess.PIPE, timeout=60,
+            stdout=subprocess.PIPE if into == "pipe" else file, stderr=subprocess.PIPE, timeout=900,
         )  # fmt: skip
     assert done.stderr == b""
     assert (done.stdout if into == "pipe" else target.read_bytes()) == b"whole"
@@ -108,7 +108,7 @@ def test_process_substitution_is_read_and_written(tmp_path: Path) -> None:
     """What bash makes of <(...) and >(...) is a file as any other."""
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "PYTHON": sys.executable, "READ": READ, "SCRIPT": SCRIPT}
     line = '"$PYTHON" -c "$READ" <(printf given); "$PYTHON" -c "$SCRIPT" >(cat > made); sleep 0.3; cat made'
-    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, timeout=60)
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, timeout=900)
     assert (done.stdout, done.stderr) == (b"givenwhole", b"")
 
 

@@ -21,6 +21,7 @@ from moeplan.cli.verify import require_torch
 from moeplan.errors import UsageError
 from moeplan.plan.document import Plan
 from moeplan.verification.verification import Verification
+from tests.processes import PATIENCE, started
 from tests.verify_cases import SMALL, plan_for, text_file
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="needs torch (the extra verify)")
@@ -37,7 +38,7 @@ def python(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run it in a process of its own."""
     environment = {**os.environ, "COLUMNS": "100"}
     command = [sys.executable, "-m", "moeplan", "verify", *args]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, **options)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE, **options)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_help_imports_nothing_heavy() -> None:
         "found = {'torch', 'numpy', 'rich', 'yaml', 'scipy'} & set(sys.modules)\n"
         "sys.exit(f'imported {found}' if found else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert "--dry-run" in done.stdout
 
@@ -120,14 +121,12 @@ def test_a_study_measures_resumes_and_writes(folder: Path, tmp_path: Path) -> No
     what is finished; the second call trains nothing and says the same."""
     common = [str(folder / "plan.json"), *RUNS, "--data", str(folder / "text.jsonl"), "--controls"]
     common += ["--folder", str(tmp_path / "runs")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moeplan", "verify", *common], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    while len(list((tmp_path / "runs").glob("*.json"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    command = [sys.executable, "-m", "moeplan", "verify", *common]
+    with started(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        while len(list((tmp_path / "runs").glob("*.json"))) < 2 and process.poll() is None:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err

@@ -28,6 +28,7 @@ from moeplan.verification.request import ENGINES, Where
 from moeplan.verification.results import without_timings
 from moeplan.verification.spec import RunResult, RunSpec
 from moeplan.verification.worker import read_spec, spec_text
+from tests.processes import PATIENCE, started
 from tests.verify_cases import SMALL, text_file
 
 pytestmark = [
@@ -147,7 +148,7 @@ def test_plan_engine_prints_commands_that_give_the_same(
     assert len(left.value.commands) == 3
     for command in left.value.commands[:1]:
         environment = {**os.environ, **worker_environment()}
-        subprocess.run([*shlex.split(command), "--device", "cpu"], check=True, env=environment, timeout=120)
+        subprocess.run([*shlex.split(command), "--device", "cpu"], check=True, env=environment, timeout=PATIENCE)
     with pytest.raises(Commands) as fewer:
         launch(specs, tmp_path, where, quiet)
     assert len(fewer.value.commands) == 2
@@ -168,21 +169,19 @@ def test_a_killed_run_is_resumed(specs: list[RunSpec], expected: list[RunResult]
     listing.write_text("".join(spec_text(s) + "\n" for s in long))
     folder = tmp_path / "runs"
     environment = {**os.environ, **worker_environment()}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(listing), str(folder)], env=environment, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.strip() == "finished":
-            break
-    process.send_signal(signal.SIGINT)
-    process.wait(timeout=30)
-    process.stdout.close()
+    command = [sys.executable, "-c", code, str(listing), str(folder)]
+    with started(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() == "finished":
+                break
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=PATIENCE)
     assert process.returncode != 0
     assert results.load(folder, long[0]) is not None
     assert results.load(folder, long[1]) is None
     assert [p.name for p in folder.iterdir()] == [f"{long[0].digest}.json"]
-    deadline = time.monotonic() + 20  # no worker outlives the study
+    deadline = time.monotonic() + PATIENCE  # no worker outlives the study
     while workers_of(folder) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not workers_of(folder)
