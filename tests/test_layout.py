@@ -17,6 +17,7 @@ from moeplan.cost.training.layout import LayoutSpace, allowed_layouts, least_tra
 from moeplan.cost.training.memory import TrainingSettings, training_memory
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.step_time import StepAssumptions, layer_flops, published_steps, step_time
+from moeplan.cost.training.throughput.step import step_time as calibrated_time
 from moeplan.errors import InfeasibleError, UsageError
 from tests.memory_cases import CASES, architecture, layout
 from tests.published import MODELS
@@ -73,7 +74,7 @@ def brute_force(model: Architecture, gpus: int, batch: int, seq_len: int, usable
             one = Layout(tp=tp, pp=pp, ep=ep, etp=etp, cp=cp, dp=dp, micro_batch=micro, recompute=recompute)  # type: ignore[arg-type]
             m = batch // (dp * micro)
             if training_memory(model, one, TrainingSettings(seq_len=seq_len, num_micro_batches=m)).total <= usable:
-                found[one] = step_time(model, one, load_device("H100"), batch, seq_len).total
+                found[one] = float(calibrated_time(model, one, load_device("H100"), batch, seq_len).total)
     return found
 
 

@@ -144,7 +144,7 @@ class LayoutOption:
     bytes_by_group: Annotated[dict[Line, float], BYTES]
     """The same by group."""
     step_time: float
-    """Time of a step by `moeplan.cost.training.step_time`, relative to the first layout listed."""
+    """Time of a step by `moeplan.cost.training.throughput`, relative to the first layout listed."""
     step_terms: Annotated[dict[Line, float], SHARE]
     """Its terms as shares of this layout's step."""
 

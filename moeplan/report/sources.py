@@ -40,8 +40,8 @@ BATCH = Source(
     f"{LEVERAGE_LAW}'s batch at this compute, rounded to what divides over the GPUs.", LEVERAGE_LAW, "sequences; tokens"
 )
 LAYOUT = Source(
-    "Memory counted on the exact shape for the heaviest stage; time by a stated model of a step "
-    "(moeplan.cost.training.step_time), relative to the first layout listed.",
+    "Memory counted on the exact shape for the heaviest stage; time by a calibrated model of a "
+    "step (moeplan.cost.training.throughput), relative to the first layout listed.",
     convention="degrees of parallelism; bytes on one GPU; shares of the step's time",
 )
 SERVING = Source(

@@ -44,8 +44,8 @@ def training_blocks(plan: View[Plan]) -> tuple[Block, ...]:
         )
         blocks.append(table(run.layouts, columns, source=sources.LAYOUT))
         text = (
-            "Layouts on {num_gpus} GPUs, of {usable_bytes} usable each, the fastest first by a stated model of a "
-            "step's time (moeplan.cost.training.step_time); times are relative to the first."
+            "Layouts on {num_gpus} GPUs, of {usable_bytes} usable each, the fastest first by a calibrated model of "
+            "a step's time (moeplan.cost.training.throughput); times are relative to the first."
         )
         blocks.append(Paragraph(run(text), sources.LAYOUT))
     elif plan.request.gpus:

@@ -10,7 +10,7 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import parse_gpus
 from moeplan.cost.training.layout import search_layouts
 from moeplan.cost.training.memory import TrainingSettings, training_memory
-from moeplan.cost.training.step_time import step_time
+from moeplan.cost.training.throughput.step import step_time
 
 Record = Callable[[str, object], None]
 

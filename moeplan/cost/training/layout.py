@@ -1,8 +1,8 @@
 """Layouts that fit: every way to spread an architecture over given GPUs, kept if it may and fits, fastest first.
 
-The order is that of `moeplan.cost.training.step_time`, a stated model whose terms come with every layout. It is
-relative, unless a model FLOPs utilisation is given: then the fastest layout is taken to reach it and the others keep
-their ratio.
+The order is that of `moeplan.cost.training.throughput`, a calibrated model whose terms come with every layout, for
+free routing unless it is said to be forced. Where a model FLOPs utilisation is given, the fastest layout is taken to
+reach it and the others keep their ratio.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Gpus
 from moeplan.cost.training.memory import Counted, TrainingMemory, TrainingSettings, training_memory
 from moeplan.cost.training.parallelism import Layout, Recompute
-from moeplan.cost.training.step_time import Counted as StepCounted
-from moeplan.cost.training.step_time import StepAssumptions, StepTime, step_time
+from moeplan.cost.training.states import load_scheme
+from moeplan.cost.training.throughput.settings import Software
+from moeplan.cost.training.throughput.step import Counted as StepCounted
+from moeplan.cost.training.throughput.step import StepTime, step_time
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.units import format_bytes
 
@@ -89,7 +91,7 @@ class RankedLayout:
     memory: TrainingMemory
     """Its memory by stage and group."""
     time: StepTime
-    """Time of a step by term: relative (`LayoutPlan.relative`) or scaled to the utilisation given."""
+    """Time of a step by term, as the model has it or scaled to the utilisation given (`LayoutPlan.relative`)."""
 
     @property
     def bytes_per_gpu(self) -> float:
@@ -154,13 +156,16 @@ def search_layouts(
     memory_bytes: int | None = None,
     headroom: float = 0.10,
     space: LayoutSpace | None = None,
-    assumptions: StepAssumptions | None = None,
+    precision: str = "bf16",
+    software: str | Software = "partial graphs",
+    balanced: bool = False,
     mfu: float | None = None,
 ) -> LayoutPlan:
     """Every layout of `space` that runs `architecture` on `gpus` within memory, fastest first.
 
     `batch` is the sequences of a step; `memory_bytes` is a GPU's memory, by default its device's; `headroom` is the
-    share of it that stays free, for what the allocator reserves, NCCL and the CUDA context. With `mfu` the fastest
+    share of it that stays free, for what the allocator reserves, NCCL and the CUDA context. `precision`, `software` and
+    `balanced` are those of `throughput.step.step_time`. With `mfu` the fastest
     layout's step is scaled to reach that share of the bf16 peak. Raises `InfeasibleError` with the nearest layout.
     """
     settings = settings or TrainingSettings()
@@ -190,7 +195,18 @@ def search_layouts(
         RankedLayout(
             layout,
             memory,
-            step_time(architecture, layout, gpus.device, batch, settings.seq_len, assumptions, counted),
+            step_time(
+                architecture,
+                layout,
+                gpus.device,
+                batch,
+                settings.seq_len,
+                precision=precision,
+                software=software,
+                balanced=balanced,
+                sharded_weights="weights" in load_scheme(settings.optimizer).split,
+                counted=counted,
+            ),
         )
         for layout, memory in fitting
     ]
@@ -203,11 +219,11 @@ def search_layouts(
 
 
 def _order(ranked: RankedLayout) -> tuple[float, float, str]:
-    return ranked.time.total, ranked.bytes_per_gpu, str(ranked.layout)
+    return float(ranked.time.total), ranked.bytes_per_gpu, str(ranked.layout)
 
 
 def _scaled(time: StepTime, factor: float) -> StepTime:
-    return dataclasses.replace(time, **{name: seconds * factor for name, seconds in time.terms().items()})
+    return dataclasses.replace(time, seconds={name: value * factor for name, value in time.terms().items()})
 
 
 def least_training_bytes(

@@ -26,6 +26,9 @@ from moeplan.cost.training.throughput.settings import Constants, Software, const
 STEP_TERMS = (*TERMS, "bubble", "pipeline", "update", "gather", "step", "maturity")
 """Every term of a step."""
 
+Counted = dict[tuple[object, ...], Terms]
+"""Seconds of layers by term, by how they are split and what is recomputed (`Layout.layer_key`)."""
+
 _LOGIT_PASSES = 3
 """Times that a fused cross entropy reads or writes the bf16 logits: TransformerEngine reads them, and writes their
 gradient over them."""
@@ -78,12 +81,14 @@ def step_time(
     sharded_weights: bool = False,
     recomputed: frozenset[str] | None = None,
     fitted: Constants | None = None,
+    counted: Counted | None = None,
 ) -> StepTime:
     """Time of one step of `batch` sequences by the calibrated model.
 
     `shape` may be an `Architecture` or a grid with int64 arrays, as in `counting`; whether it obeys the layout's rules
     is the caller's to check (`Layout.check`). `sharded_weights`: weights are gathered for every pass (FSDP, ZeRO-3).
-    `recomputed` names Megatron's modules where the layout's three degrees are too coarse. Raises `UsageError` for a
+    `recomputed` names Megatron's modules where the layout's three degrees are too coarse. `counted` holds the layers
+    timed for other layouts, all else being the same. Raises `UsageError` for a
     precision that the device does not have and for unknown software.
     """
     setting = Setting(
@@ -96,7 +101,7 @@ def step_time(
         balanced=balanced,
         recomputed=recomputed_by(layout) if recomputed is None else recomputed,
     )
-    model = _Step(shape, setting)
+    model = _Step(shape, setting, {} if counted is None else counted)
     m = batch / (layout.dp * layout.micro_batch)
     stage = model.slowest_stage()
     once = sum(stage.values())
@@ -122,12 +127,19 @@ def step_time(
 class _Step:
     """What the parts of a step share."""
 
-    def __init__(self, shape: Shape, setting: Setting) -> None:
+    def __init__(self, shape: Shape, setting: Setting, counted: Counted) -> None:
         self.shape, self.setting, self.layout = shape, setting, setting.layout
         self.moe = shape.num_moe_layers / shape.num_layers
         nothing = dict.fromkeys(TERMS, 0.0)
-        self.dense_layer = layer_terms(shape, setting, False) if np.any(self.moe < 1) else nothing
-        self.moe_layer = layer_terms(shape, setting, True) if np.any(self.moe > 0) else nothing
+        self.counted = counted
+        self.dense_layer = self._layer(False) if np.any(self.moe < 1) else nothing
+        self.moe_layer = self._layer(True) if np.any(self.moe > 0) else nothing
+
+    def _layer(self, moe: bool) -> Terms:
+        key = self.layout.layer_key(moe)
+        if key not in self.counted:
+            self.counted[key] = layer_terms(self.shape, self.setting, moe)
+        return self.counted[key]
 
     def extra_flops(self) -> Size:
         """FLOPs a token of layers that predict further tokens, with an output head each."""
