@@ -19,15 +19,17 @@ from pathlib import Path
 
 import pytest
 
+from moeplan import records
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.verification import results
 from moeplan.verification.engines.plan import Commands
 from moeplan.verification.ladder import Data, Ladder, Settings, make_ladder
 from moeplan.verification.launch import Event, launch, worker_environment
+from moeplan.verification.machine import probe_machine
 from moeplan.verification.request import ENGINES, Where
 from moeplan.verification.results import without_timings
 from moeplan.verification.spec import RunResult, RunSpec
-from moeplan.verification.worker import read_spec, spec_text
+from moeplan.verification.worker import read_spec, run_returned, spec_text
 from tests.processes import PATIENCE, started
 from tests.verify_cases import SMALL, text_file
 
@@ -237,6 +239,31 @@ def test_submitit_gives_the_same(specs: list[RunSpec], expected: list[RunResult]
         with pytest.raises(InfeasibleError, match=r"1 of 3 proxy runs failed .*digest"):
             launch([*specs[1:], broken], tmp_path, where, quiet)
     assert same(launch(specs[1:], tmp_path, Where(engine="plan"), quiet), expected[1:])
+
+
+@pytest.mark.skipif(find_spec("submitit") is None, reason="needs submitit (the extra slurm)")
+def test_slurm_measures_the_machine_of_a_job(tmp_path: Path) -> None:
+    """The forecast is for the machine that a job gets, by a job; a device that it lacks is a sentence."""
+    where = Where(engine="slurm", device="cpu", slurm={"cluster": "local", "timeout_min": "5"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        machine = probe_machine(where, tmp_path)
+    assert machine.device.startswith("CPU")
+    assert not machine.is_gpu
+    assert list((tmp_path / "slurm").iterdir())
+
+
+def test_a_run_elsewhere_needs_no_folder(
+    specs: list[RunSpec], expected: list[RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that gets the text with its task sees neither the source nor a study's folder."""
+    from moeplan.verification import data
+    from moeplan.verification.data import load_corpus
+
+    corpus = load_corpus(specs[0].data)
+    monkeypatch.setattr(data, "read_documents", lambda path: pytest.fail("it looked for the text"))
+    found = json.loads(run_returned(spec_text(specs[0]), corpus, "cpu"))
+    assert same([records.from_json(RunResult, found)], expected[:1])
 
 
 def test_engines_are_modules() -> None:

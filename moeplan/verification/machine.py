@@ -11,7 +11,6 @@ from typing import Literal
 
 from moeplan.verification.footprint import memory_bytes
 from moeplan.verification.ladder import Data, Ladder, Seconds, ladder_flops, ladder_seconds
-from moeplan.verification.launch import cores
 from moeplan.verification.request import Where
 from moeplan.verification.shrink import Kept, flops_per_token
 from moeplan.verification.spec import RunSpec
@@ -46,7 +45,7 @@ def probe_machine(where: Where, folder: Path) -> Machine:
     def seconds(spec: RunSpec) -> float:
         return float(found.seconds(spec))
 
-    workers = where.workers or (found.num_devices if gpu else cores())
+    workers = where.workers or found.num_devices
     return Machine(found.device, gpu, found.precision, workers, seconds, found.memory_bytes)
 
 

@@ -55,8 +55,9 @@ def run_spec(
     device: str = "auto",
     report: Report | None = None,
     peaks: Mapping[str, float] | None = None,
+    corpus: Any = None,
 ) -> RunResult:
-    """Train what a spec asks for, on the text that `folder` keeps or this machine has.
+    """Train what a spec asks for, on `corpus`, else on the text that `folder` keeps or this machine has.
 
     `peaks` are the device's fastest products by precision [FLOP/s], if they are known. Raises `UsageError` if that is
     not the spec's text.
@@ -66,7 +67,7 @@ def run_spec(
     worker_setup()
     return run(
         spec,
-        _corpus(spec.data, spec.data_digest, folder),
+        corpus or _corpus(spec.data, spec.data_digest, folder),
         progress=_throttled(report) if report else None,
         device=device,
         peak_flops=(peaks or {}).get(spec.precision),
@@ -81,9 +82,10 @@ def run_saved(text: str, folder: str, device: str = "auto") -> str:
     return spec.digest
 
 
-def run_returned(text: str, folder: str, device: str = "auto") -> str:
-    """Train a spec given as JSON and return its result as JSON. For engines on machines that may not see `folder`."""
-    return json.dumps(records.to_json(run_spec(read_spec(text, "the run"), folder=folder, device=device)))
+def run_returned(text: str, corpus: Any, device: str = "auto") -> str:
+    """Train a spec given as JSON on a corpus and return its result as JSON. For engines whose machines see no folder of
+    this one."""
+    return json.dumps(records.to_json(run_spec(read_spec(text, "the run"), device=device, corpus=corpus)))
 
 
 def probe_text(device: str = "auto") -> str:
