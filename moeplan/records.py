@@ -180,6 +180,11 @@ def _said(doc: str, name: str, kind: Kind) -> dict[str, str]:
     return {"description": description} | ({"unit": kind.unit} if kind.unit else {})
 
 
+def _subclasses(kind: type[Any]) -> list[type[Any]]:
+    """Every class below a class."""
+    return [found for each in kind.__subclasses__() for found in (each, *_subclasses(each))]
+
+
 def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
@@ -190,6 +195,8 @@ def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if origin in (typing.Union, types.UnionType):
         return {"anyOf": [_schema(argument, definitions) for argument in arguments]}
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if vars(kind).get("stands_for_subclasses"):
+            return {"anyOf": [_schema(each, definitions) for each in _subclasses(kind)]}
         if kind.__name__ not in definitions:
             definitions[kind.__name__] = {}
             docs, hints, kinds = field_docs(kind), _hints(kind), field_kinds(kind)

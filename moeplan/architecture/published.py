@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from importlib.resources import files
 
 from moeplan.architecture.hf.types import Gap
-from moeplan.architecture.hybrid import architecture_from_dict
+from moeplan.architecture.hybrid import HybridArchitecture, architecture_from_dict
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
 
@@ -46,7 +46,7 @@ class PublishedModel(Publication):
     """The model_type of its configuration."""
     not_counted: tuple[Gap, ...]
     """What the shape does not express; such a model has no total here."""
-    architecture: Architecture
+    architecture: Architecture | HybridArchitecture
     """Its shape."""
 
     @property

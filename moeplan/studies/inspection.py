@@ -16,6 +16,7 @@ from typing import Any
 from moeplan import records
 from moeplan.architecture import counting
 from moeplan.architecture.conventions import CONVENTIONS
+from moeplan.architecture.hybrid import HybridArchitecture
 from moeplan.architecture.published import Publication
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import load_device
@@ -103,7 +104,7 @@ class Inspection:
     """config, plan or published."""
     model_type: str
     """The model_type of its configuration; "" if none."""
-    architecture: Architecture | None
+    architecture: Architecture | HybridArchitecture | None
     """The exact integer shape; null where the model has more than it expresses."""
     shape: Shape
     """Its experts in ratios."""

@@ -48,6 +48,8 @@ class Attention:
     """Its name in YAML, JSON and flags."""
     label: ClassVar[str]
     """Its name in sentences."""
+    stands_for_subclasses: ClassVar[bool] = True
+    """A field of this type holds any of the kinds (`moeplan.records.json_schema`)."""
 
     @classmethod
     def of(cls, shape: Any) -> Self:
