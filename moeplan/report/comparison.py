@@ -37,7 +37,6 @@ def comparison_sections(found: Comparison) -> list[Section]:
     """The whole report of a comparison."""
     laws, c = ", ".join(column.law for column in found.laws), seen(found)
     answered = Source("Answers of the laws about the exact shapes, each in its own FLOPs.", laws, WORK)
-    measured = Source("Measured points of li2025's tables, and straight lines between them.", "li2025, zhao2025")
     optima = Source("Each law's own best MoE against its own best dense model, sizes continuous.", laws)
     again = Source("Numbers of the sections below, again.", laws, WORK)
     said = Source("Said by moeplan of this comparison, by the laws named.", laws)
@@ -46,7 +45,7 @@ def comparison_sections(found: Comparison) -> list[Section]:
     ratios = Source("Ratios of what stands side by side above, the first model over the other.", laws)
     parts = [
         ("Side by side", _table(c), COUNTED),
-        ("Strictly equal resources", strict_blocks(c) if found.resources else (), measured),
+        ("Strictly equal resources", strict_blocks(c) if found.resources else (), c.source_at("resources")),
         (by_law[0], by_law[1](c), answered),
         ("The dense model that is as good, by each law", equal_loss_blocks(c) if c.equal_loss else (), answered),
         ("Savings by each law's own optimum at this compute", savings_blocks(c) if c.savings else (), optima),

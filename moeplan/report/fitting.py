@@ -121,7 +121,7 @@ def _coefficients(f: View[FittedLaw]) -> tuple[Block, ...]:
         (">±", "{stderr:number2}"),
         ("by the runs", _verdict),
     )
-    return (table(f.coefficients, columns, source=_source(f.it, f"Fitted to the runs; {f.method.interval}.")),)
+    return (table(f.coefficients, columns, source=f.source_at("coefficients")),)
 
 
 def _verdict(c: View[Coefficient]) -> str:
@@ -188,8 +188,11 @@ def _optima(f: View[FittedLaw]) -> tuple[Block, ...]:
         (f">{f.predicts}", "{value:number4}"),
         (level, "{value_low:number4}–{value_high:number4}"),
     )
-    source = _source(f.it, _SAYS["optima"])
-    return (table(f.optima, columns, source=source), Paragraph(_held(f.it)), *_chart(profile_chart(f.it)))
+    return (
+        table(f.optima, columns, source=f.source_at("optima")),
+        Paragraph(_held(f.it)),
+        *_chart(profile_chart(f.it)),
+    )
 
 
 def _predictions(f: View[FittedLaw]) -> tuple[Block, ...]:
@@ -250,7 +253,7 @@ def _residuals(f: View[FittedLaw]) -> Table:
     ]
     if f.runs.most_flops is not None:
         columns.insert(1, (">FLOPs", "{train_flops}"))
-    return table(f.residuals[:RESIDUALS], columns, source=_source(f.it, _SAYS["residuals"]))
+    return table(f.residuals[:RESIDUALS], columns, source=f.source_at("residuals"))
 
 
 def _chart(chart: Chart | None) -> tuple[Block, ...]:

@@ -39,11 +39,11 @@ def leverage_blocks(leverage: View[Leverage]) -> tuple[Block, ...]:
     """EL by every law that compares with dense models, and the dense model that the plan equals."""
     rows = [(LEVERAGE_LAW, leverage_text(leverage), leverage(INTERVAL))]
     rows += [
-        (other.law, mark(other("{efficiency_leverage}"), other.extrapolated), Text(other.basis, sources.opinion(other)))
+        (other.law, mark(other("{efficiency_leverage}"), other.extrapolated), Text(other.basis, other.source_at()))
         for other in leverage.others
     ]
     columns = ("law", "EL", "dense compute / MoE compute at equal loss")
-    blocks: list[Block] = [Table(tuple(rows), columns, right=(1,), strong=(0,), source=sources.leverage(leverage.it))]
+    blocks: list[Block] = [Table(tuple(rows), columns, right=(1,), strong=(0,), source=leverage.source_at())]
     others = [other.efficiency_leverage for other in leverage.others]
     if others:
         spread = " to ".join(dict.fromkeys((times(min(others)), times(max(others)))))
@@ -55,7 +55,7 @@ def leverage_blocks(leverage: View[Leverage]) -> tuple[Block, ...]:
         f"(phi), because it does not split its compute into size and tokens as {LEVERAGE_LAW} finds best."
     )
     rule = f"{leverage.rule[:1].upper()}{leverage.rule[1:]}."
-    return (*blocks, Paragraph(equals), Paragraph(rule, sources.leverage(leverage.it)))
+    return (*blocks, Paragraph(equals), Paragraph(rule, leverage.source_at()))
 
 
 def limit_blocks(plan: View[Plan]) -> tuple[Block, ...]:
@@ -112,7 +112,7 @@ def law_blocks(plan: View[Plan]) -> tuple[Block, ...]:
         here = ("the plan", *shape_cells(plan.design), NONE, NONE)
         columns = ("law", "its own best", "tokens", "k+s/E", "g", "without it", "tokens")
         blocks.append(Table((here, *optima), columns, right=(2, 3, 4, 6), strong=(0,)))
-    says = tuple(Text(f"{law.law}: {law.says}.", sources.judged(law)) for law in plan.laws if law.says)
+    says = tuple(Text(f"{law.law}: {law.says}.", law.source_at()) for law in plan.laws if law.says)
     if says:
         blocks.append(Items(says))
     outside = tuple(
@@ -128,7 +128,7 @@ def law_blocks(plan: View[Plan]) -> tuple[Block, ...]:
 
 def _domain(law: View[LawOpinion]) -> str:
     if law.outside:
-        return Text(f"{len(law.outside)} outside", sources.judged(law.it))
+        return Text(f"{len(law.outside)} outside", law.source_at())
     return "inside" if law.has_domain else "not given"
 
 

@@ -126,7 +126,7 @@ def band_chart(plan: Plan) -> Chart:
             high=tuple(getattr(band, f"high_{share}") / band.value for band in bands),
             texts=tuple(band(f"{{low_{share}..high_{share}}}") for band in bands),
             strong=share == 1,
-            source=sources.band(plan, share),
+            source=seen(plan).source_at(f"bands/0/low_{share}"),
         )
 
     return Chart(

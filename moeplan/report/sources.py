@@ -16,6 +16,7 @@ from moeplan.report.view import SourceOf
 
 _EL = "dense compute / MoE compute at equal loss; both in the law's own FLOPs"
 _SIZES = "params with embeddings; D in tokens"
+_MODEL_FLOPS = "6 x active params without input embedding + causal attention, forward + backward"
 
 ASKED = Source("What was asked for, or moeplan's default where nothing was said.")
 NOTE = Source("Said by moeplan of this plan: a limit that its own rules state, or a number of another section again.")
@@ -61,19 +62,33 @@ SEARCHED = Source(
 
 def plan_source(plan: Plan) -> SourceOf:
     """From the place of a number in a plan's JSON to where the number comes from."""
+    laws = ", ".join(plan.request.laws)
+    out = [law for law in plan.laws if law.role == "objective" and law.outside]
+    domain = "; ".join(f"outside for {law.law}: {outside_text(law.outside)}" for law in out) or "inside for every law"
 
     def source(parts: list[str]) -> Source | None:
         match parts:
             case ["request", *_] | ["memory", "limit_bytes" | "num_devices"]:
                 return ASKED
             case ["value_ratio"] | ["design", "value"]:
-                return worth(plan)
+                return Source(
+                    "V is the geometric mean, over the laws that were maximised, of the compute at which the law's own "
+                    "best design of the declared grid, without a memory limit, is as good as this one.",
+                    laws,
+                    f"FLOPs of the exact shape: {_MODEL_FLOPS}",
+                    domain,
+                )
             case ["design", "efficiency_leverage"]:
-                return leverage(plan.leverage)
+                return _leverage(plan.leverage)
             case ["design", variable] | ["bands", variable, "value"]:
-                return chosen(plan, plan.bands[int(variable)].variable if variable.isdigit() else variable)
+                return _chosen(plan, plan.bands[int(variable)].variable if variable.isdigit() else variable)
             case ["bands", _, end]:
-                return band(plan, int(end[-1]))
+                return Source(
+                    f"Least and largest value among designs within {end[-1]} % of the best V, everything else "
+                    "re-optimised.",
+                    laws,
+                    "counted as in the plan's column; the range is of the declared grid's steps",
+                )
             case ["counts" | "architecture", *_]:
                 return COUNTED
             case ["memory", *_]:
@@ -85,25 +100,34 @@ def plan_source(plan: Plan) -> SourceOf:
             case ["training", "layouts", *_] | ["training", "usable_bytes"]:
                 return LAYOUT
             case ["training", *_]:
-                return training(plan)
+                return Source(
+                    f"Training FLOPs / (device's dense bf16 peak x MFU); MFU: {plan.training.mfu_basis}.",
+                    convention=f"model FLOPs: {_MODEL_FLOPS}",
+                )
             case ["serving", *_]:
                 return SERVING
             case ["prices", *_]:
-                return price(plan)
-            case ["laws", place, "optimum", *_]:
-                return own_best(plan.laws[int(place)])
-            case ["laws", place, "without", *_]:
-                return left_out(plan.laws[int(place)], plan)
-            case ["laws", place, *_]:
-                return judged(plan.laws[int(place)])
+                return Source(
+                    "The best V, or the law's own best C_l, of a search with so much more of it / without.",
+                    laws,
+                    f"ratio of compute; EL is {LEVERAGE_LAW}'s of the best design then",
+                    domain,
+                )
+            case ["laws", place, *rest]:
+                return _law(plan, plan.laws[int(place)], rest[0] if rest else "")
             case ["hyperparameters", place, *_]:
-                return hyperparameter(plan.hyperparameters[int(place)])
+                return _hyperparameter(plan.hyperparameters[int(place)])
             case ["alternatives", *_]:
-                return alternatives(plan)
+                return Source(
+                    "The best designs of the declared grid that differ markedly from the plan and from each other, by "
+                    "V.",
+                    laws,
+                    f"{_SIZES}; EL by {LEVERAGE_LAW}; V in FLOPs",
+                )
             case ["goal", *_]:
                 return SEARCHED
             case ["spread", *_] if plan.spread:
-                return drawn(plan.spread)
+                return _drawn(plan.spread)
             case ["provenance", *_]:
                 return MADE
         return None
@@ -117,8 +141,8 @@ def leverage_source(found: Leverage, parts: list[str]) -> Source:
         case ["dense", *_] | ["allocation_efficiency"]:
             return DENSE
         case ["others", place, *_]:
-            return opinion(found.others[int(place)])
-    return leverage(found)
+            return _opinion(found.others[int(place)])
+    return _leverage(found)
 
 
 def outside_text(outside: Iterable[Outside]) -> str:
@@ -128,7 +152,7 @@ def outside_text(outside: Iterable[Outside]) -> str:
     )
 
 
-def chosen(plan: Plan, variable: str = "") -> Source:
+def _chosen(plan: Plan, variable: str) -> Source:
     """A variable of the design that the search found."""
     known, request = QUANTITIES.get(variable), plan.request
     meaning = known.meaning if known else _SIZES
@@ -139,7 +163,7 @@ def chosen(plan: Plan, variable: str = "") -> Source:
         "every condition; counted on its exact integer shape.",
         ", ".join(request.laws),
         meaning,
-        _domain_of(plan, variable) if variable else "",
+        _domain_of(plan, variable),
     )
 
 
@@ -156,32 +180,7 @@ def _domain_of(plan: Plan, variable: str) -> str:
     )
 
 
-def band(plan: Plan, share: int) -> Source:
-    """A near-optimal range."""
-    return Source(
-        f"Least and largest value among designs within {share} % of the best V, everything else re-optimised.",
-        ", ".join(plan.request.laws),
-        "counted as in the plan's column; the range is of the declared grid's steps",
-    )
-
-
-def worth(plan: Plan) -> Source:
-    """V, and what it is of the budget."""
-    return Source(
-        "V is the geometric mean, over the laws that were maximised, of the compute at which the law's own best design "
-        "of the declared grid, without a memory limit, is as good as this one.",
-        ", ".join(plan.request.laws),
-        "FLOPs of the exact shape: 6 x active params without input embedding + causal attention, forward + backward",
-        _domain_of_laws(plan),
-    )
-
-
-def _domain_of_laws(plan: Plan) -> str:
-    out = [law for law in plan.laws if law.role == "objective" and law.outside]
-    return "; ".join(f"outside for {law.law}: {outside_text(law.outside)}" for law in out) or "inside for every law"
-
-
-def leverage(found: Leverage) -> Source:
+def _leverage(found: Leverage) -> Source:
     """EL by the leverage law, with its interval."""
     far = f"{found.decades_outside:.2f} decades (factors of 10) outside, summed over variables"
     return Source(
@@ -192,32 +191,20 @@ def leverage(found: Leverage) -> Source:
     )
 
 
-def opinion(found: LeverageOpinion) -> Source:
+def _opinion(found: LeverageOpinion) -> Source:
     """EL by another law; never part of the interval."""
     where = "outside the measured range" if found.extrapolated else "inside the measured range"
     return Source(f"By {found.law} alone: {found.basis}.", found.law, _EL, where)
 
 
-def training(plan: Plan) -> Source:
-    """GPU time and money."""
-    return Source(
-        f"Training FLOPs / (device's dense bf16 peak x MFU); MFU: {plan.training.mfu_basis}.",
-        convention="model FLOPs: 6 x active params without input embedding + causal attention, forward + backward",
-    )
-
-
-def price(plan: Plan) -> Source:
-    """What more of a limit is worth."""
-    return Source(
-        "The best V, or the law's own best C_l, of a search with so much more of it / without.",
-        ", ".join(plan.request.laws),
-        f"ratio of compute; EL is {LEVERAGE_LAW}'s of the best design then",
-        _domain_of_laws(plan),
-    )
-
-
-def judged(law: LawOpinion) -> Source:
-    """A law's judgement of the plan and its own optimum."""
+def _law(plan: Plan, law: LawOpinion, part: str) -> Source:
+    """A law's judgement of the plan, its own best design, or the best one without it."""
+    if part == "optimum":
+        says = f"The best design of the declared grid by {law.law} alone, under the same limits."
+        return Source(says, law.law, f"{_SIZES}; routed active + shared / routed experts; g = 2*d_model/d_expert")
+    if part == "without":
+        rest = ", ".join(name for name in plan.request.laws if name != law.law)
+        return Source(f"The best design of the declared grid if {law.law} is left out.", rest, _SIZES)
     if law.outside:
         where = f"outside the measured range: {outside_text(law.outside)}"
     else:
@@ -231,22 +218,7 @@ def judged(law: LawOpinion) -> Source:
     )
 
 
-def own_best(law: LawOpinion) -> Source:
-    """The design that a law alone would choose."""
-    return Source(
-        f"The best design of the declared grid by {law.law} alone, under the same limits.",
-        law.law,
-        f"{_SIZES}; routed active + shared / routed experts; g = 2*d_model/d_expert",
-    )
-
-
-def left_out(law: LawOpinion, plan: Plan) -> Source:
-    """The best design without one law."""
-    rest = ", ".join(name for name in plan.request.laws if name != law.law)
-    return Source(f"The best design of the declared grid if {law.law} is left out.", rest, _SIZES)
-
-
-def hyperparameter(found: HyperParameters) -> Source:
+def _hyperparameter(found: HyperParameters) -> Source:
     """Learning rate and batch by one law."""
     where = {None: "the law's file gives no measured range", True: "outside the measured range"}
     return Source(
@@ -258,15 +230,6 @@ def hyperparameter(found: HyperParameters) -> Source:
     )
 
 
-def alternatives(plan: Plan) -> Source:
-    """The next best designs."""
-    return Source(
-        "The best designs of the declared grid that differ markedly from the plan and from each other, by V.",
-        ", ".join(plan.request.laws),
-        f"{_SIZES}; EL by {LEVERAGE_LAW}; V in FLOPs",
-    )
-
-
 _WHERE = {
     True: "inside the measured range",
     False: "outside the measured range",
@@ -274,7 +237,7 @@ _WHERE = {
 }
 
 
-def drawn(spread: PlanUncertainty) -> Source:
+def _drawn(spread: PlanUncertainty) -> Source:
     """Intervals over the draws of fitted laws."""
     held = f"; the coefficients of {', '.join(spread.held)} are held" if spread.held else ""
     return Source(

@@ -65,6 +65,10 @@ class View(Generic[T]):
         value, path, kind = self._find(name)
         return Number(value, _text(value, kind, spec), path, self._source(path.split("/")[1:]))
 
+    def source_at(self, name: str = "") -> Source | None:
+        """Where what stands at a name, or here, comes from."""
+        return self._source(f"{self._path}/{name}".rstrip("/").split("/")[1:])
+
     def kind_at(self, name: str) -> Kind:
         """How a number is written, by its name."""
         return self._find(name)[2]
