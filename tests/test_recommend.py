@@ -124,7 +124,7 @@ def test_laws_are_all_heard(plan: Plan) -> None:
     roles = {opinion.law: opinion.role for opinion in plan.laws}
     assert [law for law, role in roles.items() if role == "objective"] == list(LAWS)
     assert [law for law, role in roles.items() if role == "second opinion"] == [
-        "krajewski2024", "clark2022", "marin2026"
+        "krajewski2024", "clark2022", "marin2026", "wan2026"
     ]  # fmt: skip
     for opinion in plan.laws:
         if opinion.optimum is not None:

@@ -7,7 +7,7 @@ LEVERAGE_LAW = "tian2025"
 into size and tokens a misallocated budget is discounted by."""
 OBJECTIVE_LAWS = (LEVERAGE_LAW, "zhao2025", "ludziejewski2025", "abnar2025")
 """The laws whose geometric mean is maximised."""
-SECOND_OPINIONS = ("krajewski2024", "clark2022", "marin2026")
+SECOND_OPINIONS = ("krajewski2024", "clark2022", "marin2026", "wan2026")
 """Laws shown beside them, outside the mean."""
 HYPERPARAMETER_LAWS = (LEVERAGE_LAW, "steplaw2025")
 """Laws asked for learning rate and batch; the first one's are exported."""

@@ -25,7 +25,7 @@ from moeplan.plan.notes import notes
 from moeplan.plan.search.space import MORE
 from moeplan.plan.search.variables import DESIGN_VARIABLES, Design
 from moeplan.plan.uncertainty.redraw import plan_uncertainty
-from moeplan.units import format_count
+from moeplan.units import format_count, format_flops
 
 MARKED = 0.25
 """Alternatives differ by at least this in N_a, N or tokens, or by a factor of 2 in experts or G."""
@@ -185,7 +185,8 @@ def _bands(choice: Choice) -> tuple[Band, ...]:
 
 def _opinion(choice: Choice, law: Law) -> LawOpinion:
     """One law's view of the chosen design: its own best under the same limits, and what the choice loses by it."""
-    fit, variables = law.require_objective(), Variables(choice.architecture, choice.budget.seq_len)
+    fit = law.objective or law.predicting("tokens")  # a law of allocation alone judges no design, but has its range
+    variables = Variables(choice.architecture, choice.budget.seq_len)
     optimum = efficiency = regret = without = None
     if law in choice.space.laws:
         alone = choice.scores.mean([law])
@@ -220,6 +221,13 @@ def _says(law: Law, variables: Variables, tokens: int) -> str:
         return (
             f"would train {format_count(float(fit(flops)))} active params on "
             f"{format_count(float(fits['tokens'](flops)))} tokens ({recipe})"
+        )
+    if "flops_per_token" in fits and "tokens" in fits:
+        fit = fits["flops_per_token"]
+        flops = float(variables.get("train_flops", fit.convention("train_flops"), tokens))
+        return (
+            f"would train {format_flops(float(fit(flops)))} FLOPs a token on "
+            f"{format_count(float(fits['tokens'](flops)))} tokens"
         )
     fixed = law.require_objective().fixed.get("tokens")
     if fixed:

@@ -187,7 +187,9 @@ def _embeddings(design: Design, architecture: Architecture) -> Iterator[str]:
 def _digits(laws: Sequence[Law]) -> Iterator[str]:
     second_hand = [law.full_name for law in laws if law.grade == "second_hand"]
     if second_hand:
-        yield f"The digits of {' and '.join(second_hand)} come from secondary sources."
+        *first, last = second_hand
+        names = f"{', '.join(first)} and {last}" if first else last
+        yield f"The digits of {names} come from secondary sources."
     for law in laws:
         if law.objective and law.objective.grade == "fitted":
             yield from (f"{law.full_name}: {note}" for note in law.notes if "not identified" in note)
