@@ -31,10 +31,12 @@ from moeplan.cost.training.throughput.settings import (
     priors,
     software_presets,
 )
+from moeplan.cost.training.throughput.site import Site, layer_seconds, site_of_device, site_of_runs, unmeasured
 from moeplan.cost.training.throughput.step import STEP_TERMS, step_time
 from moeplan.errors import InfeasibleError, UsageError
 from tests.memory_cases import CASES, architecture, layout
 
+H200 = Path(__file__).parent.parent / "examples" / "h200.yaml"
 FACTS = Path(os.environ.get("MOEPLAN_FACTS") or "no-such-folder")
 ROWS = FACTS / "throughput_rows.json"
 
@@ -200,9 +202,9 @@ def test_intervals_split_into_site_and_design() -> None:
     low, high = free.interval
     near, far = free.spread.around(free.tokens_per_second_per_gpu, site=False)
     assert low < near < free.tokens_per_second_per_gpu < far < high
-    measured = training_estimate(QWEN, gpus, layout, batch=64, site_scale=0.8)
+    measured = training_estimate(QWEN, gpus, layout, batch=64, site=Site(0.8, 0.05))
     assert measured.tokens_per_second_per_gpu == pytest.approx(0.8 * free.tokens_per_second_per_gpu)
-    assert measured.spread.site_ln_sd == 0
+    assert measured.spread.site_ln_sd == 0.05
     assert measured.mfu == pytest.approx(0.8 * free.mfu)
 
 
@@ -335,6 +337,31 @@ def test_natural_routing_costs_what_was_measured() -> None:
     assert 0.03 < lost[-1] < lost[0] < 0.30
 
 
+def test_a_measured_device_is_a_known_site() -> None:
+    """A real H200's timed layers lie within 25 % of the model; its site is surer than an unmeasured one."""
+    device = load_device(H200)
+    assert device.measured is not None
+    for layer in (device.measured.dense_layer, device.measured.moe_layer):
+        assert layer.graph_seconds is not None
+        assert abs(np.log(layer_seconds(layer, device) / layer.graph_seconds)) < 0.25
+    found = site_of_device(device)
+    assert 0.9 < found.scale < 1
+    assert found.ln_sd < unmeasured().ln_sd == site_of_device(load_device("H200")).ln_sd
+    gpus = parse_gpus(f"8x{H200}")
+    estimate = training_estimate(QWEN, gpus, Layout(ep=8, dp=8), batch=64)
+    plain = training_estimate(QWEN, parse_gpus("8xH200"), Layout(ep=8, dp=8), batch=64)
+    assert estimate.tokens_per_second_per_gpu == pytest.approx(found.scale * plain.tokens_per_second_per_gpu, rel=1e-3)
+
+
+def test_a_site_is_learnt_run_by_run(site: tuple[Run, ...]) -> None:
+    """No run leaves the prior; the more runs, the surer, and the nearer to their own median."""
+    assert site_of_runs(()) == unmeasured()
+    dense = [run for run in site if run.architecture.is_dense]
+    few, many = site_of_runs(dense[:1]), site_of_runs(dense)
+    assert unmeasured().ln_sd > few.ln_sd > many.ln_sd
+    assert many.scale == pytest.approx(calibrate.site_scale(dense), rel=0.03)
+
+
 def test_every_device_can_be_timed() -> None:
     """Each bundled device has kernels, and each precision they have gives a finite time below the peak."""
     for device in devices().values():
@@ -361,8 +388,6 @@ def test_mistakes_are_one_sentence() -> None:
         training_estimate(QWEN, gpus, layout, batch=60)
     with pytest.raises(InfeasibleError, match="is for 8 GPUs, not 16"):
         training_estimate(QWEN, parse_gpus("16xH100"), layout, batch=64)
-    with pytest.raises(UsageError, match="site_scale 0 must be above 0"):
-        training_estimate(QWEN, gpus, layout, batch=64, site_scale=0)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Gpus
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.throughput.settings import Software, band, load_software
+from moeplan.cost.training.throughput.site import Site, site_of_device
 from moeplan.cost.training.throughput.step import StepTime, step_time
-from moeplan.errors import InfeasibleError, UsageError
+from moeplan.errors import InfeasibleError
 
 MFU_CONVENTION = "6*active params + causal attention a token, nothing recomputed, over the dense bf16 peak"
 """What MFU means here."""
@@ -59,7 +60,7 @@ class TrainingEstimate:
     balanced: bool
     """Whether routing is forced to be even."""
     time: StepTime
-    """A step by term, scaled to the site where its scale is known."""
+    """A step by term, scaled to the site."""
     spread: Spread80
     """How far it may be off."""
 
@@ -99,12 +100,12 @@ def training_estimate(
     software: str | Software = "partial graphs",
     balanced: bool = False,
     sharded_weights: bool = False,
-    site_scale: float | None = None,
+    site: Site | None = None,
 ) -> TrainingEstimate:
     """Tokens a second, step by term, MFU and interval of `architecture` on `gpus` under `layout`.
 
-    `site_scale` is true over predicted throughput of runs at the same site (`calibrate.site_scale`); the interval then
-    keeps what differs between designs. Raises `InfeasibleError` for a layout that the architecture, the batch or the
+    `site` is how fast the site is (`site.site_of_runs`); None takes what the device's file measured, and without that
+    one of which nothing is known. Raises `InfeasibleError` for a layout that the architecture, the batch or the
     GPUs cannot have, and `UsageError` for a precision that the device does not have.
     """
     layout.check(architecture, seq_len)
@@ -114,8 +115,6 @@ def training_estimate(
         raise InfeasibleError(
             f"batch {batch} must be a multiple of dp {layout.dp} times micro_batch {layout.micro_batch}"
         )
-    if site_scale is not None and not (math.isfinite(site_scale) and site_scale > 0):
-        raise UsageError(f"site_scale {site_scale!r} must be above 0, for example 0.9")
     chosen = load_software(software)
     time = step_time(
         architecture,
@@ -130,12 +129,9 @@ def training_estimate(
     )
     errors = band()
     free = 0.0 if balanced or architecture.is_dense else errors.imbalance_ln_sd * float(time.touched)
-    spread = Spread80(
-        errors.site_ln_sd if site_scale is None else 0.0,
-        math.hypot(errors.design_ln_sd, free),
-    )
-    if site_scale is not None:
-        time = dataclasses.replace(time, seconds=_scaled(time.seconds, 1 / site_scale))
+    at = site_of_device(gpus.device) if site is None else site
+    spread = Spread80(at.ln_sd, math.hypot(errors.design_ln_sd, free))
+    time = dataclasses.replace(time, seconds=_scaled(time.seconds, 1 / at.scale))
     return TrainingEstimate(gpus, layout, batch, seq_len, precision, chosen, balanced, time, spread)
 
 

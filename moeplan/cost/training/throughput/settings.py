@@ -151,6 +151,8 @@ class Band:
     """Common to all designs at one site, so that it cancels between them."""
     design_ln_sd: float
     """Different from design to design: the left-out error of a model that the fit never saw."""
+    layer_ln_sd: float
+    """Of one timed layer, as a measure of its site."""
     imbalance_ln_sd: float
     """Of the experts' work under free routing; it counts by the share of time it touches."""
 
