@@ -113,8 +113,10 @@ def launch(specs: Sequence[RunSpec], folder: Path, where: Where, listen: Listene
         lost = [spec for spec in specs if spec.digest not in have]
         if lost:
             reason = failures[0] if failures else "no result was left"
+            said = folder / "errors"
+            kept = f"{folder}, what failed runs wrote in {said}" if said.is_dir() else str(folder)
             raise InfeasibleError(
-                f"{len(lost)} of {len(specs)} proxy runs failed ({reason}); what finished is kept in {folder}"
+                f"{len(lost)} of {len(specs)} proxy runs failed ({reason}); what finished is kept in {kept}"
             )
     return [have[spec.digest] for spec in specs]
 
