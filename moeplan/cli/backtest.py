@@ -61,12 +61,10 @@ def backtest(
 
         found = test(laws or None)
         data, sections, title = to_json(found), backtest_sections(found), "The laws against published studies"
-    if plot or html:
-        from moeplan.report.pictures import write_pictures
-
+    with out.Delivery() as delivery:
         record = "labs.json" if what_labs_chose else "backtest.json"
-        write_pictures(plot=plot, html=html, title=title, sections=sections, data=data, record=record)
-    if as_json:
-        out.emit_json(data)
-    else:
-        out.emit_sections(sections, markdown=as_markdown)
+        delivery.pictures(plot=plot, html=html, title=title, sections=sections, data=data, record=record)
+        if as_json:
+            out.emit_json(data)
+        else:
+            out.emit_sections(sections, markdown=as_markdown)

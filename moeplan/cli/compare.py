@@ -101,16 +101,17 @@ def compare(
         settings |= {"equal": equal or "overview", "laws": laws or None}
     with out.Progress() as progress:
         found = side_by_side(*subjects, progress=progress, **settings)
-    if plot or html:
-        from moeplan.report.comparison_page import write_comparison
+    with out.Delivery() as delivery:
+        if plot or html:
+            from moeplan.report.comparison_page import write_comparison
 
-        write_comparison(found, plot=plot, html=html)
-    if as_json:
-        out.emit_json(found.to_json())
-    else:
-        from moeplan.report.comparison import comparison_sections
+            delivery.attempt(lambda: write_comparison(found, plot=plot, html=html))
+        if as_json:
+            out.emit_json(found.to_json())
+        else:
+            from moeplan.report.comparison import comparison_sections
 
-        out.emit_sections(comparison_sections(found), markdown=as_markdown)
+            out.emit_sections(comparison_sections(found), markdown=as_markdown)
 
 
 def _flag(name: str) -> str:

@@ -157,7 +157,6 @@ def fit(
       moeplan recommend --flops 1e22 --memory 80GB --law law.yaml
       moeplan fit runs.csv --form ludziejewski2025 --suggest 6 --max-flops 1e20 --for "--flops 1e23 --memory 80GB"
     """
-    from moeplan.files import atomic_write
     from moeplan.fitting import fit as estimate
     from moeplan.fitting import law_text
     from moeplan.fitting.arguments import pairs, stem, values
@@ -191,29 +190,19 @@ def fit(
             from moeplan.fitting.suggest import with_suggestion
 
             fitted = with_suggestion(fitted, *wanted, command=command, progress=progress)
-    if output is not None:
-        with atomic_write(output) as file:
-            file.write(law_text(fitted))
-    if suggested is not None and fitted.suggestion is not None:
-        with atomic_write(suggested) as file:
-            file.write(fitted.suggestion.to_text())
     sections = fit_sections(fitted)
-    if plot or html:
-        from moeplan.report.pictures import write_pictures
-
-        title = f"{fitted.form} fitted to {fitted.runs.file}"
-        write_pictures(
-            plot=plot, html=html, title=title, sections=sections, data=fitted.to_json(), command=command,
-            record="fit.json",
+    with out.Delivery() as delivery:
+        delivery.write(output, lambda: law_text(fitted), "Law written")
+        if fitted.suggestion is not None:
+            delivery.write(suggested, fitted.suggestion.to_text, "Suggested runs written")
+        delivery.pictures(
+            plot=plot, html=html, title=f"{fitted.form} fitted to {fitted.runs.file}", sections=sections,
+            data=fitted.to_json(), command=command, record="fit.json",
         )  # fmt: skip
-    if as_json:
-        out.emit_json(fitted.to_json())
-    else:
-        out.emit_sections(sections, markdown=as_markdown)
-    if output is not None:
-        click.echo(f"Law written to {output}", err=True)
-    if suggested is not None:
-        click.echo(f"Suggested runs written to {suggested}", err=True)
+        if as_json:
+            out.emit_json(fitted.to_json())
+        else:
+            out.emit_sections(sections, markdown=as_markdown)
 
 
 @click.command("--for", cls=Command, add_help_option=False)

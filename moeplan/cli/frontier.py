@@ -79,14 +79,12 @@ def frontier(
             progress=progress,
         )
     sections = frontier_sections(found)
-    if as_json:
-        out.emit_json(found.to_json())
-    else:
-        out.emit_sections(sections, markdown=as_markdown)
-    if plot or html:
-        from moeplan.report.pictures import write_pictures
-
-        write_pictures(
+    with out.Delivery() as delivery:
+        delivery.pictures(
             plot=plot, html=html, title="moeplan frontier", sections=sections, data=found.to_json(), command=command,
             record="frontier.json",
         )  # fmt: skip
+        if as_json:
+            out.emit_json(found.to_json())
+        else:
+            out.emit_sections(sections, markdown=as_markdown)

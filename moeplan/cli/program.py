@@ -12,6 +12,7 @@ import click
 
 from moeplan.errors import MoeplanError
 from moeplan.files import outputs
+from moeplan.texts import printable
 
 EXAMPLES = {
     "moeplan": "moeplan recommend --flops 1e22 --memory 80GB",
@@ -69,7 +70,7 @@ class Failure(click.ClickException):
     """One sentence on stderr and an exit code."""
 
     def __init__(self, sentence: str, exit_code: int) -> None:
-        super().__init__(sentence)
+        super().__init__(printable(sentence))
         self.exit_code = exit_code  # type: ignore[misc]  # click declares it on the class
 
 
@@ -82,6 +83,11 @@ class Program(click.Group):
         """Remember the command line, which a plan records."""
         command = recorded_command(args)
         with mistakes_as_sentences():
+            for arg in args:
+                if any(
+                    "\ud800" <= character <= "\udfff" for character in arg
+                ):  # how Python keeps bytes that are no UTF-8
+                    raise click.UsageError(f"{arg!r} is not UTF-8; rename the file, or give it by a link whose name is")
             context = super().make_context(info_name, args, *rest, **extra)
         context.obj = command
         return context
@@ -107,6 +113,10 @@ def mistakes_as_sentences() -> Iterator[None]:
         raise Failure(f"{sentence}; for example: {example}", error.exit_code) from None
     except KeyboardInterrupt:
         raise Failure("interrupted", INTERRUPTED) from None
+    except MemoryError:
+        raise Failure("this needs more memory than there is; ask for less, or give a smaller file", 1) from None
+    except RecursionError:
+        raise Failure("a file is nested too deeply to be read", 2) from None
     except OSError as error:
         if error.errno == errno.EPIPE:  # click ends quietly when a reader such as `head` has enough
             raise
@@ -121,4 +131,4 @@ def recorded_command(args: Sequence[str]) -> str:
         if not (skip or arg == "--threads" or arg.startswith("--threads=")):
             kept.append(arg)
         skip = arg == "--threads"
-    return shlex.join(["moeplan", *kept])
+    return printable(shlex.join(["moeplan", *kept]))

@@ -87,7 +87,6 @@ def recommend(
       moeplan recommend --target-el 6 --flops 1e22
       moeplan recommend --match-dense 70B --dense-tokens 2T
     """
-    from moeplan.files import atomic_write
     from moeplan.plan.budget_options import make_budget, repeated_target
     from moeplan.plan.document import read_plan
     from moeplan.report import output as out
@@ -118,9 +117,6 @@ def recommend(
             plan = recommend_for(**target, **given, **settings)
         else:
             plan = search(budget, **settings)
-    if output is not None:
-        with atomic_write(output) as file:
-            file.write(plan.to_text())
     from moeplan.report.sections import plan_sections
 
     changed = []
@@ -132,14 +128,14 @@ def recommend(
         changed = [change_section(plan_changes(before, plan), str(source))]
         for note in kept_notes(before, plan, asked):
             click.echo(f"Note: {note}", err=True)
-    if plot or html:
-        from moeplan.report.plan_page import write_plan
+    with out.Delivery() as delivery:
+        delivery.write(output, plan.to_text, "Plan written")
+        if plot or html:
+            from moeplan.report.plan_page import write_plan
 
-        write_plan(plan, plot=plot, html=html, more=changed)
-    if as_json:
-        out.emit_json(plan.to_json())
-        out.note_sections(changed)
-    else:
-        out.emit_sections([*changed, *plan_sections(plan)], markdown=as_markdown)
-    if output:
-        click.echo(f"Plan written to {output}", err=True)
+            delivery.attempt(lambda: write_plan(plan, plot=plot, html=html, more=changed))
+        if as_json:
+            out.emit_json(plan.to_json())
+            out.note_sections(changed)
+        else:
+            out.emit_sections([*changed, *plan_sections(plan)], markdown=as_markdown)

@@ -99,7 +99,6 @@ def verify(
       moeplan verify next.json --dry-run
       moeplan verify next.json --data my/text --save runs.csv
     """
-    from moeplan.files import atomic_write
     from moeplan.report import output as out
     from moeplan.verification import study
     from moeplan.verification.subject import read_subject
@@ -130,28 +129,19 @@ def verify(
             out.emit("".join(f"{line}\n" for line in left.commands))
             return
     sections, charts = report.sections(found), report.charts(found)
-    if output is not None:
-        import json
+    import json
 
-        with atomic_write(output) as file:
-            file.write(json.dumps(found.to_json(), indent=2, ensure_ascii=False) + "\n")
-    if save is not None:
-        from moeplan.verification.save import runs_csv
+    from moeplan.report.blocks import Section
+    from moeplan.verification.save import runs_csv
 
-        with atomic_write(save) as file:
-            file.write(runs_csv(found.runs, found.outline.seq_len))
-    _emit(found, sections, as_json, as_markdown)
-    for path in (output, save):
-        if path is not None:
-            click.echo(f"Written to {path}", err=True)
-    if plot or html:
-        from moeplan.report.blocks import Section
-        from moeplan.report.pictures import write_pictures
-
-        write_pictures(
+    with out.Delivery() as delivery:
+        delivery.write(output, lambda: json.dumps(found.to_json(), indent=2, ensure_ascii=False) + "\n")
+        delivery.write(save, lambda: runs_csv(found.runs, found.outline.seq_len))
+        delivery.pictures(
             plot=plot, html=html, title="moeplan verify", sections=[*sections, Section("Charts", charts)],
             data=found.to_json(), command=command, record=report.record,
         )  # fmt: skip
+        _emit(found, sections, as_json, as_markdown)
 
 
 def _study(subject: Any, request: Any) -> Any:

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 
 from moeplan.report.blocks import Block, Chart, Items, Paragraph, Section, Table
 from moeplan.report.charts import chart_table
+from moeplan.report.text import visible
 
 
 def markdown_text(sections: Iterable[Section]) -> str:
     """Sections as Markdown: headings, pipe tables, bullets."""
     parts = []
-    for section in sections:
+    for section in map(visible, sections):
         if section.title:
             parts.append(f"{'#' * (section.level + 1)} {_escape(section.title)}")
         for number, block in enumerate(section.blocks):

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import click
 
+from moeplan.errors import MoeplanError
+from moeplan.files import atomic_write
 from moeplan.report.blocks import Section
 
 PATIENCE = 1.0
 """Seconds before progress is shown."""
+_UNSEEN = re.compile(
+    "[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+)
+"""Control codes that JSON's own escapes leave as they are."""
 _PLAIN = str.maketrans(
     {"–": "-", "—": "-", "•": "-", "×": "x", "·": ".", "≤": "<=", "≥": ">=", "→": "->", "…": "...", "’": "'", "±": "+-"}
 )
@@ -36,7 +43,7 @@ def emit_json(data: Any) -> None:
     """Write JSON to stdout; on a stdout that is not UTF-8 other characters are escaped, which means the same."""
     encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "").replace("_", "")
     text = json.dumps(data, indent=2, ensure_ascii=encoding != "utf8", allow_nan=False)
-    click.echo(text)
+    click.echo(_UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1].replace("\x7f", "\\u007f"), text))
 
 
 def emit_sections(sections: Iterable[Section], *, markdown: bool = False) -> None:
@@ -103,3 +110,45 @@ class Progress(AbstractContextManager["Progress"]):
             self._done = True
             if self._status is not None:
                 self._status.stop()
+
+
+class Delivery(AbstractContextManager["Delivery"]):
+    """Files and the printed answer of a command: what cannot be written, as on a full disk, does not cost the answer.
+
+    Files are written where they are asked for; the first error is raised at the end, after the answer was printed.
+    """
+
+    def __init__(self) -> None:
+        self._error: MoeplanError | None = None
+
+    def write(self, path: str | None, text: Callable[[], str], what: str = "Written") -> None:
+        """Write a file, if one is asked for, and say so on stderr."""
+        if path is None:
+            return
+
+        def write() -> None:
+            with atomic_write(path) as file:
+                file.write(text())
+            click.echo(f"{what} to {path}", err=True)
+
+        self.attempt(write)
+
+    def pictures(self, *, plot: str | None, html: str | None, **contents: Any) -> None:
+        """Write what --plot and --html ask for; see `moeplan.report.pictures.write_pictures`."""
+        from moeplan.report.pictures import write_pictures
+
+        if plot:
+            self.attempt(lambda: write_pictures(plot=plot, html=None, **contents))
+        if html:
+            self.attempt(lambda: write_pictures(plot=None, html=html, **contents))
+
+    def attempt(self, write: Callable[[], object]) -> None:
+        """Do what writes files, and keep its error for the end."""
+        try:
+            write()
+        except MoeplanError as error:
+            self._error = self._error or error
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None and self._error is not None:
+            raise self._error

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from moeplan.report.blocks import Block, Chart, Items, Paragraph, Section, Table
 from moeplan.report.charts.text import chart_lines
+from moeplan.report.text import visible
 
 NARROWEST, WIDEST = 60, 120
 """Columns that a report is laid out for, whatever the terminal has."""
@@ -33,7 +34,7 @@ def terminal_text(sections: Iterable[Section], width: int = 80, color: bool = Fa
         markup=False,
         emoji=False,
     )
-    for place, section in enumerate(sections):
+    for place, section in enumerate(map(visible, sections)):
         if place:
             console.print()
         if section.title:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
+
+from moeplan.texts import printable
 
 EXTRAPOLATED = "*"
 """Follows a name or a number that lies outside the range a law was measured on."""
@@ -87,3 +91,25 @@ def mark(text: str, extrapolated: object) -> Text:
     return joined(
         (text, EXTRAPOLATED if extrapolated and text != NONE else ""), text.source if isinstance(text, Text) else None
     )
+
+
+B = TypeVar("B")
+
+
+def with_texts(block: B, change: Callable[[str], str]) -> B:
+    """A block, section or chart whose every string is changed; one that stays as it is keeps its numbers."""
+    if isinstance(block, str):
+        changed = change(block)
+        return block if changed == block else cast(B, changed)
+    if isinstance(block, tuple):
+        return cast(B, tuple(with_texts(item, change) for item in block))
+    if isinstance(block, (Number, Source)) or not dataclasses.is_dataclass(block) or isinstance(block, type):
+        return block
+    fields = {field.name: getattr(block, field.name) for field in dataclasses.fields(block)}
+    changed_fields = {name: with_texts(value, change) for name, value in fields.items()}
+    return dataclasses.replace(block, **changed_fields)
+
+
+def visible(block: B) -> B:
+    r"""A section or block without control codes: they stand as their escapes, such as \x1b; line breaks stay."""
+    return with_texts(block, functools.partial(printable, keep="\n"))

@@ -20,6 +20,7 @@ from moeplan.report.charts import (
     ticks,
     x_text,
 )
+from moeplan.report.text import with_texts
 
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 _CLEAR = "rgba(0,0,0,0)"
@@ -28,6 +29,7 @@ _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-se
 
 def figure(chart: Chart, sources: Sequence[Sequence[int]]) -> dict[str, Any]:
     """A chart as {"data": [...], "layout": {...}, "height": px}; `sources` numbers each point's source, 0 for none."""
+    chart = with_texts(chart, _plain)  # plotly reads its texts as HTML
     draw = _sideways if chart.labels else _upright
     data = []
     for (place, series), numbers in zip(looks(chart), sources, strict=True):
@@ -90,7 +92,7 @@ def _axis(low: float, high: float, kind: str, log: bool, title: str) -> dict[str
         "range": [math.log10(low), math.log10(high)] if log else [low, high],
         "tickvals": found,
         "ticktext": [tick_text(kind, value) for value in found],
-        "title": {"text": "<br>".join(wrap(_plain(title), 44)), "standoff": 10, "font": {"size": 13}},
+        "title": {"text": "<br>".join(wrap(title, 44)), "standoff": 10, "font": {"size": 13}},
         "automargin": True,
         "zeroline": False,
         "showline": True,
@@ -138,7 +140,7 @@ def _trace(chart: Chart, series: Series, place: int, places: list[int]) -> dict[
         "showlegend": bool(series.name),
         "customdata": places,  # places of the points; `figure` puts the numbers of their sources there
         "hovertext": [_said(chart, series, i) for i in places],
-        "hovertemplate": f"%{{hovertext}}<extra>{_plain(series.name)}</extra>",
+        "hovertemplate": f"%{{hovertext}}<extra>{series.name}</extra>",
         "line": {"color": color},
         "marker": {
             "color": color,
@@ -149,6 +151,7 @@ def _trace(chart: Chart, series: Series, place: int, places: list[int]) -> dict[
 
 
 def _plain(text: str) -> str:
+    """A text that plotly shows as it is."""
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 

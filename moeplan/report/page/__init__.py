@@ -26,6 +26,7 @@ from moeplan.report.page.elements import (
     section_html,
     text_html,
 )
+from moeplan.report.text import visible
 
 _PLOTLY_STYLE = ""
 """plotly.js adds one empty style element and fills it by rules; the policy must let this element in."""
@@ -51,6 +52,7 @@ def page_html(
     """
     from plotly.offline import get_plotlyjs
 
+    sections, title = [visible(section) for section in sections], visible(title)
     state = Numbers(data)
     heading = text_html(title, None, state)
     lead, rest = (sections[0].blocks, sections[1:]) if sections and not sections[0].title else ((), sections)
