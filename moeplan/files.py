@@ -136,7 +136,7 @@ def check_writable(path: str | Path) -> None:
     try:
         target = _target(path)
         if not _is_stream(path) and not target.exists():
-            trial = _temporary(target)
+            trial = temporary_beside(target)
             trial.touch(exist_ok=False)
             trial.unlink()
     except (OSError, ValueError) as error:
@@ -153,7 +153,7 @@ def atomic_write(path: str | Path) -> Iterator[TextIO]:
     try:
         target = _target(path)
         direct = _is_stream(path)
-        name = target if direct else _temporary(target)
+        name = target if direct else temporary_beside(target)
         descriptor = _descriptor(path)
         where: int | Path = name if descriptor is None else os.dup(descriptor)
         file = open(where, "w" if direct else "x", encoding="utf-8", newline="\n")  # noqa: SIM115  # closed below
@@ -173,8 +173,9 @@ def atomic_write(path: str | Path) -> Iterator[TextIO]:
         raise
 
 
-def _temporary(target: Path) -> Path:
-    return target.with_name(f".{target.name[:200]}.{os.getpid()}.tmp")
+def temporary_beside(target: Path) -> Path:
+    """A name beside `target` that nobody can foresee, for a file that is renamed when it is whole; open it with "x"."""
+    return target.with_name(f".{target.name[:200]}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
 
 
 def _target(path: str | Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -84,9 +85,7 @@ class Program(click.Group):
         command = recorded_command(args)
         with mistakes_as_sentences():
             for arg in args:
-                if any(
-                    "\ud800" <= character <= "\udfff" for character in arg
-                ):  # how Python keeps bytes that are no UTF-8
+                if not _is_utf8(arg):
                     raise click.UsageError(f"{arg!r} is not UTF-8; rename the file, or give it by a link whose name is")
             context = super().make_context(info_name, args, *rest, **extra)
         context.obj = command
@@ -96,6 +95,17 @@ class Program(click.Group):
         """Run a command."""
         with mistakes_as_sentences():
             return super().invoke(ctx)
+
+
+def _is_utf8(arg: str) -> bool:
+    """Whether the bytes of an argument, as the shell gave it, are UTF-8."""
+    if arg.isascii():
+        return True
+    try:
+        os.fsencode(arg).decode("utf-8")
+    except UnicodeError:
+        return False
+    return True
 
 
 @contextmanager

@@ -29,9 +29,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moeplan.errors import UsageError
+from moeplan.files import LARGEST, open_source
 
 Tokens = NDArray[Any]
 
+BYTE_VALUES = 256
+"""Different tokens of text."""
 BLOCK_TOKENS = 2048
 """Length of a document where a format has none."""
 MAX_TOKENS = 2**30
@@ -113,7 +116,8 @@ def _blocks(tokens: Tokens, path: Path, *, text: bool) -> Documents:
 
 
 def _text(path: Path) -> bytes:
-    content = path.read_bytes()
+    with open_source(path) as file:
+        content = file.read()
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -143,9 +147,11 @@ def _from_texts(texts: Iterator[bytes], path: Path) -> Documents:
 def _json_lines(path: Path) -> Iterator[bytes]:
     number = 0
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            for line in file:
+        with open_source(path) as source, gzip.open(source) if path.suffix == ".gz" else source as file:
+            while line := file.readline(LARGEST + 1):
                 number += 1
+                if len(line) > LARGEST:
+                    raise UsageError(f"{path}: line {number} is over {LARGEST / 1e6:g} MB, far more than a document")
                 if line.strip():
                     yield _json_text(json.loads(line))
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -188,7 +194,7 @@ def _parquet(path: Path) -> Iterator[bytes]:
 def _token_file(path: Path) -> Documents:
     """nanoGPT's or llm.c's .bin."""
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_source(path) as file:
         head = file.read(65536)
     for magic, what in _FOREIGN.items():
         if head.startswith(magic):
@@ -217,7 +223,8 @@ def _megatron(path: Path) -> Documents:
     for file in (index, data):
         if not file.exists():
             raise UsageError(f"{file}: is missing; a Megatron data set is a .bin and a .idx of one name")
-    content = index.read_bytes()
+    with open_source(index) as opened:
+        content = opened.read()
     if not content.startswith(MEGATRON_MAGIC):
         raise UsageError(f"{index}: is no Megatron index (it does not start with MMIDIDX)")
     try:

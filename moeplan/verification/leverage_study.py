@@ -15,6 +15,7 @@ from moeplan.plan.document import Plan
 from moeplan.units import format_count, format_flops
 from moeplan.verification import estimate, shrink
 from moeplan.verification.controls import control_results
+from moeplan.verification.formats import BYTE_VALUES
 from moeplan.verification.kept_choice import KeptChoice
 from moeplan.verification.ladder import Choice, Data, Ladder, Settings, choose_ladder, ladder_seconds, make_ladder
 from moeplan.verification.machine import Machine, ladder_outline
@@ -50,6 +51,12 @@ class LeverageStudy(Study[Verification]):
     def seeds(self) -> int:
         """Seeds of every rung."""
         return self.request.seeds or SEEDS
+
+    def check_request(self) -> None:
+        """Raise `InfeasibleError` for a budget below that of the smallest ladder on any amount of plain text."""
+        if self.request.budget is not None:
+            plenty = Data("", "", BYTE_VALUES, 2**62)
+            choose_ladder(self.plan.architecture, self.settings("fp32"), plenty, budget=self.request.budget)
 
     def key(self, data: Data, where: Where) -> Any:
         """The plan's architecture, the request and the text, and where the runs happen."""

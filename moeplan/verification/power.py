@@ -30,6 +30,8 @@ MOST_SEEDS = 100
 """More seeds than this are not proposed."""
 SPARE = 1.05
 """A proposed time is the forecast times this, so that the ladder it is for fits."""
+WITHIN_REACH = 30 * 86400.0
+"""Time of runs beyond which none are advised [s]: a month."""
 MOST_FLOPS = 1e21
 """Budgets up to here are tried."""
 
@@ -124,12 +126,12 @@ def _says(
     if resolved:
         return "The side of 1 is resolved."
     parts = []
-    if seeds is not None and seeds_seconds is not None:
+    if seeds is not None and seeds_seconds is not None and seeds_seconds <= WITHIN_REACH:
         parts.append(
             f"If the leverage is what was measured, {seeds} seeds would resolve its side: --seeds {seeds} --time "
             f"{_up(seeds_seconds)}; finished runs of the same ladder count."
         )
-    if flops is not None and flops_seconds is not None:
+    if flops is not None and flops_seconds is not None and flops_seconds <= WITHIN_REACH:
         text = "" if enough else ", and more text than there is here (--data)"
         parts.append(
             f"{'Or larger runs' if parts else 'Larger runs'}: the law, extrapolated, is on the plan's side of 1 by as "

@@ -12,6 +12,7 @@ import click
 
 from moeplan.units import format_bytes, format_count, format_duration, format_flops
 from moeplan.verification.launch import Event
+from moeplan.verification.results import whole
 from moeplan.verification.verification import Outline
 
 
@@ -46,7 +47,7 @@ class Bars(AbstractContextManager["Bars"]):
         total = sum(run.count for run in outline.runs)
         time = "" if outline.seconds is None else f", about {format_duration(outline.seconds)}"
         memory = format_bytes(max(run.memory_bytes for run in outline.runs), 2)
-        there = len(list(self.folder.glob("*.json")))
+        there = whole(self.folder)
         kept = f"{there} results are there already" if there else "results are kept"
         cost = f"{format_flops(outline.train_flops)} FLOPs{time}, up to {memory} each"
         text = f"{total} runs, {cost}; {kept} in {self.folder}"

@@ -16,7 +16,7 @@ from typing import Any
 
 from moeplan import records
 from moeplan.errors import UsageError
-from moeplan.files import atomic_write
+from moeplan.files import atomic_write, read_json
 from moeplan.verification.spec import SPEC_SCHEMA, RunResult, RunSpec
 
 TIMINGS = ("seconds", "tokens_per_second", "mfu")
@@ -50,19 +50,33 @@ def save(folder: str | Path, result: RunResult) -> Path:
 
 def load(folder: str | Path, spec: RunSpec) -> RunResult | None:
     """The result of `spec`, or None if `folder` has none that is whole and of this very spec."""
+    data = _whole(result_path(folder, spec))
     try:
-        data = json.loads(result_path(folder, spec).read_text(encoding="utf-8"))
-        if not isinstance(data, dict) or data.pop("checksum", None) != _checksum(data):
-            return None
-        result = records.from_json(RunResult, data)
-    except (OSError, ValueError, RecursionError, UsageError):
+        result = None if data is None else records.from_json(RunResult, data)
+    except UsageError:
+        return None
+    if result is None:
         return None
     return result if result.schema == SPEC_SCHEMA and result.spec.digest == spec.digest else None
+
+
+def whole(folder: str | Path) -> int:
+    """How many results in `folder` are whole, of whatever runs."""
+    return sum(_whole(path) is not None for path in Path(folder).glob("*.json"))
 
 
 def without_timings(result: RunResult) -> RunResult:
     """The result with its `TIMINGS` set to 0: what two runs of one spec have in common."""
     return replace(result, seconds=0.0, tokens_per_second=0.0, mfu=0.0)
+
+
+def _whole(path: Path) -> dict[str, Any] | None:
+    """What a file of a result holds, if its checksum says that it is whole."""
+    try:
+        data = read_json(path)
+    except UsageError:
+        return None
+    return data if isinstance(data, dict) and data.pop("checksum", None) == _checksum(data) else None
 
 
 def _checksum(data: Any) -> str:

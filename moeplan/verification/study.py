@@ -51,6 +51,9 @@ class Study(ABC, Generic[Found]):
     def seeds(self) -> int:
         """Seeds of every rung."""
 
+    def check_request(self) -> None:
+        """Refuse what no text and no machine could meet, before either is looked at."""
+
     @abstractmethod
     def key(self, data: Data, where: Where) -> Any:
         """What its choice is kept under, as JSON's types: whoever asks the same gets the same runs."""
@@ -118,6 +121,7 @@ def run(
 
 def prepare(study: Study[Found], folder: Path, where: Where) -> Prepared:
     """The runs of a study: those kept for this request, or, after a probe of the machine, those it chooses."""
+    study.check_request()
     data = describe(str(study.request.data), folder)
     study.check(data)
     key = key_of(study.key(data, where))

@@ -19,7 +19,7 @@ import numpy as np
 
 from moeplan import records
 from moeplan.errors import UsageError
-from moeplan.files import atomic_write, check_read
+from moeplan.files import atomic_write, check_read, temporary_beside
 from moeplan.verification.data import Corpus, digest_of, load_corpus, source_files
 from moeplan.verification.ladder import Data
 
@@ -87,9 +87,9 @@ def _keep(corpus: Corpus, folder: Path) -> None:
 
 
 def _write(path: Path, fill: Callable[[IO[bytes]], None]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             fill(file)
         os.replace(temporary, path)
     except BaseException:
