@@ -107,11 +107,15 @@ def verify(
     subject = read_subject(plan)
     where = _where(engine, workers, device, address, slurm)
     request = _request(time, budget, seeds, data, precision, controls)
+    asked = _study(subject, request)
+    if data is not None:
+        from moeplan.verification.text import fingerprint
+
+        fingerprint(data)  # an output that is an input is told before torch is asked for
     require_torch()
     from moeplan.verification.engines.plan import Commands
     from moeplan.verification.progress import Bars
 
-    asked = _study(subject, request)
     report = _report(asked)
     place = Path(folder) if folder is not None else Path(plan).with_suffix(".verify")
     if dry_run:
