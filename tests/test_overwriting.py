@@ -115,6 +115,7 @@ INPUTS: MappingProxyType[str, dict[str, Case]] = MappingProxyType(
                  f"8x{(file := _text(d / 'dev.yaml', DEVICE))}"], file),
         },
         "export": {"plan": lambda d: (["export", str(plan := _plan(d)), "--to", "hf"], plan)},
+        "hardware": {},  # --output is for --measure alone, which reads no file
         "verify": {
             "plan": lambda d: (["verify", str(plan := _plan(d))], plan),
             "text": lambda d: (["verify", str(_plan(d)), "--data", str(data := _data(d))], data),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from moeplan.cli.options import formats, one_format, option, output_option
+from moeplan.cli.options import file_option, formats, one_format, option
 from moeplan.cli.program import Command
 
 
@@ -14,14 +14,14 @@ from moeplan.cli.program import Command
 @option(
     "--fit-throughput",
     "runs",
-    metavar="FILE",
+    metavar="RUNS",
     heading="Options",
     help="Fit the model of training throughput to a JSON table of runs, and show its errors on models, devices and "
     "families left out. Takes minutes.",
 )
 @option("--measure", is_flag=True, help="Measure this machine for about a minute (needs the extra verify).")
 @option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="What to measure. [default: auto]")
-@output_option("--output", metavar="FILE", help="Write what was measured to a YAML file, a device for every command.")
+@file_option("--output", help="Write what was measured to a YAML file, a device for every command.")
 @formats
 @click.pass_obj
 def hardware(
