@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
 import pytest
 
 from moeplan.architecture.attention import KINDS
+from moeplan.architecture.hf.config import read_config
 from moeplan.architecture.plannable import PLANNABLE
 from moeplan.architecture.shape import Architecture
+from moeplan.cost.inference_memory import cache_bytes, kv_cache_bytes_per_token, state_bytes
 from tests.published import MODELS
 
 
@@ -59,3 +63,56 @@ def test_fields_are_those_of_the_architecture() -> None:
     assert len(names) == 6
     for name in names:
         assert getattr(shape.uniform_attention, name) == getattr(shape, name)
+
+
+CASES = json.loads((Path(__file__).parent / "data" / "inspect_cases.json").read_text(encoding="utf-8"))
+
+
+def test_windows_bound_the_cache_of_gpt_oss() -> None:
+    """gpt-oss-120b keeps 18 layers whole and 128 tokens of the 18 others, 8 KV heads of 64 in bf16 each."""
+    layer = 2 * 8 * 64 * 2
+    for context in (8192, 131072):
+        assert cache_bytes(MODELS["gpt-oss-120b"], context) == 18 * layer * (context + 128)
+
+
+def test_windows_bound_the_scores() -> None:
+    """A full window sees half of itself for its first tokens and all of it after, summed token by token."""
+    wide = MODELS["gpt-oss-120b"].uniform_attention
+    narrow = dataclasses.replace(wide, window=128)  # type: ignore[call-arg]
+    seen = sum(min(i + 0.5, 128) for i in range(4096)) / 4096  # half of its own score, as in causal FLOP counts
+    assert narrow.score_flops(4096, causal=True) == pytest.approx(12 * wide.width * seen, rel=1e-4)
+    assert narrow.score_flops(100, causal=True) == wide.score_flops(100, causal=True)
+
+
+def test_cache_and_state_of_qwen3_next() -> None:
+    """12 layers cache 2 KV heads of 256; 36 keep 32 matrices of 128x128 in fp32 and 4 taps of 8192 features in bf16."""
+    shape = read_config(CASES["gap-qwen3-next"]["config"]).architecture
+    state = 36 * (4 * 32 * 128 * 128 + 2 * 4 * 8192)
+    assert state_bytes(shape) == state
+    for context in (8192, 131072):
+        assert cache_bytes(shape, context) == 12 * 2 * 2 * 256 * 2 * context + state
+
+
+def test_cache_and_state_of_nemotron_3_super() -> None:
+    """8 attention layers cache 2 KV heads of 128; 40 of Mamba-2 keep 128 heads of 64 x 128 and 4 taps of 10,240."""
+    config = CASES["refused-nemotron3-super"]["config"]
+    shape, pattern = read_config(config).architecture, config["hybrid_override_pattern"]
+    assert (pattern.count("*"), pattern.count("M"), pattern.count("E")) == (8, 40, 40)
+    state = 40 * (4 * 128 * 64 * 128 + 2 * 4 * (128 * 64 + 2 * 8 * 128))
+    for context in (8192, 131072):
+        assert cache_bytes(shape, context) == 8 * 2 * 2 * 128 * 2 * context + state
+
+
+def test_cache_of_deepseek_v32() -> None:
+    """61 layers cache a latent of 512, a rotary key of 64 and the indexer's key of 128."""
+    shape = read_config(CASES["gap-deepseek-v3.2"]["config"]).architecture
+    assert kv_cache_bytes_per_token(shape) == 61 * (512 + 64 + 128) * 2
+    assert cache_bytes(shape, 131072) == 61 * (512 + 64 + 128) * 2 * 131072
+    assert state_bytes(shape) == 0
+
+
+def test_picked_tokens_bound_the_scores() -> None:
+    """DeepSeek-V3.2 attends to 2048 tokens however long the context; only its indexer's scores grow."""
+    attention = read_config(CASES["gap-deepseek-v3.2"]["config"]).architecture.attentions[0][1]  # type: ignore[attr-defined]
+    grown = attention.decode_flops(131072) - attention.decode_flops(65536)
+    assert grown == 2 * 64 * 128 * 65536

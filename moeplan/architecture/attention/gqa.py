@@ -35,14 +35,14 @@ class GroupedQueryAttention(Attention):
     """Width of a head's value [features]; 0 stands for head_dim."""
     gate: Literal["none", "head", "full"] = "none"
     """Gate on the output, from the block's input: none, one number a head, or as wide as the output."""
+    gate_bias: bool = False
+    """One bias a head on the gate."""
     window: int = 0
     """Tokens that a token sees, itself among them; 0 for all before it."""
     chunked: bool = False
     """Whether tokens see their own chunk of `window` tokens alone, in place of a sliding window."""
     values_are_keys: bool = False
     """Whether values are the keys before their norm, with no map of their own."""
-    value_norm: bool = False
-    """One weight vector of norm on the values."""
     shares_kv: bool = False
     """Whether keys and values are those of a block before, with no maps and no cache of its own."""
 
@@ -106,8 +106,8 @@ class GroupedQueryAttention(Attention):
             params = params + (1 if self.shares_kv else 2) * self.head_dim
         elif self.qk_norm == "full":
             params = params + self._query_width + (0 if self.shares_kv else self._key_width)
-        if self.value_norm:
-            params = params + (self.v_head_dim or self.head_dim)
+        if self.gate_bias:
+            params = params + self.num_heads
         return params
 
     def stored_matrices(self, d_model: Size) -> list[Matrix]:

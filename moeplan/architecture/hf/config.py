@@ -132,6 +132,8 @@ def _read(data: Mapping[str, Any]) -> ModelConfig:
             fields.pop(name, None)
     bare = [i for i, kind in enumerate(kinds or ()) if alone and kind not in BARE]
     fields |= _feed_forward(keys, pattern if experts else [], len(bare))
+    if experts and facts.dense_beside:
+        fields["d_dense_residual"] = keys.size("intermediate_size") or 0
     fields |= _attention(keys, facts, gaps, assumptions)
     tied = keys.flag("tie_word_embeddings")
     if tied is None:
@@ -141,6 +143,8 @@ def _read(data: Mapping[str, Any]) -> ModelConfig:
     fields["num_mtp_layers"] = keys.number(*ALIASES["num_mtp_layers"]) or 0
     _activation(keys, facts, gaps)
     extra = [("output_head", fields["vocab_size"])] if facts.head_bias and keys.flag("lm_head_bias") else []
+    for group, (widths, numbers) in facts.moe_extra.items() if experts else ():
+        extra.append((group, sum(pattern) * (widths * fields["d_model"] + numbers * fields["num_experts"])))
     blocks = Blocks(
         attentions=_attentions(keys, facts, Architecture(**fields), kinds, gaps, assumptions),
         bare_layers=tuple(bare),
@@ -171,6 +175,13 @@ def _taken(keys: Keys, fields: Mapping[str, Any]) -> list[str]:
     return [f"{key} is absent: taken as {words}." for key, words in said.items()]
 
 
+def _heads_of_layer(heads: list[Any], layer: int, num_layers: int) -> dict[str, Any]:
+    number = heads[layer] if len(heads) == num_layers else 0
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise UsageError(f"num_attention_heads_per_layer must hold a whole number for each of {num_layers} layers")
+    return {"num_heads": number}
+
+
 def _attentions(
     keys: Keys, facts: TypeFacts, base: Architecture, kinds: list[str] | None, gaps: list[Gap], assumptions: list[str]
 ) -> tuple[AttentionRun, ...]:
@@ -183,10 +194,12 @@ def _attentions(
         more["gate"] = "full"
     plain = indexed(dataclasses.replace(plain, **more), keys)
     layers = kinds or ["full_attention"] * base.num_layers
+    heads = keys.entries("num_attention_heads_per_layer")
     found: dict[Attention, list[int]] = {}
     unknown: dict[str, int] = {}
     for i, kind in enumerate(layers):
-        attention = attention_of_kind(kind, keys, plain)
+        own = plain if heads is None else dataclasses.replace(plain, **_heads_of_layer(heads, i, base.num_layers))
+        attention = attention_of_kind(kind, keys, own)
         if attention is None:
             unknown[kind] = unknown.get(kind, 0) + 1
         else:

@@ -80,7 +80,7 @@ _NO_PARAMS = re.compile(
       dim_model_base|scale_emb|scale_depth|swiglu_limit|use_attention_mask|max_length|min_length|default_chat_template|
       _?(prefix_dense_)?sliding_window_pattern|use_associative_scan|scale_embedding|original_max_position_embeddings|initial_context_length|group_limited_greedy|multi_gate|seq_aux|bos_token|eos_token|pad_token|
       _.*|quantization|transformers\.js_config|(num_)?mtp_.*|num_mtp_.*|use_mtp|use_routing_bias|use_moe_router_bias|
-      use_expert_bias|chunk_size|block_size|num_expert_groups|num_limited_groups|nope_layer_interval|dense_list|org_vocab_size|xd_num|
+      use_expert_bias|chunk_size|block_size|vocab_size_per_layer_input|num_expert_groups|num_limited_groups|nope_layer_interval|dense_list|org_vocab_size|xd_num|
       use_grouped_(mm|topk)|for_llm_compressor|capacity_factor|use_rotary_pos_emb|mla_use_nope|use_logits_norm|logit_softcap|is_decoder|generation_config|cache_implementation|type_vocab
     """,
     re.VERBOSE,
@@ -102,7 +102,7 @@ OTHER_BLOCKS: tuple[tuple[re.Pattern[str], str, tuple[str, ...]], ...] = tuple(
         (r"swa_.*|add_swa.*|add_full_attention_sink_bias", "sliding-window layers of other shape", ("attention",)),
         (r"per_layer_config|block_configs|num_attention_heads_per_layer|activation_sparsity_pattern",
          "layers that differ from each other", ("attention", "dense_ffn")),
-        (r"hidden_size_per_layer_input|vocab_size_per_layer_input", "embeddings of each layer's own",
+        (r"hidden_size_per_layer_input", "embeddings of each layer's own",
          ("input_embedding", "attention", "dense_ffn")),
         (r"zero_expert.*", "experts that compute nothing", ("router", "routed_experts")),
         (r"hc_.*", "hyper-connections", ("norms",)),

@@ -108,7 +108,7 @@ _PATTERNS: dict[str, Callable[[Keys, int], list[str]]] = {
 def attention_of_kind(kind: str, keys: Keys, plain: Attention) -> Attention | None:
     """The attention of blocks of one kind; None where no key says its sizes. `plain` is full attention."""
     if kind in FULL:
-        return plain
+        return _full(keys, plain)
     if kind in WINDOWED:
         return _windowed(kind, keys, plain)
     if kind in BARE:
@@ -120,6 +120,19 @@ def attention_of_kind(kind: str, keys: Keys, plain: Attention) -> Attention | No
     if kind in LINEAR:
         return next((found for read in _RECURRENT if (found := read(keys)) is not None), None)
     return None
+
+
+def _full(keys: Keys, plain: Attention) -> Attention:
+    """Attention over all tokens, where keys of its own tell it from that in windows (Gemma 4)."""
+    if not isinstance(plain, GroupedQueryAttention):
+        return plain
+    own: dict[str, Any] = {
+        "head_dim": keys.size("global_head_dim"),
+        "num_kv_heads": keys.size("num_global_key_value_heads"),
+        "values_are_keys": keys.flag("attention_k_eq_v"),
+    }
+    stated = {name: value for name, value in own.items() if value is not None}
+    return dataclasses.replace(plain, **stated)
 
 
 def _windowed(kind: str, keys: Keys, plain: Attention) -> Attention | None:
@@ -136,6 +149,9 @@ def _windowed(kind: str, keys: Keys, plain: Attention) -> Attention | None:
         "v_head_dim": keys.size("swa_v_head_dim"),
         "attention_sinks": keys.flag("add_swa_attention_sink_bias"),
     }
+    if keys.text("model_type") == "mimo_v2_flash":  # MiMoV2FlashAttention: twice the KV heads, and sinks
+        own["num_kv_heads"] = own["num_kv_heads"] or 2 * plain.num_kv_heads
+        own["attention_sinks"] = own["attention_sinks"] is not False
     stated = {name: value for name, value in own.items() if value is not None}
     return dataclasses.replace(plain, **stated, window=window, chunked=chunked)
 
@@ -161,6 +177,7 @@ def _kimi_delta(keys: Keys) -> Attention | None:
     heads, width, taps = (keys.size(name) for name in names)
     if not heads or not width:
         return None
+    keys.get("short_conv_kernel_size"), keys.get("layer_group_size")  # said again by the kinds of layers
     low_rank = keys.text("model_type") != "bailing_hybrid"
     return KimiDeltaAttention(num_heads=heads, head_dim=width, conv_kernel=taps or 4, low_rank=low_rank)
 

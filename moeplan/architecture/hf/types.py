@@ -39,6 +39,10 @@ class TypeFacts:
     """Whether feed-forward blocks are gated whatever the activation is called; None where they are not gated."""
     attention: Mapping[str, object] = field(default_factory=dict)
     """Fields of the kind of attention that no key states."""
+    moe_extra: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Params of one layer with experts that no field speaks of, by group: times d_model, times num_experts."""
+    dense_beside: bool = False
+    """Whether a dense block as wide as intermediate_size runs beside the experts."""
     head_bias: bool = False
     """Whether the key lm_head_bias switches on a bias of the output head."""
     gaps: tuple[Gap, ...] = ()
@@ -164,7 +168,7 @@ TYPES: dict[str, TypeFacts] = {
     "kolibri1": TypeFacts(
         "Kolibri1DecoderLayer has four norms, and query-key norms", {**_FOUR_NORMS, "qk_norm": "head"}
     ),
-    "axk1": _gap("a third norm in blocks with experts", "norms"),
+    "axk1": TypeFacts("AXK1's blocks with experts have a third norm", moe_extra={"norms": (1, 0)}),
     **dict.fromkeys(
         ("qwen3_next", "qwen3_5_moe_text"),
         TypeFacts(
@@ -196,9 +200,33 @@ TYPES: dict[str, TypeFacts] = {
         {**_FOUR_NORMS, "qk_norm": "head", "router_correction_bias": True},
         attention={"gate": "full"},
     ),
-    "beam": _gap("a gate on attention's output, query-key norms and four norms a block", "attention", "norms"),
+    "beam": TypeFacts(
+        "BeamAttention gates its output, with a bias a head, and norms queries and keys by head; four norms a block",
+        {**_FOUR_NORMS, "qk_norm": "head"},
+        attention={"gate": "full", "gate_bias": True},
+    ),
+    "gemma4_text": TypeFacts(
+        "Gemma4TextDecoderLayer has a dense block beside the experts, four norms, three more with experts, query-key "
+        "norms, a gelu gate and scales in the router",
+        {**_FOUR_NORMS, "qk_norm": "head", "tied_embeddings": True},
+        gated=True,
+        moe_extra={"norms": (3, 0), "router": (1, 1)},
+        dense_beside=True,
+    ),
     "diffllama": _gap("the weights of differential attention", "attention"),
-    "laguna": _gap("a gate on attention's output, query-key norms and a correction bias", "attention", "router"),
+    "laguna": TypeFacts(
+        "LagunaAttention gates its heads and norms queries and keys by head; the correction bias is a parameter",
+        {"qk_norm": "head", "router_correction_bias": True},
+        attention={"gate": "head"},
+    ),
+    **dict.fromkeys(
+        ("step3p7", "step3p7_text"),
+        TypeFacts(
+            "Step3p7Attention gates its heads and norms queries and keys by head",
+            {"qk_norm": "head"},
+            attention={"gate": "head"},
+        ),
+    ),
     "step3p5": _gap("a gate on attention's output, query-key norms and experts of their own kind"),
     "muse_spark_text": _gap("experts of another width than the residual stream, and gates on attention and residuals"),
     "doge": _gap("weights on residuals and a learned attention mask"),
