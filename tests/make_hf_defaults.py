@@ -18,7 +18,7 @@ TABLE = Path(__file__).parent.parent / "moeplan" / "data" / "hf_defaults.json"
 KEPT = re.compile(
     r"(num|n|moe)_.*|.*_(size|dim|rank|bias|kernel|period|offset|interval|step|freq|replace|d_\w+|expand|heads|groups)"
     r"|expand|conv_kernel|conv_L_cache|mamba_\w+|tie_word_embeddings|use_\w*norm|qk_norm|attn_output_gate|sliding_window"
-    r"|index_\w+|swa_\w+|first_k_dense_replace|kv_lora_rank|q_lora_rank|\w+_bias"
+    r"|index_\w+|swa_\w+|first_k_dense_replace|kv_lora_rank|q_lora_rank|\w+_bias|intermediate_size_mlp"
 )
 DROPPED = re.compile(
     r".*(vision|image|audio|beam|token|return|chunk|logits|labels|aux|rope_theta|rope_param|rope_scal|position|dropout|world|group_beam|coef).*"

@@ -35,6 +35,8 @@ class GroupedQueryAttention(Attention):
     """Width of a head's value [features]; 0 stands for head_dim."""
     gate: Literal["none", "head", "full"] = "none"
     """Gate on the output, from the block's input: none, one number a head, or as wide as the output."""
+    gate_in_query: bool = False
+    """Whether the gate is a part of the query map, with its biases where that has them."""
     gate_bias: bool = False
     """One bias a head on the gate."""
     window: int = 0
@@ -96,7 +98,7 @@ class GroupedQueryAttention(Attention):
     def vectors(self, d_model: Size) -> Size:
         params = 0
         if self.qkv_bias:
-            params = params + self._query_width
+            params = params + self._query_width + self.gate_in_query * self._gate_width
             params = params if self.shares_kv else params + self._key_width + self._value_width
         if self.output_bias:
             params = params + d_model

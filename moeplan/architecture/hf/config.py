@@ -34,7 +34,7 @@ NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 """Where multimodal configs keep their language model."""
 TOWERS = ("vision_config", "audio_config", "audio_encoder_config", "vision_tower", "encoder_config", "vq_config")
 """Where they keep the rest, which is not counted."""
-STATED = ("d_model", "num_layers", "num_heads", "vocab_size", "num_experts", "num_active_experts", "d_expert", "d_ff")
+STATED = ("d_model", "num_layers", "num_heads", "vocab_size", "num_experts", "num_active_experts", "d_ff")
 """What a file must state itself, unless it is nested: nested configs are written as differences from their class."""
 
 
@@ -118,6 +118,8 @@ def _read(data: Mapping[str, Any]) -> ModelConfig:
     kinds = kinds_of_layers(keys, fields["num_layers"])
     switched_off = keys.flag("use_moe", "enable_moe_block", "use_moe_block") is False
     experts = {} if switched_off else _experts(keys)
+    if facts.one_shared and experts.get("num_shared_experts"):
+        experts["num_shared_experts"] = 1
     alone = set(kinds or ()) & set(BARE)
     pattern = [kind == "moe" for kind in kinds or ()] if alone else moe_layers(keys, fields["num_layers"])
     if not any(pattern) or switched_off:  # experts in no layer: a dense model
@@ -139,7 +141,7 @@ def _read(data: Mapping[str, Any]) -> ModelConfig:
     if tied is None:
         tied = bool(fields.get("tied_embeddings", False))
         assumptions.append(f"tie_word_embeddings is absent: taken as {str(tied).lower()}.")
-    fields["tied_embeddings"] = tied
+    fields["tied_embeddings"] = tied and facts.ties
     fields["num_mtp_layers"] = keys.number(*ALIASES["num_mtp_layers"]) or 0
     _activation(keys, facts, gaps)
     extra = [("output_head", fields["vocab_size"])] if facts.head_bias and keys.flag("lm_head_bias") else []
@@ -191,7 +193,7 @@ def _attentions(
     if plain.kind == "gqa" and (width := keys.number("v_head_dim")):
         more["v_head_dim"] = width
     if keys.flag("attn_output_gate"):
-        more["gate"] = "full"
+        more |= {"gate": "full", "gate_in_query": True}
     plain = indexed(dataclasses.replace(plain, **more), keys)
     layers = kinds or ["full_attention"] * base.num_layers
     heads = keys.entries("num_attention_heads_per_layer")
@@ -247,10 +249,11 @@ def _experts(keys: Keys) -> dict[str, int]:
     num_experts, num_active = keys.number(*number), keys.number(*top_k)
     if num_experts:
         keys.size(*ALIASES["d_expert"])
-    width = keys.number(*ALIASES["d_expert"])
+    width = (keys if num_experts else keys.stated()).number(*ALIASES["d_expert"])
     if not num_experts:
         if num_active or width:
-            name, value = next((n, v) for n, v in {**top_k, **keys.whole(*ALIASES["d_expert"])}.items() if v)
+            widths = keys.stated().whole(*ALIASES["d_expert"])
+            name, value = next((n, v) for n, v in {**top_k, **widths}.items() if v)
             lack = f"{next(iter(number))} 0" if number else f"no {ALIASES['num_experts'][1]}"
             raise UsageError(f"has {lack} but {name} {value}: a model with experts needs at least one")
         return {}
@@ -259,6 +262,7 @@ def _experts(keys: Keys) -> dict[str, int]:
     if not 1 <= num_active <= num_experts:
         raise UsageError(f"{next(iter(top_k))} {num_active} must be 1 to {next(iter(number))} {num_experts}")
     if width is None:
+        # a class without a key of its own for it (Mixtral, gpt-oss) has experts as wide as its dense blocks would be
         width = keys.number("intermediate_size") or keys.number("ffn_hidden_size", "ffn_config.ffn_hidden_size")
     if not width:
         raise UsageError(f"lacks {ALIASES['d_expert'][0]}, the width of its experts")
@@ -349,6 +353,8 @@ def _attention(keys: Keys, facts: TypeFacts, gaps: list[Gap], assumptions: list[
     fields |= {"num_kv_heads": kv_heads or 0, "head_dim": head_dim or d_model // (heads or 1)}
     qkv = keys.flag("qkv_bias", "use_qkv_bias", "add_qkv_bias", "attention_qkv_bias")
     output = keys.flag("attention_out_bias", "attention_output_bias", "o_bias")
+    if facts.attention_bias == "none":
+        bias = None
     if bias is not None or qkv is not None:
         fields["qkv_bias"] = bool(bias or qkv)
     if bias is not None or output is not None:

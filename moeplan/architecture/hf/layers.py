@@ -12,7 +12,10 @@ def moe_layers(keys: Keys, num_layers: int) -> list[bool]:
     Spellings that say "all" give way to others; two that differ raise `UsageError`.
     """
     stated = _patterns(keys.stated(), num_layers)
-    return _agreed(stated or _patterns(keys, num_layers), num_layers)
+    first = keys.stated().present("first_k_dense_replace", "num_dense_layers")
+    if not stated or (list(stated) == ["first_k_dense_replace"] and not first):  # moe_layer_freq alone says no start
+        return _agreed(_patterns(keys, num_layers), num_layers)
+    return _agreed(stated, num_layers)
 
 
 def _patterns(keys: Keys, num_layers: int) -> dict[str, list[bool]]:

@@ -32,7 +32,11 @@ class TypeFacts:
     fields: Mapping[str, object] = field(default_factory=dict)
     """Fields of `Architecture` that no key states."""
     attention_bias: str = "all"
-    """What the key attention_bias switches on: "qkv" or "all" (output map too)."""
+    """What the key attention_bias switches on: "qkv", "all" (output map too) or "none"."""
+    ties: bool = True
+    """Whether the class ties its embeddings where the file says so."""
+    one_shared: bool = False
+    """Whether there is one shared expert of the stated width, whatever number of them is stated."""
     qk_norm: str = "head"
     """What a key such as use_qk_norm switches on: "head", "full", "none" (a norm without weights), "other"."""
     gated: bool | None = False
@@ -67,8 +71,8 @@ _LIKE_LLAMA = (
     "llama", "mistral", "ministral3", "mixtral", "granite", "granitemoe", "granitemoeshared", "smollm3", "phi3",
     "deepseek", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu", "hyperclovax", "cwm", "ernie4_5", "minicpm3",
     "emu3", "aria_text", "bailing_moe", "bailing_moe_v2", "internlm3", "iquestcoder", "pangu_pro_moe",
-    "kimi_k2", "mistral4", "deepseek_ocr2_text", "unlimited_ocr_text", "kimi_linear", "deepseek_v32", "glm_moe_dsa",
-    "xverse", "mimo_v2_flash", "jamba", "minimax", "granitemoehybrid",
+    "kimi_k2", "mistral4", "deepseek_ocr2_text", "unlimited_ocr_text", "deepseek_v32", "glm_moe_dsa",
+    "xverse", "jamba", "minimax", "granitemoehybrid",
 )  # fmt: skip
 
 TYPES: dict[str, TypeFacts] = {
@@ -101,6 +105,8 @@ TYPES: dict[str, TypeFacts] = {
     "olmo2": TypeFacts("Olmo2Attention norms queries and keys over their full width", {"qk_norm": "full"}),
     "olmo3": TypeFacts("Olmo3Attention norms queries and keys over their full width", {"qk_norm": "full"}),
     "flex_olmo": TypeFacts("FlexOlmoAttention norms queries and keys over their full width", {"qk_norm": "full"}),
+    "kimi_linear": TypeFacts("KimiLinearForCausalLM does not tie its embeddings", ties=False),
+    "mimo_v2_flash": TypeFacts("MiMoV2FlashAttention has no bias on its output map", attention_bias="qkv"),
     "minimax_m2": TypeFacts(
         "MiniMaxM2Attention norms queries and keys over their full width", {"qk_norm": "full"}, qk_norm="full"
     ),
@@ -174,7 +180,7 @@ TYPES: dict[str, TypeFacts] = {
         TypeFacts(
             "its attention norms queries and keys by head and gates its output, its shared expert has a gate",
             {"qk_norm": "head", "shared_expert_gate": True},
-            attention={"gate": "full"},
+            attention={"gate": "full", "gate_in_query": True},
         ),
     ),
     **dict.fromkeys(
@@ -182,14 +188,19 @@ TYPES: dict[str, TypeFacts] = {
         TypeFacts(
             "its attention norms queries and keys by head and gates its output",
             {"qk_norm": "head"},
-            attention={"gate": "full"},
+            attention={"gate": "full", "gate_in_query": True},
         ),
     ),
-    "bailing_hybrid": TypeFacts("its latent attention gates every head", attention={"gate": "head"}),
+    "bailing_hybrid": TypeFacts(
+        "its latent attention gates every head, its embeddings are never tied", attention={"gate": "head"}, ties=False
+    ),
     "nemotron_h": TypeFacts(
         "its blocks are one part each with one norm, its feed-forward parts relu^2 without a gate",
         {"norms_per_block": 1},
         gated=None,
+        attention_bias="none",
+        ties=False,
+        one_shared=True,
     ),
     "lfm2_moe": _head("Lfm2MoeAttention norms queries and keys by head"),
     "lfm2": _head("Lfm2Attention norms queries and keys by head"),
