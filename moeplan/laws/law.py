@@ -317,6 +317,11 @@ class Law:
         return fit
 
     @property
+    def speaks_by(self) -> Fit:
+        """The fit whose measured range counts: the objective, or that of tokens in a law of allocation alone."""
+        return self.objective or self.predicting("tokens")
+
+    @property
     def allocation(self) -> Fit | None:
         """The fit that says what a misallocated budget costs, for laws that see neither size nor tokens."""
         return next((fit for fit in self.fits.values() if fit.predicts == "allocation_efficiency"), None)

@@ -185,7 +185,7 @@ def _bands(choice: Choice) -> tuple[Band, ...]:
 
 def _opinion(choice: Choice, law: Law) -> LawOpinion:
     """One law's view of the chosen design: its own best under the same limits, and what the choice loses by it."""
-    fit = law.objective or law.predicting("tokens")  # a law of allocation alone judges no design, but has its range
+    fit = law.speaks_by
     variables = Variables(choice.architecture, choice.budget.seq_len)
     optimum = efficiency = regret = without = None
     if law in choice.space.laws:

@@ -290,11 +290,7 @@ def _point(choice: Choice, laws: LawSelection, x: float) -> Point:
             for law in choice.space.laws
         },
         compute_ends_by_law={},
-        outside=tuple(
-            law.full_name
-            for law in laws.everyone
-            if law.objective is not None and law.objective.outside(variables, choice.tokens)
-        ),
+        outside=tuple(law.full_name for law in laws.everyone if law.speaks_by.outside(variables, choice.tokens)),
         memory_price=price,
         compute_price=None,
         binding=(*binding, *(["tokens"] if choice.tokens >= math.floor(budget.token_cap) else [])),
