@@ -22,10 +22,12 @@ from moeplan.fitting.cells import read_number, unit_of_header
 from moeplan.fitting.identify import identify
 from moeplan.fitting.names import name_columns
 from moeplan.fitting.problem import make_problem
+from moeplan.fitting.result import Optimum
 from moeplan.fitting.runs import read_runs
 from moeplan.fitting.start import fits
 from moeplan.fitting.sufficiency import candidates, check
 from moeplan.fitting.table import read_table
+from moeplan.fitting.warn import interval_warnings
 from moeplan.laws.signatures import FORMS, form_coordinates, form_variables
 
 SIZES = (5e7, 1e8, 2e8, 4e8)
@@ -338,3 +340,11 @@ def test_at_is_answered_or_refused_by_every_form(form: str, tmp_path: Path) -> N
         found = next(x for x in fitted.optima if x.train_flops == 3e22)
         said = "" if found.value is not None else "at no size" if fitted.profiles else "nothing"
     assert said in ("", "at no size") or ("--at has no place with" in said and set(names) & DECIDED_BY_MORE)
+
+
+def test_an_interval_far_wider_than_the_runs_scatter_is_told() -> None:
+    """Runs that scatter by .13 % know a loss amid them to better than 3.458-3.876; 3.458-3.478 is no reason to warn."""
+    residuals = 0.0013 * np.sin(np.arange(25.0)) * np.sqrt(2)
+    broken, sound = (Optimum(1e20, True, None, None, None, None, None, None, 3.461, 3.458, h) for h in (3.876, 3.478))
+    beyond = Optimum(1e22, False, None, None, None, None, None, None, 3.0, 2.0, 4.0)
+    assert len(interval_warnings([broken, sound, beyond], residuals)) == 1

@@ -21,7 +21,7 @@ from moeplan.fitting.predictions import predictions
 from moeplan.fitting.prior import Prior
 from moeplan.fitting.problem import Problem, spread
 from moeplan.fitting.runs import Runs
-from moeplan.fitting.warn import run_warnings
+from moeplan.fitting.warn import interval_warnings, run_warnings
 from moeplan.fitting.with_interval import triple
 from moeplan.laws import load_law
 from moeplan.laws.roles import LEVERAGE_LAW
@@ -134,7 +134,10 @@ def summarise(
         conventions=_conventions(runs, domain, target),
         domain=domain,
         fixed=fixed,
-        warnings=tuple(run_warnings(runs, problem, residuals, identified.at_bound)),
+        warnings=(
+            *run_warnings(runs, problem, residuals, identified.at_bound),
+            *interval_warnings(optima, residuals),
+        ),
     )
 
 

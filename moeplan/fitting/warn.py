@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from moeplan.fitting.optimum import has_optimum
 from moeplan.fitting.problem import Problem, spread
+from moeplan.fitting.result import Optimum
 from moeplan.fitting.runs import Runs
 from moeplan.fitting.sufficiency import unseen_quantities
 from moeplan.laws.signatures import form_variables
@@ -19,6 +20,8 @@ FEW_BUDGETS = 3
 """Fewer distinct budgets than this say little about how the optimum moves."""
 NARROW = {"total_params": 10.0, "active_params": 10.0, "tokens": 10.0, "train_flops": 30.0, "expansion_ratio": 4.0}
 """Ratio of largest to least below which an exponent is read off too short a stretch."""
+FAR_WIDER = 20.0
+"""Width of an interval amid the runs, over their scatter, from which it is no interval of a law that fits them."""
 _NOTICED = 3.0
 """t value from which residuals go with the learning rate."""
 
@@ -68,6 +71,23 @@ def run_warnings(runs: Runs, problem: Problem, residuals: Floats, at_bound: Mapp
         found.append("there are as many coefficients as runs, so the residuals say nothing about the noise")
     found += [f"{name} stands at the bound {value:.3g} of the form" for name, value in at_bound.items()]
     return found + _learning_rate(runs, residuals)
+
+
+def interval_warnings(optima: Sequence[Optimum], residuals: Floats) -> list[str]:
+    """Intervals amid the runs that are far wider than the runs scatter, a sentence each: the runs know better."""
+    scatter = max(float(np.sqrt(np.mean(residuals**2))), 1e-4)
+    found = []
+    for x in optima:
+        if not x.inside or not x.value_low or not x.value_high:
+            continue
+        width = float(np.log(x.value_high / x.value_low))
+        if width > FAR_WIDER * scatter:
+            found.append(
+                f"at {x.train_flops:.3g} FLOPs, amid the runs, the prediction's interval is {100 * width:.2g} % wide where "
+                f"the runs scatter by {100 * scatter:.2g} %: the draws run along what the runs leave open; give a "
+                f"--prior, or fit a form with fewer coefficients"
+            )
+    return found
 
 
 def distinct_budgets(train_flops: Floats) -> int:
