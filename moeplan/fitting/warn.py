@@ -83,7 +83,7 @@ def interval_warnings(optima: Sequence[Optimum], residuals: Floats) -> list[str]
         width = float(np.log(x.value_high / x.value_low))
         if width > FAR_WIDER * scatter:
             found.append(
-                f"at {x.train_flops:.3g} FLOPs, amid the runs, the prediction's interval is {100 * width:.2g} % wide where "
+                f"at {x.train_flops:.3g} FLOPs, amid the runs, the interval is {100 * width:.2g} % wide where "
                 f"the runs scatter by {100 * scatter:.2g} %: the draws run along what the runs leave open; give a "
                 f"--prior, or fit a form with fewer coefficients"
             )
