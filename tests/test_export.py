@@ -17,11 +17,10 @@ from click.testing import CliRunner, Result
 from moeplan.architecture.hf.config import read_config
 from moeplan.architecture.shape import Architecture
 from moeplan.cli import cli
-from moeplan.cost.training.parallelism import Layout
+from moeplan.cost.training.parallelism import Layout, read_layout
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.plan.document import Plan
 from moeplan.plan.export import TARGETS, export
-from moeplan.plan.export.recipe import read_layout
 from moeplan.plan.export.targets.megatron import model_args, stage_args
 from moeplan.studies.inspection import inspect
 from tests.exported import SHAPES, TINY, plan_of, with_layouts

@@ -43,6 +43,13 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
     help="Memory to serve it in (80GB, 8x80GB): does it fit, for how many users? Also the limit of the laws' own "
     "designs. [default of that: what MODEL needs]",
 )
+@training_option("--gpus", metavar="NxGPU", help="GPUs to train it on: 64xH100. Layouts, memory, tokens/s, MFU, days.")
+@training_option("--layout", metavar="LAYOUT", help="One layout: tp=1,pp=2,ep=8,vp=2,mbs=1. [default: the fastest]")
+@training_option("--batch", type=click.IntRange(1), help="Sequences of a step. [default: the leverage law's]")
+@training_option("--train-precision", metavar="TYPE", help="Of products: bf16, fp8, mxfp8, nvfp4. [default: bf16]")
+@training_option("--software", metavar="PRESET", help="eager, partial graphs or full graphs. [default: partial graphs]")
+@training_option("--optimizer", metavar="SCHEME", help="Scheme of optimizer state. [default: megatron]")
+@training_option("--balanced", is_flag=True, help="Routing is forced to be even, as benchmarks do.")
 @serving_options
 @formats
 @threads_option
@@ -52,6 +59,13 @@ def inspect(
     flops: str | None,
     seq_len: int | None,
     memory: str | None,
+    gpus: str | None,
+    layout: str | None,
+    batch: int | None,
+    train_precision: str | None,
+    software: str | None,
+    optimizer: str | None,
+    balanced: bool,
     as_json: bool,
     as_markdown: bool,
     threads: int,
@@ -60,12 +74,14 @@ def inspect(
     """Say what an existing model is, and what the laws say of it.
 
     MODEL is a Hugging Face config.json, its folder, a plan file, or a bundled published model; without it, the bundled
-    models are listed. With --tokens or --flops the laws judge it. Nothing is downloaded.
+    models are listed. With --tokens or --flops the laws judge it, with --gpus it is trained and with --memory served.
+    Nothing is downloaded.
 
     \b
     Examples:
       moeplan inspect deepseek-v3
       moeplan inspect deepseek-v3 --tokens 14.8T
+      moeplan inspect qwen3-30b-a3b --gpus 64xH100 --layout tp=1,pp=2,ep=8
       moeplan inspect deepseek-v3 --memory 8x141GB --weights fp8 --context 32768
       moeplan inspect my/model/config.json --context 32768 --weights fp8
     """
@@ -86,6 +102,8 @@ def inspect(
     from moeplan.studies.inspection import inspect as look
 
     settings = InferenceSettings(**{name: value for name, value in serving.items() if value is not None})
+    training = _training(gpus, layout, balanced, batch=batch, precision=train_precision, software=software,
+                         optimizer=optimizer)  # fmt: skip
     with out.Progress() as progress:
         found = look(
             model,
@@ -95,6 +113,8 @@ def inspect(
             serving=settings,
             own_weights=serving["weight_dtype"] is None,
             memory=memory,
+            training=training,
+            device=training.gpus.device.name if training else None,
             threads=threads,
             progress=progress,
         )
@@ -104,6 +124,22 @@ def inspect(
         from moeplan.report.inspection import inspection_sections
 
         out.emit_sections(inspection_sections(found), markdown=as_markdown)
+
+
+def _training(gpus: str | None, layout: str | None, balanced: bool, **given: Any) -> Any:
+    """What is asked of training; None without GPUs."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if gpus is None:
+        if layout is not None or balanced or chosen:
+            raise click.UsageError("--layout, --batch and other options of training need --gpus, for example 64xH100")
+        return None
+    from moeplan.cost.devices import parse_gpus
+    from moeplan.cost.training.parallelism import read_layout
+    from moeplan.studies.training_fit import TrainingRequest
+
+    found = parse_gpus(gpus)
+    stated = read_layout(layout, found.count) if layout is not None else None
+    return TrainingRequest(gpus=found, layout=stated, balanced=balanced, **chosen)
 
 
 @click.command(cls=Command)
@@ -137,10 +173,10 @@ def export(plan: str, target: str, layout: str | None, hyperparameters: str | No
       moeplan export plan.json --to hf --output config.json
       moeplan export plan.json --to megatron --layout tp=2,ep=8,dp=8
     """
+    from moeplan.cost.training.parallelism import read_layout
     from moeplan.files import atomic_write
     from moeplan.plan.document import read_plan
     from moeplan.plan.export import exported, takes_layout
-    from moeplan.plan.export.recipe import read_layout
     from moeplan.report import output as out
 
     if layout is not None and not takes_layout(target):

@@ -31,6 +31,7 @@ from moeplan.plan.costs import DEFAULT_DEVICE
 from moeplan.plan.existing import read_model
 from moeplan.studies.laws_on_model import Judgement, judge
 from moeplan.studies.serving_fit import ServingFit, serving_fit
+from moeplan.studies.training_fit import TrainingFit, TrainingRequest, training_fit
 from moeplan.units import MemoryLimit, parse_count, parse_flops, parse_memory
 
 SCHEMA = "moeplan.inspection/1"
@@ -138,6 +139,8 @@ class Inspection:
     """What its makers say, for a bundled model."""
     planned_tokens: float | None
     """Training tokens of a plan or as published; what --tokens would be."""
+    training: TrainingFit | None
+    """What training it on given GPUs takes; null without them."""
     serving: ServingFit | None
     """Whether and how it can be served in a given memory; null without one."""
     judgement: Judgement | None
@@ -158,7 +161,8 @@ def inspect(
     serving: InferenceSettings | None = None,
     own_weights: bool | None = None,
     memory: str | MemoryLimit | None = None,
-    device: str = DEFAULT_DEVICE,
+    training: TrainingRequest | None = None,
+    device: str | None = None,
     threads: int = 2,
     progress: Callable[[str], None] | None = None,
 ) -> Inspection:
@@ -180,6 +184,8 @@ def inspect(
     memory : str or MemoryLimit, optional
         Memory that the model is to be served in, with 10 % headroom; also the limit of the laws' comparison, which by
         default is exactly what the model itself needs.
+    training : TrainingRequest, optional
+        GPUs to train it on, with layout, batch and precision.
     device : str, optional
         The device that decode speeds are for; default H100.
     threads : int
@@ -204,9 +210,9 @@ def inspect(
     shape = subject.architecture
     unknown = {group for gap in subject.gaps for group in gap.groups}
     complete = not unknown
-    judgement = None
+    judgement, count = None, None
     limit = parse_memory(memory) if memory is not None else None
-    if limit is not None and not complete:
+    if (limit is not None or training is not None) and not complete:
         raise UsageError(
             f"{subject.name}: its memory is not known: not counted are {'; '.join(gap.what for gap in subject.gaps)}"
         )
@@ -247,7 +253,10 @@ def inspect(
         memory=served_memory(shape, serving) if complete else None,
         publication=subject.publication,
         planned_tokens=subject.tokens,
-        serving=serving_fit(shape, limit, serving, load_device(device)) if limit is not None else None,
+        training=training_fit(shape, training, seq_len=seq_len, tokens=count or subject.tokens) if training else None,
+        serving=serving_fit(shape, limit, serving, load_device(device or DEFAULT_DEVICE))
+        if limit is not None
+        else None,
         judgement=judgement,
     )
 

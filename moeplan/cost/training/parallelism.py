@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError, UsageError
@@ -206,3 +206,34 @@ def _kinds(stages: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int, int], .
     for i, (dense, moe) in enumerate(stages):
         first.setdefault((i == 0, i == len(stages) - 1, dense, moe), i)
     return tuple((i, dense, moe) for (_, _, dense, moe), i in first.items())
+
+
+_WRITTEN = (*_DEGREES, "virtual_stages", "micro_batch", "recompute")
+_ALIASES = {"vp": "virtual_stages", "mbs": "micro_batch"}
+
+
+def read_layout(text: str, num_gpus: int | None = None) -> Layout:
+    """Read "tp=2,pp=4,ep=8,dp=4,micro_batch=1,recompute=full"; vp and mbs stand for virtual_stages and micro_batch.
+
+    With `num_gpus`, dp fills them unless it is given. Raises `UsageError` for anything else, and `InfeasibleError` for
+    degrees that do not divide the GPUs.
+    """
+    values: dict[str, Any] = {}
+    for part in filter(None, text.replace(" ", ",").split(",")):
+        name, equals, value = part.partition("=")
+        name = _ALIASES.get(name, name)
+        if name not in _WRITTEN or not equals or name in values:
+            known = ", ".join(_WRITTEN)
+            raise UsageError(f"layout {text!r} must name each of {known} at most once, as in tp=2,pp=4,dp=8")
+        values[name] = int(value) if value.isascii() and value.isdigit() else value
+    if num_gpus is None:
+        return Layout(**values)
+    copies = Layout(**{**values, "dp": 1}).num_gpus
+    if "dp" not in values and num_gpus % copies == 0:
+        values["dp"] = num_gpus // copies
+    layout = Layout(**values)
+    if layout.num_gpus != num_gpus:
+        raise InfeasibleError(
+            f"layout {text!r} takes a multiple of {copies} GPUs (tp*cp*pp times dp), and there are {num_gpus}"
+        )
+    return layout

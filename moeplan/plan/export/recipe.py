@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from moeplan.cost.training.parallelism import Layout, Recompute
 from moeplan.errors import UsageError
@@ -83,20 +83,6 @@ def planned_layouts(plan: Plan) -> list[Layout]:
         Layout(**{name: getattr(option, name) for name in names}, recompute=cast(Recompute, option.recompute))
         for option in plan.training.layouts
     ]
-
-
-def read_layout(text: str) -> Layout:
-    """Read "tp=2,pp=4,ep=8,dp=4,micro_batch=1,recompute=full"; raises `UsageError` for anything else."""
-    values: dict[str, Any] = {}
-    known = ("tp", "pp", "ep", "etp", "cp", "dp", "micro_batch", "recompute")
-    for part in text.replace(" ", ",").split(","):
-        name, equals, value = part.partition("=")
-        if not part:
-            continue
-        if name not in known or not equals or name in values:
-            raise UsageError(f"layout {text!r} must name each of {', '.join(known)} at most once, as in tp=2,pp=4,dp=8")
-        values[name] = int(value) if value.isascii() and value.isdigit() else value
-    return Layout(**values)
 
 
 def summary(plan: Plan) -> str:
