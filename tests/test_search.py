@@ -269,14 +269,14 @@ def test_threads_and_order_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
     expected = answer(1)
     assert answer(2) == expected
-    block = Grid.block
+    product = Grid.product
     rng = np.random.default_rng(3)
 
     def shuffled(self: Grid, d_model: int) -> Designs | None:
-        designs = block(self, d_model)
+        designs = product(self, d_model)
         return None if designs is None else designs.take(rng.permutation(len(designs)))
 
-    monkeypatch.setattr(Grid, "block", shuffled)
+    monkeypatch.setattr(Grid, "product", shuffled)
     assert answer(1) == expected
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from moeplan.architecture import counting, ratios
 from moeplan.architecture.ratios import as_float
 
@@ -75,11 +73,10 @@ class Variables:
         made._known = dict(values)
         return made
 
-    def take(self, shape: Any, index: Any) -> Variables:
-        """Of `shape`, this one's designs at `index`: what is known of them stays known."""
+    def take(self, shape: Any, pick: Callable[[Value], Value]) -> Variables:
+        """Of `shape`, some of this one's designs, as `pick` takes them out of a value: what is known stays known."""
         taken = Variables(shape, self.seq_len)
-        arrays = {key: np.ndim(value) > 0 for key, value in self._known.items()}
-        taken._known = {key: value[index] if arrays[key] else value for key, value in self._known.items()}
+        taken._known = {key: pick(value) for key, value in self._known.items()}
         return taken
 
     def get(self, name: str, convention: str = "", tokens: Value = None) -> Value:

@@ -239,12 +239,15 @@ def _alternatives(choice: Choice, count: int) -> tuple[Design, ...]:
     """The best designs that differ markedly from the plan and from each other."""
     names = ("active_params", "total_params", "tokens", "num_experts", "G")
     everything = np.arange(len(choice.space))
-    table = np.stack([np.log(choice.space.values(name, everything, choice.scores)) for name in names])
+    ln = [np.log(choice.space.values(name, everything, choice.scores)) for name in names]
     limits = np.array([math.log1p(MARKED)] * 3 + [math.log(2)] * 2) * (1 - 1e-9)
     free = choice.scores.feasible.copy()
     found = [choice.index]
     while len(found) <= count:
-        free &= (np.abs(table - table[:, [found[-1]]]) >= limits[:, None]).any(axis=0)
+        alike = everything  # the designs that differ markedly from the last in no variable so far
+        for column, limit in zip(ln, limits, strict=True):
+            alike = alike[np.abs(column[alike] - column[found[-1]]) < limit]
+        free[alike] = False
         index = choice.space.choose(np.where(free, choice.ln_value, -np.inf), choice.scores)
         if index is None:
             break

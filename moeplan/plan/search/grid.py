@@ -15,6 +15,8 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -146,16 +148,25 @@ class Grid:
         return np.array(sorted(widths), dtype=np.int64)
 
     def block(self, d_model: int) -> Designs | None:
-        """Every design of one width that the rules allow; None if there is none."""
+        """Every design of one width that the rules allow, as arrays of one length; None if there is none."""
+        designs = self.product(d_model)
+        return None if designs is None else designs.take(np.arange(len(designs)))
+
+    def product(self, d_model: int) -> Designs | None:
+        """The same designs in the same order as a table of depths (rows) and of everything else (columns).
+
+        Its arrays have length 1 along the axis that they do not depend on. Whatever is computed of them elementwise is
+        so computed once for all depths where no depth enters, as with the ratios of the experts.
+        """
         layers, experts = self.layers(d_model), self._experts(d_model)
         h, k, s, f, share = self._rows(d_model)
         row, e = (axis.ravel() for axis in np.meshgrid(np.arange(len(h)), experts, indexing="ij"))
         active = (k[row] < e) & (k[row] >= self.min_activation_ratio * e)
-        row, e = np.tile(row[active], len(layers)), np.tile(e[active], len(layers))
-        if len(row) == 0:
+        row, e = row[active], e[active]
+        if len(row) == 0 or len(layers) == 0:
             return None
-        depth = np.repeat(layers, len(row) // len(layers))
-        return Designs(self, d_model, depth, h[row], e, k[row], s[row], f[row], share[row])
+        columns = (axis[None] for axis in (h[row], e, k[row], s[row], f[row], share[row]))
+        return Designs(self, d_model, layers[:, None], *columns)
 
     def most_designs(self) -> int:
         """No fewer than the designs of the whole grid, found without building them."""
@@ -193,7 +204,9 @@ class Grid:
 
 
 class Designs(SimpleNamespace):
-    """Architectures of one width: the fields of `Architecture`, free sizes as int64 arrays of one length.
+    """Architectures of one width: the fields of `Architecture`, free sizes as int64 arrays that broadcast together.
+
+    They have one length, or are a table as `Grid.product` makes it; designs are numbered along its rows.
 
     `attention_share` is attention's share of a MoE block's FLOPs.
     """
@@ -214,15 +227,33 @@ class Designs(SimpleNamespace):
         self.vocab_size, self.tied_embeddings = grid.vocab_size, grid.tied_embeddings
         self.attention_share = attention_share
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape that the arrays broadcast to."""
+        return np.broadcast_shapes(self.num_layers.shape, self.num_experts.shape)
+
     def __len__(self) -> int:
-        return len(self.num_layers)
+        return math.prod(self.shape)
+
+    def pick(self, index: Any) -> Callable[[Any], Any]:
+        """What takes the designs at `index` (numbers, or a mask of the designs' shape) out of a value of each."""
+        shape, index = self.shape, np.asarray(index)
+        places = np.nonzero(index) if index.dtype == bool else np.unravel_index(index, shape)
+
+        def picked(value: Any) -> Any:
+            if np.ndim(value) == 0:
+                return value
+            along = zip(value.shape, shape, places, strict=True)
+            return value[tuple(0 if size < full else place for size, full, place in along)]
+
+        return picked
 
     def take(self, index: Any) -> Designs:
-        """The designs at `index` (an index array or a mask)."""
-        picked = Designs.__new__(Designs)
+        """The designs at `index` (numbers, or a mask of the designs' shape), as arrays of one length."""
+        pick, taken = self.pick(index), Designs.__new__(Designs)
         for name, value in vars(self).items():
-            setattr(picked, name, value[index] if isinstance(value, np.ndarray) and value.ndim else value)
-        return picked
+            setattr(taken, name, pick(value))
+        return taken
 
     def architecture(self, index: int) -> Architecture:
         """One design as an `Architecture`."""

@@ -30,6 +30,7 @@ from moeplan.laws.draws import coefficient_draws
 from moeplan.numerics import Floats
 from moeplan.numerics.bisection import first_where
 from moeplan.numerics.branch_and_bound import cells
+from moeplan.plan.search.candidates import TOLERANCE, Additive, Table, additive
 
 KNOTS_PER_DECADE = 16
 """Knots of R, at fixed places (so that C_l is the same under any budget); between them ln C_l is linear in the loss."""
@@ -69,6 +70,28 @@ def token_partners(fit: Fit) -> tuple[str, ...]:
     )
 
 
+class Costs:
+    """FLOPs per token of some designs, and their places in even bins of its logarithm."""
+
+    def __init__(self, per_token: Any) -> None:
+        self.per_token = np.asarray(per_token, dtype=float)
+        self.shape = self.per_token.shape
+        self._bins: dict[int, NDArray[np.intp]] = {}
+
+    @cached_property
+    def _along(self) -> Floats:
+        """The place of each between the cheapest, 0, and the dearest, 1."""
+        ln_cost = np.log(self.per_token)
+        span = float(np.ptp(ln_cost)) or 1.0
+        return np.asarray((ln_cost - ln_cost.min()) / span)
+
+    def bins(self, count: int) -> NDArray[np.intp]:
+        """The bin of each of `count` ones; laws without partners ask for the same."""
+        if count not in self._bins:
+            self._bins[count] = (self._along * (count - 1)).astype(np.intp)
+        return self._bins[count]
+
+
 class LossReference:
     """R^-1 of one loss law over the reference designs, as a table from loss to ln C.
 
@@ -85,16 +108,33 @@ class LossReference:
         """Rows: FLOPs per token, then the law's variables but tokens. Columns: designs that may be best at some C."""
         self._losses = self._ln_compute = self._few_here = np.empty(0)
 
-    def collect(self, v: Variables) -> Floats:
-        """The designs of one block that may be the best at some compute, as columns."""
-        rows = v.get("flops_per_token", self.flops), *v.select(self._static, self.fit.conventions)
-        return self._undominated(np.stack(np.broadcast_arrays(*rows)).astype(float))
+    def collect(self, v: Variables, costs: Costs | None = None) -> Floats:
+        """The designs of one block that may be the best at some compute, as columns.
+
+        `costs` are the block's FLOPs per token, where several laws share them.
+        """
+        costs = costs or Costs(v.get("flops_per_token", self.flops))
+        return self._undominated(costs, v.select(self._static, self.fit.conventions))
 
     def finish(self, blocks: Sequence[Floats], least: float, most: float) -> None:
         """Tabulate R around budgets from `least` to `most` FLOPs over all collected blocks."""
-        self.table = self._undominated(np.concatenate(blocks, axis=1))
+        table = np.concatenate(blocks, axis=1)
+        self.table = self._undominated(Costs(table[0]), list(table[1:]))
         first, last = (math.floor(math.log10(flops)) for flops in (least, most))
         self._set(*self._tabulate(first - DECADES_BELOW, last + 1 + DECADES_ABOVE))
+
+    @property
+    def _candidates(self) -> Table | Additive:
+        """The table's designs, ready to be asked for their losses; by the form where they are few."""
+        table = Table(self._at_compute, self.table)
+        found = self._classes(list(self.table[1:]), self.table.shape[1]) if self._partners else None
+        if found is None:
+            return table
+        return additive(table, found[0], lambda values, tokens: self._at(self.fit, values, tokens)) or table
+
+    def _at_compute(self, columns: Floats, ln_compute: float) -> Floats:
+        """Losses of designs given as columns, trained for exp(`ln_compute`) FLOPs."""
+        return self._loss(columns, np.exp(ln_compute) / columns[0])
 
     def extend(self, decades: int) -> bool:
         """Tabulate R further below; false if it reaches far enough for any budget."""
@@ -118,12 +158,13 @@ class LossReference:
             _LN10 / KNOTS_PER_DECADE
         )
         losses = np.empty(len(ln_compute))
-        losses[0] = self._best(self.table, np.exp(ln_compute[0]))
-        at_last = self._loss(self.table, np.exp(ln_compute[-1]) / self.table[0])
-        losses[-1] = at_last.min()
+        candidates = self._candidates
+        at_last = candidates.at(ln_compute[-1])
+        losses[0] = candidates.least(ln_compute[0], candidates.at(ln_compute[0]))
+        losses[-1] = candidates.least(ln_compute[-1], at_last)
         if not (np.isfinite(losses[[0, -1]]).all() and losses[-1] < losses[0]):
             raise LawError(f"{self.fit.full_name} gives losses that do not fall with compute; check its coefficients")
-        self._fill(ln_compute, losses, 0, len(losses) - 1, self.table, at_last)
+        _fill(ln_compute, losses, (0, len(losses) - 1), candidates, at_last)
         return ln_compute, losses
 
     def _set(self, ln_compute: Floats, losses: Floats) -> None:
@@ -140,60 +181,63 @@ class LossReference:
             losses[part] = fit(*(tokens[part] if n == "tokens" else values[n] for n in fit.variables))
         return losses
 
-    def _undominated(self, table: Floats) -> Floats:
-        """The columns that no design of the same class and clearly less FLOPs per token equals in loss.
+    def _classes(self, values: Sequence[Any], size: int) -> tuple[Any, int] | None:
+        """The class of each of `size` designs, numbered, and how many there may be; None if they are too many.
 
-        "Clearly" is by bins of FLOPs per token: some dominated designs stay, but no other one goes.
+        A class is a combination of the tokens' partners: only inside one does the same number of tokens take the same
+        off every loss, so that an order at one number of tokens is the order at any.
         """
-        loss = self._loss(table, 1e12)
+        codes: Any = np.intp(0)
+        classes = 1
+        for name in self._partners:
+            key = values[self._static.index(name)]
+            distinct = np.unique(key)
+            codes = codes + classes * np.searchsorted(distinct, key)
+            classes *= len(distinct)
+            if classes > size:  # a continuous partner
+                return None
+        return codes, classes
+
+    def _undominated(self, costs: Costs, values: Sequence[Any]) -> Floats:
+        """The designs that none of the same class with clearly less FLOPs per token equals in loss, as columns.
+
+        A cheaper design has more tokens at any compute, which only helps it. "Clearly" is by bins of FLOPs per token,
+        which spares sorting: some dominated designs stay, but no other one goes. `values` are the law's variables but
+        tokens, as arrays that broadcast to the costs' shape.
+        """
+        shape = costs.shape
+        rows = costs.per_token, *values
+        loss = np.broadcast_to(self._at(self.fit, values, 1e12), shape)
         if not np.isfinite(loss).all():
             raise LawError(f"{self.fit.full_name} gives losses that are not finite numbers; check its coefficients")
-        classes, codes = 1, np.zeros(len(loss), dtype=np.intp)
-        for name in self._partners:
-            key = table[1 + self._static.index(name)]
-            distinct = np.unique(key)
-            codes += classes * np.searchsorted(distinct, key)
-            classes *= len(distinct)
-            if classes > len(key):  # a continuous partner: nothing is comparable
-                return table
-        bins = int(np.clip(len(loss) / classes, 64, 8192))
-        ln_cost = np.log(table[0])
-        span = float(np.ptp(ln_cost)) or 1.0
-        slot = codes * bins + ((ln_cost - ln_cost.min()) / span * (bins - 1)).astype(np.intp)
+        found = self._classes(values, loss.size)
+        if found is None:  # nothing is comparable
+            return np.stack([np.broadcast_to(x, shape).ravel() for x in rows])
+        codes, classes = found
+        bins = int(np.clip(loss.size / classes, 64, 8192))
+        slot = codes * bins + costs.bins(bins)
 
         def undominated(loss: Floats) -> NDArray[np.bool_]:
             least = np.full((classes, bins), np.inf)
-            np.minimum.at(least.reshape(-1), slot, loss)
+            np.minimum.at(least.reshape(-1), slot.ravel(), loss.ravel())
             cheaper = np.full_like(least, np.inf)
             cheaper[:, 1:] = np.minimum.accumulate(least, axis=1)[:, :-1]
             return np.asarray(loss < cheaper.reshape(-1)[slot])
 
         keep = undominated(loss)
         for other in self._others:
-            drawn = self._loss(table, 1e12, other)
+            drawn = np.broadcast_to(self._at(other, values, 1e12), shape)
             keep |= undominated(np.where(np.isfinite(drawn), drawn, np.inf))
-        kept: Floats = table[:, keep]
-        return kept
+        return np.stack([np.broadcast_to(x, shape)[keep] for x in rows])
+
+    def _at(self, fit: Fit, values: Sequence[Any], tokens: float) -> Any:
+        """Losses by a fit at the law's variables but tokens, given in order."""
+        static = dict(zip(self._static, values, strict=True))
+        return fit(*(tokens if name == "tokens" else static[name] for name in fit.variables))
 
     def _best(self, table: Floats, train_flops: float) -> float:
         """R(C) over the designs of `table`."""
         return float(np.min(self._loss(table, train_flops / table[0])))
-
-    def _fill(self, ln_compute: Floats, losses: Floats, first: int, last: int, table: Floats, at_last: Floats) -> None:
-        """R at the knots between two known ones, halving; `at_last` are the table's losses at the last one.
-
-        A design that at the last knot's compute is still worse than the best at the first cannot be best in between.
-        """
-        if last - first < 2:
-            return
-        alive = at_last <= losses[first]
-        if np.count_nonzero(alive) < 0.7 * len(alive):  # copying a smaller table must pay
-            table, at_last = table[:, alive], at_last[alive]
-        middle = (first + last) // 2
-        at_middle = self._loss(table, np.exp(ln_compute[middle]) / table[0])
-        losses[middle] = at_middle.min()
-        self._fill(ln_compute, losses, first, middle, table, at_middle)
-        self._fill(ln_compute, losses, middle, last, table, at_last)
 
     def around(self, least: float, most: float) -> LossReference:
         """The reference with the knots around ln C from `least` to `most` alone, ready for `under`."""
@@ -201,6 +245,7 @@ class LossReference:
         middle = int(np.argmin(np.abs(self._ln_compute - (least + most) / 2)))
         first, last = (int(inside[0]), int(inside[-1])) if len(inside) else (middle, middle)
         knots = slice(max(first - 1, 0), last + 2)
+        assert self._few.size  # found once, for all copies
         other = copy.copy(self)
         other._losses, other._ln_compute = self._losses[knots], self._ln_compute[knots]
         other._few_here = other._few_losses()
@@ -265,6 +310,27 @@ class LossReference:
         return self.ln_compute(self.fit.at(v, tokens))
 
 
+def _fill(
+    ln_compute: Floats, losses: Floats, between: tuple[int, int], candidates: Table | Additive, at_last: Floats
+) -> None:
+    """R at the knots between two known ones, halving; `at_last` are the candidates' losses at the last one.
+
+    Losses fall with compute, so that a design that at the last knot is still worse than the best at the first cannot
+    be best in between: the nearer the knots, the fewer designs are asked.
+    """
+    first, last = between
+    if last - first < 2:
+        return
+    alive = at_last <= losses[first] * (1 + TOLERANCE)
+    if np.count_nonzero(alive) < 0.7 * len(alive):  # copying a smaller table must pay
+        candidates, at_last = candidates.take(alive), at_last[alive]
+    middle = (first + last) // 2
+    at_middle = candidates.at(ln_compute[middle])
+    losses[middle] = candidates.least(ln_compute[middle], at_middle)
+    _fill(ln_compute, losses, (first, middle), candidates, at_middle)
+    _fill(ln_compute, losses, (middle, last), candidates, at_last)
+
+
 def _distinct(columns: Floats) -> Floats:
     """The distinct columns of a table."""
     # One key that mixes all rows sorts faster than the rows in turn; equal columns have equal keys.
@@ -287,9 +353,10 @@ class LeverageReference:
         self.table: Floats = np.empty((0, 0))
         """The law's variables but compute; columns: the distinct designs."""
 
-    def collect(self, v: Variables) -> Floats:
-        """The law's variables but compute, of one block's designs, as distinct columns."""
-        return _distinct(np.stack(np.broadcast_arrays(*v.select(self._static, self.fit.conventions))))
+    def collect(self, v: Variables, costs: Costs | None = None) -> Floats:
+        """The law's variables but compute, of one block's designs, as distinct columns; costs do not enter."""
+        values = np.broadcast_arrays(*v.select(self._static, self.fit.conventions))
+        return _distinct(np.stack([value.ravel() for value in values]))
 
     def finish(self, blocks: Sequence[Floats], least: float, most: float) -> None:
         """Tabulate C*EL_max(C), whatever the budgets; EL_max is a power of C between knots."""

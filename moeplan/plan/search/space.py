@@ -31,7 +31,7 @@ from moeplan.laws import Law
 from moeplan.numerics import Floats
 from moeplan.plan.budget import Budget
 from moeplan.plan.search.grid import AXES, Designs, Grid
-from moeplan.plan.search.reference import LossReference, Reference, make_reference
+from moeplan.plan.search.reference import Costs, LossReference, Reference, make_reference
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 
 TIE = 0.005
@@ -63,8 +63,8 @@ class Block:
 
     def take(self, index: Any) -> Block:
         """The designs at `index` (an index array or a mask)."""
-        designs = self.designs.take(index)
-        return Block(designs, self.variables.take(designs, index), self.memory[index], self.flops_per_token[index])
+        designs, pick = self.designs.take(index), self.designs.pick(index)
+        return Block(designs, self.variables.take(designs, pick), self.memory[index], self.flops_per_token[index])
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,10 @@ class Scores:
 
     def unlimited_mean(self, laws: Sequence[Law]) -> Floats:
         """ln V over some of the laws, whether feasible or not."""
-        total = self.of(laws[0]).copy()
-        for law in laws[1:]:  # one by one, so that the sum's order is fixed
+        if len(laws) == 1:
+            return self.of(laws[0])
+        total = self.of(laws[0]) + self.of(laws[1])
+        for law in laws[2:]:  # one by one, so that the sum's order is fixed
             total += self.of(law)
         total /= len(laws)
         return total
@@ -208,30 +210,34 @@ class Space:
             with ThreadPoolExecutor(self.threads) as pool:
                 yield from pool.map(function, items)
 
-    def _visit(self, d_model: int, collect: bool) -> tuple[int, float, Block | None, list[Floats]]:
+    def _visit(self, d_model: int, collect: bool) -> tuple[int, float, Block | None, list[Any]]:
         """One width of the grid: designs, least memory, those that can fit, and what the references need of it.
 
         Only these survive the visit, so that a grid of any size needs little memory.
         """
-        designs = self.grid.block(d_model)
+        designs = self.grid.product(d_model)
         if designs is None:
             return 0, np.inf, None, []
         v = Variables(designs, self.budget.seq_len)
+        tables = self._tables(v) if collect else []
         memory = total_inference_bytes(designs, self.budget.serving, self.budget.num_devices)
+        memory = np.broadcast_to(memory, designs.shape)
         fits = memory <= self._limit
         kept = None
         if fits.any():
-            chosen = Variables(designs.take(fits), self.budget.seq_len)
-            kept = Block(chosen.shape, chosen, memory[fits], chosen.get("flops_per_token", self.flops))
-        tables = [reference.collect(v) for reference in self.references] if collect else []
+            taken, pick = designs.take(fits), designs.pick(fits)
+            per_token = v.get("flops_per_token", self.flops)
+            kept = Block(taken, v.take(taken, pick), memory[fits], np.asarray(pick(per_token)))
         return len(designs), float(memory.min()), kept, tables
 
-    def _collect(self, d_model: int) -> list[Floats]:
-        designs = self.reference_grid.block(d_model)
-        if designs is None:
-            return []
-        v = Variables(designs, self.reference_grid.seq_len)
-        return [reference.collect(v) for reference in self.references]
+    def _collect(self, d_model: int) -> list[Any]:
+        """What the references need of one width of the reference grid, where that is not the grid searched."""
+        designs = self.reference_grid.product(d_model)
+        return [] if designs is None else self._tables(Variables(designs, self.reference_grid.seq_len))
+
+    def _tables(self, v: Variables) -> list[Any]:
+        costs = Costs(v.get("flops_per_token", self.flops))
+        return [reference.collect(v, costs) for reference in self.references]
 
     def __len__(self) -> int:
         return sum(len(block.designs) for block in self.blocks)
@@ -317,12 +323,12 @@ class Space:
     def values(self, name: str, index: NDArray[np.intp], scores: Scores) -> Any:
         """A design variable at `index` (sorted positions in the scores)."""
         parts = []
-        for number, block in enumerate(self.blocks):
-            start, stop = int(self._offsets[number]), int(self._offsets[number + 1])
-            chosen = index[np.searchsorted(index, start) : np.searchsorted(index, stop)]
-            if len(chosen):
-                values = DESIGN_VARIABLES[name].of(block.variables, scores.tokens[start:stop])
-                parts.append(np.broadcast_to(values, stop - start)[chosen - start])
+        cuts = np.searchsorted(index, self._offsets)
+        for number in np.flatnonzero(np.diff(cuts)):
+            block, start, stop = self.blocks[number], int(self._offsets[number]), int(self._offsets[number + 1])
+            chosen = index[cuts[number] : cuts[number + 1]]
+            values = DESIGN_VARIABLES[name].of(block.variables, scores.tokens[start:stop])
+            parts.append(np.broadcast_to(values, stop - start)[chosen - start])
         return np.concatenate(parts)
 
     def each(self, value: Callable[[Variables, Floats], Any], scores: Scores) -> Floats:
