@@ -28,8 +28,8 @@ from moeplan.verification.launch import Event, launch, worker_environment
 from moeplan.verification.machine import probe_machine
 from moeplan.verification.request import ENGINES, Where
 from moeplan.verification.results import without_timings
-from moeplan.verification.spec import RunResult, RunSpec
-from moeplan.verification.worker import read_spec, run_returned, spec_text
+from moeplan.verification.spec import RunResult, RunSpec, read_spec, spec_text
+from moeplan.verification.worker import run_returned
 from tests.processes import PATIENCE, started
 from tests.verify_cases import SMALL, text_file
 

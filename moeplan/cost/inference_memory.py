@@ -169,7 +169,13 @@ def inference_bytes(shape: Shape, settings: InferenceSettings, num_devices: int 
 
 def total_inference_bytes(shape: Shape, settings: InferenceSettings, num_devices: int = 1) -> Size:
     """Bytes on the fullest of `num_devices` equal devices: the sum of `inference_bytes`."""
-    return sum(inference_bytes(shape, settings, num_devices).values())
+    if settings.weight_dtype != "bf16":
+        return sum(inference_bytes(shape, settings, num_devices).values())
+    # The same without a product for each group, which the search makes of every design.
+    _require_positive_int("num_devices", num_devices)
+    local, experts = _fullest_device(shape, num_devices), _ceil_div(shape.num_experts, num_devices)
+    cache = kv_cache_bytes_per_token(local, settings.kv_dtype) * settings.cached_tokens
+    return 2 * sum(counting.params_by_group(local, experts).values()) + cache
 
 
 class _View:

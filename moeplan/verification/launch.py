@@ -22,8 +22,7 @@ from moeplan.verification import results
 from moeplan.verification.ladder import Data, Ladder, transfer_learning_rate, tuned_rates
 from moeplan.verification.request import Where
 from moeplan.verification.shrink import flops_per_token
-from moeplan.verification.spec import RunResult, RunSpec
-from moeplan.verification.worker import spec_text
+from moeplan.verification.spec import RunResult, RunSpec, spec_text
 
 PER_GPU = 2
 """Local processes a GPU, so that one trains while the other starts."""

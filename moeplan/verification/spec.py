@@ -140,3 +140,19 @@ class RunResult:
     """By what the experts' rows were multiplied: grouped_mm, blocks or loop; null for dense models."""
     versions: dict[str, str]
     """Versions of what ran it: moeplan, torch, python."""
+
+
+def spec_text(spec: RunSpec) -> str:
+    """A spec as one line of JSON."""
+    return json.dumps({"schema": SPEC_SCHEMA, **records.to_json(spec)})
+
+
+def read_spec(text: str, where: str) -> RunSpec:
+    """The inverse of `spec_text`; raises `UsageError` naming `where`."""
+    try:
+        data = json.loads(text)
+        if not isinstance(data, dict) or data.pop("schema", None) != SPEC_SCHEMA:
+            raise UsageError(f"is no run's spec of schema {SPEC_SCHEMA}")
+        return records.from_json(RunSpec, data)
+    except (ValueError, UsageError) as error:
+        raise UsageError(f"{where}: {error}") from None

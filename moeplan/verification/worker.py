@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from moeplan import records
-from moeplan.errors import MoeplanError, UsageError
+from moeplan.errors import MoeplanError
 from moeplan.verification import results
-from moeplan.verification.spec import SPEC_SCHEMA, RunResult, RunSpec
+from moeplan.verification.spec import RunResult, RunSpec, read_spec
 
 Report = Callable[..., None]
 """Called with the fields of an `Event` other than its digest."""
@@ -29,25 +29,9 @@ _BETWEEN_REPORTS = 0.5
 """Least time between two reports of progress [s]."""
 
 
-def spec_text(spec: RunSpec) -> str:
-    """A spec as one line of JSON."""
-    return json.dumps({"schema": SPEC_SCHEMA, **records.to_json(spec)})
-
-
 def name_of_run(spec: RunSpec) -> str:
     """What people see of a run while it trains: moe 1.9e10/d32L1 seed 1."""
     return f"{spec.control or spec.arm} {spec.rung} " + (f"seed {spec.seed}" if spec.purpose == "measure" else "tuning")
-
-
-def read_spec(text: str, where: str) -> RunSpec:
-    """The inverse of `spec_text`; raises `UsageError` naming `where`."""
-    try:
-        data = json.loads(text)
-        if not isinstance(data, dict) or data.pop("schema", None) != SPEC_SCHEMA:
-            raise UsageError(f"is no run's spec of schema {SPEC_SCHEMA}")
-        return records.from_json(RunSpec, data)
-    except (ValueError, UsageError) as error:
-        raise UsageError(f"{where}: {error}") from None
 
 
 def run_spec(

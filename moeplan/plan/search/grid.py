@@ -238,13 +238,17 @@ class Designs(SimpleNamespace):
     def pick(self, index: Any) -> Callable[[Any], Any]:
         """What takes the designs at `index` (numbers, or a mask of the designs' shape) out of a value of each."""
         shape, index = self.shape, np.asarray(index)
-        places = np.nonzero(index) if index.dtype == bool else np.unravel_index(index, shape)
+        flat = np.flatnonzero(index) if index.dtype == bool else index
+        places = np.unravel_index(flat, shape)
 
         def picked(value: Any) -> Any:
             if np.ndim(value) == 0:
                 return value
-            along = zip(value.shape, shape, places, strict=True)
-            return value[tuple(0 if size < full else place for size, full, place in along)]
+            if value.shape == shape:
+                return value.reshape(-1)[flat]
+            # Along the axes that it does not depend on there is one value.
+            along = [place for size, full, place in zip(value.shape, shape, places, strict=True) if size == full]
+            return value.reshape(-1)[along[0]] if len(along) == 1 else value.reshape(-1)[np.zeros_like(flat)]
 
         return picked
 

@@ -245,7 +245,6 @@ class LossReference:
         middle = int(np.argmin(np.abs(self._ln_compute - (least + most) / 2)))
         first, last = (int(inside[0]), int(inside[-1])) if len(inside) else (middle, middle)
         knots = slice(max(first - 1, 0), last + 2)
-        assert self._few.size  # found once, for all copies
         other = copy.copy(self)
         other._losses, other._ln_compute = self._losses[knots], self._ln_compute[knots]
         other._few_here = other._few_losses()

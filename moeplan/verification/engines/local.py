@@ -17,9 +17,8 @@ from typing import IO
 from moeplan.errors import UsageError
 from moeplan.verification.launch import PER_GPU, Event, Listener, cores, optional, reason_in, worker_environment
 from moeplan.verification.request import Where
-from moeplan.verification.spec import RunSpec
+from moeplan.verification.spec import RunSpec, spec_text
 from moeplan.verification.speed import read_probe
-from moeplan.verification.worker import spec_text
 
 _RETRIES = 1
 """How often a run whose process died is tried again."""

@@ -18,9 +18,9 @@ from moeplan.verification import results
 from moeplan.verification.engines import local
 from moeplan.verification.launch import PER_GPU, Event, Listener, cores, optional, reason_in, worker_environment
 from moeplan.verification.request import Where
-from moeplan.verification.spec import RunResult, RunSpec
+from moeplan.verification.spec import RunResult, RunSpec, spec_text
 from moeplan.verification.text import corpus_of
-from moeplan.verification.worker import name_of_run, probe_text, run_returned, spec_text
+from moeplan.verification.worker import name_of_run, probe_text, run_returned
 
 RETRIES = 2
 """How often Ray tries a run again whose machine was lost."""

@@ -11,8 +11,8 @@ from typing import Any
 from moeplan.errors import UsageError
 from moeplan.verification.launch import Event, Listener, optional, reason_in, worker_environment
 from moeplan.verification.request import Where
-from moeplan.verification.spec import RunSpec
-from moeplan.verification.worker import name_of_run, probe_text, run_saved, spec_text
+from moeplan.verification.spec import RunSpec, spec_text
+from moeplan.verification.worker import name_of_run, probe_text, run_saved
 
 _OWN = ("cluster", "timeout_min", "mem_gb", "gpus_per_node", "cpus_per_task")
 """Options that submitit knows under these names; all others are Slurm's own."""
