@@ -212,7 +212,7 @@ def fit(
 @serving_options
 @headroom_option
 def target_options(**conditions: Any) -> None:
-    """What `--for` takes: the conditions of `moeplan recommend`."""
+    """Take the conditions of `moeplan recommend` for `--for`."""
 
 
 def _wanted(suggest: int | None, max_flops: str | None, target: str | None, suggested: str | None) -> Any:

@@ -134,7 +134,7 @@ budget_options = stacked(
     budget_option("--max-tokens", metavar="COUNT", help="Most training tokens, repeats included. [default: 100T]"),
     budget_option("--inference-tokens", metavar="COUNT", help="Tokens served over the lifetime, paid out of --flops."),
 )
-"""What there is: compute, memory, data."""
+"""Options of the budget: compute, memory, data."""
 
 training_options = stacked(
     training_option("--gpus", metavar="GPUS", help="Devices to train on: 256xH100, or 64xmy/device.yaml."),
@@ -153,7 +153,7 @@ training_options = stacked(
         help="Optimizer scheme: megatron, zero1, zero3, fsdp2, adam8bit, muon, ... [default: megatron]",
     ),
 )
-"""What training runs on, and how."""
+"""Options of training: devices, time, utilisation, optimizer."""
 
 design_options = stacked(
     design_option(
@@ -181,7 +181,7 @@ design_options = stacked(
     ),
     design_option("--attention", type=click.Choice(PLANNABLE), help="Attention kind. [default: gqa]"),
 )
-"""What is fixed, bounded or assumed of the design."""
+"""Options that fix, bound or assume something of the design."""
 
 law_option = option(
     "--law",

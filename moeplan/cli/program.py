@@ -29,7 +29,7 @@ EXAMPLES = {
     "moeplan export": "moeplan export plan.json --to hf",
     "moeplan verify": "moeplan verify plan.json",
 }
-"""What works, by command, for errors to say."""
+"""A working example of each command, for errors to quote."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 

@@ -100,4 +100,4 @@ def unit_of_header(column: str) -> tuple[str, float]:
 
 
 _UNIT_NOUNS = ("param", "params", "parameters", "token", "tokens", "flop", "flops", "of", "in", "")
-"""What stands beside a unit and says nothing that the column's name does not."""
+"""Words beside a unit that say nothing that the column's name does not."""

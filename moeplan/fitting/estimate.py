@@ -38,7 +38,7 @@ NEARLY = 1.1
 """Objective of another minimum, over the fit's, up to which draws are started from it, too; and held-out error of
 another form, over the least, up to which the two are equal."""
 LEAST_NOISE = 3e-4
-"""What runs differ by at least if repeated, in ln: the spread of three seeds of clark2022's dense 130M runs. Keeps a
+"""Least scatter of repeated runs, in ln: the spread of three seeds of clark2022's dense 130M runs. Keeps a
 prior from yielding to a handful of runs that a form can pass through."""
 PRIOR_ROUNDS = 3
 """How often noise and coefficients are estimated in turn under a prior."""

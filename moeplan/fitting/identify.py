@@ -1,4 +1,4 @@
-"""What the runs determine, and what they leave open, in words.
+"""Identifiability: which coefficients the runs determine and which they leave open, in words.
 
 Directions in which the predictions for the runs do not change at all are found from the singular values of the
 Jacobian. Coefficients that they do change, but too little, are found one by one:
@@ -40,7 +40,7 @@ _RANK = 1e-8
 
 @dataclass(frozen=True)
 class Identified:
-    """What the runs determine."""
+    """Identifiability of a fit."""
 
     says: Mapping[str, str]
     """Why a coefficient is not determined, by coefficient; absent where it is."""
@@ -55,7 +55,7 @@ class Identified:
 
 
 def identify(problem: Problem, y: Floats) -> Identified:
-    """What the runs of a problem determine at its fit `y` (P,)."""
+    """Identifiability of a problem's coefficients at its fit `y` (P,)."""
     names = problem.names
     low, high = problem.bounds()
     residuals, jacobian = problem.residuals(y[None])

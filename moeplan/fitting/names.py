@@ -75,7 +75,7 @@ _ALIASES = {
 _BY_ALIAS = {alias: name for name, aliases in _ALIASES.items() for alias in aliases.split()}
 _NON_EMBEDDING = re.compile(r"_?(non_?emb(edding)?s?|no_?emb(edding)?s?)_?")
 _TRACKED = re.compile(r"(metrics|params|config|summary|summary_metrics|hparams)[./](?=.)")
-"""What experiment trackers put before a column's name."""
+"""Prefixes that experiment trackers put before a column's name."""
 _OTHER_LOSSES = {"aux", "auxiliary", "balance", "balancing", "load", "router", "z", "mtp", "init", "initial", "min",
                  "max", "std", "stderr", "scale", "spike", "spikes"}  # fmt: skip
 """Words of a column's name by which its loss is not the one that a law predicts."""
@@ -97,7 +97,7 @@ class Naming:
     conventions: Mapping[str, str]
     """Conventions that the columns' own names state, by quantity."""
     factors: Mapping[str, float]
-    """What a quantity's cells are multiplied by, where its column's name or --map gives a unit."""
+    """The factor of a quantity's cells, where its column's name or --map gives a unit."""
     losses: tuple[str, ...]
     """Columns that may be the loss, where none is for sure."""
 
@@ -159,7 +159,7 @@ def name_columns(columns: Iterable[str], given: Mapping[str, str], file: str) ->
 
 @dataclass(frozen=True)
 class _Meaning:
-    """What a column's name says."""
+    """A column's name, read: quantity, convention, unit."""
 
     quantity: str = ""
     """The quantity; "" for none."""
@@ -170,7 +170,7 @@ class _Meaning:
 
 
 def _meaning(column: str) -> _Meaning:
-    """What the name of a column says."""
+    """Read the name of a column."""
     if column in QUANTITIES:
         return _Meaning(column)
     if column in _EXACT:

@@ -23,7 +23,7 @@ SIZES = ("active_params", "total_params", "base_params", "nonzero_params")
 
 @dataclass(frozen=True)
 class Shape:
-    """What is held while the size is varied."""
+    """Variables held while the size is varied, with their values."""
 
     form: str
     """The form."""

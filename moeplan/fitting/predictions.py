@@ -1,4 +1,4 @@
-"""What a fitted law predicts at a budget, where its form trades nothing off: it sees compute itself, or size alone or
+"""Predictions of a fitted law at a budget, where its form trades nothing off: it sees compute itself, or size alone or
 tokens alone while the other was the same in all runs. Everything else is held at the runs' middle."""
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Problem:
     variables: tuple[Floats, ...]
     """The form's variables over the runs, each (R,)."""
     observed: Floats
-    """What was measured, (R,), above 0."""
+    """Observations, (R,), above 0."""
     delta: float = DELTA
     """Where the objective turns linear, in ln; infinite for least squares."""
     pull: Pull | None = None

@@ -59,7 +59,7 @@ class Method:
     draws: int
     """Bootstrap draws behind the intervals; 0 for none."""
     unit: str
-    """What is drawn: run, or the column of clusters."""
+    """The unit that is drawn: run, or the column of clusters."""
     seed: int
     """Seed of the draws."""
     level: float
@@ -123,7 +123,7 @@ class Residual:
     scaled: float
     """The residual in units of the residuals' own spread (1.4826 * median absolute)."""
     variables: dict[str, float]
-    """What the law sees of the run, in the law's conventions."""
+    """The run's values of the law's variables, in the law's conventions."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class FormScore:
 
 @dataclass(frozen=True)
 class Shrinkage:
-    """What a prior did to one coefficient."""
+    """The effect of a prior on one coefficient."""
 
     name: str
     """The coefficient."""
@@ -186,7 +186,7 @@ class Shrinkage:
 
 @dataclass(frozen=True)
 class Optimum:
-    """What the law predicts at a budget, at its own best size under C = 6*Na*D, with everything else held."""
+    """The law's prediction at a budget, at its own best size under C = 6*Na*D, with everything else held."""
 
     train_flops: float
     """Budget [FLOPs]."""
@@ -277,7 +277,7 @@ class FittedLaw:
     equation: str
     """Its equation."""
     predicts: str
-    """What it predicts."""
+    """The quantity it predicts."""
     method: Method
     """How it was fitted."""
     coefficients: tuple[Coefficient, ...]
@@ -287,7 +287,7 @@ class FittedLaw:
     quality: Quality
     """How well it describes the runs."""
     unidentified: tuple[str, ...]
-    """What the runs do not determine, a sentence each."""
+    """Coefficients that the runs leave open, a sentence each."""
     hold_out: HoldOut | None
     """The largest runs predicted by the others; null where too few are left to fit, or the compute is not known."""
     hold_out_says: str
@@ -297,7 +297,7 @@ class FittedLaw:
     prior: str
     """The law that the prior comes from; "" for none."""
     shrinkage: tuple[Shrinkage, ...]
-    """What the prior did."""
+    """Effects of the prior, by coefficient."""
     residuals: tuple[Residual, ...]
     """Every run against the law, the largest residual first."""
     optima: tuple[Optimum, ...]
@@ -314,11 +314,11 @@ class FittedLaw:
     domain: dict[str, tuple[float, ...]]
     """Least and largest value of each variable over the runs."""
     fixed: dict[str, float]
-    """What was the same in all runs."""
+    """Values that all runs share."""
     warnings: tuple[str, ...]
-    """What to beware of."""
+    """Warnings, a sentence each."""
     suggestion: Suggestion | None = None
-    """What to run next; null unless asked for."""
+    """The next runs to make; null unless asked for."""
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON's types; see `fitted_schema`."""

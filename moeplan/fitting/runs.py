@@ -59,7 +59,7 @@ class Runs:
     conventions: dict[str, str]
     """How quantities are counted: as asked for, or as a column's name says."""
     fixed: dict[str, float] = field(default_factory=dict)
-    """What all runs have and no column says."""
+    """Values common to all runs that no column gives."""
     derived: dict[str, str] = field(default_factory=dict)
     """How each computed quantity was computed, in words."""
     sampled_from: int = 0

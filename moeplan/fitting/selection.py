@@ -36,7 +36,7 @@ class Rule:
     sign: str
     """One of < <= > >= = !=."""
     value: str
-    """What it is compared with; for = and != also several, separated by commas."""
+    """The value compared with; for = and != also several, separated by commas."""
 
     def holds(self, cell: str, decimal_comma: bool = False) -> bool:
         """Whether a cell meets the comparison: as numbers if both are, else as text (then = and != alone)."""

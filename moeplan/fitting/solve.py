@@ -74,7 +74,7 @@ def solve(
 
 @dataclass(frozen=True)
 class _Given:
-    """What belongs to each point of a batch."""
+    """Bounds and weights of each point of a batch."""
 
     low: Floats
     """Bounds from below, (B, P)."""

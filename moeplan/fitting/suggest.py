@@ -1,4 +1,4 @@
-"""What to run next: `suggest(law, budget, 6, 1e20)`, the proxy runs that best tell a law which model to recommend.
+"""The next runs to make: `suggest(law, budget, 6, 1e20)`, the proxy runs that best tell a law which model to recommend.
 
 The law's draws (`moeplan.laws.draws`) say what its runs leave open. Under each draw the target's best design is
 found anew (`moeplan.plan.uncertainty.redraw`). Every design that is ever the best, and every proxy run that could be

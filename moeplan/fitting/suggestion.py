@@ -1,4 +1,4 @@
-"""What to run next: `Suggestion`, frozen and typed, the same in Python, JSON and every report."""
+"""The next runs to make: `Suggestion`, frozen and typed, the same in Python, JSON and every report."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Expected:
     """An interval now, and the one to expect after the runs."""
 
     quantity: str
-    """What is meant: the predicted loss, or a variable of the best design at the target."""
+    """The quantity: the predicted loss, or a variable of the best design at the target."""
     value: float
     """By the fitted law."""
     low: float
@@ -96,7 +96,7 @@ class Suggestion:
     draws: int
     """Draws of the coefficients behind all this."""
     notes: tuple[str, ...]
-    """What to beware of."""
+    """Warnings, a sentence each."""
 
     def to_json(self) -> dict[str, Any]:
         """The suggestion as JSON's types."""
@@ -113,7 +113,7 @@ def read_suggestion(path: str | Path) -> Suggestion:
 
 
 def suggestion_from(data: Any, path: str | Path) -> Suggestion:
-    """What `read_suggestion` returns and raises, of the JSON that `path` holds."""
+    """The suggestion in the JSON that `path` holds; raises what `read_suggestion` does."""
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise UsageError(f"{path}: is no suggestion; its schema must be {SCHEMA}, as moeplan fit --suggest writes it")
     try:

@@ -1,4 +1,4 @@
-"""What a fit found, as the frozen `FittedLaw`: intervals from draws, residuals, optima, comparisons, conventions."""
+"""The result of a fit as the frozen `FittedLaw`: intervals from draws, residuals, optima, comparisons, conventions."""
 
 from __future__ import annotations
 

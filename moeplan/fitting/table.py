@@ -46,7 +46,7 @@ class _Rows(Sequence[dict[str, str]]):
 
 @dataclass(frozen=True)
 class RawTable:
-    """What a file of runs holds, or several one after the other."""
+    """The table of a file of runs, or of several one after the other."""
 
     file: str
     """Its name as given; several are listed."""

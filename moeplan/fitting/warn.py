@@ -1,4 +1,4 @@
-"""What to beware of in a fit: narrow ranges, outliers, few budgets, unseen quantities, learning-rate artefacts."""
+"""Warnings about a fit: narrow ranges, outliers, few budgets, unseen quantities, learning-rate artefacts."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class Boxes:
         return found[order], values[order]
 
     def _bound(self, parts: Sequence[Part], level: _Level, most: Floats, which: Any) -> Floats:
-        """What no design of a box exceeds."""
+        """Upper bound of the value over all designs of a box."""
         low, high = level.low[:, which], level.high[:, which]
         total: Floats = most[which].copy()
         for rows, function in parts:

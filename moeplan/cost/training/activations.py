@@ -27,7 +27,7 @@ class Kept(NamedTuple):
     """One tensor kept for the backward pass."""
 
     name: str
-    """What it is."""
+    """Its name."""
     bytes: float
     """Its size on one GPU [bytes]."""
     part: str
@@ -116,7 +116,7 @@ def kept_tensors(
 
 
 def _gated(name: str, rows: float, width: float, selective: bool = False) -> list[Kept]:
-    """What a gated block keeps: gate and up projections (input of the activation), and the activation's output."""
+    """Activations that a gated block keeps: gate and up projections (the activation's input), and its output."""
     return [
         Kept(f"{name} gate and up", 2 * _BF16 * rows * width, "ffn"),
         Kept(f"{name} activation", _BF16 * rows * width, "ffn", selective=selective),

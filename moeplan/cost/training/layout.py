@@ -28,7 +28,7 @@ from moeplan.units import format_bytes
 
 @dataclass(frozen=True, kw_only=True)
 class LayoutSpace:
-    """What the search may choose from. Raises `UsageError` for an empty choice."""
+    """Degrees and recomputations that the search may choose from. Raises `UsageError` for an empty choice."""
 
     max_tp: int = 8
     """Largest tp: GPUs that one node joins by its links."""

@@ -38,7 +38,7 @@ _MEGATRON_VOCAB_MULTIPLE = 128
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """What besides the layout decides the memory of training. Raises `UsageError` for values that cannot be."""
+    """Settings besides the layout that decide the memory of training. Raises `UsageError` for values that cannot be."""
 
     seq_len: int = 4096
     """Tokens of a training sequence."""
@@ -115,7 +115,7 @@ class TrainingMemory:
 
 @dataclass
 class Counted:
-    """What layouts of one architecture and the same settings have in common, kept from one to the next."""
+    """Costs that layouts of one architecture under the same settings share, kept from one to the next."""
 
     layers: dict[tuple[object, ...], _Layer] = field(default_factory=dict)
     """Layers on one GPU by `Layout.layer_key`."""
@@ -143,7 +143,7 @@ def training_memory(
 
 
 class _Model:
-    """What the stages share: params, activations and buffers of one dense and one MoE layer on one GPU."""
+    """Costs that the stages share: params, activations and buffers of one dense and one MoE layer on one GPU."""
 
     def __init__(
         self, architecture: Architecture, layout: Layout, settings: TrainingSettings, counted: Counted

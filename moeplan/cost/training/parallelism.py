@@ -15,7 +15,7 @@ from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError, UsageError
 
 Recompute = Literal["none", "selective", "full"]
-"""What is computed again in the backward pass instead of kept; see `moeplan.cost.training.activations`."""
+"""Activations computed again in the backward pass instead of kept; see `moeplan.cost.training.activations`."""
 
 _DEGREES = ("tp", "pp", "ep", "etp", "cp", "dp")
 
@@ -41,7 +41,7 @@ class Layout:
     sequence_parallel: bool = True
     """Whether norms and residuals are split along the sequence over tp (arXiv 2205.05198); without effect at tp 1."""
     recompute: Recompute = "none"
-    """What the backward pass computes again."""
+    """Activations that the backward pass computes again."""
     recompute_layers: int = 1
     """Layers that full recomputation runs again at a time, keeping one input for all of them."""
     virtual_stages: int = 1
@@ -121,7 +121,7 @@ class Layout:
         return _kinds(self.stages(architecture))
 
     def layer_key(self, moe: bool) -> tuple[object, ...]:
-        """What decides the costs of one dense or MoE layer and micro-batch on one GPU: neither pp nor dp does."""
+        """The degrees that decide the costs of one layer and micro-batch on one GPU: neither pp nor dp does."""
         return moe, self.tp, self.cp, self.ep, self.etp, self.micro_batch, self.sequence_parallel, self.recompute
 
     def in_flight(self, stage: int, num_micro_batches: int | None = None) -> float:

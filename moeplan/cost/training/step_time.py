@@ -35,7 +35,7 @@ from moeplan.errors import InfeasibleError, UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class StepAssumptions:
-    """What the model of step time takes for granted."""
+    """Assumptions of the model of step time."""
 
     precision: Precision = "bf16"
     """Of the matrix products: which peak counts."""
@@ -43,7 +43,7 @@ class StepAssumptions:
     """Share of the peak that large matrix products reach: 0.80 on H100, 0.87 on A100 (Bekman, Machine Learning
     Engineering, maximum achievable matmul FLOPS)."""
     network_bandwidth: float = 50e9
-    """What one GPU sends to other domains, one way [bytes/s]: a 400 Gb/s adapter each."""
+    """Bandwidth of one GPU to other domains, one way [bytes/s]: a 400 Gb/s adapter each."""
 
     def __post_init__(self) -> None:
         if not 0 < self.kernel_efficiency <= 1:
