@@ -348,3 +348,14 @@ def test_an_interval_far_wider_than_the_runs_scatter_is_told() -> None:
     broken, sound = (Optimum(1e20, True, None, None, None, None, None, None, 3.461, 3.458, h) for h in (3.876, 3.478))
     beyond = Optimum(1e22, False, None, None, None, None, None, None, 3.0, 2.0, 4.0)
     assert len(interval_warnings([broken, sound, beyond], residuals)) == 1
+
+
+def test_tiny_runs_are_read_where_their_compute_proves_the_units(tmp_path: Path) -> None:
+    """Proxies of 1e5 params on 1e4 tokens are taken where the table's compute is 6*N*D, and asked about where not."""
+    rows = [f"{n},{d},{6 * n * d},3.5" for n, d in ((40_000, 9_000), (60_000, 11_000), (90_000, 12_000))]
+    path = tmp_path / "proxies.csv"
+    path.write_text("\n".join(["total_params,tokens,train_flops,loss", *rows]) + "\n", encoding="utf-8")
+    assert read_runs(str(path)).column("tokens") is not None
+    path.write_text(path.read_text(encoding="utf-8").replace("train_flops", "note"), encoding="utf-8")
+    with pytest.raises(UsageError, match="are they in millions"):
+        read_runs(str(path)).column("tokens")

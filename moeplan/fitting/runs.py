@@ -39,6 +39,9 @@ _TOO_SMALL = {
     "train_flops": (1e9, "FLOPs", (("units of 1e18", "1e18"), ("units of 1e21", "1e21"))),
 }
 """Largest value of a column below which it cannot be what its name says, and the units that it may be in."""
+_AGREEMENT = 100.0
+"""Factor within which C = 6*N*D must hold to show that three columns are in the units of their names: ways of counting
+params and FLOPs differ by less, even at small sizes, and units by a thousand at least."""
 _POSITIVE_OR_ZERO = ("shared_ratio", "num_shared_experts", "num_dense_layers", "weight_sparsity", "seed")
 """Quantities that may be 0; every other one must be above 0."""
 _SHAPE_NEEDED = ("d_model", "num_layers", "vocab_size", "num_heads")
@@ -156,7 +159,7 @@ class Runs:
     def _check_unit(self, name: str, column: str, values: Floats) -> None:
         """Refuse numbers that cannot be params, tokens or FLOPs, with the question what they are in."""
         most, what, units = _TOO_SMALL.get(name, (0.0, "", ()))
-        if values.max() >= most:
+        if values.max() >= most or self._compute_agrees():
             return
         questions = " or ".join(words for words, _ in units)
         examples = " or ".join(f"--map '{name}={column}*{unit}'" for _, unit in units)
@@ -164,6 +167,27 @@ class Runs:
             f"{self.table.file}: column {column!r} holds {values.min():.4g} to {values.max():.4g}, too few to be "
             f"{what} of a training run; are they in {questions}? Say so with {examples}"
         )
+
+    def _compute_agrees(self) -> bool:
+        """Whether params, tokens and compute stand in the table and C is about 6*N*D: then their units are right."""
+        size = next((name for name in ("active_params", "total_params") if name in self.naming.columns), "")
+        if not size or not {"tokens", "train_flops"} <= set(self.naming.columns):
+            return False
+        n, d, c = (self._written(name) for name in (size, "tokens", "train_flops"))
+        with np.errstate(all="ignore"):
+            ratio = c / (6 * n * d)
+        return bool(np.all(np.abs(np.log(ratio)) < math.log(_AGREEMENT)))
+
+    def _written(self, name: str) -> Floats:
+        """A column's numbers as they stand, times the factor of its unit; NaN for what is no number."""
+        cells, factor = self.table.cells[self.naming.columns[name]], self.naming.factors.get(name, 1.0)
+        values = []
+        for place in self.rows:
+            try:
+                values.append(self.table.number(cells[place]) * factor)
+            except ValueError:
+                values.append(math.nan)
+        return np.array(values)
 
     def _bad_cell(self, place: int, column: str, what: str, rule: str) -> UsageError:
         return UsageError(
