@@ -2,14 +2,13 @@
 
 A command declares what it writes before it reads anything (`outputs`); from then on reading one of those files is
 refused, so no output ever stands where an input was. Files are told apart by what they are, not by how they are
-spelled: links, relative paths and hard links lead to the same one. `modules_in` lists what the package itself holds.
+spelled: links, relative paths and hard links lead to the same one.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import pkgutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -231,14 +230,3 @@ def _kind(mode: int) -> str:
 def _cannot_write(path: str | Path, error: Exception) -> UsageError:
     reason = getattr(error, "strerror", None) or str(error)
     return UsageError(f"{path}: cannot be written: {reason.lower()}")
-
-
-def modules_in(package: str) -> dict[str, str]:
-    """The modules of a package of moeplan ("plan/export/targets") by name, each with the first line of its docstring.
-
-    None is imported, so that lists of what there is cost a command's help nothing.
-    """
-    folder = os.path.join(os.path.dirname(__file__), *package.split("/"))
-    read = __spec__.loader.get_data  # type: ignore[union-attr]  # also from a zipped wheel
-    texts = {found.name: read(os.path.join(folder, f"{found.name}.py")) for found in pkgutil.iter_modules([folder])}
-    return {name: text.decode().partition("\n")[0].strip('"').removesuffix(".") for name, text in texts.items()}

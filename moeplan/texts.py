@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 _KEPT_FORMATS = frozenset("\u00ad\u200c\u200d")
 """Format characters that words are spelled with: soft hyphen, joiner and non-joiner."""
 
@@ -12,6 +10,8 @@ def is_control(character: str) -> bool:
     """Whether a character is unseen: a control code, a line separator, a change of direction, a surrogate."""
     if " " <= character <= "~":
         return False
+    import unicodedata  # late, so that --help starts fast
+
     kind = unicodedata.category(character)
     return kind in ("Cc", "Cs", "Zl", "Zp") or (kind == "Cf" and character not in _KEPT_FORMATS)
 

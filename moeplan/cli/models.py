@@ -16,7 +16,7 @@ from moeplan.cli.options import (
     training_option,
 )
 from moeplan.cli.program import Command
-from moeplan.files import modules_in
+from moeplan.modules import modules_in
 
 TARGETS = modules_in("plan/export/targets")
 

@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 from moeplan.errors import MoeplanError
-from moeplan.files import outputs
 from moeplan.texts import printable
 
 EXAMPLES = {
@@ -52,6 +51,8 @@ class Command(click.Command):
             for option in self.params
             if isinstance(option, Option) and option.writes and ctx.params.get(option.name or "") is not None
         }
+        from moeplan.files import outputs  # late, so that --help starts fast
+
         with outputs(written):
             return super().invoke(ctx)
 

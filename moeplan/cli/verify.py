@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
@@ -117,6 +116,8 @@ def verify(
     from moeplan.verification.progress import Bars
 
     report = _report(asked)
+    from pathlib import Path  # late, so that --help starts fast
+
     place = Path(folder) if folder is not None else Path(plan).with_suffix(".verify")
     if dry_run:
         with out.Progress() as progress:

@@ -12,7 +12,7 @@ from types import MappingProxyType, ModuleType
 
 from moeplan.cost.training.parallelism import Layout
 from moeplan.errors import InfeasibleError, UsageError
-from moeplan.files import modules_in
+from moeplan.modules import modules_in
 from moeplan.plan.document import Plan
 from moeplan.plan.export.recipe import planned_layouts, with_hyperparameters
 
