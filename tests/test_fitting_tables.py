@@ -108,7 +108,9 @@ WRITTEN: dict[str, Callable[[Path], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("how", WRITTEN)
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=pytest.mark.verify) if how == "parquet" else how for how in WRITTEN]
+)
 def test_the_same_runs_are_read_however_they_are_written(how: str, tmp_path: Path) -> None:
     """Params, tokens and losses are the same numbers in every notation and export."""
     path = tmp_path / "runs.csv"

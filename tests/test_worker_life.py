@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch")
+pytestmark = pytest.mark.verify  # the worker needs torch
 
 PARENT = """
 import subprocess, sys, time
