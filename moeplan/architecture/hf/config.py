@@ -17,7 +17,17 @@ from typing import Any
 from moeplan.architecture import counting
 from moeplan.architecture.attention import Attention
 from moeplan.architecture.blocks import AttentionRun, Blocks
-from moeplan.architecture.hf.keys import ALIASES, BIASES, GATED, OTHER_BLOCKS, SIZES, Keys, class_defaults, groups_of
+from moeplan.architecture.hf.keys import (
+    ALIASES,
+    BIASES,
+    GATED,
+    OTHER_BLOCKS,
+    PARTS,
+    SIZES,
+    Keys,
+    class_defaults,
+    groups_of,
+)
 from moeplan.architecture.hf.layers import moe_layers
 from moeplan.architecture.hf.mixers import BARE, WINDOWED, attention_of_kind, indexed, kinds_of_layers
 from moeplan.architecture.hf.types import EVERYTHING, TYPES, Gap, TypeFacts
@@ -136,6 +146,8 @@ def _read(data: Mapping[str, Any]) -> ModelConfig:
     fields |= _feed_forward(keys, pattern if experts else [], len(bare))
     if experts and facts.dense_beside:
         fields["d_dense_residual"] = keys.size("intermediate_size") or 0
+    if facts.post_norms and keys.flag(facts.post_norms):
+        fields["norms_per_block"] = 4
     fields |= _attention(keys, facts, gaps, assumptions)
     tied = keys.flag("tie_word_embeddings")
     if tied is None:
@@ -156,7 +168,7 @@ def _read(data: Mapping[str, Any]) -> ModelConfig:
     )
     if keys.flag("is_encoder_decoder"):
         gaps.append(Gap("an encoder beside the decoder", EVERYTHING))
-    gaps += _unread(keys, assumptions, known=bool(blocks.attentions))
+    gaps += _unread(keys, assumptions, known=bool(blocks.attentions), typed=model_type in TYPES)
     assumptions += _taken(keys, fields)
     return ModelConfig(model_type, hybrid(fields, blocks), tuple(dict.fromkeys(gaps)), tuple(assumptions))
 
@@ -386,11 +398,12 @@ def _activation(keys: Keys, facts: TypeFacts, gaps: list[Gap]) -> None:
             return
 
 
-def _unread(keys: Keys, assumptions: list[str], *, known: bool) -> list[Gap]:
+def _unread(keys: Keys, assumptions: list[str], *, known: bool, typed: bool) -> list[Gap]:
     """Gaps of keys that nobody read: those of known other blocks together, the others that speak of sizes by name.
 
     Of other keys it is said that they are taken to have no weights. `known`: every block's kind of attention was read,
-    so that keys that speak of such kinds, but not of sizes, say no more.
+    so that keys that speak of such kinds, but not of sizes, say no more. `typed`: the model type is in the table, which
+    then says what its parts are; of other types a part that is switched on may have weights.
     """
     keys.check_switches(*BIASES)
     unread = keys.unread()
@@ -403,7 +416,11 @@ def _unread(keys: Keys, assumptions: list[str], *, known: bool) -> list[Gap]:
         if named:
             gaps.append(Gap(f"{what} ({', '.join(named)})", groups))
             unread = {key: value for key, value in unread.items() if key not in named}
-    sizes = [key for key in unread if SIZES.fullmatch(key)]
+    sizes = [
+        key
+        for key, value in unread.items()
+        if SIZES.fullmatch(key) or (not typed and value is True and PARTS.fullmatch(key))
+    ]
     if sizes:
         named = [f"{key} {_text(unread[key])}" for key in sizes]
         spoken_of = dict.fromkeys(group for key in sizes for group in groups_of(key) or EVERYTHING)

@@ -123,10 +123,13 @@ SIZES = re.compile(
     r"(num|n)_.*|.*_(size|sizes|dim|dims|rank|ranks|heads|layers|experts|slots|width|widths|features|channels)|widths?"
 )
 """Names that speak of sizes: what moeplan does not know under one may have weights."""
+PARTS = re.compile(r".*(norm|gate|bias|sink|lora|adapter).*")
+"""Names of parts that have weights."""
 _GROUPS_OF_WORDS = (
     (re.compile(r"expert|moe"), ("routed_experts", "shared_experts", "router")),
     (re.compile(r"attn|attention|head|qk|kv"), ("attention",)),
     (re.compile(r"vocab|embed"), ("input_embedding", "output_head")),
+    (re.compile(r"norm"), ("norms",)),
     (re.compile(r"ffn|mlp|intermediate"), ("dense_ffn", "routed_experts", "shared_experts")),
 )
 

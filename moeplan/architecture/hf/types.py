@@ -47,6 +47,8 @@ class TypeFacts:
     """Params of one layer with experts that no field speaks of, by group: times d_model, times num_experts."""
     dense_beside: bool = False
     """Whether a dense block as wide as intermediate_size runs beside the experts."""
+    post_norms: str = ""
+    """The key that switches on a norm behind each sub-block, beside the one before it; "" for none."""
     head_bias: bool = False
     """Whether the key lm_head_bias switches on a bias of the output head."""
     gaps: tuple[Gap, ...] = ()
@@ -69,7 +71,7 @@ def _gap(what: str, *groups: str) -> TypeFacts:
 
 _LIKE_LLAMA = (
     "llama", "mistral", "ministral3", "mixtral", "granite", "granitemoe", "granitemoeshared", "smollm3", "phi3",
-    "deepseek", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu", "hyperclovax", "cwm", "ernie4_5", "minicpm3",
+    "deepseek", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu", "cwm", "ernie4_5", "minicpm3",
     "emu3", "aria_text", "bailing_moe", "bailing_moe_v2", "internlm3", "iquestcoder", "pangu_pro_moe",
     "kimi_k2", "mistral4", "deepseek_ocr2_text", "unlimited_ocr_text", "deepseek_v32", "glm_moe_dsa",
     "xverse", "jamba", "minimax", "granitemoehybrid",
@@ -77,6 +79,7 @@ _LIKE_LLAMA = (
 
 TYPES: dict[str, TypeFacts] = {
     **dict.fromkeys(_LIKE_LLAMA, _PLAIN),
+    "hyperclovax": TypeFacts("HyperCLOVAX's blocks may have norms behind their parts", post_norms="use_post_norm"),
     "qwen2": TypeFacts("Qwen2Attention has biases on q, k and v", {"qkv_bias": True}),
     "qwen2_moe": TypeFacts(
         "Qwen2MoeAttention has biases on q, k and v, its shared expert a gate",
@@ -104,6 +107,7 @@ TYPES: dict[str, TypeFacts] = {
     "olmoe": TypeFacts("OlmoeAttention norms queries and keys over their full width", {"qk_norm": "full"}),
     "olmo2": TypeFacts("Olmo2Attention norms queries and keys over their full width", {"qk_norm": "full"}),
     "olmo3": TypeFacts("Olmo3Attention norms queries and keys over their full width", {"qk_norm": "full"}),
+    "olmo_hybrid": TypeFacts("OlmoHybridAttention norms queries and keys over their full width", {"qk_norm": "full"}),
     "flex_olmo": TypeFacts("FlexOlmoAttention norms queries and keys over their full width", {"qk_norm": "full"}),
     "kimi_linear": TypeFacts("KimiLinearForCausalLM does not tie its embeddings", ties=False),
     "mimo_v2_flash": TypeFacts("MiMoV2FlashAttention has no bias on its output map", attention_bias="qkv"),
