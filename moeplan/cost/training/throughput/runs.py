@@ -143,7 +143,10 @@ def _architecture(row: dict[str, Any]) -> Architecture:
             raise UsageError(f"{given} has parts that its shape does not express: {found.not_counted[0].what}")
         architecture = found.architecture
     mtp = bool(row.get("extras", {}).get("mtp"))
-    return dataclasses.replace(architecture, num_mtp_layers=int(mtp))
+    # The constants were fitted with attention over whole sequences everywhere: windows (gpt-oss) are left out of runs
+    # until the model of time knows them.
+    plain = {f.name: getattr(architecture, f.name) for f in dataclasses.fields(Architecture) if f.init}
+    return Architecture(**{**plain, "num_mtp_layers": int(mtp)})
 
 
 def _run(row: dict[str, Any], architecture: Architecture, place: str) -> Run:
