@@ -84,7 +84,7 @@ class Choice:
         return dataclasses.replace(self, index=index)
 
     def best_by(self, ln_value: Floats, scores: Scores | None = None) -> int:
-        """The design that `ln_value` would choose_design, by these scores or others of the same space."""
+        """The design that `ln_value` would choose, by these scores or others of the same space."""
         return choose_by(self.space, ln_value, scores or self.scores)
 
     def describe(self, index: int, ln_value: Floats, scores: Scores | None = None) -> Design:

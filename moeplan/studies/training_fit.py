@@ -12,7 +12,7 @@ from typing import Annotated
 
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Gpus
-from moeplan.cost.training.layout import LayoutSpace, search_layouts
+from moeplan.cost.training.layout import search_layouts
 from moeplan.cost.training.memory import TrainingMemory, TrainingSettings, training_memory
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.states import load_scheme
@@ -153,7 +153,7 @@ def training_fit(
     else:
         try:
             found = search_layouts(
-                shape, gpus, batch, settings, headroom=HEADROOM, space=LayoutSpace(), precision=request.precision,
+                shape, gpus, batch, settings, headroom=HEADROOM, precision=request.precision,
                 software=request.software, balanced=request.balanced,
             )  # fmt: skip
         except InfeasibleError as error:
