@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from moeplan.laws import Fit, Law, load_law
-from moeplan.laws.law import Covariance, Residual
+from moeplan.laws.law import Covariance, ResidualError
 from moeplan.laws.signatures import form_coordinates
 from moeplan.numerics import Floats
 
@@ -19,7 +19,7 @@ def kinds(fit: Fit) -> dict[str, str]:
     return {name: form_coordinates(fit.form).coordinates[name].kind for name in fit.coefficients}
 
 
-def with_covariance(law: Law, covariance: Covariance, residual: Residual | None = None) -> Law:
+def with_covariance(law: Law, covariance: Covariance, residual: ResidualError | None = None) -> Law:
     """A law whose objective has a covariance."""
     fit = law.objective
     assert fit is not None
@@ -51,7 +51,7 @@ def correlated(name: str, deviation: float, seed: int) -> Law:
     return with_covariance(law, Covariance(fit.covariance.coordinates, tuple(map(tuple, matrix.tolist()))))
 
 
-def drawn_as(law: Law, coefficients: dict[str, Floats], residual: Residual | None = None) -> Law:
+def drawn_as(law: Law, coefficients: dict[str, Floats], residual: ResidualError | None = None) -> Law:
     """A law that carries draws of its own."""
     fit = law.objective
     assert fit is not None

@@ -26,7 +26,7 @@ from moeplan.report.blocks import Table
 from moeplan.report.text import Text
 from moeplan.studies import backtest as backtesting
 from moeplan.studies.backtest.equivalences import Equivalence, Side, equivalences
-from moeplan.studies.backtest.scores import BackTest, Prediction, Result
+from moeplan.studies.backtest.scores import BackTest, EquivalencePrediction, Result
 from moeplan.units import format_count
 
 DOCS = "".join(
@@ -51,7 +51,7 @@ def result(test: BackTest, name: str) -> Result:
     return next(x for x in test.results if x.name == name)
 
 
-def by(found: Result, law: str) -> Prediction:
+def by(found: Result, law: str) -> EquivalencePrediction:
     """What one law says of it."""
     return next(x for x in found.predictions if x.law == law)
 

@@ -33,7 +33,7 @@ from moeplan.report.terminal import terminal_text
 from moeplan.report.text import Text
 from moeplan.studies.comparison import compare
 from moeplan.studies.comparison.answers import best_dense, law_column
-from moeplan.studies.comparison.costs import state_bytes
+from moeplan.studies.comparison.candidate import state_bytes
 from moeplan.studies.comparison.findings import findings
 from moeplan.studies.comparison.optima import savings, spread
 from moeplan.studies.comparison.resources import (

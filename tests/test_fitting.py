@@ -12,7 +12,7 @@ from moeplan.errors import UsageError
 from moeplan.fitting import fit
 from moeplan.fitting.bootstrap import bootstrap, stretch
 from moeplan.fitting.identify import identify
-from moeplan.fitting.optimum import Shape, has_optimum, optimal_active_params
+from moeplan.fitting.optimum import HeldVariables, has_optimum, optimal_active_params
 from moeplan.fitting.problem import Problem, make_problem
 from moeplan.fitting.solve import solve
 from moeplan.fitting.start import fits, projected, sequence
@@ -227,7 +227,7 @@ def test_an_interval_is_central() -> None:
 def test_optima_are_those_of_the_laws_own_checks(expansion_ratio: float) -> None:
     """The batched optimum of ludziejewski2025 is the one that its checks find by another method (Table 1)."""
     law = load_law("ludziejewski2025").fits["loss"]
-    shape = Shape(law.form, 1.0, {"expansion_ratio": expansion_ratio})
+    shape = HeldVariables(law.form, 1.0, {"expansion_ratio": expansion_ratio})
     own = {name: np.array([value, value]) for name, value in law.coefficients.items()}
     expected = compute_optimum(law, 1e21, 1e7, 1e13, [{"expansion_ratio": expansion_ratio}])
     np.testing.assert_allclose(optimal_active_params(shape, own, 1e21), expected["active_params"], rtol=1e-3)

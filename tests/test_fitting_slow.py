@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from moeplan.fitting.bootstrap import bootstrap
-from moeplan.fitting.optimum import Shape, optimal_active_params
+from moeplan.fitting.optimum import HeldVariables, optimal_active_params
 from moeplan.fitting.problem import Problem, make_problem
 from moeplan.fitting.solve import solve
 from moeplan.fitting.start import fits, solve_affine
@@ -29,23 +29,25 @@ TRIALS, DRAWS, NOISE = 200, 200, 0.01
 TRUTHS = truths()
 
 
-def grid(form: str) -> tuple[dict[str, Floats], Shape | None]:
+def grid(form: str) -> tuple[dict[str, Floats], HeldVariables | None]:
     """Runs as a team would lay them out for a form, and what is held when the size is optimised."""
     if form == "additive_power_law":
         rows = [(n, n * t) for n in np.geomspace(5e7, 1e10, 8) for t in np.geomspace(2, 200, 6)]
-        return columns(("total_params", "tokens"), rows), Shape(form, 1.0, {})
+        return columns(("total_params", "tokens"), rows), HeldVariables(form, 1.0, {})
     if form == "expansion_joint":
         rows = [(n, n * t, e) for e in (1, 2, 4, 8, 16, 32) for n in np.geomspace(5e7, 3e9, 5) for t in (3, 12, 50)]
-        return columns(("active_params", "tokens", "expansion_ratio"), rows), Shape(form, 8.0, {"expansion_ratio": 8.0})
+        return columns(("active_params", "tokens", "expansion_ratio"), rows), HeldVariables(
+            form, 8.0, {"expansion_ratio": 8.0}
+        )
     if form == "fine_grained":
         rows = [(n, n * t, g) for g in (1, 2, 4, 8, 16) for n in np.geomspace(1e8, 1e10, 5) for t in (3, 12, 50)]
-        return columns(("total_params", "tokens", "granularity"), rows), Shape(form, 10.0, {"granularity": 8.0})
+        return columns(("total_params", "tokens", "granularity"), rows), HeldVariables(form, 10.0, {"granularity": 8.0})
     if form == "active_shared_joint":
         routing = ((1, 0.0), (4, 0.25), (8, 0.5), (16, 0.125), (20, 0.0), (2, 0.5))
         cells = itertools.product(np.geomspace(1.3e8, 3.4e9, 4), (0.06, 0.2, 0.65), (5e9, 1e10, 2.2e10, 5e10), routing)
         rows = [(n, n * ratio, d, g, s) for i, (n, ratio, d, (g, s)) in enumerate(cells) if (i * 7 + i // 6) % 2]
         names = ("total_params", "active_params", "tokens", "G", "shared_ratio")
-        return columns(names, rows), Shape(form, 10.0, {"G": 8.0, "shared_ratio": 0.125})
+        return columns(names, rows), HeldVariables(form, 10.0, {"G": 8.0, "shared_ratio": 0.125})
     ratios = (0.008, 0.016, 0.031, 0.0625, 0.125, 0.25, 0.5)
     rows = list(itertools.product(ratios, (2, 4, 8, 12, 16), (1e18, 1e19, 1e20)))
     return columns(("activation_ratio", "granularity", "train_flops"), rows), None
@@ -56,7 +58,7 @@ def columns(names: tuple[str, ...], rows: list[tuple[float, ...]]) -> dict[str, 
     return dict(zip(names, np.array(rows, dtype=float).T, strict=True))
 
 
-def best(form: str, shape: Shape | None, coefficients: Mapping[str, Floats], budget: float) -> Floats:
+def best(form: str, shape: HeldVariables | None, coefficients: Mapping[str, Floats], budget: float) -> Floats:
     """The best active params at a budget; for the leverage, which sees no size, the best granularity."""
     if shape is None:
         return np.asarray(2 ** (-coefficients["beta"] / (2 * coefficients["gamma"])))

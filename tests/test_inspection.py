@@ -21,7 +21,7 @@ from moeplan.report.inspection import inspection_sections, model_list_sections
 from moeplan.report.markdown import markdown_text
 from moeplan.report.terminal import terminal_text
 from moeplan.studies.inspection import Inspection, inspect
-from moeplan.studies.laws_on_model import judge
+from moeplan.studies.law_evaluation import evaluate_laws
 from moeplan.units import MemoryLimit
 from tests.make_hf_configs import FOLDER
 from tests.published import MODELS, ROWS
@@ -203,7 +203,7 @@ def test_a_plan_is_as_good_as_it_says() -> None:
     from moeplan import Budget, recommend
 
     plan = recommend(Budget("1e20", "24GB"), alternatives=0)
-    judged = judge(plan.architecture, plan.design.tokens, memory=MemoryLimit(24 * 10**9))
+    judged = evaluate_laws(plan.architecture, plan.design.tokens, memory=MemoryLimit(24 * 10**9))
     assert judged.value_ratio == pytest.approx(plan.value_ratio, rel=1e-3)
     assert judged.recommended is not None
     assert judged.recommended.total_params == plan.design.total_params
@@ -234,7 +234,7 @@ def test_nothing_fits_a_tiny_model() -> None:
         "num_experts": 8,
     }
     tiny = Architecture.from_dict(fields | {"num_active_experts": 2})
-    found = judge(tiny, 1e11)
+    found = evaluate_laws(tiny, 1e11)
     assert found.leverage is not None
     assert found.recommended is None
     assert "too small" in found.recommended_says

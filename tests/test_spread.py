@@ -18,7 +18,7 @@ from moeplan.fitting.problem import make_problem
 from moeplan.fitting.solve import solve
 from moeplan.laws import Law, load_law
 from moeplan.laws.draws import DRAWS, Drawn, drawn_law, law_draws
-from moeplan.laws.law import Residual
+from moeplan.laws.law import ResidualError
 from moeplan.laws.leverage import leverage_by
 from moeplan.numerics.branch_and_bound import Boxes, cells
 from moeplan.plan.assembly import assemble
@@ -189,7 +189,7 @@ def test_the_runs_scatter_widens_what_a_run_measures() -> None:
     law = uncertain(LAW, 0.0)
     of = law.objective
     assert of is not None
-    of = dataclasses.replace(of, residual=Residual(0.01, 10_000))
+    of = dataclasses.replace(of, residual=ResidualError(0.01, 10_000))
     law = dataclasses.replace(law, fits=MappingProxyType({**law.fits, of.name: of}))
     (own,) = uncertainty_of(small_choice([law], small_budget()), count=200).laws
     assert own.loss and own.run_low and own.run_high  # noqa: PT018  # for mypy

@@ -22,7 +22,7 @@ from moeplan.fitting.choosing import around, choose, contrasts, left_by, regrets
 from moeplan.fitting.suggest import check_form, suggest
 from moeplan.fitting.suggestion import Suggestion, read_suggestion
 from moeplan.laws import Law, load_law
-from moeplan.laws.law import Covariance, Residual
+from moeplan.laws.law import Covariance, ResidualError
 from moeplan.plan.choice import choose_design
 from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.space import Space
@@ -164,7 +164,7 @@ def moved(name: str, which: tuple[str, ...], deviation: float) -> Law:
     assert law.objective is not None
     own = kinds(law.objective)
     matrix = np.diag([deviation**2 if key in which else 0.0 for key in own])
-    return with_covariance(law, Covariance(own, tuple(map(tuple, matrix.tolist()))), Residual(0.005, 50))
+    return with_covariance(law, Covariance(own, tuple(map(tuple, matrix.tolist()))), ResidualError(0.005, 50))
 
 
 def law_with_draws() -> Law:
@@ -172,7 +172,7 @@ def law_with_draws() -> Law:
     law = uncertain("ludziejewski2025", 0.05)
     assert law.objective is not None
     assert law.objective.covariance is not None
-    return with_covariance(law, law.objective.covariance, Residual(0.005, 50))
+    return with_covariance(law, law.objective.covariance, ResidualError(0.005, 50))
 
 
 def grid() -> Grid:

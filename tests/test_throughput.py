@@ -19,9 +19,9 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import devices, load_device, parse_gpus
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.throughput import calibrate
-from moeplan.cost.training.throughput.calibrate import Judgement, Spread
+from moeplan.cost.training.throughput.calibrate import Spread, Validation
 from moeplan.cost.training.throughput.estimate import training_estimate
-from moeplan.cost.training.throughput.runs import Run, Table, read_runs
+from moeplan.cost.training.throughput.runs import Run, RunTable, read_runs
 from moeplan.cost.training.throughput.settings import (
     Constants,
     band,
@@ -48,7 +48,7 @@ needs_rows = pytest.mark.skipif(not ROWS.is_file(), reason="MOEPLAN_FACTS names 
 
 
 @pytest.fixture(scope="module")
-def table() -> Table:
+def table() -> RunTable:
     """The published rows."""
     return read_runs(ROWS)
 
@@ -82,7 +82,7 @@ def site() -> tuple[Run, ...]:
 
 
 @needs_rows
-def test_rows_of_describable_models_are_read(table: Table) -> None:
+def test_rows_of_describable_models_are_read(table: RunTable) -> None:
     """Of 262 rows 42 are of hybrids and one has a layout that cannot be; each is named with why."""
     assert len(table.runs) == 219
     names = [model for model, _ in table.left_out]
@@ -91,7 +91,7 @@ def test_rows_of_describable_models_are_read(table: Table) -> None:
 
 
 @needs_rows
-def test_flops_are_those_that_rows_are_published_with(table: Table) -> None:
+def test_flops_are_those_that_rows_are_published_with(table: RunTable) -> None:
     """Dense and GQA rows' FLOPs a token within .1 %; MLA's leave out rotary scores, gpt-oss's windows are not known."""
     published = {}
     for row in json.loads(ROWS.read_text(encoding="utf-8")):
@@ -105,7 +105,7 @@ def test_flops_are_those_that_rows_are_published_with(table: Table) -> None:
 
 
 @needs_rows
-def test_bundled_constants_describe_the_rows(table: Table) -> None:
+def test_bundled_constants_describe_the_rows(table: RunTable) -> None:
     """In sample: median error 7 % at most, 90 % of the rows within 30 %, Kendall's tau of MFU .87 at least."""
     found = calibrate.errors(table.runs)
     spread = Spread.of(found)
@@ -127,37 +127,37 @@ def test_one_scalar_of_dense_steps_describes_another_site(site: tuple[Run, ...])
 
 
 @pytest.fixture(scope="module")
-def judgement(table: Table) -> Judgement:
+def validation(table: RunTable) -> Validation:
     """The fit repeated, and judged on what was left out."""
-    return calibrate.judge(table.runs)
+    return calibrate.validate(table.runs)
 
 
 @pytest.mark.slow
 @needs_rows
-def test_the_fit_gives_the_bundled_constants(judgement: Judgement) -> None:
+def test_the_fit_gives_the_bundled_constants(validation: Validation) -> None:
     """Repeated on the same rows, each constant comes out within .5 % or a fifth of its standard error."""
     for name in priors():
-        off = abs(np.log(getattr(judgement.fit.constants, name) / getattr(constants(), name)))
-        assert off < max(0.005, judgement.fit.ln_stderr[name] / 5), name
+        off = abs(np.log(getattr(validation.fit.constants, name) / getattr(constants(), name)))
+        assert off < max(0.005, validation.fit.ln_stderr[name] / 5), name
 
 
 @pytest.mark.slow
 @needs_rows
-def test_left_out_models_devices_and_families(judgement: Judgement) -> None:
+def test_left_out_models_devices_and_families(validation: Validation) -> None:
     """Models left out: median 10 %, 90 % within 30 %, tau .85; devices 11 %, families 12 %; bands hold 80 +- 5 %."""
-    spreads = {x.what: Spread.of(x.errors) for x in judgement.left_out}
+    spreads = {x.what: Spread.of(x.errors) for x in validation.left_out}
     assert spreads["model"].median <= 0.10
     assert spreads["model"].within_30 >= 0.90
     assert spreads["device"].median <= 0.11
     assert spreads["family"].median <= 0.12
-    assert judgement.mfu_rank >= 0.85
-    assert 0.75 <= judgement.coverage <= 0.85
-    assert judgement.design_ln_sd == pytest.approx(band().design_ln_sd, abs=0.01)
+    assert validation.mfu_rank >= 0.85
+    assert 0.75 <= validation.coverage <= 0.85
+    assert validation.design_ln_sd == pytest.approx(band().design_ln_sd, abs=0.01)
 
 
 @pytest.mark.slow
 @needs_rows
-def test_fit_recovers_constants(table: Table) -> None:
+def test_fit_recovers_constants(table: RunTable) -> None:
     """Rows made by the model with other constants give those back where the rows bind them."""
     truth = constants().scaled(products_fp8=0.85, traffic=1.3, host_expert=1.5, network=0.8, attention=1.15)
     made = [dataclasses.replace(run, tokens_per_second=float(run.step(truth).tokens_per_second)) for run in table.runs]

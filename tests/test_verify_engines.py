@@ -26,7 +26,7 @@ from moeplan.verification.engines.plan import Commands
 from moeplan.verification.ladder import Data, Ladder, Settings, make_ladder
 from moeplan.verification.launch import Event, launch, worker_environment
 from moeplan.verification.machine import probe_machine
-from moeplan.verification.request import ENGINES, Where
+from moeplan.verification.options import ENGINES, Where
 from moeplan.verification.results import without_timings
 from moeplan.verification.spec import RunResult, RunSpec, read_spec, spec_text
 from moeplan.verification.worker import run_returned
@@ -165,7 +165,7 @@ def test_a_killed_run_is_resumed(specs: list[RunSpec], expected: list[RunResult]
     long = [dataclasses.replace(specs[1], steps=steps, seed=9) for steps in (40, 12_000)]
     code = (
         "import json, sys; from pathlib import Path; from moeplan.verification.launch import launch;"
-        "from moeplan.verification.request import Where; from moeplan.verification.worker import read_spec;"
+        "from moeplan.verification.options import Where; from moeplan.verification.worker import read_spec;"
         "specs = [read_spec(line, 'x') for line in Path(sys.argv[1]).read_text().splitlines()];"
         "launch(specs, Path(sys.argv[2]), Where(device='cpu', workers=2), lambda e: print(e.kind, flush=True))"
     )

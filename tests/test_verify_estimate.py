@@ -20,16 +20,16 @@ from moeplan.report.schemas import document_schema
 from moeplan.report.terminal import terminal_text
 from moeplan.report.verification import verification_charts, verification_sections
 from moeplan.verification import estimate, study
-from moeplan.verification.estimate import Group, Measured, measure
-from moeplan.verification.ladder import Choice, Ladder
+from moeplan.verification.estimate import Group, MeasuredLeverage, measure
+from moeplan.verification.ladder import Ladder, LadderChoice
 from moeplan.verification.leverage_study import LeverageStudy
 from moeplan.verification.machine import Machine
+from moeplan.verification.options import StudyOptions
 from moeplan.verification.power import power
-from moeplan.verification.request import Request
 from moeplan.verification.save import COLUMNS, runs_csv
 from moeplan.verification.spec import RunResult
 from moeplan.verification.study import Prepared
-from moeplan.verification.verdict import UNHEALTHY_LOAD, judge, seeds_needed
+from moeplan.verification.verdict import UNHEALTHY_LOAD, reach_verdict, seeds_needed
 from moeplan.verification.verification import Verification, verification_schema
 from tests.verify_cases import DATA, PLANNED, invented, invented_result, plan_for, small_ladder
 
@@ -138,10 +138,10 @@ def test_one_budget_or_none_measures_nothing() -> None:
 # Verdicts ---------------------------------------------------------------------------------------------------------
 
 
-def measured(low: float, high: float, *, freedom: int = 12, seeds: int = 2) -> Measured:
+def measured(low: float, high: float, *, freedom: int = 12, seeds: int = 2) -> MeasuredLeverage:
     """A leverage with this interval."""
     value = math.sqrt(low * high)
-    return Measured(
+    return MeasuredLeverage(
         1e12, 2.0, "1e12/d64L2", value, low, high, 0.9, "", low, high, {"envelope": value}, 1.0, seeds, freedom
     )
 
@@ -150,7 +150,7 @@ def verdict(
     low: float, high: float, *, plan: tuple[float, float] = (4, 9), here: float = 1.5, load: float = 2.0
 ) -> str:
     """The verdict on an interval."""
-    return judge(measured(low, high), plan_low=plan[0], plan_high=plan[1], law_here=here, load=load).verdict
+    return reach_verdict(measured(low, high), plan_low=plan[0], plan_high=plan[1], law_here=here, load=load).verdict
 
 
 def test_verdicts_follow_their_definition() -> None:
@@ -172,7 +172,7 @@ def test_verdicts_follow_their_definition() -> None:
 def test_one_seed_decides_nothing() -> None:
     """Without a second seed there is no interval, so nothing is consistent or inconsistent."""
     for interval in ((1.1, 1.6), (0.5, 0.9)):
-        one = judge(measured(*interval, freedom=0, seeds=1), plan_low=4, plan_high=9, law_here=2.0, load=1.5)
+        one = reach_verdict(measured(*interval, freedom=0, seeds=1), plan_low=4, plan_high=9, law_here=2.0, load=1.5)
         assert one.verdict == "underpowered"
         assert "two seeds" in one.reason
 
@@ -196,7 +196,7 @@ def studied(
     rng = np.random.default_rng(1)
     tuned, results = invented_runs(ladder, leverage, rng)
     machine = Machine("an invented one", False, "fp32", 2, lambda spec: spec.tokens / 1e5)
-    planned = LeverageStudy(plan).outline_of(Choice(ladder, ""), DATA, machine)
+    planned = LeverageStudy(plan).outline_of(LadderChoice(ladder, ""), DATA, machine)
     return LeverageStudy(plan).conclude(
         Prepared(planned, ladder, DATA), tuned, results, command="moeplan verify plan.json"
     ), plan
@@ -278,7 +278,7 @@ def test_a_control_that_fails_is_seen() -> None:
         for r in results
     ]  # fmt: skip
     machine = Machine("x", False, "fp32", 2, lambda spec: 1.0)
-    planned = LeverageStudy(plan).outline_of(Choice(ladder, ""), DATA, machine)
+    planned = LeverageStudy(plan).outline_of(LadderChoice(ladder, ""), DATA, machine)
     found = LeverageStudy(plan).conclude(Prepared(planned, ladder, DATA), tuned, better)
     assert {c.control: c.verdict for c in found.controls}["frozen_router"] == "not as expected"
 
@@ -289,7 +289,7 @@ def test_diverged_runs_are_told_and_count_nowhere() -> None:
     plan, ladder = plan_for(PLANNED), small_ladder(1e15, seeds=3)
     tuned, results = invented_runs(ladder, 1.5, np.random.default_rng(1))
     machine = Machine("x", False, "fp32", 2, lambda spec: 1.0)
-    planned = LeverageStudy(plan).outline_of(Choice(ladder, ""), DATA, machine)
+    planned = LeverageStudy(plan).outline_of(LadderChoice(ladder, ""), DATA, machine)
 
     def diverged(result: RunResult) -> RunResult:
         return dataclasses.replace(
@@ -313,7 +313,7 @@ def test_an_unbalanced_router_is_the_verdict() -> None:
         dataclasses.replace(r, routing=dataclasses.replace(r.routing, load=(5.0,))) if r.routing else r for r in results
     ]
     machine = Machine("x", False, "fp32", 2, lambda spec: 1.0)
-    planned = LeverageStudy(plan).outline_of(Choice(ladder, ""), DATA, machine)
+    planned = LeverageStudy(plan).outline_of(LadderChoice(ladder, ""), DATA, machine)
     found = LeverageStudy(plan).conclude(Prepared(planned, ladder, DATA), tuned, sick)
     assert found.verdict == "router unhealthy"
     assert "5.0 times" in found.reason
@@ -385,7 +385,7 @@ def test_the_arithmetic_that_allows_larger_runs_is_taken(
     machine = Machine("x", False, "fp32", 2, lambda spec: spec.tokens / (1e5 if spec.precision == faster else 5e4))
     monkeypatch.setattr(study, "probe_machine", lambda where, folder: machine)
     monkeypatch.setattr(study, "describe", lambda source, folder: DATA)
-    planned = study.outline(LeverageStudy(plan_for(PLANNED), Request(time=600.0)), tmp_path)
+    planned = study.outline(LeverageStudy(plan_for(PLANNED), StudyOptions(time=600.0)), tmp_path)
     assert planned.precision == faster
     assert planned.seconds is not None
     assert planned.seconds <= 600

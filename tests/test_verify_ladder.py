@@ -29,7 +29,7 @@ from moeplan.verification.ladder import (
     most_epochs,
     tuned_rates,
 )
-from moeplan.verification.request import Request, Where, parse_duration
+from moeplan.verification.options import StudyOptions, Where, parse_duration
 from moeplan.verification.shrink import flops_per_token
 from moeplan.verification.spec import RunSpec
 from tests.verify_cases import DATA, PLANNED, SETTINGS, small_ladder
@@ -258,8 +258,8 @@ def test_durations_are_written_as_they_are_read() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Request(time=1, budget=1e12), lambda: Request(seeds=0), lambda: Request(seeds=101),
-        lambda: Request(precision="fp16"), lambda: Where(engine="cloud"), lambda: Where(workers=-1),
+        lambda: StudyOptions(time=1, budget=1e12), lambda: StudyOptions(seeds=0), lambda: StudyOptions(seeds=101),
+        lambda: StudyOptions(precision="fp16"), lambda: Where(engine="cloud"), lambda: Where(workers=-1),
         lambda: Where(address="auto"), lambda: Where(slurm={"partition": "gpu"}),
     ],
 )  # fmt: skip

@@ -26,8 +26,8 @@ from moeplan.units import format_duration as duration
 from moeplan.verification import study
 from moeplan.verification.ladder import LEAST_STEPS, Settings, tuned_rates
 from moeplan.verification.machine import Machine
+from moeplan.verification.options import StudyOptions, check_suggested
 from moeplan.verification.proxy_runs import ProxyRuns
-from moeplan.verification.request import Request, check_suggested
 from moeplan.verification.save import runs_csv
 from moeplan.verification.shrink import flops_per_token
 from moeplan.verification.spec import RunResult, RunSpec
@@ -296,8 +296,8 @@ def test_lists_that_cannot_be_run_are_refused() -> None:
 def test_what_is_a_plans_alone_is_refused(asked: dict[str, float]) -> None:
     """A time, a budget and controls, by name; seeds and precision are not."""
     with pytest.raises(UsageError, match=f"{next(iter(asked))} is for a plan"):
-        check_suggested(Request(**asked))  # type: ignore[arg-type]
-    check_suggested(Request(seeds=3, precision="fp32"))
+        check_suggested(StudyOptions(**asked))  # type: ignore[arg-type]
+    check_suggested(StudyOptions(seeds=3, precision="fp32"))
 
 
 def run(*args: str) -> Result:
@@ -417,7 +417,7 @@ def test_little_text_and_other_engines(folder: Path, tmp_path: Path) -> None:
 @needs_torch
 def test_what_was_chosen_stays(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The arithmetic taken at first is kept when more seeds are asked for, whatever the probe then finds faster."""
-    request = Request(seeds=1, data=str(folder / "text.jsonl"))
+    request = StudyOptions(seeds=1, data=str(folder / "text.jsonl"))
     for faster, seeds in (("bf16", 1), ("fp32", 2)):
         fast = dataclasses.replace(
             MACHINE, seconds=lambda s, fast=faster: s.tokens / (1e5 if s.precision == fast else 1e4)

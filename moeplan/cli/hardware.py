@@ -82,17 +82,17 @@ def hardware(
 
 
 def _fit(runs: str, as_json: bool, as_markdown: bool) -> None:
-    from moeplan.cost.training.throughput.calibrate import judge
+    from moeplan.cost.training.throughput.calibrate import validate
     from moeplan.cost.training.throughput.runs import read_runs
     from moeplan.report import output as out
     from moeplan.report.throughput import calibration_record, calibration_sections
 
     table = read_runs(runs)
-    judgement = judge(table.runs)
+    validation = validate(table.runs)
     if as_json:
-        out.emit_json(calibration_record(table, judgement))
+        out.emit_json(calibration_record(table, validation))
     else:
-        out.emit_sections(calibration_sections(table, judgement), markdown=as_markdown)
+        out.emit_sections(calibration_sections(table, validation), markdown=as_markdown)
 
 
 def _measure(device: str, output: str | None, as_json: bool, as_markdown: bool) -> None:

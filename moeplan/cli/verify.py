@@ -205,20 +205,20 @@ def _request(
     controls: bool,
 ) -> Any:
     from moeplan.units import parse_flops
-    from moeplan.verification.request import Request, parse_duration
+    from moeplan.verification.options import StudyOptions, parse_duration
 
     given: dict[str, Any] = {"seeds": seeds, "data": data, "precision": precision}
     if time is not None:
         given["time"] = parse_duration(time, "--time")
     if budget is not None:
         given["budget"] = parse_flops(budget, "--budget")
-    return Request(controls=controls, **{name: value for name, value in given.items() if value is not None})
+    return StudyOptions(controls=controls, **{name: value for name, value in given.items() if value is not None})
 
 
 def _where(
     engine: str | None, workers: int | None, device: str | None, address: str | None, slurm: tuple[str, ...]
 ) -> Any:
-    from moeplan.verification.request import Where
+    from moeplan.verification.options import Where
 
     options = {}
     for text in slurm:

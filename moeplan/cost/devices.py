@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.measured import Measured, read_measured
+from moeplan.cost.measured import MeasuredSpeeds, read_measured
 from moeplan.errors import UsageError
-from moeplan.laws.reader import Section, read_text_file, read_yaml
+from moeplan.laws.reader import FileSection, read_text_file, read_yaml
 
 Precision = Literal["bf16", "fp8"]
 """Of the matrix products, and so which of a device's two peaks counts."""
@@ -65,7 +65,7 @@ class Device:
     """Power it may draw [W]; None where nothing is known."""
     kernels: str = "hopper"
     """Whose kernels it is taken to run: a family in `data/throughput.yaml`."""
-    measured: Measured | None = None
+    measured: MeasuredSpeeds | None = None
     """What it was measured to do; None for bundled devices, and files without such a block."""
 
     def peak(self, precision: Precision = "bf16") -> float:
@@ -165,12 +165,12 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", re.sub(r"\(.*\)", "", name.lower()))
 
 
-def bundled(name: str) -> Section:
+def bundled(name: str) -> FileSection:
     """A data file of this package, read strictly."""
     return read_yaml((resources.files("moeplan") / "data" / name).read_text(encoding="utf-8"), name)
 
 
-def _device(row: Section) -> Device:
+def _device(row: FileSection) -> Device:
     row.only(_DEVICE_KEYS, _DEVICE_REQUIRED)
 
     def amount(key: str, unit: float) -> float:

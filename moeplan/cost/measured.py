@@ -51,7 +51,7 @@ class Collective:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredSpeeds:
     """Measured speeds of one device, and of its links where several were measured together."""
 
     precision: str
@@ -92,9 +92,9 @@ class Measured:
     """Versions of what measured."""
 
 
-def read_measured(section: dict[str, Any], where: str) -> Measured:
+def read_measured(section: dict[str, Any], where: str) -> MeasuredSpeeds:
     """The block `measured` of a device's file; raises `UsageError` with the key of anything missing or wrong."""
-    found = records.from_json(Measured, section, where)
+    found = records.from_json(MeasuredSpeeds, section, where)
     for name in ("product_flops", "attention_flops", "copy_bytes_per_second", "permute_bytes_per_second"):
         value = getattr(found, name)
         if value <= 0:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from moeplan.fitting.optimum import SIZES, Shape, has_optimum, optimal_active_params
-from moeplan.fitting.result import Comparison
+from moeplan.fitting.optimum import SIZES, HeldVariables, has_optimum, optimal_active_params
+from moeplan.fitting.result import BundledOptimum
 from moeplan.laws import Fit, law_names, load_law
 from moeplan.numerics import Floats
 
@@ -16,8 +16,8 @@ _REACH, _STEPS = 1e4, 40
 
 
 def compare(
-    shape: Shape, coefficients: Mapping[str, float], budgets: list[float], *, dense: bool
-) -> tuple[Comparison, ...]:
+    shape: HeldVariables, coefficients: Mapping[str, float], budgets: list[float], *, dense: bool
+) -> tuple[BundledOptimum, ...]:
     """Optima of the bundled laws of the same reach at `budgets`, judged by the fitted law.
 
     Of the same reach are laws that predict loss from size, tokens and variables that the runs have, and that speak of
@@ -33,7 +33,7 @@ def compare(
         if fit is None or not _same_reach(fit, shape, dense):
             continue
         others = {**shape.others, **(fit.dense if dense else {})}
-        theirs = Shape(
+        theirs = HeldVariables(
             fit.form, shape.total_over_active, {name: others[name] for name in fit.variables if name in others}
         )
         for train_flops in budgets:
@@ -43,7 +43,7 @@ def compare(
             if not np.isfinite(size):
                 continue
             found.append(
-                Comparison(
+                BundledOptimum(
                     law=f"{law_name}/{fit.name}",
                     train_flops=train_flops,
                     active_params=float(size),
@@ -54,7 +54,7 @@ def compare(
     return tuple(found)
 
 
-def _same_reach(fit: Fit, shape: Shape, dense: bool) -> bool:
+def _same_reach(fit: Fit, shape: HeldVariables, dense: bool) -> bool:
     if fit.predicts != "loss" or not has_optimum(fit.form):
         return False
     if dense and not (fit.is_dense_only or fit.dense):
@@ -65,7 +65,7 @@ def _same_reach(fit: Fit, shape: Shape, dense: bool) -> bool:
     return set(fit.variables) <= known
 
 
-def _table(shape: Shape, own: Mapping[str, Floats], budgets: list[float]) -> tuple[Floats, Floats]:
+def _table(shape: HeldVariables, own: Mapping[str, Floats], budgets: list[float]) -> tuple[Floats, Floats]:
     """ln C and the fitted law's least loss there, over all budgets and what lies below them."""
     low, high = min(budgets) / _REACH, max(budgets)
     flops = np.geomspace(low, high, int(_STEPS * np.log10(high / low)) + 2)
@@ -76,7 +76,7 @@ def _table(shape: Shape, own: Mapping[str, Floats], budgets: list[float]) -> tup
 
 
 def _efficiency(
-    shape: Shape, own: Mapping[str, Floats], table: tuple[Floats, Floats], size: float, train_flops: float
+    shape: HeldVariables, own: Mapping[str, Floats], table: tuple[Floats, Floats], size: float, train_flops: float
 ) -> float | None:
     """The budget at which the fitted law's own best is as good as `size` at `train_flops`, over that budget."""
     ln_flops, losses = table

@@ -22,7 +22,7 @@ SIZES = ("active_params", "total_params", "base_params", "nonzero_params")
 
 
 @dataclass(frozen=True)
-class Shape:
+class HeldVariables:
     """Variables held while the size is varied, with their values."""
 
     form: str
@@ -52,7 +52,7 @@ def has_optimum(form: str) -> bool:
     return "tokens" in variables and any(name in variables for name in SIZES)
 
 
-def optimal_active_params(shape: Shape, coefficients: Mapping[str, Any], train_flops: Any) -> Floats:
+def optimal_active_params(shape: HeldVariables, coefficients: Mapping[str, Any], train_flops: Any) -> Floats:
     """The size of least loss at a budget; NaN where it is at no finite size.
 
     One for each draw of `coefficients` (B,), or for each of several budgets (B,). A grid over eight decades around the
@@ -72,7 +72,7 @@ def optimal_active_params(shape: Shape, coefficients: Mapping[str, Any], train_f
     return np.asarray(np.where(edge, np.nan, np.exp(at)))
 
 
-def _least(shape: Shape, coefficients: Mapping[str, Any], grid: Floats, train_flops: Floats) -> Floats:
+def _least(shape: HeldVariables, coefficients: Mapping[str, Any], grid: Floats, train_flops: Floats) -> Floats:
     losses = np.asarray(shape.loss(coefficients, np.exp(grid), train_flops))
     best = np.argmin(np.where(np.isfinite(losses), losses, np.inf), axis=1)
     return np.asarray(grid[np.arange(len(grid)), best])

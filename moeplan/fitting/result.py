@@ -107,7 +107,7 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Residual:
+class RunResidual:
     """One run against the law."""
 
     line: int
@@ -231,7 +231,7 @@ class Profile:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BundledOptimum:
     """A bundled law's optimum at a budget, judged by the fitted law."""
 
     law: str
@@ -247,7 +247,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Covariance:
+class FittedCovariance:
     """Covariance of the coefficients in the coordinates they were fitted in."""
 
     coordinates: dict[str, str]
@@ -282,7 +282,7 @@ class FittedLaw:
     """How it was fitted."""
     coefficients: tuple[Coefficient, ...]
     """The coefficients, in the form's order."""
-    covariance: Covariance | None
+    covariance: FittedCovariance | None
     """Their covariance; null without draws."""
     quality: Quality
     """How well it describes the runs."""
@@ -298,7 +298,7 @@ class FittedLaw:
     """The law that the prior comes from; "" for none."""
     shrinkage: tuple[Shrinkage, ...]
     """Effects of the prior, by coefficient."""
-    residuals: tuple[Residual, ...]
+    residuals: tuple[RunResidual, ...]
     """Every run against the law, the largest residual first."""
     optima: tuple[Optimum, ...]
     """Best sizes at budgets within and beyond the runs; for forms that do not trade size against tokens what they
@@ -307,7 +307,7 @@ class FittedLaw:
     """The law over sizes at these budgets."""
     held: dict[str, float]
     """Variables held at the runs' middle in optima, profiles and comparisons; total_over_active is N/N_a."""
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[BundledOptimum, ...]
     """Bundled laws of the same reach: their optima, judged by the fitted law."""
     conventions: dict[str, str]
     """How each variable is counted."""

@@ -16,7 +16,7 @@ from moeplan.fitting.bootstrap import Draws
 from moeplan.fitting.compare import compare
 from moeplan.fitting.holdout import rms
 from moeplan.fitting.identify import Identified
-from moeplan.fitting.optimum import FLOPS_PER_PARAM, SIZES, Shape, has_optimum, optimal_active_params
+from moeplan.fitting.optimum import FLOPS_PER_PARAM, SIZES, HeldVariables, has_optimum, optimal_active_params
 from moeplan.fitting.predictions import predictions
 from moeplan.fitting.prior import Prior
 from moeplan.fitting.problem import Problem, spread
@@ -190,14 +190,14 @@ def _stderr(problem: Problem, drawn: Draws, name: str, value: float) -> float:
     return deviation * value if problem.table.coordinates[name].kind == "ln" else deviation
 
 
-def _covariance(problem: Problem, drawn: Draws | None) -> res.Covariance | None:
+def _covariance(problem: Problem, drawn: Draws | None) -> res.FittedCovariance | None:
     if drawn is None:
         return None
     matrix = np.atleast_2d(np.cov(drawn.y, rowvar=False))
     matrix = (matrix + matrix.T) / 2
     kinds = {name: c.kind for name, c in problem.table.coordinates.items()}
     values = problem.coefficients(drawn.y[:STORED])
-    return res.Covariance(
+    return res.FittedCovariance(
         dict(kinds),
         tuple(tuple(float(x) for x in row) for row in matrix),
         tuple(tuple(float(values[name][i]) for name in kinds) for i in range(len(drawn.y[:STORED]))),
@@ -215,14 +215,14 @@ def _quality(problem: Problem, residuals: Floats, determined: int) -> res.Qualit
     )
 
 
-def _residuals(runs: Runs, problem: Problem, residuals: Floats) -> tuple[res.Residual, ...]:
+def _residuals(runs: Runs, problem: Problem, residuals: Floats) -> tuple[res.RunResidual, ...]:
     scale = spread(residuals)
     flops = runs.column("train_flops")
     predicted = problem.observed * np.exp(-residuals)
     order = np.argsort(-np.abs(residuals), kind="stable")
     names = form_variables(problem.form)
     return tuple(
-        res.Residual(
+        res.RunResidual(
             line=runs.lines[i],
             train_flops=None if flops is None else float(flops[i]),
             observed=float(problem.observed[i]),
@@ -315,7 +315,7 @@ def _optima(
     level: float,
     dense: bool,
     target: str,
-) -> tuple[tuple[res.Optimum, ...], tuple[res.Profile, ...], tuple[res.Comparison, ...]]:
+) -> tuple[tuple[res.Optimum, ...], tuple[res.Profile, ...], tuple[res.BundledOptimum, ...]]:
     points = y[None] if drawn is None else np.concatenate([y[None], drawn.y])
     coefficients = problem.coefficients(points)
     budgets = _budgets(runs, at)
@@ -323,7 +323,7 @@ def _optima(
         found = predictions(runs, problem, coefficients, drawn, held, budgets, level, asked=bool(at))
         return found, (), ()
     others = {name: value for name, value in held.items() if name != "total_over_active"}
-    shape = Shape(problem.form, held["total_over_active"], others)
+    shape = HeldVariables(problem.form, held["total_over_active"], others)
     flops = runs.column("train_flops")
     optima, profiles = [], []
     for budget in budgets:
@@ -341,7 +341,7 @@ def _optima(
 
 def _profile(
     runs: Runs,
-    shape: Shape,
+    shape: HeldVariables,
     coefficients: Mapping[str, Floats],
     budget: float,
     inside: bool,

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 from moeplan.errors import LawError
 from moeplan.laws.file import read_law
-from moeplan.laws.law import Citation, Covariance, Fit, Law, Outside, Residual, Table, Uncertainty
+from moeplan.laws.law import Citation, Covariance, Fit, Law, Outside, PaperTable, ResidualError, Uncertainty
 
 __all__ = [
     "Citation",
@@ -22,8 +22,8 @@ __all__ = [
     "Fit",
     "Law",
     "Outside",
-    "Residual",
-    "Table",
+    "PaperTable",
+    "ResidualError",
     "Uncertainty",
     "law_names",
     "load_law",

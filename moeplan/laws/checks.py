@@ -29,7 +29,7 @@ import numpy as np
 from moeplan.errors import LawError
 from moeplan.laws import reduced
 from moeplan.laws.law import Fit, Law
-from moeplan.laws.reader import Section
+from moeplan.laws.reader import FileSection
 from moeplan.laws.signatures import FAMILIES
 from moeplan.numerics.bisection import first_where
 
@@ -71,7 +71,7 @@ def run_checks(law: Law) -> list[CheckResult]:
     return results
 
 
-def _cases(check: Section) -> Iterator[tuple[str, Given, Section]]:
+def _cases(check: FileSection) -> Iterator[tuple[str, Given, FileSection]]:
     """What one check of a file says, is given and expects: once, or once for each of its rows."""
     single = "rows" not in check
     check.only(
@@ -92,7 +92,7 @@ def _cases(check: Section) -> Iterator[tuple[str, Given, Section]]:
         )
 
 
-def _near(check: Section, quantity: str, value: float, expected: float) -> tuple[bool, str]:
+def _near(check: FileSection, quantity: str, value: float, expected: float) -> tuple[bool, str]:
     within = check.section("within")
     if quantity in within:
         within = within.section(quantity)
@@ -104,7 +104,7 @@ def _near(check: Section, quantity: str, value: float, expected: float) -> tuple
     return bool(math.isfinite(value) and error <= limit), f"{limit:g}{unit}"
 
 
-def _found(law: Law, check: Section, given: Given) -> dict[str, Any]:
+def _found(law: Law, check: FileSection, given: Given) -> dict[str, Any]:
     """Every quantity that a check gives, by name."""
     find = check.text("find", "value")
     if find == "product":
@@ -112,7 +112,7 @@ def _found(law: Law, check: Section, given: Given) -> dict[str, Any]:
         return dict.fromkeys(_expected(check), product)
     if find == "crossing":
         return _crossing(_fits(law, check), given, check)
-    finders: dict[str, Callable[[Law, Fit, Given, Section], dict[str, Any]]] = {
+    finders: dict[str, Callable[[Law, Fit, Given, FileSection], dict[str, Any]]] = {
         "value": lambda law, fit, given, check: {fit.predicts: _evaluate(fit, given, check)},
         "reduced": _reduced,
         "minimum": lambda law, fit, given, check: _extremum(fit, given, check, sign=1),
@@ -125,35 +125,35 @@ def _found(law: Law, check: Section, given: Given) -> dict[str, Any]:
     return finders[find](law, _fit(law, check, "fit", check.text("fit")), given, check)
 
 
-def _expected(check: Section) -> list[str]:
+def _expected(check: FileSection) -> list[str]:
     sections = check.sections("rows") or [check]
     return [quantity for section in sections for quantity in section.section("expect")]
 
 
-def _fit(law: Law, check: Section, key: str, name: str) -> Fit:
+def _fit(law: Law, check: FileSection, key: str, name: str) -> Fit:
     if name not in law.fits:
         raise check.error(key, f"is {name!r}; this file's fits are {', '.join(law.fits)}")
     return law.fits[name]
 
 
-def _fits(law: Law, check: Section) -> list[Fit]:
+def _fits(law: Law, check: FileSection) -> list[Fit]:
     fits = [_fit(law, check, "fits", name) for name in check.texts("fits")]
     if len(fits) != 2:
         raise check.error("fits", "must name two fits")
     return fits
 
 
-def _evaluate(fit: Fit, values: dict[str, Any], check: Section) -> Any:
+def _evaluate(fit: Fit, values: dict[str, Any], check: FileSection) -> Any:
     return fit(*(_given(name, values, check) for name in fit.variables))
 
 
-def _given(name: str, values: dict[str, Any], check: Section) -> Any:
+def _given(name: str, values: dict[str, Any], check: FileSection) -> Any:
     if name not in values:
         raise check.error("given", f"lacks {name}")
     return values[name]
 
 
-def _range(check: Section) -> tuple[str, float, float]:
+def _range(check: FileSection) -> tuple[str, float, float]:
     over = check.section("over")
     if len(over) != 1:
         raise check.error("over", "must name one variable with its range")
@@ -164,7 +164,7 @@ def _range(check: Section) -> tuple[str, float, float]:
     return name, float(bounds[0]), float(bounds[1])
 
 
-def _reduced(law: Law, fit: Fit, given: Given, check: Section) -> dict[str, Any]:
+def _reduced(law: Law, fit: Fit, given: Given, check: FileSection) -> dict[str, Any]:
     reduce = getattr(reduced, f"reduced_{fit.form}", None)
     if reduce is None:
         raise check.error("find", f"is 'reduced', which the form {fit.form} does not have")
@@ -173,13 +173,13 @@ def _reduced(law: Law, fit: Fit, given: Given, check: Section) -> dict[str, Any]
     return left
 
 
-def _extremum(fit: Fit, given: Given, check: Section, sign: int) -> dict[str, Any]:
+def _extremum(fit: Fit, given: Given, check: FileSection, sign: int) -> dict[str, Any]:
     name, low, high = _range(check)
     place = minimize_on(lambda x: sign * _evaluate(fit, {**given, name: x}, check), low, high)
     return {name: place, fit.predicts: _evaluate(fit, {**given, name: place}, check)}
 
 
-def _crossing(fits: list[Fit], given: Given, check: Section) -> dict[str, Any]:
+def _crossing(fits: list[Fit], given: Given, check: FileSection) -> dict[str, Any]:
     name, low, high = _range(check)
     first, second = fits
 
@@ -190,7 +190,7 @@ def _crossing(fits: list[Fit], given: Given, check: Section) -> dict[str, Any]:
     return {name: _root_on(gap, low, high, check)}
 
 
-def _dense_equivalent(law: Law, fit: Fit, given: Given, check: Section) -> dict[str, Any]:
+def _dense_equivalent(law: Law, fit: Fit, given: Given, check: FileSection) -> dict[str, Any]:
     name, low, high = _range(check)
     if not fit.dense and not fit.dense_fit:
         raise check.error("fit", "has no dense counterpart")
@@ -200,7 +200,7 @@ def _dense_equivalent(law: Law, fit: Fit, given: Given, check: Section) -> dict[
     return {name: _root_on(lambda x: float(_evaluate(dense, {**at, name: x}, check) - loss), low, high, check)}
 
 
-def _root_on(gap: Callable[[float], float], low: float, high: float, check: Section) -> float:
+def _root_on(gap: Callable[[float], float], low: float, high: float, check: FileSection) -> float:
     """The place in [low, high] where `gap` changes its sign, by bisection of the logarithm."""
     rising = gap(low) < 0
     if rising == (gap(high) < 0):
@@ -208,7 +208,7 @@ def _root_on(gap: Callable[[float], float], low: float, high: float, check: Sect
     return math.exp(first_where(lambda ln_x: (gap(math.exp(ln_x)) < 0) != rising, math.log(low), math.log(high)))
 
 
-def _compute_optimum(law: Law, fit: Fit, given: Given, check: Section) -> dict[str, Any]:
+def _compute_optimum(law: Law, fit: Fit, given: Given, check: FileSection) -> dict[str, Any]:
     choices = check.section("choices", optional=True)
     for name, options in choices.items():
         if not isinstance(options, list):

@@ -20,11 +20,11 @@ from moeplan.laws.law import (
     Covariance,
     Fit,
     Law,
-    Residual,
-    Table,
+    PaperTable,
+    ResidualError,
     Uncertainty,
 )
-from moeplan.laws.reader import Section, read_text_file, read_yaml
+from moeplan.laws.reader import FileSection, read_text_file, read_yaml
 from moeplan.laws.signatures import FAMILIES, FORMS, form_coefficients, form_variables
 from moeplan.laws.statements import read_statement
 
@@ -66,7 +66,7 @@ def _law(text: str, path: str) -> Law:
     )
 
 
-def _read_citation(section: Section) -> Citation:
+def _read_citation(section: FileSection) -> Citation:
     section.only(("authors", "year", "title", "arxiv", "where"), ("authors", "title"))
     return Citation(
         authors=section.text("authors"),
@@ -77,14 +77,14 @@ def _read_citation(section: Section) -> Citation:
     )
 
 
-def _one_of(section: Section, key: str, known: Any, default: str | None = None) -> str:
+def _one_of(section: FileSection, key: str, known: Any, default: str | None = None) -> str:
     value = section.text(key, default)
     if value not in known and not (default is not None and value == default):
         raise section.error(key, f"is {value!r}; known are {', '.join(known)}")
     return value
 
 
-def _read_fit(law: str, name: str, section: Section, fits: Section) -> Fit:
+def _read_fit(law: str, name: str, section: FileSection, fits: FileSection) -> Fit:
     section.only(
         (
             "predicts",
@@ -151,7 +151,7 @@ def _read_fit(law: str, name: str, section: Section, fits: Section) -> Fit:
     )
 
 
-def _read_terms(section: Section) -> tuple[str, ...]:
+def _read_terms(section: FileSection) -> tuple[str, ...]:
     """`terms: [A falls with total_params, ...]`: where each term keeps its sign."""
     statements = section.texts("terms")
     for text in statements:
@@ -162,7 +162,7 @@ def _read_terms(section: Section) -> tuple[str, ...]:
     return statements
 
 
-def _read_grades(section: Section, digits: Mapping[str, float]) -> dict[str, str]:
+def _read_grades(section: FileSection, digits: Mapping[str, float]) -> dict[str, str]:
     """`grade: read`, or `grade: {default: read, alpha: inferred}`."""
     if isinstance(section["grade"], str):
         grade = _one_of(section, "grade", GRADES)
@@ -174,13 +174,13 @@ def _read_grades(section: Section, digits: Mapping[str, float]) -> dict[str, str
     return {key: grades.get(key, grades["default"]) for key in digits}
 
 
-def _read_conventions(section: Section) -> dict[str, str]:
+def _read_conventions(section: FileSection) -> dict[str, str]:
     conventions = section.section("conventions", optional=True)
     conventions.only(CONVENTIONS)
     return {key: _one_of(conventions, key, CONVENTIONS[key]) for key in conventions}
 
 
-def _read_domain(section: Section) -> dict[str, tuple[float, float]]:
+def _read_domain(section: FileSection) -> dict[str, tuple[float, float]]:
     section.only({*ARCHITECTURAL, *(name for form in FORMS for name in form_variables(form))})
     domain = {}
     for key, bounds in section.items():
@@ -195,7 +195,7 @@ def _read_domain(section: Section) -> dict[str, tuple[float, float]]:
     return domain
 
 
-def _read_uncertainty(section: Section) -> Uncertainty | None:
+def _read_uncertainty(section: FileSection) -> Uncertainty | None:
     if "uncertainty" not in section:
         return None
     rule = section.section("uncertainty")
@@ -215,7 +215,7 @@ def _read_uncertainty(section: Section) -> Uncertainty | None:
     )
 
 
-def _read_covariance(section: Section, digits: Mapping[str, float]) -> Covariance | None:
+def _read_covariance(section: FileSection, digits: Mapping[str, float]) -> Covariance | None:
     """`covariance: {coordinates: {A: ln, alpha: linear}, matrix: [[...], [...]]}`, rows in the order of the keys.
 
     It may hold `draws`, a text with a draw of the coefficients in each line, in the same order.
@@ -253,7 +253,7 @@ def _read_covariance(section: Section, digits: Mapping[str, float]) -> Covarianc
     return Covariance(MappingProxyType(dict(coordinates)), matrix, _read_draws(covariance, coordinates))
 
 
-def _read_draws(covariance: Section, coordinates: Section) -> tuple[tuple[float, ...], ...]:
+def _read_draws(covariance: FileSection, coordinates: FileSection) -> tuple[tuple[float, ...], ...]:
     """The lines of `draws`, numbers apart by spaces: a text, because it reads so much faster than lists."""
     lines = covariance.text("draws", "").splitlines()
     draws = []
@@ -271,7 +271,7 @@ def _read_draws(covariance: Section, coordinates: Section) -> tuple[tuple[float,
     return tuple(draws)
 
 
-def _read_residual(section: Section) -> Residual | None:
+def _read_residual(section: FileSection) -> ResidualError | None:
     """`residual: {rms: 0.0075, degrees_of_freedom: 235}`."""
     if "residual" not in section:
         return None
@@ -281,10 +281,10 @@ def _read_residual(section: Section) -> Residual | None:
     for key in keys:
         if not 0 <= residual.number(key) < math.inf:
             raise residual.error(key, f"is {residual[key]}, must be at least 0")
-    return Residual(residual.number("rms"), int(residual.number("degrees_of_freedom")))
+    return ResidualError(residual.number("rms"), int(residual.number("degrees_of_freedom")))
 
 
-def _read_table(section: Section) -> Table:
+def _read_table(section: FileSection) -> PaperTable:
     section.only(("name", "note", "grade", "columns", "rows"), ("name", "grade", "columns", "rows"))
     columns = section.texts("columns")
     rows = []
@@ -296,7 +296,7 @@ def _read_table(section: Section) -> Table:
         ):
             raise section.error("rows", f"has {row!r}, must be lists of {len(columns)} numbers")
         rows.append(tuple(float(x) for x in row))
-    return Table(
+    return PaperTable(
         name=section.text("name"),
         note=section.text("note", ""),
         grade=_one_of(section, "grade", GRADES),

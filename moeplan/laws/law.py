@@ -12,7 +12,7 @@ import numpy as np
 
 from moeplan.architecture.conventions import ARCHITECTURAL, Variables, default_convention
 from moeplan.errors import LawError
-from moeplan.laws.reader import Section
+from moeplan.laws.reader import FileSection
 from moeplan.laws.signatures import FORMS, form_variables, trades_size
 from moeplan.quantities import BY_VARIABLE
 from moeplan.records import Word
@@ -79,7 +79,7 @@ class Covariance:
 
 
 @dataclass(frozen=True)
-class Residual:
+class ResidualError:
     """How far the runs of a fit lie from it."""
 
     rms: float
@@ -154,7 +154,7 @@ class Fit:
     """One sentence on what this fit is."""
     covariance: Covariance | None = None
     """How the coefficients vary together, where known."""
-    residual: Residual | None = None
+    residual: ResidualError | None = None
     """How far the runs lie from it, where known."""
     terms: tuple[str, ...] = ()
     """Where each of its terms keeps its sign, in the words of `moeplan.laws.terms`; empty if the file says nothing."""
@@ -229,7 +229,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Table:
+class PaperTable:
     """Measured points of a paper, as it prints them."""
 
     name: str
@@ -279,11 +279,11 @@ class Law:
     """Where the digits come from."""
     fits: Mapping[str, Fit]
     """Its fitted equations by name; the first that can judge an architecture is its `objective`."""
-    tables: tuple[Table, ...]
+    tables: tuple[PaperTable, ...]
     """Its measured points."""
     notes: tuple[str, ...]
     """Caveats and findings."""
-    checks: tuple[Section, ...]
+    checks: tuple[FileSection, ...]
     """The paper's own numbers; `moeplan.laws.checks` runs them."""
     path: str
     """The file it was read from."""

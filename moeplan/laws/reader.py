@@ -23,7 +23,7 @@ _FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _DEEPEST = 20
 
 
-class Section(dict[str, Any]):
+class FileSection(dict[str, Any]):
     """A mapping of a file that knows where it stands, so that a mistake in it can be pointed at."""
 
     def __init__(self, file: str, path: str, line: int) -> None:
@@ -55,17 +55,17 @@ class Section(dict[str, Any]):
         """The number under `key`."""
         return float(self._typed(key, (int, float), "a number", default))
 
-    def section(self, key: str, *, optional: bool = False) -> Section:
+    def section(self, key: str, *, optional: bool = False) -> FileSection:
         """The mapping under `key`; with `optional`, an empty one where it is absent."""
         if optional and key not in self:
-            return Section(self.file, f"{self.path}.{key}".lstrip("."), self.line)
-        return self._typed(key, Section, "a mapping", None)  # type: ignore[no-any-return]
+            return FileSection(self.file, f"{self.path}.{key}".lstrip("."), self.line)
+        return self._typed(key, FileSection, "a mapping", None)  # type: ignore[no-any-return]
 
-    def sections(self, key: str) -> list[Section]:
+    def sections(self, key: str) -> list[FileSection]:
         """The list of mappings under `key`; empty where absent."""
         items = self._typed(key, list, "a list", [])
         for item in items:
-            if not isinstance(item, Section):
+            if not isinstance(item, FileSection):
                 raise self.error(key, f"must hold mappings, not {item!r}")
         return items  # type: ignore[no-any-return]
 
@@ -125,7 +125,7 @@ def _build(event: Any, events: Iterator[Any], file: str, path: str = "", depth: 
         while not isinstance(item := next(events), yaml.SequenceEndEvent):
             items.append(_build(item, events, file, f"{path}[{len(items)}]", depth + 1))
         return items
-    section = Section(file, path, line)
+    section = FileSection(file, path, line)
     while not isinstance(key_event := next(events), yaml.MappingEndEvent):
         line = key_event.start_mark.line + 1
         if not isinstance(key_event, yaml.ScalarEvent):
@@ -139,20 +139,20 @@ def _build(event: Any, events: Iterator[Any], file: str, path: str = "", depth: 
     return section
 
 
-def read_yaml(text: str, file: str) -> Section:
+def read_yaml(text: str, file: str) -> FileSection:
     """Parse YAML text whose top level is a mapping; `file` names it in errors.
 
     Raises `LawError` with file and line for broken YAML, anchors and aliases, a duplicate key, or another top level.
     """
     try:
         events = yaml.parse(text, Loader=_Base)
-        content: Section | None = None
+        content: FileSection | None = None
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 if content is not None:
                     raise LawError(f"{file}: holds a second YAML document; a law file is one")
                 top = _build(next(events), events, file)
-                if not isinstance(top, Section):
+                if not isinstance(top, FileSection):
                     raise LawError(f"{file}, line 1: the file must be a mapping of keys, as in the bundled laws")
                 content = top
     except yaml.YAMLError as error:

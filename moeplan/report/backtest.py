@@ -11,7 +11,7 @@ from moeplan.report.blocks import Block, Chart, Column, Items, Paragraph, Sectio
 from moeplan.report.sources import outside_text
 from moeplan.report.text import NONE, Source, mark
 from moeplan.report.view import View
-from moeplan.studies.backtest.scores import BackTest, Prediction, Result, Widening
+from moeplan.studies.backtest.scores import BackTest, EquivalencePrediction, Result, Widening
 from moeplan.units import format_flops
 
 _SIGN = {"equal": "", "lower": "≥ ", "higher": "≤ ", "unknown": ""}
@@ -83,7 +83,7 @@ def _seen(test: BackTest) -> View[BackTest]:
     return View(test, source)
 
 
-def _prediction(said: Prediction) -> Source:
+def _prediction(said: EquivalencePrediction) -> Source:
     inside = "inside the measured range" if said.has_domain else "no measured range given"
     domain = f"outside the measured range: {outside_text(said.outside)}" if said.outside else inside
     return Source(said.basis, said.law, "the law's own", domain)
@@ -186,7 +186,7 @@ def _predicted(test: View[BackTest], studies: Sequence[View[Result]]) -> tuple[B
     return (*blocks, backtest_chart(test.it), *_published_counts(said))
 
 
-def _published_counts(said: Sequence[tuple[View[Result], View[Prediction]]]) -> tuple[Block, ...]:
+def _published_counts(said: Sequence[tuple[View[Result], View[EquivalencePrediction]]]) -> tuple[Block, ...]:
     """EL where a publication counts the MoE's compute in its own way, against its own ratios."""
     shown = [row for row in said if row[1].at_published_flops is not None and row[0].moe_flops_published is not None]
     columns: tuple[Column, ...] = (
@@ -205,13 +205,13 @@ def _stated(result: View[Result]) -> str:
     return "; ".join(f"{times(ratio.value)} {ratio.of}" for ratio in result.ratios if not ratio.computed)
 
 
-def _verdict(result: View[Result], said: View[Prediction]) -> str:
+def _verdict(result: View[Result], said: View[EquivalencePrediction]) -> str:
     if said.error is None or result.loss == "equal":
         return ""
     return "crossed" if said.error else "kept"
 
 
-def _domain(said: View[Prediction]) -> str:
+def _domain(said: View[EquivalencePrediction]) -> str:
     if not said.outside:
         return "inside" if said.has_domain else "not given"
     decades = f" ({number(said.decades, 2)})" if said.decades else ""

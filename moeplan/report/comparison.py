@@ -25,7 +25,7 @@ from moeplan.report.comparison_strict import strict_blocks, strict_headline
 from moeplan.report.sources import ASKED
 from moeplan.report.text import NONE, Source, Text, joined, listed, mark
 from moeplan.report.view import View
-from moeplan.studies.comparison.result import Comparison, Contender, LawColumn, Versus
+from moeplan.studies.comparison.result import Candidate, Comparison, LawColumn, Versus
 
 __all__ = ["comparison_charts", "comparison_sections", "headline"]
 
@@ -158,11 +158,11 @@ def _table(c: View[Comparison]) -> tuple[Block, ...]:
     )
 
 
-def _devices(model: View[Contender]) -> str:
+def _devices(model: View[Candidate]) -> str:
     return model("{num_devices:d}") if model.num_devices else ">1,024"
 
 
-def _speed(model: View[Contender], batch: int) -> str:
+def _speed(model: View[Candidate], batch: int) -> str:
     speed = next((speed for speed in model.decode if speed.batch == batch), None)
     return NONE if speed is None else speed("{tokens_per_second}" if speed.fits else "({tokens_per_second})")
 

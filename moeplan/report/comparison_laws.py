@@ -11,7 +11,7 @@ from moeplan.report.blocks import Block, Column, Items, Paragraph, Table, table
 from moeplan.report.opinions import SIZE
 from moeplan.report.text import NONE, Text, joined, mark
 from moeplan.report.view import View
-from moeplan.studies.comparison.result import Answer, Comparison, Contender, LawColumn, Saving
+from moeplan.studies.comparison.result import Answer, Candidate, Comparison, LawColumn, Saving
 
 MODEL = f"{SIZE} MoE on {{tokens}} tokens"
 """A MoE in short: 35.6B-A3.18B MoE on 535B tokens."""
@@ -169,7 +169,7 @@ def pair_blocks(c: View[Comparison]) -> tuple[Block, ...]:
     )
 
 
-def _leverage(answer: View[Answer], model: View[Contender]) -> Text:
+def _leverage(answer: View[Answer], model: View[Candidate]) -> Text:
     return Text("dense") if answer.leverage is None and model.is_dense else answer("{leverage}")
 
 

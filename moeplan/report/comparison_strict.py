@@ -7,7 +7,7 @@ from moeplan.report.blocks import Block, Column, Paragraph, Table, table
 from moeplan.report.comparison_laws import MODEL
 from moeplan.report.text import NONE, Text, joined
 from moeplan.report.view import View
-from moeplan.studies.comparison.result import Comparison, EqualResources, Study
+from moeplan.studies.comparison.result import Comparison, EqualResources, StrictStudy
 
 
 def strict_headline(c: View[Comparison]) -> Text:
@@ -28,14 +28,14 @@ def strict_headline(c: View[Comparison]) -> Text:
     )
 
 
-def _region(study: View[Study]) -> Text:
+def _region(study: View[StrictStudy]) -> Text:
     """Where the MoE wins in a study, in words."""
     if study.region_low is None and study.region_high is None:
         return Text(f"every rate measured wins, {_measured(study)}, so the edges are not measured")
     return joined(("it wins at ", _edges(study), ", interpolated"))
 
 
-def _measured(study: View[Study]) -> str:
+def _measured(study: View[StrictStudy]) -> str:
     return interval("active_param_ratio", study.points[0].active_rate, study.points[-1].active_rate)
 
 
@@ -74,7 +74,7 @@ def strict_blocks(c: View[Comparison]) -> tuple[Block, ...]:
     )
 
 
-def _edges(study: View[Study]) -> str:
+def _edges(study: View[StrictStudy]) -> str:
     """Where the MoE beats the dense model of a study; all rates measured where neither edge is."""
     if study.region_low is None and study.region_high is None:
         return f"all of {_measured(study)}"

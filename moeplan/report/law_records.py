@@ -9,7 +9,7 @@ from typing import Any
 
 from moeplan.laws import Fit, Law
 from moeplan.laws.checks import CheckResult
-from moeplan.laws.law import PREDICTS, Citation, Residual, Table, Uncertainty
+from moeplan.laws.law import PREDICTS, Citation, PaperTable, ResidualError, Uncertainty
 from moeplan.laws.signatures import FORMS, form_coefficients, form_variables
 from moeplan.laws.terms import TermResult
 
@@ -108,7 +108,7 @@ class FitRecord:
     """Residuals and widening rule, where known."""
     covariance: CovarianceRecord | None
     """How the coefficients vary together, where known."""
-    residual: Residual | None
+    residual: ResidualError | None
     """How far the runs lie from it, where known."""
     note: str
     """One sentence on what this fit is."""
@@ -122,7 +122,7 @@ class LawRecord(LawSummary):
     """Where its digits come from."""
     fits: dict[str, FitRecord]
     """Its fitted equations, by name."""
-    tables: tuple[Table, ...]
+    tables: tuple[PaperTable, ...]
     """Measured points, as the paper prints them."""
     notes: tuple[str, ...]
     """Caveats."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moeplan.cost.devices import Device
-from moeplan.cost.measured import Measured, TimedLayer
+from moeplan.cost.measured import MeasuredSpeeds, TimedLayer
 from moeplan.quantities import number, percent
 from moeplan.report.blocks import Column, Paragraph, Section, Table, table
 from moeplan.report.text import NONE
@@ -24,7 +24,7 @@ def measured_section(device: Device) -> Section:
     )
 
 
-def _layers(found: Measured, peak_flops: float) -> Table:
+def _layers(found: MeasuredSpeeds, peak_flops: float) -> Table:
     def graph(layer: TimedLayer) -> str:
         return NONE if layer.graph_seconds is None else number(1e3 * layer.graph_seconds)
 
@@ -39,7 +39,7 @@ def _layers(found: Measured, peak_flops: float) -> Table:
     return table((found.dense_layer, found.moe_layer), columns)
 
 
-def _speeds(found: Measured) -> list[tuple[str, str]]:
+def _speeds(found: MeasuredSpeeds) -> list[tuple[str, str]]:
     rows = [(f"product of {found.product_size}x{found.product_size}, {found.precision}", _flops(found.product_flops))]
     for what, speeds in (
         ("grouped product", found.grouped_product_flops),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from moeplan.cost.training.throughput.calibrate import Judgement, LeftOut, Spread
-from moeplan.cost.training.throughput.runs import Table as Runs
+from moeplan.cost.training.throughput.calibrate import LeftOut, Spread, Validation
+from moeplan.cost.training.throughput.runs import RunTable
 from moeplan.cost.training.throughput.settings import constants, priors
 from moeplan.quantities import number, percent
 from moeplan.records import to_json
@@ -13,27 +13,27 @@ from moeplan.report.blocks import Block, Items, Paragraph, Section, Table
 from moeplan.report.text import NONE
 
 
-def calibration_sections(runs: Runs, judgement: Judgement) -> list[Section]:
-    """The fit as tables: judgement first, then constants and every run."""
-    by_model = judgement.left_out[0]
+def calibration_sections(runs: RunTable, validation: Validation) -> list[Section]:
+    """The fit as tables: validation first, then constants and every run."""
+    by_model = validation.left_out[0]
     verdict = (
-        f"Over left-out models Kendall's tau of MFU is {judgement.mfu_rank:.3f}; intervals for 80 %, as wide as the "
-        f"errors of the other models say, hold {percent(judgement.coverage)} of the runs. Between designs of a site "
-        f"the standard deviation in ln tokens/s is {judgement.design_ln_sd:.3f}."
+        f"Over left-out models Kendall's tau of MFU is {validation.mfu_rank:.3f}; intervals for 80 %, as wide as the "
+        f"errors of the other models say, hold {percent(validation.coverage)} of the runs. Between designs of a site "
+        f"the standard deviation in ln tokens/s is {validation.design_ln_sd:.3f}."
     )
     errors: list[Block] = [
         Table(
             (
-                _spread("all runs, fitted", judgement.fit.errors),
-                *(_spread(f"a {x.what}", x.errors) for x in judgement.left_out),
+                _spread("all runs, fitted", validation.fit.errors),
+                *(_spread(f"a {x.what}", x.errors) for x in validation.left_out),
             ),
             ("left out", "runs", "median error", "90th percentile", "within 30 %", "bias"),
             right=(1, 2, 3, 4, 5),
         ),
         Paragraph(verdict),
     ]
-    sections = [Section("Errors of tokens/s", tuple(errors)), *(_groups(x) for x in judgement.left_out)]
-    sections.append(_constants(judgement))
+    sections = [Section("Errors of tokens/s", tuple(errors)), *(_groups(x) for x in validation.left_out)]
+    sections.append(_constants(validation))
     rows = tuple(
         (
             run.label,
@@ -43,7 +43,7 @@ def calibration_sections(runs: Runs, judgement: Judgement) -> list[Section]:
             _signed(fitted),
             _signed(left),
         )
-        for run, fitted, left in zip(runs.runs, judgement.fit.errors, by_model.errors, strict=True)
+        for run, fitted, left in zip(runs.runs, validation.fit.errors, by_model.errors, strict=True)
     )
     columns = ("run", "layout", "tokens/s/GPU", "fitted", "error", "left out")
     blocks: list[Block] = [Table(rows, columns, right=(2, 3, 4, 5))]
@@ -54,19 +54,19 @@ def calibration_sections(runs: Runs, judgement: Judgement) -> list[Section]:
     return sections
 
 
-def calibration_record(runs: Runs, judgement: Judgement) -> dict[str, Any]:
+def calibration_record(runs: RunTable, validation: Validation) -> dict[str, Any]:
     """The same as JSON's types."""
     return {
-        "constants": to_json(judgement.fit.constants),
-        "ln_stderr": to_json(judgement.fit.ln_stderr),
-        "fitted": to_json(Spread.of(judgement.fit.errors)),
-        "left_out": {x.what: to_json(Spread.of(x.errors)) for x in judgement.left_out},
-        "mfu_rank": judgement.mfu_rank,
-        "coverage": judgement.coverage,
-        "design_ln_sd": judgement.design_ln_sd,
+        "constants": to_json(validation.fit.constants),
+        "ln_stderr": to_json(validation.fit.ln_stderr),
+        "fitted": to_json(Spread.of(validation.fit.errors)),
+        "left_out": {x.what: to_json(Spread.of(x.errors)) for x in validation.left_out},
+        "mfu_rank": validation.mfu_rank,
+        "coverage": validation.coverage,
+        "design_ln_sd": validation.design_ln_sd,
         "runs": [
             {"run": run.label, "tokens_per_second_per_gpu": run.tokens_per_second, "error": a, "left_out_error": b}
-            for run, a, b in zip(runs.runs, judgement.fit.errors, judgement.left_out[0].errors, strict=True)
+            for run, a, b in zip(runs.runs, validation.fit.errors, validation.left_out[0].errors, strict=True)
         ],
         "rows_left_out": [{"model": model, "why": why} for model, why in runs.left_out],
     }
@@ -87,8 +87,8 @@ def _groups(left_out: LeftOut) -> Section:
     return Section(f"Each {left_out.what} left out", (Table(rows, columns, right=(1, 2, 3, 4, 5)),))
 
 
-def _constants(judgement: Judgement) -> Section:
-    known, bundled, fit = priors(), constants(), judgement.fit
+def _constants(validation: Validation) -> Section:
+    known, bundled, fit = priors(), constants(), validation.fit
     rows = tuple(
         (
             name,

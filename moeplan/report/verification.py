@@ -13,8 +13,8 @@ from moeplan.report.sources import outside_text
 from moeplan.report.text import EXTRAPOLATED, NONE, Source, Text, joined, listed, mark
 from moeplan.report.view import View
 from moeplan.units import format_count, format_duration
-from moeplan.verification.estimate import REACH, Measured
-from moeplan.verification.shrink import Kept
+from moeplan.verification.estimate import REACH, MeasuredLeverage
+from moeplan.verification.shrink import KeptProperty
 from moeplan.verification.summary import ARM
 from moeplan.verification.verdict import UNHEALTHY_LOAD
 from moeplan.verification.verification import LeverageAt, Outline, PlannedRun, RunSummary, Tuning, Verification
@@ -116,11 +116,11 @@ def _reason(found: Verification) -> str:
     return f"{reason}.{advice}"
 
 
-def _value(measured: View[Measured]) -> Text:
+def _value(measured: View[MeasuredLeverage]) -> Text:
     return measured("{bound} {efficiency_leverage}" if measured.bound else "{efficiency_leverage}")
 
 
-def _interval(measured: View[Measured]) -> Text:
+def _interval(measured: View[MeasuredLeverage]) -> Text:
     """Both ends; one that lies where nothing can be read is open."""
     if measured.bound == "at least" and measured.high <= measured.efficiency_leverage * (1 + 1e-9):
         return measured("{low} and above")
@@ -239,7 +239,7 @@ def _kept(outline: View[Outline]) -> tuple[Block, ...]:
     def of_numbers(template: str) -> Any:
         return lambda kept: NONE if kept.variable == "attention" else kept(template)
 
-    def reason(kept: View[Kept]) -> str:
+    def reason(kept: View[KeptProperty]) -> str:
         return str(kept.reason) if kept.variable == "attention" else kept.reason or "kept"
 
     columns: tuple[Column, ...] = (

@@ -29,7 +29,7 @@ from moeplan.cost.inference_memory import (
 from moeplan.errors import UsageError
 from moeplan.plan.costs import DEFAULT_DEVICE
 from moeplan.plan.existing import read_model
-from moeplan.studies.laws_on_model import Judgement, judge
+from moeplan.studies.law_evaluation import LawEvaluation, evaluate_laws
 from moeplan.studies.serving_fit import ServingFit, serving_fit
 from moeplan.studies.training_fit import TrainingFit, TrainingRequest, training_fit
 from moeplan.units import MemoryLimit, parse_count, parse_flops, parse_memory
@@ -38,7 +38,7 @@ SCHEMA = "moeplan.inspection/1"
 
 
 @dataclass(frozen=True)
-class Shape:
+class ExpertRatios:
     """Ratios of a model's experts, which need no count of attention."""
 
     num_layers: int
@@ -107,7 +107,7 @@ class Inspection:
     """The model_type of its configuration; "" if none."""
     architecture: Architecture | HybridArchitecture | None
     """The exact integer shape; null where the model has more than it expresses."""
-    shape: Shape
+    shape: ExpertRatios
     """Its experts in ratios."""
     not_counted: tuple[str, ...]
     """What is not counted; with parts of the language model among it there is no total."""
@@ -143,7 +143,7 @@ class Inspection:
     """What training it on given GPUs takes; null without them."""
     serving: ServingFit | None
     """Whether and how it can be served in a given memory; null without one."""
-    judgement: Judgement | None
+    judgement: LawEvaluation | None
     """What the laws say; null without tokens or compute."""
 
     def to_json(self) -> dict[str, Any]:
@@ -226,7 +226,7 @@ def inspect(
             )
         per_token = float(shape.flops_per_token(seq_len))
         count = parse_count(tokens, "tokens") if tokens is not None else parse_flops(flops or 0) / per_token
-        judgement = judge(
+        judgement = evaluate_laws(
             shape, count, seq_len=seq_len, serving=serving, memory=limit, threads=threads, progress=progress
         )
     groups = shape.params_by_group()
@@ -261,9 +261,9 @@ def inspect(
     )
 
 
-def _shape(a: Architecture) -> Shape:
-    names = (f for f in Shape.__dataclass_fields__)
-    return Shape(**{name: getattr(a, name) for name in names})
+def _shape(a: Architecture) -> ExpertRatios:
+    names = (f for f in ExpertRatios.__dataclass_fields__)
+    return ExpertRatios(**{name: getattr(a, name) for name in names})
 
 
 def served_memory(shape: Architecture, serving: InferenceSettings) -> ServedMemory:

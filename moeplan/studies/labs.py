@@ -39,7 +39,7 @@ MEMORY_SLACK = 1.003
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenDesign:
     """One design with its tokens."""
 
     total_params: int
@@ -68,7 +68,7 @@ class Chosen:
 
     demand: float
     """Tokens served / the laboratory's training tokens."""
-    choice: Choice | None
+    choice: ChosenDesign | None
     """The design; null if nothing fits."""
     active_params_factor: float | None
     """N_a / the laboratory's."""
@@ -94,7 +94,7 @@ class Lab:
     """Training compute: flops_per_token * D [FLOPs]."""
     memory_bytes: float
     """Memory that is given: what the model needs to be served, times `MEMORY_SLACK` [bytes]."""
-    choice: Choice
+    choice: ChosenDesign
     """What the laboratory chose."""
     chosen: tuple[Chosen, ...]
     """What moeplan chooses, one for each demand."""
@@ -209,8 +209,8 @@ def _chosen(
     )
 
 
-def _choice(shape: Architecture, tokens: float) -> Choice:
-    return Choice(
+def _choice(shape: Architecture, tokens: float) -> ChosenDesign:
+    return ChosenDesign(
         total_params=shape.total_params(),
         active_params=shape.active_params(),
         tokens=tokens,

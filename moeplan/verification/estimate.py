@@ -66,7 +66,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredLeverage:
     """The leverage measured at one budget."""
 
     train_flops: float
@@ -289,7 +289,7 @@ def _student_factor(arms: Sequence[Sequence[Group]]) -> float:
 # The leverage ---------------------------------------------------------------------------------------------------
 
 
-def measure(moe: Sequence[Group], dense: Sequence[Group], *, rng_seed: int = 0) -> tuple[Measured, ...]:
+def measure(moe: Sequence[Group], dense: Sequence[Group], *, rng_seed: int = 0) -> tuple[MeasuredLeverage, ...]:
     """The leverage at every budget of `moe` against `dense`, which must have two or more budgets; () otherwise."""
     if not moe or len({group.budget for group in dense}) < 2:
         return ()
@@ -318,7 +318,7 @@ def measure(moe: Sequence[Group], dense: Sequence[Group], *, rng_seed: int = 0) 
         spread = [float(np.clip(x, least, most)) for x in by_name.values()]
         bound: Literal["", "at least", "at most"] = "at most" if value < least else "at least" if value > most else ""
         found.append(
-            Measured(
+            MeasuredLeverage(
                 train_flops=best.train_flops,
                 loss=float(np.mean(best.losses)),
                 rung=best.rung,

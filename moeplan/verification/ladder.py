@@ -310,7 +310,7 @@ LEAST_STEPS = 40
 
 
 @dataclass(frozen=True)
-class Choice:
+class LadderChoice:
     """The ladder taken, and what kept it from being larger."""
 
     ladder: Ladder
@@ -329,7 +329,7 @@ def choose_ladder(
     seconds: Seconds | None = None,
     workers: int = 1,
     at_least: bool = False,
-) -> Choice:
+) -> LadderChoice:
     """The largest ladder within `time` [s] (by the forecast `seconds`), or within `budget` [FLOPs], and the data.
 
     Raises `InfeasibleError` where even the smallest ladder that means anything is too large, with what it needs; with
@@ -345,10 +345,10 @@ def choose_ladder(
         broken = _broken(ladder, data, time, budget, seconds, workers)
         if broken:
             if best is None and at_least and most_epochs(ladder, data) <= MAX_EPOCHS:
-                return Choice(ladder, "")
+                return LadderChoice(ladder, "")
             if best is None:
                 raise InfeasibleError(f"even the smallest ladder of proxy runs needs {broken}")
-            return Choice(best, broken)
+            return LadderChoice(best, broken)
         best = ladder
     raise AssertionError("every ladder fits")
 

@@ -20,7 +20,7 @@ from moeplan.errors import InfeasibleError, UsageError
 from moeplan.files import atomic_write
 from moeplan.verification import results
 from moeplan.verification.ladder import Data, Ladder, transfer_learning_rate, tuned_rates
-from moeplan.verification.request import Where
+from moeplan.verification.options import Where
 from moeplan.verification.shrink import flops_per_token
 from moeplan.verification.spec import RunResult, RunSpec, spec_text
 

@@ -17,15 +17,15 @@ from moeplan.verification import estimate, shrink
 from moeplan.verification.controls import control_results
 from moeplan.verification.formats import BYTE_VALUES
 from moeplan.verification.kept_choice import KeptChoice
-from moeplan.verification.ladder import Choice, Data, Ladder, Settings, choose_ladder, ladder_seconds, make_ladder
+from moeplan.verification.ladder import Data, Ladder, LadderChoice, Settings, choose_ladder, ladder_seconds, make_ladder
 from moeplan.verification.machine import Machine, ladder_outline
+from moeplan.verification.options import SEEDS, StudyOptions, Where
 from moeplan.verification.power import power
-from moeplan.verification.request import SEEDS, Request, Where
 from moeplan.verification.spec import RunResult
 from moeplan.verification.study import Prepared, Study
 from moeplan.verification.summary import ARM, execution_notes, retry_notes, summarise, text_notes, tuning_notes, tunings
-from moeplan.verification.verdict import UNHEALTHY_LOAD, judge
-from moeplan.verification.verification import OUTLINE_SCHEMA, SCHEMA, LeverageAt, Outline, Point, Verification
+from moeplan.verification.verdict import UNHEALTHY_LOAD, reach_verdict
+from moeplan.verification.verification import OUTLINE_SCHEMA, SCHEMA, BestSize, LeverageAt, Outline, Verification
 
 TIME_ON_CPU, TIME_ON_GPU = 120.0, 300.0
 """Time of the runs where none is given [s]."""
@@ -40,7 +40,7 @@ class LeverageStudy(Study[Verification]):
 
     plan: Plan
     """The plan whose experts are tried."""
-    request: Request = field(default_factory=Request)
+    request: StudyOptions = field(default_factory=StudyOptions)
     """Time or budget, seeds, text, controls, arithmetic."""
 
     def __post_init__(self) -> None:
@@ -97,7 +97,7 @@ class LeverageStudy(Study[Verification]):
         )
         return choice.ladder, self.outline_of(choice, data, machine)
 
-    def _choice(self, precision: str, data: Data, machine: Machine) -> Choice:
+    def _choice(self, precision: str, data: Data, machine: Machine) -> LadderChoice:
         asked_nothing = self.request.time is None and self.request.budget is None
         time = self.request.time
         if asked_nothing:
@@ -113,7 +113,7 @@ class LeverageStudy(Study[Verification]):
             at_least=asked_nothing,
         )
 
-    def outline_of(self, choice: Choice, data: Data, machine: Machine) -> Outline:
+    def outline_of(self, choice: LadderChoice, data: Data, machine: Machine) -> Outline:
         """What a chosen ladder runs, grouped by rung."""
         ladder = choice.ladder
         proxies = tuple({r.architecture: None for r in ladder.rungs if r.arm == "moe" and not r.control})
@@ -147,7 +147,7 @@ class LeverageStudy(Study[Verification]):
             controls=control_results(results),
             tuning=tunings(tuned),
             envelopes=tuple(
-                Point(arm, g.rung, g.train_flops, sum(g.losses) / len(g.losses), len(g.seeds), g.seconds)
+                BestSize(arm, g.rung, g.train_flops, sum(g.losses) / len(g.losses), len(g.seeds), g.seconds)
                 for arm, groups in (("moe", moe), ("dense", dense))
                 for g in estimate.frontier(groups)
             ),
@@ -180,7 +180,7 @@ def _plan_name(plan: Plan) -> str:
     return f"{total}-A{active}"
 
 
-def _leverage_at(plan: Plan, measured: estimate.Measured, results: list[RunResult]) -> LeverageAt:
+def _leverage_at(plan: Plan, measured: estimate.MeasuredLeverage, results: list[RunResult]) -> LeverageAt:
     behind = [r for r in results if r.spec.rung == measured.rung and (r.spec.arm, r.spec.control) == ("moe", "")]
     spec = behind[0].spec
     law = load_law(LEVERAGE_LAW)
@@ -189,7 +189,7 @@ def _leverage_at(plan: Plan, measured: estimate.Measured, results: list[RunResul
     here = float(fit.at(variables, spec.tokens))
     healths = [r.routing for r in behind if r.routing is not None]
     load = max((max(h.load) for h in healths), default=1.0)
-    judged = judge(measured, plan_low=plan.leverage.low, plan_high=plan.leverage.high, law_here=here, load=load)
+    judged = reach_verdict(measured, plan_low=plan.leverage.low, plan_high=plan.leverage.high, law_here=here, load=load)
     return LeverageAt(
         measured=measured,
         law=law.full_name,

@@ -11,8 +11,8 @@ from typing import Literal
 
 from moeplan.verification.footprint import memory_bytes
 from moeplan.verification.ladder import Data, Ladder, Seconds, ladder_flops, ladder_seconds
-from moeplan.verification.request import Where
-from moeplan.verification.shrink import Kept, flops_per_token
+from moeplan.verification.options import Where
+from moeplan.verification.shrink import KeptProperty, flops_per_token
 from moeplan.verification.spec import RunSpec
 from moeplan.verification.speed import read_probe
 from moeplan.verification.verification import OUTLINE_SCHEMA, Outline, PlannedRun
@@ -54,7 +54,7 @@ def ladder_outline(
     data: Data,
     machine: Machine,
     *,
-    kept: tuple[Kept, ...] = (),
+    kept: tuple[KeptProperty, ...] = (),
     limit: str = "",
     notes: tuple[str, ...] = (),
 ) -> Outline:

@@ -23,7 +23,7 @@ from torch import Tensor
 import moeplan
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import bundled_device
-from moeplan.cost.measured import Measured, TimedLayer
+from moeplan.cost.measured import MeasuredSpeeds, TimedLayer
 from moeplan.verification import collectives
 from moeplan.verification.device import pick_device, wait
 from moeplan.verification.experts import product_path
@@ -102,14 +102,14 @@ def measure(device: str = "auto") -> dict[str, Any] | None:
         return _as_file(where, found) if ranks.rank == 0 else None
 
 
-def _measured(where: torch.device, kind: torch.dtype, sizes: Sizes, ranks: collectives.Ranks) -> Measured:
+def _measured(where: torch.device, kind: torch.dtype, sizes: Sizes, ranks: collectives.Ranks) -> MeasuredSpeeds:
     dense, moe = (_layer(shape, where, kind, sizes) for shape in (sizes.dense, sizes.moe))
     product = _sustained_product(where, kind, sizes.product, SUSTAINED_SECONDS)
     grouped, gradient = _grouped(where, kind, sizes)
     attention, backward = _attention(where, kind, sizes)
     copied, permuted = _moving(where, kind, sizes)
     launch, sync = _host(where)
-    return Measured(
+    return MeasuredSpeeds(
         precision="bf16" if kind == torch.bfloat16 else "fp32",
         product_flops=product,
         product_size=sizes.product,
@@ -131,7 +131,7 @@ def _measured(where: torch.device, kind: torch.dtype, sizes: Sizes, ranks: colle
     )
 
 
-def _as_file(where: torch.device, found: Measured) -> dict[str, Any]:
+def _as_file(where: torch.device, found: MeasuredSpeeds) -> dict[str, Any]:
     """A device's row: data-sheet figures where the device is a bundled one, measured ones elsewhere."""
     from moeplan import records
 

@@ -31,7 +31,7 @@ TOKENS_AT_1E14 = 52e6
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptProperty:
     """One property of the plan and what became of it in the proxies."""
 
     variable: str
@@ -198,7 +198,7 @@ def _unusual(ranked: list[Architecture], chosen: list[int]) -> float:
     return sum(abs(math.log(s.num_layers / usual_depth(s.d_model))) for s in shapes) / len(shapes)
 
 
-def kept(planned: Architecture, proxies: tuple[Architecture, ...]) -> tuple[Kept, ...]:
+def kept(planned: Architecture, proxies: tuple[Architecture, ...]) -> tuple[KeptProperty, ...]:
     """What the MoE proxies keep of the plan, and why not where they do not."""
     found = []
     for variable in ("activation_ratio", "num_active_experts", "shared_ratio", "granularity"):
@@ -207,12 +207,12 @@ def kept(planned: Architecture, proxies: tuple[Architecture, ...]) -> tuple[Kept
         reason = ""
         if any(not math.isclose(value, wanted, rel_tol=1e-9) for value in values):
             reason = f"widths of experts are multiples of {ALIGNMENT} features, which small models cannot meet exactly"
-        found.append(Kept(variable, wanted, min(values), max(values), reason))
+        found.append(KeptProperty(variable, wanted, min(values), max(values), reason))
     depth = planned.num_dense_layers / planned.num_layers
     if depth:
         reason = f"{planned.num_dense_layers} of {planned.num_layers} layers are dense; of so few none can be"
-        found.append(Kept("num_dense_layers", float(planned.num_dense_layers), 0.0, 0.0, reason))
+        found.append(KeptProperty("num_dense_layers", float(planned.num_dense_layers), 0.0, 0.0, reason))
     if planned.attention != "gqa":
         reason = f"attention is {planned.attention} in the plan and grouped-query in both arms of the proxies"
-        found.append(Kept("attention", 1.0, 0.0, 0.0, reason))
+        found.append(KeptProperty("attention", 1.0, 0.0, 0.0, reason))
     return tuple(found)

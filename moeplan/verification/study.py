@@ -19,7 +19,7 @@ from moeplan.verification.kept_choice import KeptChoice, key_of
 from moeplan.verification.ladder import Data, Ladder, Settings
 from moeplan.verification.launch import Listener, launch_ladder
 from moeplan.verification.machine import Machine, probe_machine
-from moeplan.verification.request import Request, Where
+from moeplan.verification.options import StudyOptions, Where
 from moeplan.verification.spec import RunResult
 from moeplan.verification.text import describe
 from moeplan.verification.verification import Outline
@@ -43,7 +43,7 @@ class Prepared:
 class Study(ABC, Generic[Found]):
     """What one kind of study has of its own; `outline` and `run` do the rest."""
 
-    request: Request
+    request: StudyOptions
     """What is asked of it."""
 
     @property

@@ -33,8 +33,8 @@ from moeplan.verification.ladder import (
     smallest_rungs,
 )
 from moeplan.verification.machine import Machine, ladder_outline
+from moeplan.verification.options import SUGGESTED_SEEDS, StudyOptions, Where, check_suggested
 from moeplan.verification.proxy_runs import SCHEMA, ProxyRun, ProxyRuns
-from moeplan.verification.request import SUGGESTED_SEEDS, Request, Where, check_suggested
 from moeplan.verification.shrink import flops_per_token
 from moeplan.verification.spec import RunResult, check_architecture
 from moeplan.verification.study import Prepared, Study
@@ -52,7 +52,7 @@ class SuggestedStudy(Study[ProxyRuns]):
 
     suggestion: Suggestion
     """The runs."""
-    request: Request = field(default_factory=Request)
+    request: StudyOptions = field(default_factory=StudyOptions)
     """Seeds of every listed run, text, arithmetic."""
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from moeplan.verification.estimate import Measured
+from moeplan.verification.estimate import MeasuredLeverage
 
 Verdict = Literal["consistent", "inconsistent in sign", "underpowered", "router unhealthy"]
 
@@ -30,7 +30,7 @@ UNHEALTHY_LOAD = 4.0
 
 
 @dataclass(frozen=True)
-class Judged:
+class VerdictReached:
     """A verdict and its reason."""
 
     verdict: Verdict
@@ -49,7 +49,9 @@ def resolved_side(low: float, high: float) -> int:
     return side(low) if side(low) == side(high) else 0
 
 
-def judge(measured: Measured, *, plan_low: float, plan_high: float, law_here: float, load: float) -> Judged:
+def reach_verdict(
+    measured: MeasuredLeverage, *, plan_low: float, plan_high: float, law_here: float, load: float
+) -> VerdictReached:
     """The verdict on one measured leverage.
 
     `plan_low` and `plan_high` are the interval of the plan's prediction, `law_here` the law extrapolated to the
@@ -58,30 +60,32 @@ def judge(measured: Measured, *, plan_low: float, plan_high: float, law_here: fl
     claimed = resolved_side(plan_low, plan_high)
     found = resolved_side(measured.low, measured.high) if measured.degrees_of_freedom else 0
     if claimed == 0:
-        return Judged("underpowered", "the plan's own interval contains 1, so it claims no side to check")
+        return VerdictReached("underpowered", "the plan's own interval contains 1, so it claims no side to check")
     wins = "above" if claimed > 0 else "below"
     if found == claimed:
-        return Judged("consistent", f"the whole interval lies {wins} 1, as the plan's prediction does")
+        return VerdictReached("consistent", f"the whole interval lies {wins} 1, as the plan's prediction does")
     if load > UNHEALTHY_LOAD:
-        return Judged(
+        return VerdictReached(
             "router unhealthy",
             f"an expert has {load:.1f} times the mean load (healthy: at most {UNHEALTHY_LOAD:g}), so the MoE was not "
             "trained well enough to judge it",
         )
     if not measured.degrees_of_freedom:
-        return Judged("underpowered", "one seed has no spread, so there is no interval; give two seeds or more")
+        return VerdictReached("underpowered", "one seed has no spread, so there is no interval; give two seeds or more")
     if found == 0:
-        return Judged("underpowered", "the interval contains 1")
+        return VerdictReached("underpowered", "the interval contains 1")
     if side(law_here) != claimed:
-        return Judged(
+        return VerdictReached(
             "underpowered",
             f"the interval lies on the other side of 1 than the plan, but so does the law extrapolated to this compute "
             f"({law_here:.2g}): runs this small cannot contradict the plan",
         )
-    return Judged("inconsistent in sign", f"the whole interval lies on the other side of 1: the plan predicts {wins} 1")
+    return VerdictReached(
+        "inconsistent in sign", f"the whole interval lies on the other side of 1: the plan predicts {wins} 1"
+    )
 
 
-def seeds_needed(measured: Measured) -> int | None:
+def seeds_needed(measured: MeasuredLeverage) -> int | None:
     """Seeds at which the interval would leave 1 out, if the leverage is what was measured; None if none would.
 
     The half-width towards 1 is taken to fall as 1/sqrt(seeds), and a tenth is spared: the next draw has its own luck.

@@ -9,8 +9,8 @@ from moeplan import records
 from moeplan.architecture.shape import Architecture
 from moeplan.laws.law import Outside
 from moeplan.quantities import SHARE, TIMES
-from moeplan.verification.estimate import Measured
-from moeplan.verification.shrink import Kept
+from moeplan.verification.estimate import MeasuredLeverage
+from moeplan.verification.shrink import KeptProperty
 from moeplan.verification.verdict import Verdict
 
 SCHEMA = "moeplan.verification/1"
@@ -61,7 +61,7 @@ class Outline:
     """Version of this structure, moeplan.verification_outline/1."""
     runs: tuple[PlannedRun, ...]
     """Every run, tuning first, controls last."""
-    kept: tuple[Kept, ...]
+    kept: tuple[KeptProperty, ...]
     """What the proxies keep of the plan; empty for suggested runs."""
     moe_budgets: tuple[float, ...]
     """Budgets at which the leverage is measured; compute of suggested MoE runs [FLOPs]."""
@@ -155,7 +155,7 @@ class RunSummary:
 
 
 @dataclass(frozen=True)
-class Point:
+class BestSize:
     """The best size of an arm at one budget."""
 
     arm: str
@@ -176,7 +176,7 @@ class Point:
 class LeverageAt:
     """The leverage measured at one budget, and what is said of it."""
 
-    measured: Measured
+    measured: MeasuredLeverage
     """Value, interval, estimators."""
     law: str
     """The law that predicts a leverage."""
@@ -282,7 +282,7 @@ class Verification:
     """Comparisons whose answer is known; empty unless asked for."""
     tuning: tuple[Tuning, ...]
     """Learning rates tried."""
-    envelopes: tuple[Point, ...]
+    envelopes: tuple[BestSize, ...]
     """Best size of every budget, both arms."""
     runs: tuple[RunSummary, ...]
     """Every run."""

@@ -39,7 +39,7 @@ from moeplan.fitting.problem import make_problem
 from moeplan.fitting.start import fits
 from moeplan.fitting.suggest import suggest
 from moeplan.laws import Fit, Law, load_law
-from moeplan.laws.law import Covariance, Residual
+from moeplan.laws.law import Covariance, ResidualError
 from moeplan.laws.signatures import form_coordinates, form_variables
 from moeplan.numerics import Floats
 from moeplan.plan.choice import choose_design
@@ -131,7 +131,7 @@ def fitted(law: Law, runs: list[tuple[Variables, float]], losses: Floats, seed: 
     domain = {name: (float(x.min()), float(x.max())) for name, x in zip(own.variables, seen, strict=True)}
     return with_fit(
         law, "fitted", coefficients=MappingProxyType(values), covariance=covariance, domain=domain,
-        residual=Residual(rms, len(runs) - len(values)),
+        residual=ResidualError(rms, len(runs) - len(values)),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from moeplan.architecture.shape import Architecture
-from moeplan.verification.request import Where
+from moeplan.verification.options import Where
 from moeplan.verification.spec import RunSpec
 from tests.tiny import DENSE, MOE, corpus, spec
 
@@ -185,7 +185,7 @@ from moeplan.verification.data import load_corpus
 from moeplan.verification.ladder import Data, Settings, make_ladder
 from moeplan.verification.launch import launch
 from moeplan.verification.machine import probe_machine
-from moeplan.verification.request import Where
+from moeplan.verification.options import Where
 from tests.verify_cases import PLANNED, text_file
 folder = Path(sys.argv[1])
 corpus = load_corpus(text_file(folder, 3.0))

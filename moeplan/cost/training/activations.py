@@ -23,7 +23,7 @@ from moeplan.cost.training.parallelism import Layout
 _BF16, _FP32 = 2, 4
 
 
-class Kept(NamedTuple):
+class KeptTensor(NamedTuple):
     """One tensor kept for the backward pass."""
 
     name: str
@@ -66,7 +66,7 @@ def kept_tensors(
     *,
     imbalance: float = 1.0,
     weighted_activation: bool = True,
-) -> list[Kept]:
+) -> list[KeptTensor]:
     """Every tensor of one dense or MoE layer that the backward pass needs, without recomputation.
 
     `weighted_activation`: the router's weight multiplies the experts' activation (Megatron-Core from 0.13, where the
@@ -77,60 +77,60 @@ def kept_tensors(
     hidden = _BF16 * t.split * d
     attention = architecture.uniform_attention.on_device(tp)
     result = [
-        Kept("attention input", hidden, "attention"),
-        Kept("attention norm output", hidden, "attention", selective=True),
+        KeptTensor("attention input", hidden, "attention"),
+        KeptTensor("attention norm output", hidden, "attention", selective=True),
     ]
     for x in attention.activations():
         size = (_FP32 if x.fp32 else _BF16) * (t.split if x.split else t.full) * x.width
-        result.append(Kept(x.name, size, "attention", selective=x.recomputed))
+        result.append(KeptTensor(x.name, size, "attention", selective=x.recomputed))
     if layout.cp > 1:
         # TransformerEngine keeps the output on both sides of its exchange over cp (context_parallel.py, from 2.8).
         out = _BF16 * t.full * attention.width
-        result.append(Kept("attention output before its exchange", out, "attention"))
+        result.append(KeptTensor("attention output before its exchange", out, "attention"))
     result += [
-        Kept("ffn input", hidden, "ffn"),
-        Kept("ffn norm output", hidden, "ffn", selective=True),
+        KeptTensor("ffn input", hidden, "ffn"),
+        KeptTensor("ffn norm output", hidden, "ffn", selective=True),
     ]
     for _ in range(2, architecture.norms_per_block):
-        result.append(Kept("input of a further norm", hidden, "ffn"))
+        result.append(KeptTensor("input of a further norm", hidden, "ffn"))
     if not moe:
         return result + _gated("dense", t.full, architecture.d_ff / tp)
     if architecture.d_dense_residual:
         result += _gated("dense residual", t.full, architecture.d_dense_residual / tp)
     result += [
-        Kept("router probabilities", _BF16 * t.split * architecture.num_experts, "ffn"),
+        KeptTensor("router probabilities", _BF16 * t.split * architecture.num_experts, "ffn"),
         # int32 [T, 2E]: transformer_engine/pytorch/triton/permutation.py, make_row_id_map
-        Kept("row map", 2 * _FP32 * t.split * architecture.num_experts, "ffn"),
+        KeptTensor("row map", 2 * _FP32 * t.split * architecture.num_experts, "ffn"),
     ]
     shared = architecture.num_shared_experts * architecture.d_shared_expert
     if shared:
         result += _gated("shared experts", t.full, shared / tp)
         if architecture.shared_expert_gate:
-            result.append(Kept("shared experts output", hidden, "ffn"))
+            result.append(KeptTensor("shared experts output", hidden, "ffn"))
     rows = _BF16 * t.expert * d
-    result.append(Kept("permuted rows", rows, "ffn"))
+    result.append(KeptTensor("permuted rows", rows, "ffn"))
     result += _gated("experts", t.expert, architecture.d_expert / layout.etp, selective=True)
     if not weighted_activation:
-        result.append(Kept("experts output", _BF16 * t.routed * d, "ffn"))
+        result.append(KeptTensor("experts output", _BF16 * t.routed * d, "ffn"))
     return result
 
 
-def _gated(name: str, rows: float, width: float, selective: bool = False) -> list[Kept]:
+def _gated(name: str, rows: float, width: float, selective: bool = False) -> list[KeptTensor]:
     """Activations that a gated block keeps: gate and up projections (the activation's input), and its output."""
     return [
-        Kept(f"{name} gate and up", 2 * _BF16 * rows * width, "ffn"),
-        Kept(f"{name} activation", _BF16 * rows * width, "ffn", selective=selective),
+        KeptTensor(f"{name} gate and up", 2 * _BF16 * rows * width, "ffn"),
+        KeptTensor(f"{name} activation", _BF16 * rows * width, "ffn", selective=selective),
     ]
 
 
-def kept_bytes(tensors: list[Kept], layout: Layout, num_layers: int = 1) -> float:
+def kept_bytes(tensors: list[KeptTensor], layout: Layout, num_layers: int = 1) -> float:
     """Bytes kept for `num_layers` such layers of a stage and one micro-batch, under the layout's recomputation."""
     if layout.recompute == "full":
         return tensors[0].bytes * -(-num_layers // layout.recompute_layers)
     return num_layers * sum(x.bytes for x in tensors if layout.recompute == "none" or not x.selective)
 
 
-def recomputed_bytes(tensors: list[Kept], layout: Layout, num_layers: int = 1) -> float:
+def recomputed_bytes(tensors: list[KeptTensor], layout: Layout, num_layers: int = 1) -> float:
     """Bytes that recomputation brings back at a time, in a stage of `num_layers` such layers.
 
     Selective: what it drops of one layer. Full: all of `recompute_layers` layers but the input they keep.
@@ -142,7 +142,12 @@ def recomputed_bytes(tensors: list[Kept], layout: Layout, num_layers: int = 1) -
 
 
 def transient_bytes(
-    architecture: Architecture, layout: Layout, seq_len: int, moe: bool, tensors: list[Kept], imbalance: float = 1.0
+    architecture: Architecture,
+    layout: Layout,
+    seq_len: int,
+    moe: bool,
+    tensors: list[KeptTensor],
+    imbalance: float = 1.0,
 ) -> float:
     """The most that one layer's own passes hold beyond all kept activations [bytes].
 

@@ -20,7 +20,14 @@ from functools import cached_property
 
 from moeplan.architecture import counting
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.training.activations import Kept, kept_bytes, kept_tensors, recomputed_bytes, tokens, transient_bytes
+from moeplan.cost.training.activations import (
+    KeptTensor,
+    kept_bytes,
+    kept_tensors,
+    recomputed_bytes,
+    tokens,
+    transient_bytes,
+)
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.states import Scheme, load_scheme
 from moeplan.errors import UsageError
@@ -192,7 +199,7 @@ class _Layer:
     matrices: float
     experts: float
     vectors: float
-    tensors: list[Kept]
+    tensors: list[KeptTensor]
     transient: float
     shapes: frozenset[tuple[float, float]]
     amounts: dict[tuple[int, int], tuple[float, float]] = field(default_factory=dict, compare=False)

@@ -31,11 +31,11 @@ from moeplan.studies.backtest.rankings import correcting_laws, ranking_scores, r
 from moeplan.studies.backtest.scores import (
     SCHEMA,
     BackTest,
+    EquivalencePrediction,
+    LaterRun,
     OwnClaim,
-    Prediction,
     Ratio,
     Result,
-    Run,
     Score,
     Silent,
     Votes,
@@ -144,7 +144,7 @@ def _ratios(row: Equivalence) -> tuple[Ratio, ...]:
     return tuple(ratios)
 
 
-def _prediction(law: Law, row: Equivalence) -> Prediction:
+def _prediction(law: Law, row: Equivalence) -> EquivalencePrediction:
     """One law on one equivalence whose MoE and its tokens are known."""
     fit, moe, against = law.objective, row.moe, row.against
     assert fit is not None
@@ -179,7 +179,7 @@ def _prediction(law: Law, row: Equivalence) -> Prediction:
         per_token = variables.get("flops_per_token", fit.convention("train_flops"))
         published = float(fit.at(variables, row.moe_flops / per_token))
     low, high = _interval(fit, predicted, decades) if row.kind != "pair" else (None, None)
-    return Prediction(
+    return EquivalencePrediction(
         law=law.full_name,
         claimed=claimed,
         predicted=_finite(predicted),
@@ -323,8 +323,8 @@ def _own_claim(claim: LawClaim, law: Law) -> OwnClaim:
     return OwnClaim(law.full_name, claim.says, claim.stated, found, claim.source)
 
 
-def _run(run: Preregistered, law: Law) -> Run:
+def _run(run: Preregistered, law: Law) -> LaterRun:
     fit = law.fits["loss"]
     predicted = float(fit(*(run.given[name] for name in fit.variables)))
     excess = predicted - run.measured
-    return Run(law.full_name, run.run, predicted, run.measured, excess, run.source, run.confidence)
+    return LaterRun(law.full_name, run.run, predicted, run.measured, excess, run.source, run.confidence)

@@ -10,7 +10,7 @@ from moeplan.architecture.published import find_model
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import bundled
 from moeplan.errors import UsageError
-from moeplan.laws.reader import Section
+from moeplan.laws.reader import FileSection
 
 Kind = Literal["study", "sign", "pair", "claim"]
 """A study is scored; of a sign only the better side is known; a pair is two MoEs; a claim is context."""
@@ -154,7 +154,7 @@ def preregistered() -> tuple[Preregistered, ...]:
 
 
 @functools.cache
-def backtest_file() -> Section:
+def backtest_file() -> FileSection:
     """The data file, its sections checked."""
     root = bundled("backtest.yaml")
     keys = (*_KINDS, "rankings", "ladders", "hyperparameters", "law_claims", "preregistered")
@@ -167,7 +167,7 @@ def publication(source: str) -> str:
     return source.split(",")[0]
 
 
-def _equivalence(row: Section, kind: Kind) -> Equivalence:
+def _equivalence(row: FileSection, kind: Kind) -> Equivalence:
     required = ("name", "moe", "against", "says", "source", "confidence")
     row.only((*required, "seq_len", "loss", "stated", "moe_flops", "assumed", "note"), required)
     loss = row.text("loss", "unknown")
@@ -190,7 +190,7 @@ def _equivalence(row: Section, kind: Kind) -> Equivalence:
     )
 
 
-def _side(row: Section) -> Side:
+def _side(row: FileSection) -> Side:
     row.only(("model", "title", "architecture", "tokens"))
     tokens = row.number("tokens") if "tokens" in row else None
     if "model" in row:
@@ -201,7 +201,7 @@ def _side(row: Section) -> Side:
     return Side(row.text("title"), read_shape(row), tokens)
 
 
-def read_shape(row: Section, **fields: int) -> Architecture:
+def read_shape(row: FileSection, **fields: int) -> Architecture:
     """The exact shape under `architecture`, with `fields` that stand elsewhere."""
     try:
         return Architecture.from_dict({**row.section("architecture"), **fields})
@@ -209,7 +209,7 @@ def read_shape(row: Section, **fields: int) -> Architecture:
         raise row.error("architecture", f"is no shape: {error}") from None
 
 
-def _stated(row: Section) -> Stated:
+def _stated(row: FileSection) -> Stated:
     row.only(("ratio", "against", "moe", "what"), ("what",))
     ratio = row.number("ratio") if "ratio" in row else row.number("against") / row.number("moe")
     return Stated(ratio, row.text("what"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from moeplan.architecture.published import find_model
 from moeplan.architecture.shape import Architecture
-from moeplan.laws.reader import Section
+from moeplan.laws.reader import FileSection
 from moeplan.studies.backtest.equivalences import backtest_file, read_shape
 
 SEQ_LEN = 4096
@@ -19,7 +19,7 @@ SEQ_LEN = 4096
 
 
 @dataclass(frozen=True)
-class Origin:
+class StudySource:
     """Where a study is from."""
 
     name: str
@@ -37,7 +37,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Design:
+class TrainedModel:
     """A trained model."""
 
     title: str
@@ -60,7 +60,7 @@ class RankingRung:
 
     title: str
     """Name of the rung."""
-    designs: dict[int, Design]
+    designs: dict[int, TrainedModel]
     """The models by their number of routed experts."""
     tokens_otherwise: float
     """Training tokens by another reading of the study."""
@@ -70,7 +70,7 @@ class RankingRung:
 class RankingStudy:
     """MoEs against MoEs at equal compute."""
 
-    origin: Origin
+    origin: StudySource
     """Where it is from."""
     base: int
     """Number of experts that the others are compared with."""
@@ -83,18 +83,18 @@ class RankingStudy:
 
 
 @dataclass(frozen=True)
-class Ladder:
+class ModelLadder:
     """Dense models and MoEs of growing size on the same data."""
 
-    origin: Origin
+    origin: StudySource
     """Where it is from."""
     irreducible: float
     """Irreducible level between whose rungs compute is interpolated [nats/token]."""
     irreducible_range: tuple[float, float]
     """Levels over which a ratio's sensitivity is shown."""
-    dense: tuple[Design, ...]
+    dense: tuple[TrainedModel, ...]
     """The dense models by rising compute."""
-    moe: tuple[Design, ...]
+    moe: tuple[TrainedModel, ...]
     """The MoEs."""
 
 
@@ -127,11 +127,11 @@ class Practice:
 _ORIGIN = ("name", "says", "source", "confidence", "assumed", "note")
 
 
-def _origin(row: Section) -> Origin:
-    return Origin(*(row.text(key, "" if key in ("assumed", "note") else None) for key in _ORIGIN))
+def _origin(row: FileSection) -> StudySource:
+    return StudySource(*(row.text(key, "" if key in ("assumed", "note") else None) for key in _ORIGIN))
 
 
-def _range(row: Section, key: str) -> tuple[float, float]:
+def _range(row: FileSection, key: str) -> tuple[float, float]:
     bounds = row[key]
     if not isinstance(bounds, list) or len(bounds) != 2 or not all(isinstance(b, float) for b in bounds):
         raise row.error(key, f"is {bounds!r}, must be [lowest, highest]")
@@ -151,34 +151,36 @@ def ranking_studies() -> tuple[RankingStudy, ...]:
     return tuple(found)
 
 
-def _ranking_rung(row: Section) -> RankingRung:
+def _ranking_rung(row: FileSection) -> RankingRung:
     keys = ("title", "architecture", "tokens", "tokens_otherwise", "losses")
     row.only(keys, keys)
     title, tokens = row.text("title"), row.number("tokens")
     designs = {
-        int(experts): Design(f"{title}, {experts} experts", read_shape(row, num_experts=int(experts)), tokens, loss)
+        int(experts): TrainedModel(
+            f"{title}, {experts} experts", read_shape(row, num_experts=int(experts)), tokens, loss
+        )
         for experts, loss in row.section("losses").numbers().items()
     }
     return RankingRung(title, designs, row.number("tokens_otherwise"))
 
 
 @functools.cache
-def ladders() -> tuple[Ladder, ...]:
+def ladders() -> tuple[ModelLadder, ...]:
     """Every ladder, in the order of the data file."""
     found = []
     for row in backtest_file().sections("ladders"):
         keys = (*_ORIGIN, "irreducible", "irreducible_range", "dense", "moe")
         row.only(keys, keys)
         dense, moe = (tuple(_design(design) for design in row.sections(side)) for side in ("dense", "moe"))
-        found.append(Ladder(_origin(row), row.number("irreducible"), _range(row, "irreducible_range"), dense, moe))
+        found.append(ModelLadder(_origin(row), row.number("irreducible"), _range(row, "irreducible_range"), dense, moe))
     return tuple(found)
 
 
-def _design(row: Section) -> Design:
+def _design(row: FileSection) -> TrainedModel:
     keys = ("title", "architecture", "tokens", "loss", "train_flops", "mfu")
     row.only(keys, keys)
     numbers = (row.number(key) for key in keys[2:])
-    return Design(row.text("title"), read_shape(row), *numbers)
+    return TrainedModel(row.text("title"), read_shape(row), *numbers)
 
 
 @functools.cache

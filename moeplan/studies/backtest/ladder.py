@@ -20,7 +20,7 @@ from moeplan.laws.dense import dense_loss, dense_size
 from moeplan.laws.law import Outside
 from moeplan.studies.backtest.compute import extrapolated_compute, interpolated_compute
 from moeplan.studies.backtest.equivalences import publication
-from moeplan.studies.backtest.evidence import SEQ_LEN, Design, Ladder, ladders
+from moeplan.studies.backtest.evidence import SEQ_LEN, ModelLadder, TrainedModel, ladders
 
 _LEVELS = 5
 """Irreducible levels at which a ratio is computed, the ends of the ladder's range among them."""
@@ -103,7 +103,7 @@ def ladder_rungs(laws: Sequence[Law]) -> tuple[LadderRung, ...]:
     return tuple(_rung(ladder, number, laws) for ladder in ladders() for number in range(len(ladder.moe)))
 
 
-def _rung(ladder: Ladder, number: int, laws: Sequence[Law]) -> LadderRung:
+def _rung(ladder: ModelLadder, number: int, laws: Sequence[Law]) -> LadderRung:
     moe, origin = ladder.moe[number], ladder.origin
     own = [_published(design) for design in ladder.dense]
     losses = [design.loss for design in ladder.dense]
@@ -145,12 +145,12 @@ def _rung(ladder: Ladder, number: int, laws: Sequence[Law]) -> LadderRung:
     )
 
 
-def _published(design: Design) -> float:
+def _published(design: TrainedModel) -> float:
     assert design.train_flops is not None
     return design.train_flops
 
 
-def _prediction(law: Law, ladder: Ladder, moe: Design, scored: bool) -> RungPrediction:
+def _prediction(law: Law, ladder: ModelLadder, moe: TrainedModel, scored: bool) -> RungPrediction:
     fit = law.objective
     assert fit is not None
     variables = Variables(moe.architecture, SEQ_LEN)
@@ -187,7 +187,7 @@ def _saving(
     moe: Variables,
     tokens: float,
     dense: Sequence[Variables],
-    ladder: Ladder,
+    ladder: ModelLadder,
     flops: Sequence[float],
 ) -> tuple[float | None, str]:
     """EL by a leverage law; by a loss law the compute [FLOPs] at which the dense ladder has its loss of the MoE."""

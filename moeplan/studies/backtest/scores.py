@@ -26,7 +26,7 @@ class Ratio:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class EquivalencePrediction:
     """What one law says of one equivalence."""
 
     law: str
@@ -87,7 +87,7 @@ class Result:
     """What else to know."""
     ratios: tuple[Ratio, ...]
     """The claim, as published and as computed, under each convention."""
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[EquivalencePrediction, ...]
     """What the laws say."""
 
 
@@ -164,7 +164,7 @@ class OwnClaim:
 
 
 @dataclass(frozen=True)
-class Run:
+class LaterRun:
     """A run made after its law was fitted."""
 
     law: str
@@ -237,7 +237,7 @@ class BackTest:
     """Learning rate and batch of published models, and by the laws."""
     own_claims: tuple[OwnClaim, ...]
     """What the laws' papers claim for them."""
-    runs: tuple[Run, ...]
+    runs: tuple[LaterRun, ...]
     """Runs made after their law was fitted; losses of one law and its own measurement only."""
     silent: tuple[Silent, ...]
     """Laws that say nothing about dense models."""

@@ -30,13 +30,13 @@ from moeplan.plan.costs import batch_sequences
 from moeplan.plan.law_selection import select_laws
 from moeplan.plan.planner import search
 from moeplan.studies.comparison.answers import equal_loss, law_column, split_by_dense
-from moeplan.studies.comparison.costs import contender, setting
+from moeplan.studies.comparison.candidate import candidate, setting
 from moeplan.studies.comparison.findings import findings
 from moeplan.studies.comparison.optima import savings, spread
 from moeplan.studies.comparison.pair import compare_models
 from moeplan.studies.comparison.remarks import dense_notes, versus
 from moeplan.studies.comparison.resources import equal_resources
-from moeplan.studies.comparison.result import SCHEMA, Comparison, Contender, Origin, Saving
+from moeplan.studies.comparison.result import SCHEMA, Candidate, Comparison, ComparisonProvenance, Saving
 from moeplan.units import MemoryLimit, format_count
 
 REGIMES = ("overview", "compute", "memory", "loss", "resources")
@@ -177,7 +177,7 @@ def _against_dense(
         resources=strict,
         findings=tuple(f for f in findings() if f.topic in topics.get(regime, (f.topic,))),
         notes=dense_notes(models, columns, budget, leverage, regime),
-        provenance=Origin(
+        provenance=ComparisonProvenance(
             version=__version__,
             command=command,
             law_digests={law.full_name: law.digest for law in sorted(read, key=lambda law: law.full_name)},
@@ -188,14 +188,14 @@ def _against_dense(
     return Comparison.from_json(found.to_json())
 
 
-def _models(best: Choice, leverage: Leverage, regime: str) -> tuple[Contender, ...]:
+def _models(best: Choice, leverage: Leverage, regime: str) -> tuple[Candidate, ...]:
     """The MoE and the dense models of a regime, with their costs."""
     moe, budget, law, wanted = best.architecture, best.budget, load_law(LEVERAGE_LAW), _ROLES[regime]
 
-    def cost(name: str, role: str, says: str, shape: Architecture, tokens: float) -> Contender:
+    def cost(name: str, role: str, says: str, shape: Architecture, tokens: float) -> Candidate:
         (own,) = hyperparameters([law], shape, tokens, budget.seq_len)
         batch = batch_sequences(own.batch_tokens, budget.seq_len, budget.gpus.count) if budget.gpus else 0
-        return contender(name, role, says, shape, tokens, budget, batch)
+        return candidate(name, role, says, shape, tokens, budget, batch)
 
     models = [cost("MoE", "recommended", "what moeplan recommend chooses", moe, best.tokens)]
     flops = models[0].train_flops

@@ -20,7 +20,7 @@ from moeplan.laws.dense import dense_compute, dense_fit, dense_loss, dense_phi, 
 from moeplan.laws.leverage import leverage_by
 from moeplan.plan.budget import Budget
 from moeplan.plan.uncertainty.drawn import DrawnLaw, draw, ends
-from moeplan.studies.comparison.result import Answer, Contender, EqualLoss, LawColumn, SilentLaw
+from moeplan.studies.comparison.result import Answer, Candidate, EqualLoss, LawColumn, SilentLaw
 
 SMALLEST, LARGEST = 1e5, 1e15
 """Range of continuous dense sizes [params]."""
@@ -39,7 +39,7 @@ def split_by_dense(laws: Sequence[Law]) -> tuple[list[Law], tuple[SilentLaw, ...
     return with_dense, tuple(silent)
 
 
-def law_column(law: Law, models: Sequence[Contender], budget: Budget) -> LawColumn:
+def law_column(law: Law, models: Sequence[Candidate], budget: Budget) -> LawColumn:
     """One law's answers about every model; raises `LawError` for a law without a dense counterpart."""
     fit = law.objective
     assert fit is not None
@@ -67,7 +67,7 @@ def law_column(law: Law, models: Sequence[Contender], budget: Budget) -> LawColu
     return LawColumn(law.full_name, law.grade, basis, tuple(answers))
 
 
-def _between(drawn: DrawnLaw, model: Contender, own: Answer, v: Variables, tokens: float) -> Answer:
+def _between(drawn: DrawnLaw, model: Candidate, own: Answer, v: Variables, tokens: float) -> Answer:
     """An answer of a loss law, with the interval of its ratio over the draws of the law's coefficients."""
     if own.ratio is None:
         return own
@@ -81,7 +81,7 @@ def _between(drawn: DrawnLaw, model: Contender, own: Answer, v: Variables, token
     return dataclasses.replace(own, ratio_low=found[0], ratio_high=found[1]) if found else own
 
 
-def _by_leverage(law: Law, fit: Fit, model: Contender, v: Variables, tokens: float, first: float) -> Answer:
+def _by_leverage(law: Law, fit: Fit, model: Candidate, v: Variables, tokens: float, first: float) -> Answer:
     own = float(v.get("train_flops", fit.convention("train_flops"), tokens))
     if model.is_dense:
         spoken = law.predicting("flops_per_token", "dense_flops_per_token")
@@ -96,7 +96,7 @@ def _by_leverage(law: Law, fit: Fit, model: Contender, v: Variables, tokens: flo
     return _answer(own * phi * leverage, first, outside, leverage=leverage, width=width)
 
 
-def _by_loss(law: Law, fit: Fit, model: Contender, v: Variables, tokens: float, first: float) -> Answer:
+def _by_loss(law: Law, fit: Fit, model: Candidate, v: Variables, tokens: float, first: float) -> Answer:
     dense = dense_fit(law)
     own = float(v.get("train_flops", fit.convention("train_flops"), tokens))
     if model.is_dense:
@@ -106,7 +106,7 @@ def _by_loss(law: Law, fit: Fit, model: Contender, v: Variables, tokens: float, 
     return _answer(worth, first, fit.outside(v, tokens), leverage=worth / own)
 
 
-def _by_size(law: Law, model: Contender, v: Variables, tokens: float) -> Answer:
+def _by_size(law: Law, model: Candidate, v: Variables, tokens: float) -> Answer:
     if model.is_dense:
         return answer((), says="fitted at one number of tokens, so it can set no budgets beside each other")
     opinion = leverage_by(law, v, tokens)
@@ -153,7 +153,7 @@ def best_dense(law: Law, train_flops: float) -> tuple[float, float, float]:
     return size, tokens, float(dense_loss(law, size, tokens))
 
 
-def equal_loss(law: Law, column: LawColumn, exact: Contender, budget: Budget) -> EqualLoss | None:
+def equal_loss(law: Law, column: LawColumn, exact: Candidate, budget: Budget) -> EqualLoss | None:
     """A law's own best dense model that is as good as the first model; None where the law trades no tokens.
 
     Sizes are continuous, but for the leverage law, whose model is `exact`.

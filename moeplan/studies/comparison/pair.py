@@ -20,10 +20,10 @@ from moeplan.plan.choice import make_space
 from moeplan.plan.existing import ExistingModel, read_model
 from moeplan.plan.search.reference import LossReference, Reference
 from moeplan.studies.comparison.answers import answer, law_column, split_by_dense
-from moeplan.studies.comparison.costs import contender, setting
+from moeplan.studies.comparison.candidate import candidate, setting
 from moeplan.studies.comparison.remarks import versus
-from moeplan.studies.comparison.result import SCHEMA, Answer, Comparison, Contender, LawColumn, Origin
-from moeplan.studies.laws_on_model import SEQ_LEN
+from moeplan.studies.comparison.result import SCHEMA, Answer, Candidate, Comparison, ComparisonProvenance, LawColumn
+from moeplan.studies.law_evaluation import SEQ_LEN
 from moeplan.units import MemoryLimit, format_count, parse_count
 
 SEPARATOR = "@"
@@ -62,7 +62,7 @@ def compare_models(
         serving=serving,
     )
     models = [
-        contender(name, "given", says, subject.architecture, count, budget)
+        candidate(name, "given", says, subject.architecture, count, budget)
         for name, (subject, count, says) in zip(_names(subjects), subjects, strict=True)
     ]
     conditions = setting(budget, ())
@@ -100,7 +100,7 @@ def compare_models(
         resources=None,
         findings=(),
         notes=_notes(subjects, alike),
-        provenance=Origin(
+        provenance=ComparisonProvenance(
             version=__version__,
             command=command,
             law_digests={law.full_name: law.digest for law in sorted(laws, key=lambda law: law.full_name)},
@@ -167,7 +167,7 @@ def _names(subjects: Sequence[tuple[ExistingModel, float, str]]) -> list[str]:
 
 
 def _column(
-    law: Law, speaks: bool, reference: Reference | None, models: Sequence[Contender], budget: Budget
+    law: Law, speaks: bool, reference: Reference | None, models: Sequence[Candidate], budget: Budget
 ) -> LawColumn:
     """One law's answers: its dense equivalents, and C_l where it can choose designs."""
     if speaks:
@@ -184,14 +184,14 @@ def _column(
     return dataclasses.replace(column, answers=answers)
 
 
-def _own_only(law: Law, model: Contender, seq_len: int) -> Answer:
+def _own_only(law: Law, model: Candidate, seq_len: int) -> Answer:
     assert law.objective is not None
     if model.is_dense:
         return answer((), says="says nothing about dense models")
     return answer(law.objective.outside(Variables(model.architecture, seq_len), model.tokens))
 
 
-def _own_compute(law: Law, reference: Reference, model: Contender, seq_len: int) -> float | None:
+def _own_compute(law: Law, reference: Reference, model: Candidate, seq_len: int) -> float | None:
     """C_l of a model [FLOPs]; None where the law cannot judge it."""
     v, tokens = Variables(model.architecture, seq_len), float(model.tokens)
     if not model.is_dense:

@@ -9,11 +9,11 @@ from moeplan.laws import load_law
 from moeplan.laws.leverage import Leverage
 from moeplan.laws.roles import DENSE_ALLOCATION_LAWS, LEVERAGE_LAW
 from moeplan.plan.budget import Budget
-from moeplan.studies.comparison.result import Contender, LawColumn, Versus
+from moeplan.studies.comparison.result import Candidate, LawColumn, Versus
 from moeplan.units import format_count
 
 
-def versus(number: int, models: Sequence[Contender], columns: Sequence[LawColumn]) -> Versus:
+def versus(number: int, models: Sequence[Candidate], columns: Sequence[LawColumn]) -> Versus:
     """The first model against the one at `number`."""
     first, other = models[0], models[number]
     quality, own = {}, {}
@@ -46,7 +46,7 @@ def versus(number: int, models: Sequence[Contender], columns: Sequence[LawColumn
 
 
 def dense_notes(
-    models: Sequence[Contender], columns: Sequence[LawColumn], budget: Budget, leverage: Leverage, regime: str
+    models: Sequence[Candidate], columns: Sequence[LawColumn], budget: Budget, leverage: Leverage, regime: str
 ) -> tuple[str, ...]:
     """What a comparison with dense models must say aloud."""
     return (
@@ -73,7 +73,7 @@ def _discount(leverage: Leverage) -> Iterator[str]:
         )
 
 
-def _splits(models: Sequence[Contender], budget: Budget) -> Iterator[str]:
+def _splits(models: Sequence[Candidate], budget: Budget) -> Iterator[str]:
     """How laws of dense models alone would split the compute of the best dense model."""
     best = next((model for model in models if model.role == "compute_optimal"), None)
     if best is None:
@@ -109,14 +109,14 @@ def dense_sizes(train_flops: float) -> list[tuple[str, float]]:
     return sizes
 
 
-def _short(models: Sequence[Contender]) -> Iterator[str]:
+def _short(models: Sequence[Candidate]) -> Iterator[str]:
     for model in models[1:]:
         share = model.train_flops / models[0].train_flops
         if model.role != "equal_loss" and share < 0.99:
             yield f"{model.name} uses {100 * share:.3g} % of the compute: its tokens meet the cap on tokens."
 
 
-def _repeats(models: Sequence[Contender], budget: Budget, regime: str) -> Iterator[str]:
+def _repeats(models: Sequence[Candidate], budget: Budget, regime: str) -> Iterator[str]:
     over = [f"{model.name} {model.epochs:.3g}" for model in models if model.epochs and model.epochs > 1]
     if over and regime != "resources":
         yield (

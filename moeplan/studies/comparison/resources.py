@@ -12,9 +12,9 @@ import math
 from collections.abc import Sequence
 
 from moeplan.architecture.counting import attention_score_flops
-from moeplan.laws import Law, Table, load_law
+from moeplan.laws import Law, PaperTable, load_law
 from moeplan.laws.checks import minimize_on
-from moeplan.studies.comparison.result import Contender, EqualResources, MeasuredRate, Study
+from moeplan.studies.comparison.result import Candidate, EqualResources, MeasuredRate, StrictStudy
 from moeplan.units import parse_count
 
 STUDIES = ("2b", "7b")
@@ -28,7 +28,7 @@ STUDY_SEQ_LEN = 4096
 
 
 def equal_resources(
-    moe: Contender, dense: Contender, seq_len: int, unique_tokens: float | None, law: Law | None = None
+    moe: Candidate, dense: Candidate, seq_len: int, unique_tokens: float | None, law: Law | None = None
 ) -> EqualResources:
     """The strict comparison of a MoE with the dense model of its size and compute.
 
@@ -67,7 +67,7 @@ def equal_resources(
     )
 
 
-def studies(law: Law) -> tuple[Study, ...]:
+def studies(law: Law) -> tuple[StrictStudy, ...]:
     """Every size that li2025 tabulates, with the rates at which the MoE beats the dense model of equal compute."""
     found = []
     for name in STUDIES:
@@ -80,7 +80,7 @@ def studies(law: Law) -> tuple[Study, ...]:
         d_model = (best * total * ASPECT_RATIO / 12) ** (1 / 3)
         low, high = zhao2025_rates(total, train_flops, 12 * d_model * STUDY_SEQ_LEN * d_model / ASPECT_RATIO)
         found.append(
-            Study(
+            StrictStudy(
                 name=name.upper(),
                 total_params=total,
                 train_flops=train_flops,
@@ -96,7 +96,7 @@ def studies(law: Law) -> tuple[Study, ...]:
     return tuple(found)
 
 
-def table(law: Law, name: str) -> Table:
+def table(law: Law, name: str) -> PaperTable:
     """A table of a law by name."""
     return next(found for found in law.tables if found.name == name)
 
@@ -117,12 +117,12 @@ def interpolated(points: Sequence[tuple[float, ...]], x: float) -> float | None:
     return None
 
 
-def bits_at(study: Study, rate: float) -> float | None:
+def bits_at(study: StrictStudy, rate: float) -> float | None:
     """Loss of a study's MoE at an active rate [bits per character]; None outside the rates measured."""
     return interpolated([(p.active_rate, p.bits_per_char) for p in study.points], rate)
 
 
-def verdict(study: Study, rate: float) -> str:
+def verdict(study: StrictStudy, rate: float) -> str:
     """Which of the two wins at an active rate in a study: moe, dense or not_measured."""
     bits = bits_at(study, rate)
     if bits is None:

@@ -33,7 +33,7 @@ class DecodeSpeed:
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """One model of a comparison: an exact shape with its tokens, and what it costs."""
 
     name: str
@@ -236,7 +236,7 @@ class MeasuredRate:
 
 
 @dataclass(frozen=True)
-class Study:
+class StrictStudy:
     """MoE against dense at equal size and compute, as li2025 measured it at one size."""
 
     name: str
@@ -265,9 +265,9 @@ class Study:
 class EqualResources:
     """li2025's strict comparison: the same size, compute and unique data, so that the MoE repeats data."""
 
-    study: Study
+    study: StrictStudy
     """The study whose table is used: the one nearest in size."""
-    studies: tuple[Study, ...]
+    studies: tuple[StrictStudy, ...]
     """Every study."""
     total_params: int
     """N of the MoE [params], without vocabulary."""
@@ -314,7 +314,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Setting:
+class ComparisonSetting:
     """What the comparison was made under."""
 
     flops: float | None
@@ -348,7 +348,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Origin:
+class ComparisonProvenance:
     """What the comparison was made from."""
 
     version: str
@@ -369,9 +369,9 @@ class Comparison:
     """Version of this structure, moeplan.comparison/1."""
     regime: str
     """overview, compute, memory, loss, resources, or models for any two."""
-    setting: Setting
+    setting: ComparisonSetting
     """What it was made under."""
-    models: tuple[Contender, ...]
+    models: tuple[Candidate, ...]
     """The models; the first is the one the others stand beside."""
     laws: tuple[LawColumn, ...]
     """The laws that speak, the leverage law first; two laws' answers are never averaged."""
@@ -391,7 +391,7 @@ class Comparison:
     """What papers found."""
     notes: tuple[str, ...]
     """Caveats, in sentences."""
-    provenance: Origin
+    provenance: ComparisonProvenance
     """What it was made from."""
 
     def to_json(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from moeplan.plan.planner import check_whole
 from moeplan.plan.search.space import MORE
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.plan.sweep import Sweep, Vocabulary
-from moeplan.studies.frontier.curves import SCHEMA, Frontier, Line, MeasuredRange, Origin, Point
+from moeplan.studies.frontier.curves import SCHEMA, Frontier, FrontierProvenance, Line, MeasuredRange, Point
 from moeplan.studies.frontier.intervals import ComputeEnds, leverage_ends, line_ends
 from moeplan.studies.frontier.ranges import RANGES, read_values
 from moeplan.units import MemoryLimit, format_flops
@@ -338,9 +338,9 @@ def _left_out(name: str, failed: dict[int, InfeasibleError], asked: list[Budget]
     return (f"{some} left out, up to {limit}: {failed[max(failed)]}",)
 
 
-def _origin(laws: LawSelection, budgets: Sequence[Budget], command: str) -> Origin:
+def _origin(laws: LawSelection, budgets: Sequence[Budget], command: str) -> FrontierProvenance:
     grids = dict.fromkeys(budget.grid(budget.reference_grid()).digest for budget in budgets)
-    return Origin(
+    return FrontierProvenance(
         version=__version__,
         command=command,
         law_digests={law.full_name: law.digest for law in sorted(laws.everyone, key=_name)},

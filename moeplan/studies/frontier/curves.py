@@ -91,7 +91,7 @@ class MeasuredRange:
 
 
 @dataclass(frozen=True)
-class Origin:
+class FrontierProvenance:
     """What a curve was made from."""
 
     version: str
@@ -126,7 +126,7 @@ class Frontier:
     """Each law's own best; only over a design variable."""
     ranges: tuple[MeasuredRange, ...]
     """Where laws were measured on the axis, for those that count it as moeplan does."""
-    provenance: Origin
+    provenance: FrontierProvenance
     """What the curve was made from."""
 
     def to_json(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import IO
 
 from moeplan.errors import UsageError
 from moeplan.verification.launch import PER_GPU, Event, Listener, cores, optional, reason_in, worker_environment
-from moeplan.verification.request import Where
+from moeplan.verification.options import Where
 from moeplan.verification.spec import RunSpec, spec_text
 from moeplan.verification.speed import read_probe
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moeplan.verification.engines import local
 from moeplan.verification.launch import Listener, write_specs
-from moeplan.verification.request import Where
+from moeplan.verification.options import Where
 from moeplan.verification.spec import RunSpec
 
 

@@ -17,7 +17,7 @@ from moeplan.errors import UsageError
 from moeplan.verification import results
 from moeplan.verification.engines import local
 from moeplan.verification.launch import PER_GPU, Event, Listener, cores, optional, reason_in, worker_environment
-from moeplan.verification.request import Where
+from moeplan.verification.options import Where
 from moeplan.verification.spec import RunResult, RunSpec, spec_text
 from moeplan.verification.text import corpus_of
 from moeplan.verification.worker import name_of_run, probe_text, run_returned

@@ -10,7 +10,7 @@ from typing import Any
 
 from moeplan.errors import UsageError
 from moeplan.verification.launch import Event, Listener, optional, reason_in, worker_environment
-from moeplan.verification.request import Where
+from moeplan.verification.options import Where
 from moeplan.verification.spec import RunSpec, spec_text
 from moeplan.verification.worker import name_of_run, probe_text, run_saved
 

@@ -1,4 +1,4 @@
-"""Fit the constants of the model of throughput to runs, and judge it on what was left out.
+"""Fit the constants of the model of throughput to runs, and validate it on what was left out.
 
 The fit is a robust one with priors: with e the error of ln tokens/s over 0.1, a run adds 2*(sqrt(1 + e^2) - 1) times
 its weight, and a constant ((ln value - ln prior)/ln_sd)^2. Runs of one model, device and precision, of which releases
@@ -29,7 +29,7 @@ _FEWEST = 8
 
 
 @dataclass(frozen=True)
-class Fit:
+class Calibration:
     """Constants fitted to runs."""
 
     constants: Constants
@@ -98,7 +98,7 @@ def weights(runs: Sequence[Run]) -> Vector:
     return np.array([run.weight / math.sqrt(many[kind]) for run, kind in zip(runs, kinds, strict=True)])
 
 
-def fit(runs: Sequence[Run], start: Constants | None = None) -> Fit:
+def fit(runs: Sequence[Run], start: Constants | None = None) -> Calibration:
     """The constants that runs and priors make most likely; raises `UsageError` for too few runs."""
     from scipy.optimize import least_squares
 
@@ -124,7 +124,7 @@ def fit(runs: Sequence[Run], start: Constants | None = None) -> Fit:
     covariance = np.linalg.inv(found.jac.T @ found.jac)
     best = unpack(found.x)
     stderr = {n: float(x) for n, x in zip(names, np.sqrt(np.diag(covariance)), strict=True)}
-    return Fit(best, stderr, tuple(errors(runs, best)))
+    return Calibration(best, stderr, tuple(errors(runs, best)))
 
 
 GROUPS: dict[str, Callable[[Run], str]] = {
@@ -181,10 +181,10 @@ def site_scale(runs: Sequence[Run], fitted: Constants | None = None) -> float:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Validation:
     """A fit to a table of runs, and how it does on what it did not see."""
 
-    fit: Fit
+    fit: Calibration
     """The fit to all of them."""
     left_out: tuple[LeftOut, ...]
     """Errors with each model, device and family left out."""
@@ -196,7 +196,7 @@ class Judgement:
     """Standard deviation in ln tokens/s that those intervals imply."""
 
 
-def judge(runs: Sequence[Run]) -> Judgement:
+def validate(runs: Sequence[Run]) -> Validation:
     """Fit all runs, then each set without one model, device or family; minutes for a few hundred runs."""
     whole = fit(runs)
     left_out = {
@@ -205,7 +205,7 @@ def judge(runs: Sequence[Run]) -> Judgement:
     if "model" not in left_out:
         raise UsageError("all runs are of one model; give runs of two or more, so that one can be left out")
     by_model = left_out["model"]
-    return Judgement(
+    return Validation(
         whole,
         tuple(left_out.values()),
         mfu_rank(runs, by_model.errors),

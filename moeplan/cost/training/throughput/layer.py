@@ -45,7 +45,7 @@ Terms = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class StepSetting:
     """What a step's time depends on beside the shape."""
 
     layout: Layout
@@ -108,7 +108,7 @@ def recomputed_by(layout: Layout) -> frozenset[str]:
     return frozenset(modules[layout.recompute])
 
 
-def layer_terms(shape: Shape, setting: Setting, moe: bool) -> Terms:
+def layer_terms(shape: Shape, setting: StepSetting, moe: bool) -> Terms:
     """Seconds by term of one layer of `shape`, dense or MoE, averaged over its kinds of attention."""
     total = dict.fromkeys(TERMS, 0.0)
     for blocks, attention in attentions(shape):
@@ -118,16 +118,16 @@ def layer_terms(shape: Shape, setting: Setting, moe: bool) -> Terms:
     return {name: total[name] + block.get(name, 0.0) for name in TERMS}
 
 
-def _again(setting: Setting, *modules: str) -> float:
+def _again(setting: StepSetting, *modules: str) -> float:
     return float(bool(setting.recomputed & {"full", *modules}))
 
 
-def _quantise(setting: Setting) -> float:
+def _quantise(setting: StepSetting) -> float:
     """Bytes a number that enters a product in low precision: written once more, read as bf16 by the kernel before."""
     return 1.0 if setting.low else 0.0
 
 
-def _attention(d_model: Size, share: Attention, whole: Attention, setting: Setting) -> Terms:
+def _attention(d_model: Size, share: Attention, whole: Attention, setting: StepSetting) -> Terms:
     """Maps, scores, norms and collectives of one attention block; `share` is what one GPU has of it."""
     r, t, split, layout = setting.rates, setting.tokens, setting.split_tokens, setting.layout
     products = sum(trained_product(r, t, n, k) for n, k in share.stored_matrices(d_model))
@@ -161,7 +161,7 @@ def _attention(d_model: Size, share: Attention, whole: Attention, setting: Setti
     }
 
 
-def _tensor(d_model: Size, setting: Setting) -> Size:
+def _tensor(d_model: Size, setting: StepSetting) -> Size:
     """Four collectives of T*d: a gather and a scatter forward, two backward (arXiv 2205.05198, section 4.2.2)."""
     tp = setting.layout.tp
     if tp == 1:
@@ -171,7 +171,7 @@ def _tensor(d_model: Size, setting: Setting) -> Size:
     return 4 * one * exposed * (1 + 0.5 * _again(setting))
 
 
-def _gated(d_model: Size, width: Size, setting: Setting) -> tuple[Size, Size, Size]:
+def _gated(d_model: Size, width: Size, setting: StepSetting) -> tuple[Size, Size, Size]:
     """(products, their forward part, bytes moved) of one gated block of `width` features on all T tokens."""
     r, t = setting.rates, setting.tokens
     products = trained_product(r, t, 2 * width, d_model) + trained_product(r, t, d_model, width)
@@ -180,12 +180,12 @@ def _gated(d_model: Size, width: Size, setting: Setting) -> tuple[Size, Size, Si
     return products, again, moved
 
 
-def _activation_bytes(rows: Size, width: Size, setting: Setting) -> Size:
+def _activation_bytes(rows: Size, width: Size, setting: StepSetting) -> Size:
     """Bytes of a gated activation: 3 numbers forward, 5 backward; its results once more in low precision."""
     return rows * width * (16 + 3 * _quantise(setting))
 
 
-def _dense(shape: Shape, setting: Setting) -> Terms:
+def _dense(shape: Shape, setting: StepSetting) -> Terms:
     products, again, moved = _gated(shape.d_model, shape.d_ff / setting.layout.tp, setting)
     return {
         "products": products + again * _again(setting, "mlp"),
@@ -195,11 +195,11 @@ def _dense(shape: Shape, setting: Setting) -> Terms:
     }
 
 
-def _host_dense(setting: Setting) -> float:
+def _host_dense(setting: StepSetting) -> float:
     return setting.constants.host_dense * {"none": 1.0, "partial": 0.5, "full": 0.0}[setting.software.graph]
 
 
-def _moe(shape: Shape, setting: Setting) -> Terms:
+def _moe(shape: Shape, setting: StepSetting) -> Terms:
     """Router, exchange of rows, experts and shared experts of one MoE layer; its host time stands apart."""
     layout, software, d, r = setting.layout, setting.software, shape.d_model, setting.rates
     split = setting.split_tokens
@@ -242,7 +242,7 @@ def _moe(shape: Shape, setting: Setting) -> Terms:
     }
 
 
-def _exchanges(shape: Shape, setting: Setting) -> Size:
+def _exchanges(shape: Shape, setting: StepSetting) -> Size:
     """Dispatch and combine, forward and backward [s]: rows inside the link domain, then those that leave it.
 
     An all-to-all sends a row for each expert of a token; a flexible dispatcher sends the token once to each GPU of its
@@ -265,7 +265,7 @@ def _exchanges(shape: Shape, setting: Setting) -> Size:
     return 4 * one * (1 - constants.hidden * setting.software.overlap_dispatch)
 
 
-def host_moe(shape: Shape, setting: Setting) -> Size:
+def host_moe(shape: Shape, setting: StepSetting) -> Size:
     """Host time of one MoE layer [s]: launches, and in low precision as many again for every local expert."""
     software, constants = setting.software, setting.constants
     if software.graph == "full":
@@ -276,7 +276,7 @@ def host_moe(shape: Shape, setting: Setting) -> Size:
     return base + each
 
 
-def sync_moe(setting: Setting) -> float:
+def sync_moe(setting: StepSetting) -> float:
     """Wait of one MoE layer for the count of rows an expert [s]; none where shapes are fixed."""
     software = setting.software
     return 0.0 if software.graph == "full" or software.drop_tokens else setting.constants.sync

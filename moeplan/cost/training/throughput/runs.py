@@ -91,7 +91,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Table:
+class RunTable:
     """The runs of a table."""
 
     runs: tuple[Run, ...]
@@ -100,7 +100,7 @@ class Table:
     """(model, why) of each row that it does not."""
 
 
-def read_runs(path: str | Path) -> Table:
+def read_runs(path: str | Path) -> RunTable:
     """Read a table of rows; raises `UsageError` for a file that is none.
 
     Rows of models that cannot be described, such as hybrids, and of layouts that cannot be are left out and named.
@@ -122,7 +122,7 @@ def read_runs(path: str | Path) -> Table:
             runs.append(_run(row, architecture, f"{path}: row {number}"))
         except InfeasibleError as error:
             left_out.append((str(row.get("model")), str(error)))
-    return Table(tuple(runs), tuple(left_out))
+    return RunTable(tuple(runs), tuple(left_out))
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """Everything the model of throughput takes as given, read from `data/throughput.yaml`.
 
 Constants that a fit moves (`Constants`), kernels by family of devices (`Kernels`), software (`Software`) and the
-interval's parts (`Band`). The module has no numbers of its own.
+interval's parts (`ErrorBand`). The module has no numbers of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Literal, cast, get_args
 from moeplan.cost.devices import Device, bundled
 from moeplan.cost.training.throughput.kernels import Rates
 from moeplan.errors import UsageError
-from moeplan.laws.reader import Section
+from moeplan.laws.reader import FileSection
 
 TrainPrecision = Literal["bf16", "fp8", "mxfp8", "nvfp4"]
 """Of the matrix products in training: bf16, fp8 with a scale a tensor or tile, or microscaled fp8 and fp4."""
@@ -84,7 +84,7 @@ class Constants:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prior:
+class ConstantPrior:
     """What was known of a constant before the fit."""
 
     centre: float
@@ -144,7 +144,7 @@ class Software:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Band:
+class ErrorBand:
     """How far the model errs, in natural logarithms."""
 
     site_ln_sd: float
@@ -160,11 +160,11 @@ class Band:
 @dataclass(frozen=True)
 class _File:
     constants: Constants
-    priors: dict[str, Prior]
+    priors: dict[str, ConstantPrior]
     fixed: frozenset[str]
     kernels: dict[str, Kernels]
     software: dict[str, Software]
-    band: Band
+    band: ErrorBand
 
 
 @functools.cache
@@ -179,20 +179,20 @@ def _file() -> _File:
         row.only(("value", "prior", "ln_sd", "ln_stderr", "source"), ("value", "source"))
         values[name] = row.number("value")
         if "prior" in row:
-            priors[name] = Prior(centre=row.number("prior"), ln_sd=row.number("ln_sd"))
+            priors[name] = ConstantPrior(centre=row.number("prior"), ln_sd=row.number("ln_sd"))
         else:
             fixed.add(name)
     kernels = {name: _record(Kernels, row) for name, row in _rows(top.section("kernels"))}
     software = {name: _record(Software, row) for name, row in _rows(top.section("software"))}
-    band = _record(Band, top.section("band"))
+    band = _record(ErrorBand, top.section("band"))
     return _File(Constants(**values), priors, frozenset(fixed), kernels, software, band)
 
 
-def _rows(section: Section) -> list[tuple[str, Section]]:
+def _rows(section: FileSection) -> list[tuple[str, FileSection]]:
     return [(name, section.section(name)) for name in section]
 
 
-def _record(kind: type[Any], row: Section) -> Any:
+def _record(kind: type[Any], row: FileSection) -> Any:
     fields = [f.name for f in dataclasses.fields(kind)]
     row.only((*fields, "source"))
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items() if k != "source"})
@@ -203,12 +203,12 @@ def constants() -> Constants:
     return _file().constants
 
 
-def priors() -> dict[str, Prior]:
+def priors() -> dict[str, ConstantPrior]:
     """What was known of each fitted constant before; the others stay as they are."""
     return _file().priors
 
 
-def band() -> Band:
+def band() -> ErrorBand:
     """How far the calibrated model errs."""
     return _file().band
 

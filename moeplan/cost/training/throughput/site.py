@@ -15,7 +15,7 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Device
 from moeplan.cost.measured import TimedLayer
 from moeplan.cost.training.parallelism import Layout
-from moeplan.cost.training.throughput.layer import Setting, layer_terms
+from moeplan.cost.training.throughput.layer import StepSetting, layer_terms
 from moeplan.cost.training.throughput.runs import Run
 from moeplan.cost.training.throughput.settings import band, constants, load_software
 from moeplan.errors import UsageError
@@ -74,7 +74,7 @@ def layer_seconds(layer: TimedLayer, device: Device) -> float:
     architecture = Architecture.from_dict(layer.architecture)
     if architecture.num_layers != 1:
         raise UsageError(f"a timed layer of {architecture.num_layers} layers must be of one")
-    setting = Setting(
+    setting = StepSetting(
         layout=Layout(micro_batch=layer.sequences),
         device=device,
         seq_len=layer.seq_len,

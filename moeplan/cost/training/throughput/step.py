@@ -20,7 +20,7 @@ from moeplan.architecture.counting import Shape, Size
 from moeplan.cost.devices import Device
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.throughput.kernels import trained_product
-from moeplan.cost.training.throughput.layer import TERMS, Setting, Terms, layer_terms, recomputed_by, sync_moe
+from moeplan.cost.training.throughput.layer import TERMS, StepSetting, Terms, layer_terms, recomputed_by, sync_moe
 from moeplan.cost.training.throughput.settings import Constants, Software, constants, load_software
 
 STEP_TERMS = (*TERMS, "bubble", "pipeline", "update", "gather", "step", "maturity")
@@ -91,7 +91,7 @@ def step_time(
     timed for other layouts, all else being the same. Raises `UsageError` for a
     precision that the device does not have and for unknown software.
     """
-    setting = Setting(
+    setting = StepSetting(
         layout=layout,
         device=device,
         seq_len=seq_len,
@@ -127,7 +127,7 @@ def step_time(
 class _Step:
     """What the parts of a step share."""
 
-    def __init__(self, shape: Shape, setting: Setting, counted: Counted) -> None:
+    def __init__(self, shape: Shape, setting: StepSetting, counted: Counted) -> None:
         self.shape, self.setting, self.layout = shape, setting, setting.layout
         self.moe = shape.num_moe_layers / shape.num_layers
         nothing = dict.fromkeys(TERMS, 0.0)

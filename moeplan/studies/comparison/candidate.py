@@ -12,15 +12,15 @@ from moeplan.cost.training.states import load_scheme
 from moeplan.errors import InfeasibleError
 from moeplan.plan.budget import Budget
 from moeplan.plan.costs import DEFAULT_DEVICE, least_bytes, utilisation
-from moeplan.studies.comparison.result import Contender, DecodeSpeed, Setting
+from moeplan.studies.comparison.result import Candidate, ComparisonSetting, DecodeSpeed
 
 _VECTORS = ("input_embedding", "output_head", "router", "norms")
 """Groups of params that an optimizer scheme may keep more state for."""
 
 
-def contender(
+def candidate(
     name: str, role: str, says: str, architecture: Architecture, tokens: float, budget: Budget, batch: int = 0
-) -> Contender:
+) -> Candidate:
     """A model trained on `tokens`, under a budget's hardware, serving and optimizer.
 
     `batch` [sequences] is that of the training layout; 0 asks for none.
@@ -32,7 +32,7 @@ def contender(
     time = gpu_time(per_token * tokens, gpus, mfu, price_per_gpu_hour=budget.price_per_gpu_hour)
     served = int(total_inference_bytes(architecture, budget.serving, budget.num_devices))
     devices, speeds = _decode(architecture, budget)
-    return Contender(
+    return Candidate(
         name=name,
         role=role,
         says=says,
@@ -82,9 +82,9 @@ def _decode(architecture: Architecture, budget: Budget) -> tuple[int, tuple[Deco
     return devices, tuple(speeds)
 
 
-def setting(budget: Budget, laws: tuple[str, ...]) -> Setting:
+def setting(budget: Budget, laws: tuple[str, ...]) -> ComparisonSetting:
     """What a comparison was made under."""
-    return Setting(
+    return ComparisonSetting(
         flops=budget.flops,
         memory=str(budget.memory) if budget.memory else None,
         usable_bytes=budget.usable_bytes if budget.memory else None,

@@ -1,4 +1,4 @@
-"""What the laws say of an existing model: `judge(architecture, tokens)`.
+"""What the laws say of an existing model: `evaluate_laws(architecture, tokens)`.
 
 Efficiency Leverage by every law that compares with dense models, the model against each law's own best design at the
 same compute and memory, and what `moeplan recommend` would have chosen there.
@@ -26,7 +26,7 @@ SEQ_LEN = Budget.seq_len
 
 
 @dataclass(frozen=True)
-class LawJudgement:
+class EvaluationByLaw:
     """A model against one law's own best design at the same compute and memory."""
 
     law: str
@@ -34,7 +34,7 @@ class LawJudgement:
     role: str
     """objective, or second opinion, as `moeplan recommend` uses it."""
     compute: float | None
-    """C_l [FLOPs]: where the law's own best design without a memory limit is as good; null if it cannot judge."""
+    """C_l [FLOPs]: where the law's own best design without a memory limit is as good; null if it cannot judge it."""
     efficiency: float | None
     """C_l of the model / C_l of the law's own optimum at the same compute and memory."""
     optimum: Design | None
@@ -46,7 +46,7 @@ class LawJudgement:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class LawEvaluation:
     """What the laws say of a model trained on so many tokens."""
 
     tokens: float
@@ -61,7 +61,7 @@ class Judgement:
     """Where that limit comes from."""
     leverage: Leverage | None
     """Efficiency Leverage by every law that can speak; null for a dense model, whose leverage is 1 by definition."""
-    laws: tuple[LawJudgement, ...]
+    laws: tuple[EvaluationByLaw, ...]
     """Every law that can judge a design at a compute budget."""
     value_ratio: float | None
     """V/C of the model: the geometric mean of C_l over the objective's laws, in units of its compute."""
@@ -75,7 +75,7 @@ class Judgement:
     """The command that prints the recommended plan in full."""
 
 
-def judge(
+def evaluate_laws(
     shape: Architecture,
     tokens: float,
     *,
@@ -84,7 +84,7 @@ def judge(
     memory: MemoryLimit | None = None,
     threads: int = 2,
     progress: Callable[[str], None] | None = None,
-) -> Judgement:
+) -> LawEvaluation:
     """What the laws say of an architecture trained on `tokens`; see `moeplan.studies.inspection.inspect` for the
     arguments."""
     from moeplan.laws import law_names, load_law
@@ -140,7 +140,7 @@ def judge(
         least = best.get(law.full_name, -math.inf)
         assert law.objective is not None  # laws that can search have one
         laws.append(
-            LawJudgement(
+            EvaluationByLaw(
                 law=law.full_name,
                 role="objective" if number < len(OBJECTIVE_LAWS) else "second opinion",
                 compute=math.exp(float(compute)) if known else None,
@@ -152,7 +152,7 @@ def judge(
         )
     objective = [law.compute for law in laws if law.role == "objective"]
     value = _mean(objective) if all(objective) else None
-    return Judgement(
+    return LawEvaluation(
         tokens=tokens,
         train_flops=train_flops,
         tokens_per_param=tokens / shape.active_params(),

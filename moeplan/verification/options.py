@@ -27,7 +27,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
-class Request:
+class StudyOptions:
     """What is asked of a study."""
 
     time: float | None = None
@@ -52,7 +52,7 @@ class Request:
             raise UsageError(f"precision {self.precision!r} must be one of {', '.join(PRECISIONS)}")
 
 
-def check_suggested(request: Request) -> None:
+def check_suggested(request: StudyOptions) -> None:
     """Raise `UsageError` for what is asked of a plan's runs and cannot be of suggested ones."""
     for name in ("time", "budget", "controls"):
         if getattr(request, name):
