@@ -26,7 +26,7 @@ from moeplan.studies.backtest.rankings import Ranking, RankingPrediction, voted_
 from moeplan.studies.backtest.scores import BackTest
 
 # Measured ratio; tian2025, abnar2025, zhao2025, ludziejewski2025: computed apart from this package, by a prototype with
-# the same losses, that took the tokens of the other reading (attention counted inside a window of 2,048).
+# the same losses and budgets, and tokens that count attention inside a window of 2,048.
 PROTOTYPE = {
     "marin-experts-d512-128-vs-64": (1.098, 1.139, 1.044, 1.132, 1.114),
     "marin-experts-d512-256-vs-64": (1.158, 1.261, 1.124, 1.290, 1.239),
@@ -50,14 +50,22 @@ def by(row: Ranking, law: str) -> RankingPrediction:
 
 
 def test_rankings_are_the_prototypes(test: BackTest) -> None:
-    """Measured ratios and the laws' predictions are those of an independent prototype, within 1 %."""
+    """Measured ratios and the laws' predictions are those of an independent prototype, within 1 %; JSON has each."""
+    data = {row["name"]: row for row in to_json(test)["rankings"]}
     assert {row.name for row in test.rankings} == set(PROTOTYPE)
     for row in test.rankings:
         measured, tian, *others = PROTOTYPE[row.name]
         assert row.measured == pytest.approx(measured, rel=0.001)
         assert by(row, "tian2025").predicted == pytest.approx(tian, rel=0.01)
         for law, expected in zip(("abnar2025", "zhao2025", "ludziejewski2025"), others, strict=True):
-            assert by(row, law).predicted_otherwise == pytest.approx(expected, rel=0.01), (row.name, law)
+            said = by(row, law)
+            assert said.predicted == pytest.approx(expected, rel=0.01), (row.name, law)
+            assert said.predicted_otherwise not in (None, said.predicted), "the other reading of the tokens is told too"
+            (written,) = (p for p in data[row.name]["predictions"] if p["law"] == law)
+            assert [written["predicted"], written["ratio"]] == pytest.approx([said.predicted, said.ratio], rel=1e-9)
+            assert said.ratio == pytest.approx((said.predicted or 0) / row.measured)
+        assert data[row.name]["low"] <= data[row.name]["measured"] <= data[row.name]["high"]
+        assert [level["irreducible"] for level in data[row.name]["levels"]] == [1.2, 1.4, 1.6, 1.8, 2.0]
 
 
 def test_the_slope_of_tian2025_in_experts(test: BackTest) -> None:
@@ -85,15 +93,20 @@ def test_rankings_ask_laws_without_dense_models_too(test: BackTest) -> None:
 
 
 def test_tokens_of_the_rankings_are_their_compute() -> None:
-    """At the stated tokens the 64-expert models cost the project's budgets, and these are its speed times hours."""
+    """Budgets pay for the stated tokens by attention inside a window, for speed times hours by full attention."""
     (study,) = ranking_studies()
     budgets = (2.19e17, 1.70e18, 9.00e18, 2.83e19)
     speeds = ((405_630, 0.6), (273_532, 2.8), (175_165, 10.5), (128_277, 26.8))  # tokens a second, hours
+    window = np.minimum(np.arange(1, 4097), 2048).mean()  # tokens that a query sees of 4,096, at most 2,048 back
     for rung, budget, (speed, hours) in zip(study.rungs, budgets, speeds, strict=True):
-        base = rung.designs[64]
-        counted = Variables(base.architecture, 4096).get("train_flops", "non_embedding_full_attention", base.tokens)
-        assert counted == pytest.approx(budget, rel=0.005)
-        assert base.tokens == pytest.approx(speed * 3600 * hours, rel=0.005 + 0.05 / hours)
+        shape = rung.designs[64].architecture
+        full = Variables(shape, 4096).get("train_flops", "non_embedding_full_attention", rung.tokens_otherwise)
+        assert full == pytest.approx(budget, rel=0.005)
+        assert rung.tokens_otherwise == pytest.approx(speed * 3600 * hours, rel=0.005 + 0.05 / hours)
+        scores = 12 * shape.num_layers * shape.num_heads * shape.head_dim * window
+        per_token = 6 * shape.active_params("non_embedding") + scores
+        assert rung.train_flops == budget
+        assert rung.designs[64].tokens == pytest.approx(budget / per_token, rel=0.005)
 
 
 def test_ratio_by_hand(test: BackTest) -> None:

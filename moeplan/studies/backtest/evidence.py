@@ -62,6 +62,8 @@ class RankingRung:
     """Name of the rung."""
     designs: dict[int, TrainedModel]
     """The models by their number of routed experts."""
+    train_flops: float
+    """Training compute by the study's own count [FLOPs]."""
     tokens_otherwise: float
     """Training tokens by another reading of the study."""
 
@@ -152,7 +154,7 @@ def ranking_studies() -> tuple[RankingStudy, ...]:
 
 
 def _ranking_rung(row: FileSection) -> RankingRung:
-    keys = ("title", "architecture", "tokens", "tokens_otherwise", "losses")
+    keys = ("title", "architecture", "train_flops", "tokens", "tokens_otherwise", "losses")
     row.only(keys, keys)
     title, tokens = row.text("title"), row.number("tokens")
     designs = {
@@ -161,7 +163,7 @@ def _ranking_rung(row: FileSection) -> RankingRung:
         )
         for experts, loss in row.section("losses").numbers().items()
     }
-    return RankingRung(title, designs, row.number("tokens_otherwise"))
+    return RankingRung(title, designs, row.number("train_flops"), row.number("tokens_otherwise"))
 
 
 @functools.cache

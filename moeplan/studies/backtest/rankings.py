@@ -1,8 +1,9 @@
 """Laws on MoE against MoE at equal compute: how well they rank designs, which is what the search uses them for.
 
 A study gives two losses; the compute law of its own project turns them into the ratio of compute that the better design
-saves. A leverage law predicts the ratio of the two EL. A loss law predicts like for like: how many times more compute
-the base design needs, its params and tokens growing as that project finds best, to reach the law's loss of the other.
+saves. A leverage law predicts the ratio of the two EL at that compute. A loss law predicts like for like: how many
+times more compute the base design needs, its params and tokens growing as that project finds best, to reach the law's
+loss of the other.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from moeplan.architecture.conventions import Variables
-from moeplan.architecture.shape import Architecture
 from moeplan.laws import Fit, Law, load_law
 from moeplan.laws.law import Outside
 from moeplan.studies.backtest.compute import compute_multiple, fitted_exponent
@@ -27,8 +27,6 @@ INDEPENDENT = 3
 """Publications from which on the error of a law on rankings counts as measured."""
 _LEVELS = 5
 """Irreducible levels at which a ratio is computed, the ends of the study's range among them."""
-_FLOPS = "non_embedding_full_attention"
-"""How the studies count compute."""
 _GROWS = ("total_params", "active_params")
 """Variables that grow with a design's compute, beside its tokens."""
 
@@ -80,7 +78,7 @@ class Ranking:
     base: str
     """The design that it is compared with."""
     train_flops: float
-    """Training compute of the base [FLOPs]: 6 * non-embedding active params + full attention, no logits."""
+    """Training compute of both by the study's own count [FLOPs]."""
     tokens: float
     """Training tokens of both."""
     tokens_otherwise: float
@@ -180,7 +178,7 @@ def _ranking(study: RankingStudy, rung: RankingRung, experts: int, laws: Sequenc
         publication=publication(origin.source),
         design=design.title,
         base=base.title,
-        train_flops=_compute(base.architecture, base.tokens),
+        train_flops=rung.train_flops,
         tokens=base.tokens,
         tokens_otherwise=rung.tokens_otherwise,
         loss=design.loss,
@@ -204,16 +202,11 @@ def _ranking(study: RankingStudy, rung: RankingRung, experts: int, laws: Sequenc
 
 def _levels(study: RankingStudy, loss: float, base_loss: float) -> Iterable[RatioAt]:
     """The ratio at irreducible levels over the study's range, the exponent fitted through the base's own rungs."""
-    bases = [rung.designs[study.base] for rung in study.rungs]
-    flops = [_compute(base.architecture, base.tokens) for base in bases]
-    losses = [base.loss for base in bases]
+    flops = [rung.train_flops for rung in study.rungs]
+    losses = [rung.designs[study.base].loss for rung in study.rungs]
     for irreducible in np.linspace(*study.irreducible_range, _LEVELS).round(6):
         _, exponent = fitted_exponent(flops, losses, float(irreducible))
         yield RatioAt(float(irreducible), exponent, compute_multiple(loss, base_loss, float(irreducible), exponent))
-
-
-def _compute(shape: Architecture, tokens: float) -> float:
-    return float(Variables(shape, SEQ_LEN).get("train_flops", _FLOPS, tokens))
 
 
 def _prediction(
@@ -225,9 +218,12 @@ def _prediction(
         return None
     design, base = rung.designs[experts], rung.designs[study.base]
     one, other = (Variables(side.architecture, SEQ_LEN) for side in (design, base))
-    predicted, basis = _saving(fit, one, other, base.tokens, study.law)
+    tokens = base.tokens
+    if fit.predicts == "efficiency_leverage":  # it sees compute, which the study counts itself
+        tokens = rung.train_flops / float(other.get("flops_per_token", fit.convention("train_flops")))
+    predicted, basis = _saving(fit, one, other, tokens, study.law)
     otherwise, _ = _saving(fit, one, other, rung.tokens_otherwise, study.law)
-    outside = {o.variable: o for variables in (other, one) for o in fit.outside(variables, base.tokens)}
+    outside = {o.variable: o for variables in (other, one) for o in fit.outside(variables, tokens)}
     return RankingPrediction(
         law=law.full_name,
         predicted=predicted,
