@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from moeplan.plan.budget import Budget, defaults_by_compute
-from moeplan.plan.budget_options import kept_notes, left_to_compute
 from moeplan.plan.document import Plan
+from moeplan.plan.repeat import kept_notes, left_to_compute
 from tests.sample import sample_plan
 
 FIRST = "moeplan recommend --flops 1e22 --memory 80GB"

@@ -18,11 +18,12 @@ from moeplan.cost.inference_memory import InferenceSettings, inference_bytes
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.laws import load_law
 from moeplan.plan import inverse
-from moeplan.plan.budget_options import make_budget, repeated_target
+from moeplan.plan.budget_fields import make_budget
 from moeplan.plan.document import Plan
 from moeplan.plan.goal import DenseGoal, Goal, GoalPoint
 from moeplan.plan.inverse import recommend_for
 from moeplan.plan.law_selection import select_laws
+from moeplan.plan.repeat import repeated_target
 from moeplan.plan.search.space import Space
 from moeplan.report.page import numbers_without_source
 from moeplan.report.sections import plan_sections

@@ -16,7 +16,7 @@ from moeplan.cost.inference_memory import InferenceSettings, total_inference_byt
 from moeplan.errors import InfeasibleError, LawError, UsageError
 from moeplan.laws.dense import dense_compute, dense_loss, dense_params_at_tokens
 from moeplan.laws.leverage import leverage_by
-from moeplan.plan.costs import batch_sequences
+from moeplan.plan.training_and_serving import batch_sequences
 from tests.small import LAWS
 
 

@@ -9,7 +9,7 @@ import click
 from moeplan.cli.models import complete_model
 from moeplan.cli.options import (
     formats,
-    given_conditions,
+    given_options,
     model_option,
     one_format,
     option,
@@ -50,7 +50,7 @@ def compare(
     plot: str | None,
     html: str | None,
     threads: int,
-    **conditions: Any,
+    **options: Any,
 ) -> None:
     """Set a recommended MoE beside dense models, or any two models beside each other.
 
@@ -68,12 +68,12 @@ def compare(
       moeplan compare plan.json my/config.json --tokens 2T
     """
     from moeplan.cost.inference_memory import InferenceSettings
-    from moeplan.plan.budget_options import make_budget
+    from moeplan.plan.budget_fields import make_budget
     from moeplan.report import output as out
     from moeplan.studies.comparison import compare as side_by_side
 
     one_format(as_json, as_markdown)
-    given = given_conditions(conditions)
+    given = given_options(options)
     settings: dict[str, Any] = {"threads": threads, "command": command}
     subjects: tuple[Any, ...] = models
     if models:

@@ -14,7 +14,7 @@ from moeplan.cli.options import (
     design_options,
     file_option,
     formats,
-    given_conditions,
+    given_options,
     headroom_option,
     one_format,
     option,
@@ -211,8 +211,8 @@ def fit(
 @design_options
 @serving_options
 @headroom_option
-def target_options(**conditions: Any) -> None:
-    """Take the conditions of `moeplan recommend` for `--for`."""
+def target_options(**options: Any) -> None:
+    """Take the options of `moeplan recommend` for `--for`."""
 
 
 def _wanted(suggest: int | None, max_flops: str | None, target: str | None, suggested: str | None) -> Any:
@@ -243,11 +243,11 @@ def _wanted(suggest: int | None, max_flops: str | None, target: str | None, sugg
 
 def read_target(text: str) -> Any:
     """The `Budget` that a quoted piece of recommend's command line asks for; raises `UsageError` for anything else."""
-    from moeplan.plan.budget_options import make_budget
+    from moeplan.plan.budget_fields import make_budget
 
     try:
         parsed = target_options.make_context("--for", shlex.split(text))
     except (click.UsageError, ValueError) as error:
         said = error.format_message().rstrip(".") if isinstance(error, click.UsageError) else str(error).lower()
         raise click.UsageError(f"--for {text!r}: {said[0].lower()}{said[1:]}") from None
-    return make_budget(given_conditions(parsed.params))
+    return make_budget(given_options(parsed.params))

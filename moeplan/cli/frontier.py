@@ -10,7 +10,7 @@ import click
 from moeplan.cli.options import (
     complete_variable,
     formats,
-    given_conditions,
+    given_options,
     one_format,
     option,
     page_options,
@@ -45,7 +45,7 @@ def frontier(
     plot: str | None,
     html: str | None,
     threads: int,
-    **conditions: Any,
+    **options: Any,
 ) -> None:
     """Draw recommendations along memory, along compute, or over a variable.
 
@@ -67,7 +67,7 @@ def frontier(
     from moeplan.studies.frontier import frontier as curve
 
     one_format(as_json, as_markdown)
-    given = given_conditions(conditions)
+    given = given_options(options)
     with out.Progress() as progress:
         found = curve(
             **given,

@@ -205,15 +205,14 @@ request_options = stacked(
 """Everything that a recommendation may be asked under."""
 
 
-def given_conditions(conditions: Mapping[str, Any]) -> dict[str, Any]:
-    """The conditions that were given, by name, as `moeplan.plan.budget_options.make_budget` takes them; fix and ranges
-    read."""
-    from moeplan.plan.budget_options import parse_fix, parse_ranges
+def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, as the fields of a budget that `moeplan.plan.budget_fields.make_budget` takes."""
+    from moeplan.plan.budget_fields import parse_fix, parse_ranges
 
-    given = {name: value for name, value in conditions.items() if value not in (None, ())}
-    for condition in ("mfu", "days", "vocab_size"):  # 0 means, in Python, that none is given
-        if given.get(condition) == 0:
-            raise click.UsageError(f"--{condition.replace('_', '-')} 0 must be above 0")
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    for name in ("mfu", "days", "vocab_size"):  # 0 means, in Python, that none is given
+        if given.get(name) == 0:
+            raise click.UsageError(f"--{name.replace('_', '-')} 0 must be above 0")
     if "both" in given.get("memory_for", ()):
         given["memory_for"] = ("inference", "training")
-    return given | {"fix": parse_fix(conditions["fix"]), "ranges": parse_ranges(conditions["ranges"])}
+    return given | {"fix": parse_fix(options["fix"]), "ranges": parse_ranges(options["ranges"])}

@@ -12,7 +12,7 @@ from moeplan.cli.options import (
     design_options,
     file_option,
     formats,
-    given_conditions,
+    given_options,
     headroom_option,
     law_option,
     one_format,
@@ -69,7 +69,7 @@ def recommend(
     plot: str | None,
     html: str | None,
     threads: int,
-    **conditions: Any,
+    **options: Any,
 ) -> None:
     """Plan the best Mixture-of-Experts model for a budget.
 
@@ -87,12 +87,13 @@ def recommend(
       moeplan recommend --target-el 6 --flops 1e22
       moeplan recommend --match-dense 70B --dense-tokens 2T
     """
-    from moeplan.plan.budget_options import make_budget, repeated_target
+    from moeplan.plan.budget_fields import make_budget
     from moeplan.plan.document import read_plan
+    from moeplan.plan.repeat import repeated_target
     from moeplan.report import output as out
 
     one_format(as_json, as_markdown)
-    given = asked = given_conditions(conditions)
+    given = named = given_options(options)
     before = read_plan(source) if source is not None else None
     target: dict[str, Any] = {"target_el": target_el, "match_dense": match_dense, "dense_tokens": dense_tokens}
     target = {name: value for name, value in target.items() if value is not None}
@@ -121,12 +122,12 @@ def recommend(
 
     changed = []
     if before is not None:
-        from moeplan.plan.budget_options import kept_notes
         from moeplan.plan.differences import plan_changes
+        from moeplan.plan.repeat import kept_notes
         from moeplan.report.differences import change_section
 
         changed = [change_section(plan_changes(before, plan), str(source))]
-        for note in kept_notes(before, plan, asked):
+        for note in kept_notes(before, plan, named):
             click.echo(f"Note: {note}", err=True)
     with out.Delivery() as delivery:
         delivery.write(output, plan.to_text, "Plan written")

@@ -18,12 +18,12 @@ from moeplan.laws.leverage import Leverage, predict
 from moeplan.laws.roles import HYPERPARAMETER_LAWS, LEVERAGE_LAW
 from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice
-from moeplan.plan.costs import serving_use, training_run
 from moeplan.plan.document import SCHEMA, Band, Counts, LawOpinion, MemoryUse, Plan, Price, Provenance, Request
 from moeplan.plan.law_selection import LawSelection
 from moeplan.plan.notes import notes
 from moeplan.plan.search.space import MORE
 from moeplan.plan.search.variables import DESIGN_VARIABLES, Design
+from moeplan.plan.training_and_serving import serving_use, training_run
 from moeplan.plan.uncertainty.redraw import plan_uncertainty
 from moeplan.units import format_count, format_flops
 

@@ -23,10 +23,10 @@ from moeplan.laws.hyperparameters import hyperparameters
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.numerics import Floats
 from moeplan.plan.budget import Budget
-from moeplan.plan.costs import batch_sequences, least_bytes, state_bytes_per_gpu
 from moeplan.plan.infeasibility import why_no_designs, why_none_feasible
 from moeplan.plan.search.space import Scores, Space
 from moeplan.plan.search.variables import Design, design_of
+from moeplan.plan.training_and_serving import batch_sequences, least_bytes, state_bytes_per_gpu
 
 MOST_RULED_OUT = 500
 """Designs that no layout may spread before the search for a trainable one gives up."""

@@ -30,7 +30,7 @@ from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.numerics import Floats
 from moeplan.plan.assembly import assemble, leverage_of
 from moeplan.plan.budget import Budget
-from moeplan.plan.budget_options import make_budget, serving_of
+from moeplan.plan.budget_fields import make_budget, serving_of
 from moeplan.plan.choice import Choice
 from moeplan.plan.document import Plan
 from moeplan.plan.existing import read_model
@@ -70,7 +70,7 @@ def recommend_for(
     command: str = "",
     progress: Callable[[str], None] | None = None,
     grid: Grid | None = None,
-    **conditions: Any,
+    **fields: Any,
 ) -> Plan:
     """The plan at the smallest compute, or the smallest memory, whose recommendation reaches a target.
 
@@ -89,8 +89,8 @@ def recommend_for(
         As `moeplan.plan.planner.recommend` takes them.
     grid : Grid, optional
         In place of the declared grid, at one vocabulary.
-    **conditions
-        The other conditions of `moeplan.plan.budget.Budget`, and of serving, by name.
+    **fields
+        The other fields of `moeplan.plan.budget.Budget` and of `InferenceSettings`, by name.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def recommend_for(
     check_whole("alternatives", alternatives, 0, 100)
     check_whole("threads", threads, 1, 1024)
     _check_target(target_el, match_dense, dense_tokens)
-    given = {**conditions, "flops": flops, "memory": memory}
+    given = {**fields, "flops": flops, "memory": memory}
     absent = [name for name, value in given.items() if value is None or (name in ("flops", "days") and not value)]
     given = {name: value for name, value in given.items() if name not in absent}
     if "training" in given.get("memory_for", ()):

@@ -18,9 +18,9 @@ from moeplan.report.opinions import (
     leverage_text,
     limit_blocks,
 )
-from moeplan.report.spread import spread_blocks, spread_title
 from moeplan.report.text import Source, Text
 from moeplan.report.training import serving_blocks, training_blocks
+from moeplan.report.uncertainty import uncertainty_blocks, uncertainty_title
 from moeplan.report.view import View
 
 
@@ -39,7 +39,7 @@ def plan_sections(plan: Plan) -> list[Section]:
         ("Serving", serving_blocks(p), sources.SERVING),
         ("What limits it", limit_blocks(p), p.source_at("prices")),
         ("What the laws say", law_blocks(p), sources.NOTE),
-        *([(spread_title(plan.spread), spread_blocks(p), p.source_at("spread"))] if plan.spread else []),
+        *([(uncertainty_title(plan.spread), uncertainty_blocks(p), p.source_at("spread"))] if plan.spread else []),
         ("Learning rate and batch", hyperparameter_blocks(p), sources.NOTE),
         ("Alternatives", alternative_blocks(p) if plan.alternatives else (), p.source_at("alternatives")),
         (

@@ -27,8 +27,8 @@ from moeplan.cost.inference_memory import (
     state_bytes,
 )
 from moeplan.errors import UsageError
-from moeplan.plan.costs import DEFAULT_DEVICE
 from moeplan.plan.existing import read_model
+from moeplan.plan.training_and_serving import DEFAULT_DEVICE
 from moeplan.studies.law_evaluation import LawEvaluation, evaluate_laws
 from moeplan.studies.serving_fit import ServingFit, serving_fit
 from moeplan.studies.training_fit import TrainingFit, TrainingRequest, training_fit

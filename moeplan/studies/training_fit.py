@@ -21,7 +21,7 @@ from moeplan.errors import InfeasibleError
 from moeplan.laws import load_law
 from moeplan.laws.hyperparameters import hyperparameters
 from moeplan.laws.roles import LEVERAGE_LAW
-from moeplan.plan.costs import batch_sequences
+from moeplan.plan.training_and_serving import batch_sequences
 from moeplan.quantities import BYTES
 from moeplan.units import format_bytes
 

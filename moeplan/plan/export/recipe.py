@@ -9,8 +9,8 @@ from typing import cast
 
 from moeplan.cost.training.parallelism import Layout, Recompute
 from moeplan.errors import UsageError
-from moeplan.plan.costs import batch_sequences
 from moeplan.plan.document import Plan
+from moeplan.plan.training_and_serving import batch_sequences
 from moeplan.units import format_count
 
 

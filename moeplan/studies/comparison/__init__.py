@@ -26,9 +26,9 @@ from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.assembly import leverage_of
 from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice
-from moeplan.plan.costs import batch_sequences
 from moeplan.plan.law_selection import select_laws
 from moeplan.plan.planner import search
+from moeplan.plan.training_and_serving import batch_sequences
 from moeplan.studies.comparison.answers import equal_loss, law_column, split_by_dense
 from moeplan.studies.comparison.candidate import candidate, setting
 from moeplan.studies.comparison.findings import findings

@@ -11,7 +11,7 @@ from moeplan.cost.serving import BATCHES, decode_point, devices_needed
 from moeplan.cost.training.states import load_scheme
 from moeplan.errors import InfeasibleError
 from moeplan.plan.budget import Budget
-from moeplan.plan.costs import DEFAULT_DEVICE, least_bytes, utilisation
+from moeplan.plan.training_and_serving import DEFAULT_DEVICE, least_bytes, utilisation
 from moeplan.studies.comparison.result import Candidate, ComparisonSetting, DecodeSpeed
 
 _VECTORS = ("input_embedding", "output_head", "router", "norms")

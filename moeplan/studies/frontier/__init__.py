@@ -24,7 +24,7 @@ from moeplan.laws import Law
 from moeplan.numerics import Floats
 from moeplan.plan.assembly import leverage_of, request_for
 from moeplan.plan.budget import Budget
-from moeplan.plan.budget_options import make_budget
+from moeplan.plan.budget_fields import make_budget
 from moeplan.plan.choice import Choice
 from moeplan.plan.document import Request
 from moeplan.plan.law_selection import LawSelection, select_laws
@@ -58,7 +58,7 @@ def frontier(
     threads: int = 2,
     command: str = "",
     progress: Callable[[str], None] | None = None,
-    **conditions: Any,
+    **fields: Any,
 ) -> Frontier:
     """Recommendations along a range of memory or compute, or over one design variable at a budget.
 
@@ -74,8 +74,8 @@ def frontier(
         How many points, evenly spaced in the logarithm.
     laws, threads, command, progress
         As `moeplan.plan.planner.recommend` takes them.
-    **conditions
-        The other conditions of `moeplan.plan.budget.Budget`, and of serving, by name.
+    **fields
+        The other fields of `moeplan.plan.budget.Budget` and of `InferenceSettings`, by name.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def frontier(
     check_whole("threads", threads, 1, 1024)
     say = progress or (lambda _: None)
     selected = select_laws(laws)
-    given = {**conditions, "flops": flops, "memory": memory}
+    given = {**fields, "flops": flops, "memory": memory}
     given = {name: value for name, value in given.items() if value is not None}
     if over is not None:
         ranged = next((name for name in RANGES if ".." in str(given.get(name))), None)
@@ -128,17 +128,16 @@ def bar(done: int, of: int) -> str:
 
 
 def _along(
-    name: str, asked: list[Budget], laws: LawSelection, threads: int, say: Callable[[str], None], command: str
+    name: str, budgets: list[Budget], laws: LawSelection, threads: int, say: Callable[[str], None], command: str
 ) -> Frontier:
     """The recommendations along memory or compute."""
     # Budgets of one vocabulary go together; along compute, 10 % more of each is asked too, to price it.
-    groups = list(dict.fromkeys(_vocabulary(budget) for budget in asked))
-    more = {budget.flops * MORE: budget for budget in asked} if name == "flops" else {}
-    steps = [(budget, place) for place, budget in enumerate(asked)]
+    groups = list(dict.fromkeys(_vocabulary(budget) for budget in budgets))
+    more = {budget.flops * MORE: budget for budget in budgets} if name == "flops" else {}
+    steps = [(budget, place) for place, budget in enumerate(budgets)]
     steps += [(dataclasses.replace(budget, flops=flops), -1) for flops, budget in more.items()]
     steps.sort(key=lambda step: (groups.index(_vocabulary(step[0])), step[0].flops, step[0].usable_bytes, -step[1]))
-    budgets = [budget for budget, _ in steps]
-    sweep = Sweep(budgets, laws, threads=threads, say=say)
+    sweep = Sweep([budget for budget, _ in steps], laws, threads=threads, say=say)
     best: dict[tuple[Vocabulary, float], float] = {}
     points: dict[int, Point] = {}
     requests: dict[int, Request] = {}
@@ -153,14 +152,14 @@ def _along(
             points[place] = _point(choice, laws, x)
             intervals.see(place, choice)
             requests[place] = request_for(budget, laws)
-            say(bar(len(points), len(asked)))
+            say(bar(len(points), len(budgets)))
 
     sweep.choices(done)
     if not points:
         raise sweep.infeasible[len(steps) - 1]
     if name == "flops":
         for place, point in points.items():
-            vocabulary = _vocabulary(asked[place])
+            vocabulary = _vocabulary(budgets[place])
             with_more = best.get((vocabulary, point.flops * MORE))
             if with_more is not None:
                 price = math.exp(with_more - best[vocabulary, point.flops])
@@ -175,12 +174,12 @@ def _along(
         over=name,
         request=requests[last],
         points=tuple(points[place] for place in sorted(points)),
-        left_out=_left_out(name, failed, asked),
+        left_out=_left_out(name, failed, budgets),
         recommended=None,
         held={},
         lines=(),
         ranges=_ranges("train_flops", laws) if name == "flops" else (),
-        provenance=_origin(laws, asked, command),
+        provenance=_origin(laws, budgets, command),
     )
 
 
@@ -328,11 +327,11 @@ def _ranges(variable: str, laws: LawSelection) -> tuple[MeasuredRange, ...]:
     return tuple(found)
 
 
-def _left_out(name: str, failed: dict[int, InfeasibleError], asked: list[Budget]) -> tuple[str, ...]:
+def _left_out(name: str, failed: dict[int, InfeasibleError], budgets: list[Budget]) -> tuple[str, ...]:
     """One sentence for all points that have no answer."""
     if not failed:
         return ()
-    last = asked[max(failed)]
+    last = budgets[max(failed)]
     limit = str(last.memory) if name == "memory" else f"{format_flops(last.flops)} FLOPs"
     some = "1 point is" if len(failed) == 1 else f"{len(failed)} points are"
     return (f"{some} left out, up to {limit}: {failed[max(failed)]}",)

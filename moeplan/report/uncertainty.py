@@ -10,12 +10,12 @@ from moeplan.report.text import mark
 from moeplan.report.view import View
 
 
-def spread_title(spread: PlanUncertainty) -> str:
+def uncertainty_title(spread: PlanUncertainty) -> str:
     """The section's title."""
     return "How sure the fitted law is" if len(spread.laws) == 1 else "How sure the fitted laws are"
 
 
-def spread_blocks(plan: View[Plan]) -> tuple[Block, ...]:
+def uncertainty_blocks(plan: View[Plan]) -> tuple[Block, ...]:
     """Loss and leverage by each fitted law with their intervals, the best design's variables, and what that means."""
     spread = plan.spread
     level = f">{percent(spread.level)} interval"
