@@ -1,7 +1,7 @@
 """Devices, groups of them, and what training costs in GPU time and money.
 
-Devices stand in `data/hardware.yaml` and utilisations in `data/mfu.yaml`, each row with its source and confidence; this
-module has no numbers. A user's own device is a YAML file of one such row; `moeplan hardware --measure` writes one, with
+Devices stand in `data/hardware.yaml` and utilisations in `data/mfu.yaml`, each row with its source and confidence; the
+figures stand nowhere else. A user's own device is a YAML file of one such row; `moeplan hardware --measure` writes one, with
 what the device was measured to do.
 """
 
@@ -24,6 +24,8 @@ from moeplan.laws.reader import FileSection, read_text_file, read_yaml
 Precision = Literal["bf16", "fp8"]
 """Of the matrix products, and so which of a device's two peaks counts."""
 
+HEADROOM = 0.10
+"""Share of a device's memory that stays free unless it is asked otherwise: for allocator, runtime and exchanges."""
 _DEVICE_REQUIRED = ("name", "bf16_tflops", "memory_gb", "bandwidth_gbs", "source", "confidence")
 _DEVICE_KEYS = (
     *_DEVICE_REQUIRED,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from moeplan.architecture import counting
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.devices import Device
+from moeplan.cost.devices import HEADROOM, Device
 from moeplan.cost.inference_memory import InferenceSettings, inference_bytes, total_inference_bytes
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.records import Word
@@ -105,7 +105,7 @@ def prefill_flops(architecture: Architecture, prompt: int) -> float:
 
 
 def devices_needed(
-    architecture: Architecture, device: Device, settings: InferenceSettings | None = None, headroom: float = 0.10
+    architecture: Architecture, device: Device, settings: InferenceSettings | None = None, headroom: float = HEADROOM
 ) -> int:
     """The smallest power of two of devices that hold the model and its cache; raises `InfeasibleError` beyond 1024."""
     settings = settings or InferenceSettings()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from moeplan.architecture.plannable import PLANNABLE
 from moeplan.architecture.proportions import SMALL_D_MODEL
-from moeplan.cost.devices import Gpus, flops_of_time, parse_gpus
+from moeplan.cost.devices import HEADROOM, Gpus, flops_of_time, parse_gpus
 from moeplan.cost.inference_memory import InferenceSettings
 from moeplan.cost.training.states import load_scheme
 from moeplan.errors import InfeasibleError, UsageError
@@ -76,7 +76,7 @@ class Budget:
     """Attention kind."""
     serving: InferenceSettings = field(default_factory=InferenceSettings)
     """How the model is served."""
-    headroom: float = 0.10
+    headroom: float = HEADROOM
     """Share of the memory that stays free: a model that fills its memory exactly cannot serve."""
     fix: Mapping[str, float] = field(default_factory=dict)
     """Design variables with a given value: integers exactly, real ones within 2 %."""

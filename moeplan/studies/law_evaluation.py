@@ -13,6 +13,7 @@ from typing import Any
 
 from moeplan.architecture.conventions import Variables
 from moeplan.architecture.shape import Architecture
+from moeplan.cost.devices import HEADROOM
 from moeplan.cost.inference_memory import InferenceSettings, inference_bytes
 from moeplan.errors import InfeasibleError, LawError
 from moeplan.laws.law import Outside
@@ -106,7 +107,7 @@ def evaluate_laws(
         seq_len=seq_len,
         attention=shape.attention,
         serving=serving,
-        headroom=0.10 if memory else 0.0,
+        headroom=HEADROOM if memory else 0.0,
     )
     leverage = None
     if not shape.is_dense:
@@ -157,7 +158,7 @@ def evaluate_laws(
         train_flops=train_flops,
         tokens_per_param=tokens / shape.active_params(),
         memory=str(budget.memory),
-        memory_basis="as given, with 10 % headroom" if memory else "exactly what the model itself needs to be served",
+        memory_basis=f"as given, with {100 * HEADROOM:g} % headroom" if memory else "exactly what the model itself needs to be served",
         leverage=leverage,
         laws=tuple(laws),
         value_ratio=value / train_flops if value else None,

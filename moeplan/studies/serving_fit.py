@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.devices import Device
+from moeplan.cost.devices import HEADROOM, Device
 from moeplan.cost.inference_memory import MOST_CACHED_TOKENS, InferenceSettings, total_inference_bytes
 from moeplan.cost.serving import decode_point
 from moeplan.quantities import BYTES
 from moeplan.units import MemoryLimit, format_bytes
 
-HEADROOM = 0.10
-"""Share of the memory that stays free for activations and the runtime's buffers."""
 MOST_SEQUENCES = 2**20
 """No more sequences than this are counted."""
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.devices import Gpus
+from moeplan.cost.devices import HEADROOM, Gpus
 from moeplan.cost.training.layout import search_layouts
 from moeplan.cost.training.memory import TrainingMemory, TrainingSettings, training_memory
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.states import load_scheme
 from moeplan.cost.training.throughput.estimate import MFU_CONVENTION, TrainingEstimate, training_estimate
+from moeplan.cost.training.throughput.step import StepTime
 from moeplan.errors import InfeasibleError
 from moeplan.laws import load_law
 from moeplan.laws.hyperparameters import hyperparameters
@@ -27,8 +28,6 @@ from moeplan.units import format_bytes
 
 LISTED = 3
 """Layouts that are listed where none is stated."""
-HEADROOM = 0.10
-"""Share of a GPU's memory that stays free for the allocator, NCCL and the CUDA context."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,14 +152,14 @@ def training_fit(
     else:
         try:
             found = search_layouts(
-                shape, gpus, batch, settings, headroom=HEADROOM, precision=request.precision,
+                shape, gpus, batch, settings, precision=request.precision,
                 software=request.software, balanced=request.balanced,
             )  # fmt: skip
         except InfeasibleError as error:
             says = str(error)
         else:
             for ranked in found.ranked[:LISTED]:
-                estimate = _estimate(shape, request, ranked.layout, batch, seq_len)
+                estimate = _estimate(shape, request, ranked.layout, batch, seq_len, ranked.time)
                 layouts.append(_trained(estimate, ranked.memory, usable, tokens))
     return TrainingFit(
         device=gpus.device.name,
@@ -189,7 +188,7 @@ def _batch(shape: Architecture, tokens: float | None, seq_len: int, num_gpus: in
 
 
 def _estimate(
-    shape: Architecture, request: TrainingRequest, layout: Layout, batch: int, seq_len: int
+    shape: Architecture, request: TrainingRequest, layout: Layout, batch: int, seq_len: int, time: StepTime | None = None
 ) -> TrainingEstimate:
     return training_estimate(
         shape,
@@ -201,6 +200,7 @@ def _estimate(
         software=request.software,
         balanced=request.balanced,
         sharded_weights="weights" in load_scheme(request.optimizer).split,
+        time=time,
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.devices import Gpus
+from moeplan.cost.devices import HEADROOM, Gpus
 from moeplan.cost.training.memory import Counted, TrainingMemory, TrainingSettings, training_memory
 from moeplan.cost.training.parallelism import Layout, Recompute
 from moeplan.cost.training.states import load_scheme
@@ -154,7 +154,7 @@ def search_layouts(
     settings: TrainingSettings | None = None,
     *,
     memory_bytes: int | None = None,
-    headroom: float = 0.10,
+    headroom: float = HEADROOM,
     space: LayoutSpace | None = None,
     precision: str = "bf16",
     software: str | Software = "partial graphs",
