@@ -1,8 +1,8 @@
 """Devices, groups of them, and what training costs in GPU time and money.
 
-Devices stand in `data/hardware.yaml` and utilisations in `data/mfu.yaml`, each row with its source and confidence; the
-figures stand nowhere else. A user's own device is a YAML file of one such row; `moeplan hardware --measure` writes one, with
-what the device was measured to do.
+Devices stand in `data/hardware.yaml` and utilisations in `data/mfu.yaml`, each row with its source and confidence. A
+user's own device is a YAML file of one such row; `moeplan hardware --measure` writes one, with what the device was
+measured to do.
 """
 
 from __future__ import annotations

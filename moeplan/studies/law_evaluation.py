@@ -158,7 +158,9 @@ def evaluate_laws(
         train_flops=train_flops,
         tokens_per_param=tokens / shape.active_params(),
         memory=str(budget.memory),
-        memory_basis=f"as given, with {100 * HEADROOM:g} % headroom" if memory else "exactly what the model itself needs to be served",
+        memory_basis=f"as given, with {100 * HEADROOM:g} % headroom"
+        if memory
+        else "exactly what the model itself needs to be served",
         leverage=leverage,
         laws=tuple(laws),
         value_ratio=value / train_flops if value else None,

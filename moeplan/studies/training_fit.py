@@ -188,7 +188,12 @@ def _batch(shape: Architecture, tokens: float | None, seq_len: int, num_gpus: in
 
 
 def _estimate(
-    shape: Architecture, request: TrainingRequest, layout: Layout, batch: int, seq_len: int, time: StepTime | None = None
+    shape: Architecture,
+    request: TrainingRequest,
+    layout: Layout,
+    batch: int,
+    seq_len: int,
+    time: StepTime | None = None,
 ) -> TrainingEstimate:
     return training_estimate(
         shape,
