@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from moeplan.fitting import FittedLaw, fit
-from moeplan.fitting.runs import read_runs
+from moeplan.fitting.reading import read_runs
 from moeplan.laws import load_law
 
 RUNS = Path(os.environ.get("MOEPLAN_RUNS") or "no-such-folder")

@@ -13,7 +13,7 @@ from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError, MoeplanError, UsageError
 from moeplan.fitting import fit
 from moeplan.fitting.names import name_columns
-from moeplan.fitting.runs import read_runs
+from moeplan.fitting.reading import read_runs
 from moeplan.fitting.sufficiency import check, unseen_quantities
 from moeplan.fitting.table import read_table
 

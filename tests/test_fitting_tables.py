@@ -22,8 +22,8 @@ from moeplan.fitting.cells import read_number, unit_of_header
 from moeplan.fitting.identify import identify
 from moeplan.fitting.names import name_columns
 from moeplan.fitting.problem import make_problem
+from moeplan.fitting.reading import read_runs
 from moeplan.fitting.result import Optimum
-from moeplan.fitting.runs import read_runs
 from moeplan.fitting.start import fits
 from moeplan.fitting.sufficiency import candidates, check
 from moeplan.fitting.table import read_table

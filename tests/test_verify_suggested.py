@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from moeplan.architecture.shape import Architecture
 from moeplan.cli import cli
 from moeplan.errors import InfeasibleError, UsageError
-from moeplan.fitting.runs import read_runs
+from moeplan.fitting.reading import read_runs
 from moeplan.fitting.suggestion import SCHEMA, SuggestedRun, Suggestion
 from moeplan.report.proxy_runs import proxy_outline_sections, proxy_runs_charts, proxy_runs_sections
 from moeplan.report.schemas import document_schema

@@ -18,7 +18,8 @@ from moeplan.fitting.holdout import SHARE, hold_out, rms
 from moeplan.fitting.identify import identify, with_draws
 from moeplan.fitting.prior import WIDTH, Prior, make_prior
 from moeplan.fitting.problem import DELTA, Problem, make_problem
-from moeplan.fitting.runs import Runs, read_runs
+from moeplan.fitting.reading import read_runs
+from moeplan.fitting.runs import Runs
 from moeplan.fitting.solve import solve
 from moeplan.fitting.start import distinct, fits
 from moeplan.fitting.sufficiency import candidates, check

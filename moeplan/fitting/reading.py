@@ -1,0 +1,142 @@
+"""Reading the runs that count: `read_runs("runs.csv")` selects and checks them, and samples where there are many."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from moeplan.architecture.conventions import CONVENTIONS
+from moeplan.errors import UsageError
+from moeplan.fitting.names import HOW_TRAINED, QUANTITIES, listed, name_columns
+from moeplan.fitting.runs import Runs
+from moeplan.fitting.selection import Excluded, drop_highest, select
+from moeplan.fitting.table import read_tables
+
+_MOST = 5000
+"""Runs that a law is fitted to at most: of more, a sample spread evenly over the logarithm of compute. A law's error
+falls with the square root of their number, and long before this below what a form leaves out."""
+
+
+def read_runs(
+    path: str | Path | Sequence[str | Path],
+    *,
+    columns: Mapping[str, str] | None = None,
+    where: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    drop_highest_loss: int = 0,
+    keep_best: bool = False,
+    target: str = "loss",
+    conventions: Mapping[str, str] | None = None,
+    fixed: Mapping[str, float] | None = None,
+) -> Runs:
+    """Read the runs that count from a CSV or JSON-lines file.
+
+    Parameters
+    ----------
+    path : str or Path, or several
+        The file, or files that are read as one.
+    columns : mapping, optional
+        Column by quantity, for columns whose names say nothing.
+    where, exclude : iterables of str
+        Comparisons that all must hold, or of which none may: "router_type=S-Base,Dense", "loss>3.2".
+    drop_highest_loss : int
+        How many of the highest losses to leave out.
+    keep_best : bool
+        Of runs that differ in nothing but how they were trained (learning rate, batch, steps, seed), keep that of the
+        least loss.
+    target : str
+        The measured quantity, "loss" unless the form predicts another.
+    conventions : mapping, optional
+        How quantities are counted, where not by the default (`moeplan.architecture.conventions.CONVENTIONS`).
+    fixed : mapping, optional
+        What all runs have and no column says.
+
+    Raises
+    ------
+    UsageError
+        For anything that cannot be read as runs, with the line and the column.
+    """
+    table = read_tables([path] if isinstance(path, (str, Path)) else path)
+    naming = name_columns(table.columns, columns or {}, table.file)
+    for name, convention in (conventions or {}).items():
+        if name not in CONVENTIONS or convention not in CONVENTIONS[name]:
+            known = ", ".join(CONVENTIONS.get(name, CONVENTIONS))
+            raise UsageError(f"convention {name}={convention} is not known; known are {known}")
+    for name, value in (fixed or {}).items():
+        if name not in QUANTITIES:
+            raise UsageError(f"fixed {name} is no quantity that runs have; known are {', '.join(sorted(QUANTITIES))}")
+        if name in naming.columns:
+            raise UsageError(f"{name} cannot be fixed at {value:g}: {table.file} has a column of it")
+        if not math.isfinite(value) or value < 0:
+            raise UsageError(f"fixed {name} {value} must be finite and at least 0")
+    rows, excluded = select(table, naming, where, exclude)
+    if not rows:
+        raise UsageError(
+            f"{table.file}: no run is left of {len(table.lines)}; the first was left out by {excluded[0].reason}"
+        )
+    runs = Runs(table, naming, rows, excluded, {**naming.conventions, **(conventions or {})}, dict(fixed or {}))
+    if target == "loss" and naming.losses:
+        several = len(naming.losses) > 1
+        names = listed([repr(column) for column in naming.losses])
+        raise UsageError(
+            f"{table.file}: {'columns' if several else 'column'} {names} may {'each ' if several else ''}be the loss; "
+            f"choose with --map loss={naming.losses[0]}"
+        )
+    measured = runs.column(target)
+    if measured is None or target not in naming.columns:
+        raise UsageError(
+            f"{table.file}: has no column {target}; its columns are {', '.join(table.columns)} "
+            f"(name one with --map {target}=COLUMN)"
+        )
+    if drop_highest_loss:
+        rows, dropped = drop_highest(rows, dict(zip(rows, measured.tolist(), strict=True)), drop_highest_loss, table)
+        left_out = sorted([*excluded, *dropped], key=lambda x: x.line)
+        runs = Runs(table, naming, rows, left_out, runs.conventions, runs.fixed)
+    if keep_best:
+        runs = _best(runs, target)
+    return _sampled(runs) if runs.count > _MOST else runs
+
+
+def _best(runs: Runs, target: str) -> Runs:
+    """The runs of least loss among those that differ in nothing but how they were trained."""
+    if target != "loss":
+        raise UsageError(f"--keep-best keeps the least loss of a sweep, and these runs measure {target}; leave it out")
+    losses = runs.require("loss", "--keep-best")
+    names = [name for name in (*runs.naming.columns, "tokens") if name not in ("loss", "train_flops", *HOW_TRAINED)]
+    columns = [column for name in dict.fromkeys(names) if (column := runs.column(name)) is not None]
+    best: dict[tuple[float, ...], int] = {}
+    settings = list(zip(*(column.tolist() for column in columns), strict=True)) or [()] * runs.count
+    for i, setting in enumerate(settings):
+        if setting not in best or losses[i] < losses[best[setting]]:
+            best[setting] = i
+    kept = sorted(best.values())
+    dropped = [
+        Excluded(runs.lines[i], f"--keep-best (line {runs.lines[best[settings[i]]]} has the least loss of its setting)")
+        for i in range(runs.count)
+        if best[settings[i]] != i
+    ]
+    excluded = sorted([*runs.excluded, *dropped], key=lambda x: x.line)
+    return Runs(runs.table, runs.naming, [runs.rows[i] for i in kept], excluded, runs.conventions, runs.fixed)
+
+
+def _sampled(runs: Runs) -> Runs:
+    """`_MOST` of the runs, as many at every stretch of ln compute as there are, always the same."""
+    rng = np.random.default_rng(0)
+    flops = runs.column("train_flops")
+    logs = np.zeros(runs.count) if flops is None else np.log(flops)
+    width = np.ptp(logs) or 1.0
+    stretch = np.minimum(((logs - logs.min()) / width * 100).astype(int), 99)
+    order = rng.permutation(runs.count)
+    # Each run's place among those of its stretch: the first of every stretch come before the second ones.
+    by_stretch = order[np.argsort(stretch[order], kind="stable")]
+    sizes = np.bincount(stretch)
+    rank = np.empty(runs.count, dtype=int)
+    rank[by_stretch] = np.arange(runs.count) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    kept = np.sort(np.lexsort((order, rank))[:_MOST])
+    return Runs(
+        runs.table, runs.naming, [runs.rows[i] for i in kept.tolist()], runs.excluded, runs.conventions, runs.fixed,
+        sampled_from=runs.count,
+    )  # fmt: skip

@@ -1,0 +1,116 @@
+"""Numbers as the cells of a table have them, in the units of their names, and refused where a run cannot have them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from moeplan.errors import UsageError
+from moeplan.fitting.derived import RULES
+from moeplan.fitting.names import PARAMS, Naming
+from moeplan.fitting.table import RawTable
+from moeplan.numerics import Floats
+
+_RANGES = {
+    **dict.fromkeys((*PARAMS, "tokens", "unique_tokens", "batch_tokens"), (1.0, 1e30)),
+    **dict.fromkeys(("train_flops", "flops_per_token"), (1.0, 1e40)),
+    "loss": (1e-6, 1e6),
+}
+"""Least and largest value that a training run can have; 1e-15 to 1e15 for anything else."""
+_ANY_RANGE = (1e-15, 1e15)
+_TOO_SMALL = {
+    **dict.fromkeys(PARAMS, (1e5, "params", (("millions", "M"), ("billions", "B")))),
+    "tokens": (1e6, "tokens", (("millions", "M"), ("billions", "B"))),
+    "train_flops": (1e9, "FLOPs", (("units of 1e18", "1e18"), ("units of 1e21", "1e21"))),
+}
+"""Largest value of a column below which it cannot be what its name says, and the units that it may be in."""
+_AGREEMENT = 100.0
+"""Factor within which C = 6*N*D must hold to show that three columns are in the units of their names: ways of counting
+params and FLOPs differ by less, even at small sizes, and units by a thousand at least."""
+_POSITIVE_OR_ZERO = ("shared_ratio", "num_shared_experts", "num_dense_layers", "weight_sparsity", "seed")
+"""Quantities that may be 0; every other one must be above 0."""
+
+
+@dataclass(frozen=True)
+class WrittenColumns:
+    """Columns of some of the runs of a table."""
+
+    table: RawTable
+    """The file."""
+    naming: Naming
+    """Which column is which quantity."""
+    rows: list[int]
+    """Places of the runs."""
+
+    def numbers(self, name: str) -> Floats:
+        """The numbers of a quantity's column; raises `UsageError` for a cell that holds none, or none that can be."""
+        column = self.naming.columns[name]
+        cells, factor = self.table.cells[column], self.naming.factors.get(name, 1.0)
+        low, high = _RANGES.get(name, _ANY_RANGE)
+        values = []
+        absurd: int | None = None
+        for place in self.rows:
+            cell = cells[place]
+            try:
+                value = self.table.number(cell)
+            except ValueError:
+                what = f"is {cell!r}, must be a number;" if cell else "is empty, must be a number;"
+                if not cell and name in RULES:
+                    what += " remove the column, so that it is computed, or"
+                raise self._bad_cell(place, column, what, f"{column}={cell}") from None
+            if math.isnan(value) or math.isinf(value):
+                raise self._bad_cell(place, column, f"is {cell}, must be finite;", f"{column}={cell}")
+            if value < 0 or (value == 0 and name not in _POSITIVE_OR_ZERO):
+                least = "at least 0" if name in _POSITIVE_OR_ZERO else "above 0"
+                raise self._bad_cell(place, column, f"is {cell}, must be {least};", f"{column}<=0")
+            value *= factor
+            if value > high or 0 < value < low:
+                absurd = place if absurd is None else absurd
+            values.append(value)
+        found = np.array(values)
+        if absurd is not None and (found.max() >= _TOO_SMALL.get(name, (0.0,))[0]):
+            cell = cells[absurd] if len(cells[absurd]) <= 30 else repr(self.table.number(cells[absurd]))
+            what = f"is {cell}, must be from {low:g} to {high:g} in a training run;"
+            raise self._bad_cell(absurd, column, what, f"{column}={cell}")
+        self._check_unit(name, column, found)
+        return found
+
+    def _check_unit(self, name: str, column: str, values: Floats) -> None:
+        """Refuse numbers that cannot be params, tokens or FLOPs, with the question what they are in."""
+        most, what, units = _TOO_SMALL.get(name, (0.0, "", ()))
+        if values.max() >= most or self._compute_agrees():
+            return
+        questions = " or ".join(words for words, _ in units)
+        examples = " or ".join(f"--map '{name}={column}*{unit}'" for _, unit in units)
+        raise UsageError(
+            f"{self.table.file}: column {column!r} holds {values.min():.4g} to {values.max():.4g}, too few to be "
+            f"{what} of a training run; are they in {questions}? Say so with {examples}"
+        )
+
+    def _compute_agrees(self) -> bool:
+        """Whether params, tokens and compute stand in the table and C is about 6*N*D: then their units are right."""
+        size = next((name for name in ("active_params", "total_params") if name in self.naming.columns), "")
+        if not size or not {"tokens", "train_flops"} <= set(self.naming.columns):
+            return False
+        n, d, c = (self._as_written(name) for name in (size, "tokens", "train_flops"))
+        with np.errstate(all="ignore"):
+            ratio = c / (6 * n * d)
+        return bool(np.all(np.abs(np.log(ratio)) < math.log(_AGREEMENT)))
+
+    def _as_written(self, name: str) -> Floats:
+        """A column's numbers as they stand, times the factor of its unit; NaN for what is no number."""
+        cells, factor = self.table.cells[self.naming.columns[name]], self.naming.factors.get(name, 1.0)
+        values = []
+        for place in self.rows:
+            try:
+                values.append(self.table.number(cells[place]) * factor)
+            except ValueError:
+                values.append(math.nan)
+        return np.array(values)
+
+    def _bad_cell(self, place: int, column: str, what: str, rule: str) -> UsageError:
+        return UsageError(
+            f"{self.table.where(place)}: column {column!r} {what} leave such runs out with --exclude {rule!r}"
+        )
