@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.serving import DecodePoint
+from moeplan.cost.serving.roofline import DecodePoint
 from moeplan.laws.hyperparameters import HyperParameters
 from moeplan.laws.law import Outside
 from moeplan.laws.leverage import DenseEquivalent, Leverage, LeverageOpinion

@@ -15,7 +15,7 @@ from moeplan.cost.inference_memory import (
     kv_cache_bytes_per_token,
     total_inference_bytes,
 )
-from moeplan.cost.serving import (
+from moeplan.cost.serving.roofline import (
     decode_flops,
     decode_point,
     devices_needed,

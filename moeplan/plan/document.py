@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from moeplan import records
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.serving import DecodePoint
+from moeplan.cost.serving.roofline import DecodePoint
 from moeplan.errors import UsageError
 from moeplan.files import read_json
 from moeplan.laws.hyperparameters import HyperParameters
@@ -181,7 +181,7 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class ServingUse:
-    """What serving can reach at best: an upper bound by memory bandwidth and compute (`moeplan.cost.serving`)."""
+    """What serving can reach at best: an upper bound by bandwidth and compute (`moeplan.cost.serving.roofline`)."""
 
     device: Line
     """The device."""

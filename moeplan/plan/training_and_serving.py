@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Gpus, gpu_time, load_device, mfu_preset, published_mfu
-from moeplan.cost.serving import serving_estimate
+from moeplan.cost.serving.roofline import serving_estimate
 from moeplan.cost.training.layout import LayoutSpace, RankedLayout, least_training_bytes, search_layouts
 from moeplan.cost.training.memory import TrainingSettings
 from moeplan.cost.training.states import load_scheme

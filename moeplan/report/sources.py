@@ -46,8 +46,8 @@ LAYOUT = Source(
     convention="degrees of parallelism; bytes on one GPU; shares of the step's time",
 )
 SERVING = Source(
-    "An upper bound (moeplan.cost.serving): bytes of a decode step over memory bandwidth, FLOPs over peak, the slower "
-    "one; experts hit are those expected of independent uniform routing.",
+    "An upper bound (moeplan.cost.serving.roofline): bytes of a decode step over memory bandwidth, FLOPs over peak, "
+    "the slower one; experts hit are those expected of independent uniform routing.",
     convention="tokens a second of one device; bytes and FLOPs of one step on one device",
 )
 MADE = Source("What the plan was made from.")

@@ -10,7 +10,7 @@ from typing import Annotated
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import HEADROOM, Device
 from moeplan.cost.inference_memory import MOST_CACHED_TOKENS, InferenceSettings, total_inference_bytes
-from moeplan.cost.serving import decode_point
+from moeplan.cost.serving.roofline import decode_point
 from moeplan.quantities import BYTES
 from moeplan.units import MemoryLimit, format_bytes
 
@@ -59,7 +59,7 @@ def serving_fit(
 
     Sequences are counted until the fullest device is full, replicas included
     (`moeplan.cost.inference_memory.total_inference_bytes`). Speeds are rooflines of one decode step with full caches
-    (`moeplan.cost.serving`), so upper bounds.
+    (`moeplan.cost.serving.roofline`), so upper bounds.
     """
     usable = memory.bytes_per_device * (1 - headroom)
     n = memory.num_devices

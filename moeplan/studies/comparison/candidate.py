@@ -7,7 +7,7 @@ import math
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Gpus, gpu_time, load_device
 from moeplan.cost.inference_memory import kv_cache_bytes_per_token, total_inference_bytes
-from moeplan.cost.serving import BATCHES, decode_point, devices_needed
+from moeplan.cost.serving.roofline import BATCHES, decode_point, devices_needed
 from moeplan.cost.training.states import load_scheme
 from moeplan.errors import InfeasibleError
 from moeplan.plan.budget import Budget

@@ -20,7 +20,7 @@ SCHEMA = "moeplan.comparison/1"
 
 @dataclass(frozen=True)
 class DecodeSpeed:
-    """One decode step at best, by bytes over bandwidth and FLOPs over peak (`moeplan.cost.serving`)."""
+    """One decode step at best, by bytes over bandwidth and FLOPs over peak (`moeplan.cost.serving.roofline`)."""
 
     batch: int
     """Sequences, each with `context` tokens in the cache."""

@@ -1,0 +1,5 @@
+"""What serving costs.
+
+`roofline` bounds decode from above; `throughput` says what a group of devices reaches on a mix of prompts and answers,
+by a few constants that are fitted to published figures (`published`).
+"""
