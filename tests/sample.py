@@ -80,6 +80,7 @@ def sample_plan(**changes: Any) -> Plan:
             flops=6.789e21,
             memory="2x24GB",
             laws=("tian2025", "zhao2025"),
+            weights={},
             vocab_size=100352,
             tied_embeddings=False,
             seq_len=3072,

@@ -60,7 +60,7 @@ def recommend(
     target_el: float | None,
     match_dense: str | None,
     dense_tokens: str | None,
-    laws: tuple[str, ...],
+    laws: Any,
     alternatives: int | None,
     as_json: bool,
     as_markdown: bool,
@@ -89,6 +89,7 @@ def recommend(
     """
     from moeplan.plan.budget_fields import make_budget
     from moeplan.plan.document import read_plan
+    from moeplan.plan.law_selection import laws_again
     from moeplan.plan.repeat import repeated_target
     from moeplan.report import output as out
 
@@ -99,7 +100,7 @@ def recommend(
     target = {name: value for name, value in target.items() if value is not None}
     if before is not None:
         target, given = repeated_target(before, target, given)
-        laws = laws or before.request.laws
+        laws = laws_again(before.request.laws, before.request.weights, laws)
         alternatives = before.request.alternatives if alternatives is None else alternatives
     budget = None if target else make_budget(given)
     from moeplan.plan.planner import recommend as search

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -293,6 +293,8 @@ class Law:
     """The fit asked for, as in "krajewski2024/moe-e16"; "" for the default."""
     source: str = ""
     """What it was asked for by: a name, or a file's path; loads it again."""
+    weight: float = 1.0
+    """Its weight in a geometric mean with others: a constant of the request, never of a design."""
 
     @property
     def full_name(self) -> str:
@@ -370,3 +372,9 @@ class Law:
             if fit.name == name or (not name and fit.predicts == what):
                 return fit
         raise LawError(f"law {self.name} has no fit {name or f'that predicts {what}'}")
+
+
+def relative_weights(laws: Sequence[Law]) -> tuple[float, ...]:
+    """The weights of laws in units of the largest, so that equal ones are exactly 1."""
+    most = max(law.weight for law in laws)
+    return tuple(law.weight / most for law in laws)

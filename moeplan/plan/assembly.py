@@ -92,6 +92,7 @@ def request_for(budget: Budget, laws: LawSelection, num_alternatives: int = 0) -
         flops=budget.flops,
         memory=str(budget.memory) if budget.memory else None,
         laws=tuple(law.source for law in laws.objective),
+        weights=laws.weights,
         vocab_size=budget.vocab_size,
         tied_embeddings=bool(budget.tied_embeddings),
         seq_len=budget.seq_len,

@@ -39,6 +39,8 @@ class Request:
     """Memory limit of the served model, as in 80GB or 8x80GB; null if there is none."""
     laws: tuple[Line, ...]
     """The laws whose geometric mean was maximised."""
+    weights: Annotated[dict[Line, float], NUMBER]
+    """Their weights in it, by law; empty where all are equal."""
     vocab_size: int
     """Rows of the embedding."""
     tied_embeddings: bool

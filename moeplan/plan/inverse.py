@@ -35,7 +35,7 @@ from moeplan.plan.choice import Choice
 from moeplan.plan.document import Plan
 from moeplan.plan.existing import read_model
 from moeplan.plan.goal import DenseGoal, Goal, GoalPoint
-from moeplan.plan.law_selection import LawSelection, select_laws
+from moeplan.plan.law_selection import Laws, LawSelection, select_laws
 from moeplan.plan.planner import check_whole
 from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.space import Scores, Space
@@ -64,7 +64,7 @@ def recommend_for(
     dense_tokens: str | float | None = None,
     flops: str | float | None = None,
     memory: str | MemoryLimit | None = None,
-    laws: Sequence[str | Path] | None = None,
+    laws: Laws = None,
     alternatives: int = 5,
     threads: int = 2,
     command: str = "",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.plan.assembly import assemble
 from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice, choose_design, make_space
 from moeplan.plan.document import Plan
-from moeplan.plan.law_selection import LawSelection, select_laws
+from moeplan.plan.law_selection import Laws, LawSelection, select_laws
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 
 
@@ -28,7 +27,7 @@ def check_whole(name: str, value: object, low: int, high: int) -> None:
 def recommend(
     budget: Budget,
     *,
-    laws: Sequence[str | Path] | None = None,
+    laws: Laws = None,
     alternatives: int = 5,
     threads: int = 2,
     command: str = "",
@@ -36,15 +35,16 @@ def recommend(
 ) -> Plan:
     """The best Mixture-of-Experts model for a budget, exactly, on the declared grid.
 
-    Maximises V(x) = geometric mean over `laws` of C_l(x) [FLOPs]; see `moeplan.plan.search.space` and
+    Maximises V(x) = (weighted) geometric mean over `laws` of C_l(x) [FLOPs]; see `moeplan.plan.search.space` and
     `moeplan.plan.search.reference`.
 
     Parameters
     ----------
     budget : Budget
         Compute [FLOPs], memory [bytes] and every condition on the design.
-    laws : sequence of str or Path, optional
-        Names ("zhao2025", "krajewski2024/moe-e16") or files of the laws to maximise; default `OBJECTIVE_LAWS`.
+    laws : sequence of str or Path, or mapping of these to weights, optional
+        Names ("zhao2025", "krajewski2024/moe-e16") or files of the laws to maximise; default `OBJECTIVE_LAWS`, of equal
+        weight. {"zhao2025": 0.5} or ["zhao2025=0.5"] sets a weight; see `moeplan.plan.law_selection.select_laws`.
     alternatives : int
         How many markedly different designs to list besides.
     threads : int

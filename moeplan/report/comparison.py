@@ -23,7 +23,7 @@ from moeplan.report.comparison_laws import (
 from moeplan.report.comparison_sources import CAUSAL, COUNTED, WORK, seen
 from moeplan.report.comparison_strict import strict_blocks, strict_headline
 from moeplan.report.sources import ASKED
-from moeplan.report.text import NONE, Source, Text, joined, listed, mark
+from moeplan.report.text import NONE, Source, Text, joined, judges, listed, mark
 from moeplan.report.view import View
 from moeplan.studies.comparison.result import Candidate, Comparison, LawColumn, Versus
 
@@ -101,7 +101,7 @@ def _conditions(c: View[Comparison]) -> Text:
     made = c.setting
     if made.flops is not None:
         limit = " and {memory}" if made.memory else ""
-        parts = [f"For {{flops}} FLOPs{limit}, the MoE chosen by {', '.join(made.laws)}"]
+        parts = [f"For {{flops}} FLOPs{limit}, the MoE chosen by {judges(made.laws, made.weights)}"]
     else:
         parts = ["Each as it is" + (", to be served in {memory}" if made.memory else "")]
     if made.tokens_available is not None:

@@ -13,7 +13,7 @@ from moeplan.report.frontier_charts import leverage_chart, profile_chart, worth_
 from moeplan.report.frontier_words import gain_text, headline, notes, x_text
 from moeplan.report.opinions import EXPERTS, SIZE
 from moeplan.report.sections import held_text
-from moeplan.report.text import NONE, Source, Text, joined, mark
+from moeplan.report.text import NONE, Source, Text, joined, judges, mark
 from moeplan.report.view import View
 from moeplan.studies.frontier.curves import Frontier, Point
 from moeplan.studies.frontier.ranges import RANGES
@@ -54,8 +54,9 @@ def _conditions(found: View[Frontier]) -> Text:
     request, count = found.request, len(found.points)
     memory = " and {request.memory}" if request.memory else ""
     limits = {"memory": "{request.flops} FLOPs", "flops": request.memory or str(request.gpus)}
+    laws = judges(request.laws, request.weights)
     parts = [
-        f"For {limits.get(found.over, f'{{request.flops}} FLOPs{memory}')}, judged by {', '.join(request.laws)}",
+        f"For {limits.get(found.over, f'{{request.flops}} FLOPs{memory}')}, judged by {laws}",
         f"{count} points, each what moeplan recommend answers there"
         if found.over in limits
         else f"{count} values, everything else re-optimised at each",

@@ -18,7 +18,7 @@ from moeplan.report.opinions import (
     leverage_text,
     limit_blocks,
 )
-from moeplan.report.text import Source, Text
+from moeplan.report.text import Source, Text, judges
 from moeplan.report.training import serving_blocks, training_blocks
 from moeplan.report.uncertainty import uncertainty_blocks, uncertainty_title
 from moeplan.report.view import View
@@ -102,7 +102,7 @@ def _conditions(p: View[Plan]) -> Text:
         parts.append("{request.tokens_available} unique tokens for at most {request.max_epochs} epochs")
     if request.inference_tokens:
         parts.append("{request.inference_tokens} tokens served out of the budget")
-    return p("; ".join(parts) + ".", laws=", ".join(request.laws), chosen=held_text(request))
+    return p("; ".join(parts) + ".", laws=judges(request.laws, request.weights), chosen=held_text(request))
 
 
 def held_text(request: View[object]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -84,6 +84,11 @@ def listed(texts: Iterable[str], between: str = ", ") -> Text:
     """Texts with something between them: a `str.join` that keeps the numbers."""
     parts = [part for text in texts for part in (between, text)]
     return joined(parts[1:])
+
+
+def judges(laws: Sequence[str], weights: Mapping[str, float]) -> str:
+    """The laws that choose, each with its weight where these differ."""
+    return ", ".join(f"{law} (weight {weights[law]:g})" if law in weights else law for law in laws)
 
 
 def mark(text: str, extrapolated: object) -> Text:

@@ -2,7 +2,7 @@
 
 Every design x is judged by each law l through C_l(x) (`moeplan.plan.search.reference`); the search maximises
 
-    V(x) = geometric mean of C_l(x) over the chosen laws  [FLOPs].
+    V(x) = geometric mean of C_l(x) over the chosen laws, weighted where weights are given  [FLOPs].
 
 All designs of the grid that fit are evaluated, so the answer is exact on its grid; the order in which designs are
 visited, and the number of threads, change nothing. Designs within .5 % of the best V are ties for any law; they go to
@@ -28,6 +28,7 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.inference_memory import total_inference_bytes
 from moeplan.errors import LawError, MoeplanError, UsageError
 from moeplan.laws import Law
+from moeplan.laws.law import relative_weights
 from moeplan.numerics import Floats
 from moeplan.plan.budget import Budget
 from moeplan.plan.search.grid import AXES, Designs, Grid
@@ -94,13 +95,17 @@ class Scores:
         return np.where(self.feasible, self.unlimited_mean(laws), -np.inf)
 
     def unlimited_mean(self, laws: Sequence[Law]) -> Floats:
-        """ln V over some of the laws, whether feasible or not."""
+        """ln V over some of the laws, each by its weight, whether feasible or not."""
         if len(laws) == 1:
             return self.of(laws[0])
-        total = self.of(laws[0]) + self.of(laws[1])
-        for law in laws[2:]:  # one by one, so that the sum's order is fixed
-            total += self.of(law)
-        total /= len(laws)
+        weights = relative_weights(laws)
+        parts = [
+            self.of(law) if weight == 1 else weight * self.of(law) for law, weight in zip(laws, weights, strict=True)
+        ]
+        total = parts[0] + parts[1]
+        for part in parts[2:]:  # one by one, so that the sum's order is fixed
+            total += part
+        total /= sum(weights)
         return total
 
     def take(self, index: Any) -> Scores:

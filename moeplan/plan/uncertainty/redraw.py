@@ -21,6 +21,7 @@ from moeplan.architecture.conventions import Variables
 from moeplan.errors import LawError
 from moeplan.laws import Law
 from moeplan.laws.draws import DRAWS, SEED, Drawn, law_draws
+from moeplan.laws.law import relative_weights
 from moeplan.laws.leverage import leverage_by
 from moeplan.numerics import Floats, Indices
 from moeplan.numerics.branch_and_bound import Boxes, Part
@@ -92,25 +93,29 @@ def redraw(choice: Choice, draws: Mapping[str, Mapping[str, Drawn]], count: int)
     ln_value = choice.ln_value
     near = np.flatnonzero(ln_value >= choice.best_ln_value + math.log1p(-_NEAR))
     references: list[tuple[Law, list[Reference]]] = []
-    addend = np.zeros(len(feasible))
-    for law in laws:
+    addend, weights, shares = np.zeros(len(feasible)), [], relative_weights(laws)
+    for law, weight in zip(laws, shares, strict=True):
         if draws[law.full_name]:
             ln_compute = scores.of(law)[np.append(near, choice.index)]
             references.append((law, _around(space.reference(law), ln_compute)))
+            weights.append(weight)
         else:
-            addend += scores.of(law)[feasible]
+            addend += weight * scores.of(law)[feasible]
+    whole = sum(shares)
+    addend /= whole
     coordinates = _Coordinates(space, scores, [law for law, _ in references], feasible)
-    boxes = Boxes(coordinates.columns, addend / len(laws))
+    boxes = Boxes(coordinates.columns, addend)
     known = [int(np.searchsorted(feasible, place)) for place in (choice.index, int(np.argmax(ln_value)))]
     ties: list[Indices] = []
     regret = []
     for place in range(count):
         drawn = _under(references, draws, place, *coordinates.designs(coordinates.columns[:, known]))
-        value = coordinates.value(drawn, len(laws))
-        at_known = value(coordinates.columns[:, known]) + addend[known] / len(laws)
+        value = coordinates.value(drawn, weights, whole)
+        at_known = value(coordinates.columns[:, known]) + addend[known]
         if not np.isfinite(at_known).all():
             continue
-        found, values = boxes.near(value, float(at_known.max()), -math.log1p(-TIE), coordinates.parts(drawn, len(laws)))
+        parts = coordinates.parts(drawn, weights, whole)
+        found, values = boxes.near(value, float(at_known.max()), -math.log1p(-TIE), parts)
         best = int(found[np.argmax(values)])
         if best not in known:
             known.append(best)
@@ -225,25 +230,27 @@ class _Coordinates:
         """Coordinates as variables, and tokens."""
         return Variables.known(dict(zip(self.keys, columns, strict=False)), self.seq_len), columns[len(self.keys)]
 
-    def parts(self, references: Sequence[Reference], count: int) -> list[Part]:
+    def parts(self, references: Sequence[Reference], weights: Sequence[float], whole: float) -> list[Part]:
         """The value of each reference, with the coordinates that it sees: variables, tokens, FLOPs for leverage."""
         found: list[Part] = []
-        for reference, seen, leverage in zip(references, self._seen, self._leverage, strict=True):
+        for reference, weight, seen, leverage in zip(references, weights, self._seen, self._leverage, strict=True):
             rows = [place for place, key in enumerate(self.keys) if key in seen]
             rows += [len(self.keys), *([len(self.keys) + 1] if leverage else [])]
-            found.append((rows, self.value([reference], count)))
+            found.append((rows, self.value([reference], [weight], whole)))
         return found
 
-    def value(self, references: Sequence[Reference], count: int) -> Callable[[Floats], Floats]:
-        """Of coordinates: the sum of ln C_l over the references / `count`."""
+    def value(
+        self, references: Sequence[Reference], weights: Sequence[float], whole: float
+    ) -> Callable[[Floats], Floats]:
+        """Of coordinates: the weighted sum of ln C_l over the references / the `whole` weight of all laws."""
 
         def judged(columns: Floats) -> Floats:
             v, tokens = self.designs(columns)
             train = columns[-1]
             total: Any = 0.0
-            for reference in references:
-                total = total + reference.judge(v, tokens, train)
-            return np.asarray(total / count)
+            for reference, weight in zip(references, weights, strict=True):
+                total = total + weight * reference.judge(v, tokens, train)
+            return np.asarray(total / whole)
 
         return judged
 

@@ -26,7 +26,7 @@ from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.assembly import leverage_of
 from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice
-from moeplan.plan.law_selection import select_laws
+from moeplan.plan.law_selection import Laws, select_laws
 from moeplan.plan.planner import search
 from moeplan.plan.training_and_serving import batch_sequences
 from moeplan.studies.comparison.answers import equal_loss, law_column, split_by_dense
@@ -54,7 +54,7 @@ _ROLES = {
 def compare(
     *subjects: Budget | str | Path,
     equal: str = "overview",
-    laws: Sequence[str | Path] | None = None,
+    laws: Laws = None,
     tokens: str | float | None = None,
     seq_len: int | None = None,
     serving: InferenceSettings | None = None,
@@ -73,8 +73,8 @@ def compare(
         of a bundled model; each may end in its training tokens, as in "deepseek-v3@14.8T".
     equal : str
         With a budget: what is equal, one of `REGIMES`.
-    laws : sequence of str or Path, optional
-        With a budget: the laws that choose the MoE, as in `moeplan.recommend`.
+    laws : optional
+        With a budget: the laws that choose the MoE, as `moeplan.recommend` takes them.
     tokens, seq_len, serving, memory, gpus : optional
         With two models: training tokens of those that bring none, sequence length that FLOPs are counted at
         [tokens], how the models are served, the memory they must be served in, and what they are trained on.
@@ -131,7 +131,7 @@ def _two(subjects: Sequence[Budget | str | Path]) -> tuple[str | Path, str | Pat
 def _against_dense(
     budget: Budget,
     regime: str,
-    laws: Sequence[str | Path] | None,
+    laws: Laws,
     threads: int,
     command: str,
     progress: Callable[[str], None] | None,
@@ -166,7 +166,7 @@ def _against_dense(
     found = Comparison(
         schema=SCHEMA,
         regime=regime,
-        setting=setting(budget, tuple(law.source for law in selected.objective)),
+        setting=setting(budget, selected),
         models=models,
         laws=columns,
         silent=silent,

@@ -11,6 +11,7 @@ from moeplan.cost.serving.roofline import BATCHES, decode_point, devices_needed
 from moeplan.cost.training.states import load_scheme
 from moeplan.errors import InfeasibleError
 from moeplan.plan.budget import Budget
+from moeplan.plan.law_selection import LawSelection
 from moeplan.plan.training_and_serving import DEFAULT_DEVICE, least_bytes, utilisation
 from moeplan.studies.comparison.result import Candidate, ComparisonSetting, DecodeSpeed
 
@@ -82,7 +83,7 @@ def _decode(architecture: Architecture, budget: Budget) -> tuple[int, tuple[Deco
     return devices, tuple(speeds)
 
 
-def setting(budget: Budget, laws: tuple[str, ...]) -> ComparisonSetting:
+def setting(budget: Budget, laws: LawSelection | None = None) -> ComparisonSetting:
     """What a comparison was made under."""
     return ComparisonSetting(
         flops=budget.flops,
@@ -98,5 +99,6 @@ def setting(budget: Budget, laws: tuple[str, ...]) -> ComparisonSetting:
         device=(budget.gpus.device if budget.gpus else load_device(DEFAULT_DEVICE)).name,
         num_gpus=budget.gpus.count if budget.gpus else None,
         optimizer=budget.optimizer,
-        laws=laws,
+        laws=tuple(law.source for law in laws.objective) if laws else (),
+        weights=laws.weights if laws else {},
     )

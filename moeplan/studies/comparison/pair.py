@@ -65,7 +65,7 @@ def compare_models(
         candidate(name, "given", says, subject.architecture, count, budget)
         for name, (subject, count, says) in zip(_names(subjects), subjects, strict=True)
     ]
-    conditions = setting(budget, ())
+    conditions = setting(budget)
     conditions = dataclasses.replace(conditions, flops=None)
     if memory is None:
         models = [dataclasses.replace(model, fits_memory=None) for model in models]

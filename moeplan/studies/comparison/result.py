@@ -345,6 +345,8 @@ class ComparisonSetting:
     """Scheme of weights, gradients and optimizer state in training."""
     laws: tuple[str, ...]
     """The laws that chose the MoE; empty where two models are compared."""
+    weights: dict[str, float]
+    """Their weights in its choice, by law; empty where all are equal."""
 
 
 @dataclass(frozen=True)

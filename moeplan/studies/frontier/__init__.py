@@ -11,7 +11,6 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from moeplan.plan.budget import Budget
 from moeplan.plan.budget_fields import make_budget
 from moeplan.plan.choice import Choice
 from moeplan.plan.document import Request
-from moeplan.plan.law_selection import LawSelection, select_laws
+from moeplan.plan.law_selection import Laws, LawSelection, select_laws
 from moeplan.plan.notes import edges
 from moeplan.plan.planner import check_whole
 from moeplan.plan.search.space import MORE
@@ -54,7 +53,7 @@ def frontier(
     *,
     over: str | None = None,
     points: int = 40,
-    laws: Sequence[str | Path] | None = None,
+    laws: Laws = None,
     threads: int = 2,
     command: str = "",
     progress: Callable[[str], None] | None = None,
