@@ -192,7 +192,7 @@ law_option = option(
     shell_complete=complete_law,
     help="Law to maximise: NAME, NAME/FIT or a YAML file; repeatable. Replaces the default set; with =WEIGHT behind "
     "it, sets a law's weight in the set instead: zhao2025=0.5. "
-    "[default: tian2025, zhao2025, ludziejewski2025, abnar2025, of equal weight]",
+    "[default: tian2025, zhao2025, ludziejewski2025, abnar2025; equal weights]",
 )
 """The option --law."""
 
