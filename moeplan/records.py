@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import inspect
 import itertools
+import json
 import math
 import re
 import textwrap
@@ -69,6 +70,19 @@ def to_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: to_json(item) for key, item in value.items()}
     return value
+
+
+class Record:
+    """A dataclass that is a whole document, so that it writes itself as JSON."""
+
+    def to_json(self) -> dict[str, Any]:
+        """It as JSON's types."""
+        data: dict[str, Any] = to_json(self)
+        return data
+
+    def to_text(self) -> str:
+        """It as the text of a JSON file."""
+        return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
 
 
 def from_json(kind: type[T], data: Any, where: str = "") -> T:
@@ -181,8 +195,9 @@ def _said(doc: str, name: str, kind: Kind) -> dict[str, str]:
 
 
 def _subclasses(kind: type[Any]) -> list[type[Any]]:
-    """Every class below a class."""
-    return [found for each in kind.__subclasses__() for found in (each, *_subclasses(each))]
+    """Every class below a class, but for what some of them share (`_Private`)."""
+    below = [found for each in kind.__subclasses__() for found in (each, *_subclasses(each))]
+    return [found for found in below if not found.__name__.startswith("_")]
 
 
 def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:

@@ -134,13 +134,11 @@ def verify(
             out.emit("".join(f"{line}\n" for line in left.commands))
             return
     sections, charts = report.sections(found), report.charts(found)
-    import json
-
     from moeplan.report.blocks import Section
     from moeplan.verification.save import runs_csv
 
     with out.Delivery() as delivery:
-        delivery.write(output, lambda: json.dumps(found.to_json(), indent=2, ensure_ascii=False) + "\n")
+        delivery.write(output, found.to_text)
         delivery.write(save, lambda: runs_csv(found.runs, found.outline.seq_len))
         delivery.pictures(
             plot=plot, html=html, title="moeplan verify", sections=[*sections, Section("Charts", charts)],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -259,7 +258,7 @@ class FittedCovariance:
 
 
 @dataclass(frozen=True)
-class FittedLaw:
+class FittedLaw(records.Record):
     """A law fitted to a user's own runs."""
 
     schema: str
@@ -319,14 +318,6 @@ class FittedLaw:
     """Warnings, a sentence each."""
     suggestion: Suggestion | None = None
     """The next runs to make; null unless asked for."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The result as JSON's types; see `fitted_schema`."""
-        return records.to_json(self)  # type: ignore[no-any-return]
-
-    def to_text(self) -> str:
-        """The result as JSON text."""
-        return json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @property
     def values(self) -> dict[str, float]:

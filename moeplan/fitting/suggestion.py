@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Suggestion:
+class Suggestion(records.Record):
     """The proxy runs that shrink most the regret of a law's recommendation at a budget."""
 
     schema: str
@@ -97,14 +96,6 @@ class Suggestion:
     """Draws of the coefficients behind all this."""
     notes: tuple[str, ...]
     """Warnings, a sentence each."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The suggestion as JSON's types."""
-        return records.to_json(self)  # type: ignore[no-any-return]
-
-    def to_text(self) -> str:
-        """The suggestion as the text of a file; `read_suggestion` reads it."""
-        return json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_suggestion(path: str | Path) -> Suggestion:

@@ -6,7 +6,6 @@ Params and memory are exact counts of the exact architecture; compute is in FLOP
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -276,7 +275,7 @@ class Provenance:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(records.Record):
     """An exact Mixture-of-Experts model for a budget, with everything said about it."""
 
     schema: Line
@@ -325,15 +324,6 @@ class Plan:
     """What the runs behind fitted laws leave open; null where no chosen law gives a covariance."""
     provenance: Provenance
     """What it was made from."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The plan as JSON's types; see `plan_schema`."""
-        data: dict[str, Any] = records.to_json(self)
-        return data
-
-    def to_text(self) -> str:
-        """The plan as a JSON file's text."""
-        return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, data: Any) -> Plan:

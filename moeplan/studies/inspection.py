@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from moeplan import records
 from moeplan.architecture import counting
@@ -94,7 +93,7 @@ class ServedMemory:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class Inspection(records.Record):
     """An existing model in numbers. Where something is not counted, what depends on it is null."""
 
     schema: str
@@ -145,11 +144,6 @@ class Inspection:
     """Whether and how it can be served in a given memory; null without one."""
     judgement: LawEvaluation | None
     """What the laws say; null without tokens or compute."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The inspection as JSON's types."""
-        data: dict[str, Any] = records.to_json(self)
-        return data
 
 
 def inspect(

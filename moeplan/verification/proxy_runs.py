@@ -53,7 +53,7 @@ class ProxyRun:
 
 
 @dataclass(frozen=True)
-class ProxyRuns:
+class ProxyRuns(records.Record):
     """Suggested runs, made.
 
     It does not hold the losses that the law predicts: they are those of the text and tokenizer of the runs that the
@@ -80,11 +80,6 @@ class ProxyRuns:
     """The command line, or the Python call."""
     versions: dict[str, str]
     """Versions of what ran the runs."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The runs as JSON's types."""
-        data: dict[str, Any] = records.to_json(self)
-        return data
 
     @classmethod
     def from_json(cls, data: Any) -> ProxyRuns:

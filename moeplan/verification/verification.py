@@ -54,7 +54,7 @@ class PlannedRun:
 
 
 @dataclass(frozen=True)
-class Outline:
+class Outline(records.Record):
     """What will be run."""
 
     schema: str
@@ -93,11 +93,6 @@ class Outline:
     """What the next larger ladder would need; "" if nothing, and for suggested runs."""
     notes: tuple[str, ...]
     """What to know before starting."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The outline as JSON's types."""
-        data: dict[str, Any] = records.to_json(self)
-        return data
 
 
 @dataclass(frozen=True)
@@ -251,7 +246,7 @@ class Tuning:
 
 
 @dataclass(frozen=True)
-class Verification:
+class Verification(records.Record):
     """Measured leverage beside the predicted one."""
 
     schema: str
@@ -294,11 +289,6 @@ class Verification:
     """The command line, or the Python call."""
     versions: dict[str, str]
     """Versions of what ran the runs."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The verification as JSON's types."""
-        data: dict[str, Any] = records.to_json(self)
-        return data
 
     @classmethod
     def from_json(cls, data: Any) -> Verification:

@@ -67,20 +67,13 @@ class GatedDeltaNet(Recurrent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KimiDeltaAttention(Recurrent):
-    """A decay for every feature of a key, through a map of low rank or a straight one."""
-
-    kind: str = field(init=False, default="kda")
-    label: ClassVar[str] = "Kimi delta attention"
+class _SquareStates(Recurrent):
+    """Heads of one width for queries, keys and values, each with a square matrix as its state."""
 
     num_heads: Size
     """Heads."""
     head_dim: Size
     """Width of a head [features]."""
-    conv_kernel: int = 4
-    """Taps of the convolution over queries, keys and values."""
-    low_rank: bool = True
-    """Whether the maps to decay and output gate go through head_dim features; else they are straight."""
 
     @property
     def width(self) -> Size:
@@ -92,13 +85,32 @@ class KimiDeltaAttention(Recurrent):
         return 3 * self.width
 
     @property
-    def convolution_reach(self) -> Size:
-        return self.conv_kernel
-
-    @property
     def state_numbers(self) -> Size:
         """A square matrix for each head."""
         return self.width * self.head_dim
+
+    def on_device(self, n: int) -> Self:
+        return dataclasses.replace(self, num_heads=ceil_div(self.num_heads, n))
+
+    def words(self) -> str:
+        return f"{self.label} with {self.num_heads} heads of {self.head_dim}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KimiDeltaAttention(_SquareStates):
+    """A decay for every feature of a key, through a map of low rank or a straight one."""
+
+    kind: str = field(init=False, default="kda")
+    label: ClassVar[str] = "Kimi delta attention"
+
+    conv_kernel: int = 4
+    """Taps of the convolution over queries, keys and values."""
+    low_rank: bool = True
+    """Whether the maps to decay and output gate go through head_dim features; else they are straight."""
+
+    @property
+    def convolution_reach(self) -> Size:
+        return self.conv_kernel
 
     def matrices(self, d_model: Size) -> list[Matrix]:
         """Queries, keys, values; step size; decay and output gate; output."""
@@ -110,38 +122,13 @@ class KimiDeltaAttention(Recurrent):
         """The convolution, A by head, the decay's bias by feature, the norm of a head."""
         return self.convolved_width * self.conv_kernel + self.num_heads + self.width + self.head_dim
 
-    def on_device(self, n: int) -> Self:
-        return dataclasses.replace(self, num_heads=ceil_div(self.num_heads, n))
-
-    def words(self) -> str:
-        return f"Kimi delta attention with {self.num_heads} heads of {self.head_dim}"
-
 
 @dataclass(frozen=True, kw_only=True)
-class LightningAttention(Recurrent):
+class LightningAttention(_SquareStates):
     """Linear attention with a fixed decay a head (MiniMax-01, arXiv 2501.08313)."""
 
     kind: str = field(init=False, default="lightning")
     label: ClassVar[str] = "lightning attention"
-
-    num_heads: Size
-    """Heads."""
-    head_dim: Size
-    """Width of a head [features]."""
-
-    @property
-    def width(self) -> Size:
-        return self.num_heads * self.head_dim
-
-    @property
-    def convolved_width(self) -> Size:
-        """Queries, keys and values; no convolution."""
-        return 3 * self.width
-
-    @property
-    def state_numbers(self) -> Size:
-        """A square matrix for each head."""
-        return self.width * self.head_dim
 
     def matrices(self, d_model: Size) -> list[Matrix]:
         """Queries, keys, values, output gate, output."""
@@ -150,9 +137,3 @@ class LightningAttention(Recurrent):
     def vectors(self, d_model: Size) -> Size:
         """The norm of its output."""
         return self.width
-
-    def on_device(self, n: int) -> Self:
-        return dataclasses.replace(self, num_heads=ceil_div(self.num_heads, n))
-
-    def words(self) -> str:
-        return f"lightning attention with {self.num_heads} heads of {self.head_dim}"

@@ -364,7 +364,7 @@ class ComparisonProvenance:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(records.Record):
     """Models side by side: a recommended MoE and dense models, or any two."""
 
     schema: str
@@ -395,11 +395,6 @@ class Comparison:
     """Caveats, in sentences."""
     provenance: ComparisonProvenance
     """What it was made from."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The comparison as JSON's types."""
-        data: dict[str, Any] = records.to_json(self)
-        return data
 
     @classmethod
     def from_json(cls, data: Any) -> Comparison:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from moeplan import records
 from moeplan.plan.document import Request
@@ -105,7 +104,7 @@ class FrontierProvenance:
 
 
 @dataclass(frozen=True)
-class Frontier:
+class Frontier(records.Record):
     """A curve of recommendations."""
 
     schema: str
@@ -128,8 +127,3 @@ class Frontier:
     """Where laws were measured on the axis, for those that count it as moeplan does."""
     provenance: FrontierProvenance
     """What the curve was made from."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The curve as JSON's types."""
-        data: dict[str, Any] = records.to_json(self)
-        return data
