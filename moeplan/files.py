@@ -81,7 +81,7 @@ def read_text(path: str | Path, *, largest: int = LARGEST, instead: str = "") ->
 
 
 def decoded(content: bytes, path: str | Path, *, instead: str = "") -> str:
-    """What `read_text` returns and raises, of bytes that were read from `path`."""
+    """`read_text` of bytes that were read from `path` already."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -204,7 +204,7 @@ def _same(one: str | Path, other: str | Path) -> bool:
 
 
 def _is_stream(path: str | Path) -> bool:
-    """Whether what stands there is no file but something that bytes flow through: a device, a pipe, a descriptor."""
+    """Whether bytes flow through it: a device, a pipe or a descriptor in place of a file."""
     return _descriptor(path) is not None or (os.path.exists(path) and not os.path.isfile(path))
 
 

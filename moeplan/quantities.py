@@ -1,4 +1,4 @@
-"""What is counted, each once: symbol, kind and meaning of every quantity of the glossary, and how it is written.
+"""The quantities, each once: symbol, kind and meaning of every quantity of the glossary, and how it is written.
 
 A `Kind` writes numbers of one sort: `SHARE.text(0.0851)` is "8.51 %". A `Quantity` is a name of the glossary with its
 symbol, kind and meaning. A field of a dataclass is of the kind that its annotation gives (`Annotated[float, FLOPS]`),

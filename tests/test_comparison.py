@@ -37,6 +37,7 @@ from moeplan.studies.comparison.candidate import state_bytes
 from moeplan.studies.comparison.findings import findings
 from moeplan.studies.comparison.optima import savings, spread
 from moeplan.studies.comparison.resources import (
+    EqualResources,
     bits_at,
     equal_resources,
     interpolated,
@@ -44,7 +45,7 @@ from moeplan.studies.comparison.resources import (
     verdict,
     zhao2025_rates,
 )
-from moeplan.studies.comparison.result import Comparison, EqualResources
+from moeplan.studies.comparison.result import Comparison
 from moeplan.units import parse_bytes, parse_count, parse_flops
 
 BUDGET = ("1e22", "80GB")

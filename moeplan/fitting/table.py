@@ -166,7 +166,7 @@ def _unpacked(raw: bytes, path: str | Path) -> bytes:
 
 
 def _lines_of(raw: bytes, path: str | Path) -> Iterator[str]:
-    """The lines of UTF-8 text, without the mark at its start; what is no UTF-8 is told."""
+    """The lines of UTF-8 text, without the mark at its start; raises for bytes that are not UTF-8."""
     try:
         yield from io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8-sig", newline="")
     except UnicodeDecodeError:

@@ -100,7 +100,7 @@ class WrittenColumns:
         return bool(np.all(np.abs(np.log(ratio)) < math.log(_AGREEMENT)))
 
     def _as_written(self, name: str) -> Floats:
-        """A column's numbers as they stand, times the factor of its unit; NaN for what is no number."""
+        """A column's numbers as they stand, times the factor of its unit; NaN where a cell holds no number."""
         cells, factor = self.table.cells[self.naming.columns[name]], self.naming.factors.get(name, 1.0)
         values = []
         for place in self.rows:

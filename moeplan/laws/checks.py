@@ -43,7 +43,7 @@ class CheckResult:
     law: str
     """Name of the law."""
     says: str
-    """What the paper states."""
+    """The paper's statement."""
     quantity: str
     """The quantity compared."""
     expected: float

@@ -1,4 +1,4 @@
-"""What a coefficient of an equation is: bounds, sign, and the coordinate in which it is fitted.
+"""The coefficients of an equation: bounds, sign, and the coordinate in which it is fitted.
 
 A form says so by the annotations of its signature, and nothing else does: `E: Level`, `alpha: Exponent`. A positive
 amplitude is fitted as its logarithm; exponents, levels and signed coefficients as they are. Bounds say what the
@@ -26,7 +26,7 @@ class Coordinate:
     start: tuple[float, float]
     """Range in which starts are sought, for a coefficient that is not affine."""
     role: Literal["level", "amplitude", "exponent", "signed"]
-    """What it is: an irreducible level, a term's size, an exponent of known sign, or a number of either sign."""
+    """Its kind: an irreducible level, a term's size, an exponent of known sign, or a number of either sign."""
     affine: bool = False
     """Whether the prediction (or its logarithm, as `Prediction` says) is affine in it, for given others that are not.
 
@@ -40,10 +40,10 @@ class Coordinate:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What an equation gives: the annotation of its result."""
+    """The quantity that an equation gives: the annotation of its result."""
 
     predicts: str
-    """What it predicts unless told otherwise, one of `moeplan.laws.law.PREDICTS`."""
+    """The quantity predicted unless told otherwise, one of `moeplan.laws.law.PREDICTS`."""
     log: bool = False
     """Whether its logarithm is affine in the affine coefficients, rather than it itself."""
 

@@ -38,7 +38,7 @@ PREDICTS = {
     "decay_fraction": "share of the tokens",
     "effective_tokens": "tokens",
 }
-"""What a fit can predict, and its unit."""
+"""Quantities that a fit can predict, with their units."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class ResidualError:
 NO_TRADE = "it does not trade model size against tokens; it can only be a second opinion"
 """Why a law whose form does not `trades_size` cannot choose a design."""
 COORDINATES = ("ln", "linear")
-"""What the coordinates of a covariance can be."""
+"""Coordinates that a covariance can have."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Fit:
     name: str
     """Name of the fit inside its law."""
     predicts: str
-    """What it predicts, one of `PREDICTS`."""
+    """The predicted quantity, one of `PREDICTS`."""
     form: str
     """Name of its equation, one of `FORMS`."""
     coefficients: Mapping[str, float]
@@ -139,7 +139,7 @@ class Fit:
     domain: Mapping[str, tuple[float, float]]
     """Range of each variable that was measured."""
     fixed: Mapping[str, float]
-    """What was held fixed in all runs of this fit."""
+    """Values held fixed in all runs of this fit."""
     dense: Mapping[str, float]
     """Values of the form's variables at which it describes a dense model; empty if there are none."""
     dense_fit: str
@@ -235,7 +235,7 @@ class PaperTable:
     name: str
     """Name of the table inside its law."""
     note: str
-    """What was measured and held fixed."""
+    """The quantities measured, and those held fixed."""
     grade: str
     """How sure the digits are."""
     columns: tuple[str, ...]
@@ -272,7 +272,7 @@ class Law:
     name: str
     """Short name: first author and year."""
     title: str
-    """What the law says, in a few words."""
+    """The law in a few words."""
     citation: Citation
     """Where it was published."""
     digits: str

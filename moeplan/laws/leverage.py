@@ -66,7 +66,7 @@ class Leverage:
     level: Annotated[float, SHARE]
     """Probability that the interval is meant to cover."""
     rule: Line
-    """What the interval is made of."""
+    """The parts that the interval is made of."""
     decades_outside: float
     """How far the equation's variables lie outside its domain, in factors of 10, summed."""
     allocation_efficiency: float

@@ -40,7 +40,7 @@ class FormCoordinates:
     log: bool
     """Whether that is the logarithm."""
     predicts: str
-    """What it predicts unless told otherwise, one of `moeplan.laws.law.PREDICTS`."""
+    """The quantity predicted unless told otherwise, one of `moeplan.laws.law.PREDICTS`."""
 
 
 @functools.cache

@@ -10,7 +10,7 @@ _STATEMENT = re.compile(r"(\w+) (falls|rises|turns) with (\w+)(?: where (\w+) ([
 
 @dataclass(frozen=True)
 class Statement:
-    """What a law's file says of one term and one variable."""
+    """A statement of a law's file on one term and one variable."""
 
     term: str
     """The term."""

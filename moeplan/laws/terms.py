@@ -56,7 +56,7 @@ class TermResult:
     passed: bool
     """Whether it is so."""
     found: str
-    """What is so instead, and where; "" if it is as stated."""
+    """The sign found instead, and where; "" if it is as stated."""
 
 
 def term_names(form: str) -> tuple[str, ...]:

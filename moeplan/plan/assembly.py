@@ -87,7 +87,7 @@ def leverage_of(choice: Choice, others: Sequence[Law] = ()) -> Leverage:
 
 
 def request_for(budget: Budget, laws: LawSelection, num_alternatives: int = 0) -> Request:
-    """What was asked, as resolved."""
+    """The question, as resolved."""
     return Request(
         flops=budget.flops,
         memory=str(budget.memory) if budget.memory else None,
@@ -131,7 +131,7 @@ def _memory(architecture: Architecture, budget: Budget) -> MemoryUse:
 
 
 def _prices(choice: Choice) -> tuple[Price, ...]:
-    """What 10 % more memory, and 10 % more compute, would buy."""
+    """Worth of 10 % more memory, and of 10 % more compute."""
     prices = []
     for resource, compute, memory in (("memory", 1.0, MORE), ("compute", MORE, 1.0)):
         scores = choice.with_more(compute, memory)
@@ -154,7 +154,7 @@ def _prices(choice: Choice) -> tuple[Price, ...]:
 
 
 def _binding(choice: Choice, prices: tuple[Price, ...]) -> tuple[str, ...]:
-    """What holds the plan back, the dearest first."""
+    """Limits that hold the plan back, the dearest first."""
     held = sorted(prices, key=lambda price: -price.value_ratio)
     binding = [price.resource for price in held if price.value_ratio > _BINDS]
     if choice.tokens >= math.floor(choice.budget.token_cap):
@@ -213,7 +213,7 @@ def _opinion(choice: Choice, law: Law) -> LawOpinion:
 
 
 def _says(law: Law, variables: Variables, tokens: int) -> str:
-    """What a law that cannot choose a design says about the budget, in words."""
+    """The statement about the budget, in words, of a law that cannot choose a design."""
     fits = {fit.predicts: fit for fit in reversed(list(law.fits.values())) if fit.variables == ("train_flops",)}
     if "active_params" in fits and "tokens" in fits:
         fit = fits["active_params"]

@@ -1,4 +1,4 @@
-"""What is given before a plan: compute, memory, how the model is served, what is fixed or bounded."""
+"""The budget of a plan: compute, memory, how the model is served, what is fixed or bounded."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Budget:
     price_per_gpu_hour: float | None = None
     """Price of a device-hour, in any currency."""
     memory_for: tuple[str, ...] = ("inference",)
-    """What must fit: inference (into `memory`), training (into the memory of each of `gpus`), or both."""
+    """Uses whose memory must fit: inference (into `memory`), training (into the memory of each of `gpus`), or both."""
     optimizer: str = "megatron"
     """Scheme of weights, gradients and optimizer state in training (`moeplan.cost.training.states.SCHEMES`)."""
     inference_tokens: float = 0.0
@@ -267,7 +267,7 @@ class Budget:
         return min(self.max_tokens, self.tokens_available * self.max_epochs)
 
     def worth(self, tokens: Any) -> Any:
-        """What training tokens are worth, repeats discounted by muennighoff2023 [tokens]; floats or arrays."""
+        """The worth of training tokens, repeats discounted by muennighoff2023 [tokens]; floats or arrays."""
         if not math.isfinite(self.tokens_available):
             return tokens
         return load_law("muennighoff2023").predicting("effective_tokens")(tokens, self.tokens_available)

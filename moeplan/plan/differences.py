@@ -1,4 +1,4 @@
-"""What differs between a plan and the plan that was made from it."""
+"""Differences between a plan and the plan that was made from it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Change:
 
 
 def plan_changes(before: Plan, after: Plan) -> tuple[Change, ...]:
-    """What the request, the design, its shape, its leverage and worth, the laws, the grid and the version were and are.
+    """Changes of request, design, shape, leverage and worth, laws, grid and version: each value before and after.
 
     Numbers count as changed beyond the 10 digits that a plan file keeps.
     """

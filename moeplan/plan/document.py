@@ -30,7 +30,7 @@ SCHEMA = "moeplan.plan/1"
 
 @dataclass(frozen=True)
 class Request:
-    """What the plan was asked for: the budget and every condition, as resolved."""
+    """The question that a plan answers: budget, limits and fixed values, as resolved."""
 
     flops: float
     """Compute budget [FLOPs]."""
@@ -79,7 +79,7 @@ class Request:
     price_per_gpu_hour: float | None
     """Price of a device-hour; null if not given."""
     memory_for: tuple[Word, ...]
-    """What had to fit: inference, training or both."""
+    """Uses whose memory must fit: inference, training or both."""
     optimizer: Word
     """Scheme of weights, gradients and optimizer state in training."""
     alternatives: int
@@ -139,7 +139,7 @@ class LayoutOption:
     micro_batch: int
     """Sequences of a micro-batch."""
     recompute: Word
-    """What the backward pass computes again: none, selective or full."""
+    """Activations that the backward pass computes again: none, selective or full."""
     bytes_per_gpu: Annotated[float, BYTES]
     """Peak memory of a GPU of the heaviest stage [bytes]."""
     bytes_by_group: Annotated[dict[Line, float], BYTES]
@@ -152,7 +152,7 @@ class LayoutOption:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What training costs, and layouts for it."""
+    """Cost of training, and layouts for it."""
 
     device: Line
     """The device that time is counted on."""
@@ -182,7 +182,7 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class ServingUse:
-    """What serving can reach at best: an upper bound by bandwidth and compute (`moeplan.cost.serving.roofline`)."""
+    """Serving speeds at best: an upper bound by bandwidth and compute (`moeplan.cost.serving.roofline`)."""
 
     device: Line
     """The device."""
@@ -216,7 +216,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Price:
-    """What 10 % more of something would buy."""
+    """Worth of 10 % more memory or compute."""
 
     resource: Line
     """memory or compute."""
@@ -253,12 +253,12 @@ class LawOpinion:
     without: Design | None
     """Where the optimum goes if this law is left out; null for second opinions and single laws."""
     says: Line
-    """What the law says in words, where it cannot judge a design."""
+    """The law's statement in words, where it cannot judge a design."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What the plan was made from."""
+    """Version, command and digests behind a plan."""
 
     version: Version
     """moeplan's version."""
@@ -281,7 +281,7 @@ class Plan(records.Record):
     schema: Line
     """Version of this structure, moeplan.plan/1."""
     request: Request
-    """What was asked."""
+    """The question."""
     design: Design
     """The design in numbers."""
     architecture: Architecture
@@ -305,7 +305,7 @@ class Plan(records.Record):
     binding: tuple[Line, ...]
     """The constraints that hold the plan back: compute, memory, tokens, or an edge of the grid."""
     prices: tuple[Price, ...]
-    """What 10 % more memory or compute would buy."""
+    """Worth of 10 % more memory or compute."""
     bands: tuple[Band, ...]
     """Near-optimal values of every variable."""
     designs_within_1: int
@@ -319,11 +319,11 @@ class Plan(records.Record):
     notes: tuple[Line, ...]
     """Extrapolation and caveats, in sentences."""
     goal: Goal | None
-    """What the budget was found for; null where it was given."""
+    """The target that the budget was found for; null where the budget was given."""
     spread: PlanUncertainty | None
-    """What the runs behind fitted laws leave open; null where no chosen law gives a covariance."""
+    """Intervals from what the runs behind fitted laws leave open; null where no chosen law gives a covariance."""
     provenance: Provenance
-    """What it was made from."""
+    """Version, command and digests behind it."""
 
     @classmethod
     def from_json(cls, data: Any) -> Plan:
@@ -346,7 +346,7 @@ def read_plan(path: str | Path) -> Plan:
 
 
 def plan_from(data: Any, path: str | Path) -> Plan:
-    """What `read_plan` returns and raises, of the JSON that `path` holds."""
+    """`read_plan` of JSON that was read from `path` already."""
     try:
         return Plan.from_json(data)
     except UsageError as error:

@@ -30,11 +30,11 @@ class ExistingModel:
     architecture: Architecture
     """Its integer shape."""
     gaps: tuple[Gap, ...] = ()
-    """What of it the shape does not express."""
+    """Parts of it that the shape does not express."""
     assumptions: tuple[str, ...] = ()
-    """What the file leaves open and how it was read."""
+    """Points that the file leaves open, and how they were read."""
     publication: Publication | None = None
-    """What its makers say, for a bundled model."""
+    """Its makers' figures, for a bundled model."""
     tokens: float | None = None
     """Its training tokens; None if not known."""
     seq_len: int = Budget.seq_len

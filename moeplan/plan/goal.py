@@ -1,4 +1,4 @@
-"""What a budget was found for, where it was not given: part of a plan."""
+"""The target that a budget was found for, where it was not given: part of a plan."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class GoalPoint:
     efficiency_leverage: float
     """EL by the leverage law."""
     reached: Annotated[float, SHARE]
-    """What was asked for, in units of the target."""
+    """The target itself, in its unit."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Why a search finds nothing, in one sentence with the nearest value that would work."""
+"""Infeasibility: why a search finds nothing, in one sentence with the nearest value that would work."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _FREED = {
     "G": {"G": (0.0, 1e9)},
     "attention_share": {"attention_share": (0.0, 1.0)},
 }
-"""What takes a bound off the grid, for bounds that are no axes."""
+"""Changes that take a bound off the grid, for bounds that none of its axes has."""
 
 
 def why_no_designs(space: Space) -> str:
-    """What keeps a space empty: the conditions on the grid, or the memory limit."""
+    """Why a space is empty: fixed and bounded variables, or the memory limit."""
     budget = space.budget
     if space.num_designs == 0:
         given = [*budget.fix, *budget.ranges]

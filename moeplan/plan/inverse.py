@@ -355,7 +355,7 @@ class _Search:
         return points
 
     def _best(self) -> str:
-        """What can be had, where the target cannot."""
+        """The sentence of the best that can be had, where the target cannot."""
         self.say("searching the best that can be had")
         last = len(self.sweep.budgets) - 1
         points = self._points(sorted({*range(0, last, _SAMPLE), last}))

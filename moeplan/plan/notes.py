@@ -1,4 +1,4 @@
-"""What a plan must say aloud: extrapolation, caveats, unusual tokens, embeddings, repeats."""
+"""The notes of a plan: extrapolation, caveats, unusual tokens, embeddings, repeats."""
 
 from __future__ import annotations
 

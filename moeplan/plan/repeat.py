@@ -67,7 +67,7 @@ def left_to_compute(plan: Plan) -> list[str]:
 
 
 def kept_notes(before: Plan, after: Plan, given: Iterable[str]) -> list[str]:
-    """What a repeated plan keeps although its compute would choose otherwise, where nobody can tell if that is meant.
+    """Name the values that a repeated plan keeps although its compute would choose others, if that may not be meant.
 
     A plan that repeats another, or that no command made, does not say whether a value was given or chosen.
     """

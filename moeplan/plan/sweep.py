@@ -25,13 +25,13 @@ from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.space import MORE, TIE, Scores, Space
 
 Gain = Callable[[Space, Scores], Floats]
-"""What is asked of each design of a space at its budget; it may not fall with compute at a fixed design."""
+"""The gain of each design of a space at its budget; at a fixed design it may not fall with compute."""
 Steps = tuple[int, ...]
 Vocabulary = tuple[int, bool]
 Seen = Callable[[int, Space, Scores], None]
 """Called with a step, its space and its scores; both hold at least every design that can be chosen there."""
 _SLACK = 1e-9
-"""What the last digits of ln V may differ by when a design is scored among others."""
+"""Rounding of ln V: how far it may differ when a design is scored among others."""
 
 
 class Sweep:

@@ -1,4 +1,4 @@
-"""What a plan says of running it: GPU time, money, batch and layouts of training, and the speed of serving."""
+"""Training and serving a plan: GPU time, money, batch and layouts of training, and the speed of serving."""
 
 from __future__ import annotations
 

@@ -25,7 +25,10 @@ from moeplan.report.comparison_strict import strict_blocks, strict_headline
 from moeplan.report.sources import ASKED
 from moeplan.report.text import NONE, Source, Text, joined, judges, listed, mark
 from moeplan.report.view import View
-from moeplan.studies.comparison.result import Candidate, Comparison, LawColumn, Versus
+from moeplan.studies.comparison.answers import LawColumn
+from moeplan.studies.comparison.candidate import Candidate
+from moeplan.studies.comparison.remarks import Versus
+from moeplan.studies.comparison.result import Comparison
 
 __all__ = ["comparison_charts", "comparison_sections", "headline"]
 

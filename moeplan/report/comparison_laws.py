@@ -11,7 +11,10 @@ from moeplan.report.blocks import Block, Column, Items, Paragraph, Table, table
 from moeplan.report.opinions import SIZE
 from moeplan.report.text import NONE, Text, joined, mark
 from moeplan.report.view import View
-from moeplan.studies.comparison.result import Answer, Candidate, Comparison, LawColumn, Saving
+from moeplan.studies.comparison.answers import Answer, LawColumn
+from moeplan.studies.comparison.candidate import Candidate
+from moeplan.studies.comparison.optima import Saving
+from moeplan.studies.comparison.result import Comparison
 
 MODEL = f"{SIZE} MoE on {{tokens}} tokens"
 """A MoE in short: 35.6B-A3.18B MoE on 535B tokens."""

@@ -7,7 +7,8 @@ from moeplan.report.blocks import Block, Column, Paragraph, Table, table
 from moeplan.report.comparison_laws import MODEL
 from moeplan.report.text import NONE, Text, joined
 from moeplan.report.view import View
-from moeplan.studies.comparison.result import Comparison, EqualResources, StrictStudy
+from moeplan.studies.comparison.resources import EqualResources, StrictStudy
+from moeplan.studies.comparison.result import Comparison
 
 
 def strict_headline(c: View[Comparison]) -> Text:

@@ -49,7 +49,7 @@ class View(Generic[T]):
         return value
 
     def __call__(self, template: str, **more: str | Number) -> Text:
-        """The text that a template makes; `more` are parts that are no fields. "-" if a number of it is not there."""
+        """The text that a template makes; `more` are parts beside the fields. "-" if a number of it is not there."""
         pieces = _FIELD.split(template)
         parts: list[str | Number] = []
         for place in range(0, len(pieces) - 2, 3):

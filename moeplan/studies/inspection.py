@@ -1,4 +1,4 @@
-"""What an existing model is: `inspect("config.json")`, `inspect("plan.json")`, `inspect("deepseek-v3")`.
+"""The facts of an existing model: `inspect("config.json")`, `inspect("plan.json")`, `inspect("deepseek-v3")`.
 
 Counts, ratios, FLOPs and memory need the file alone. With training tokens (or compute) the laws speak too: Efficiency
 Leverage, efficiency against each law's own optimum at that compute and memory, and what `moeplan recommend` would have
@@ -70,7 +70,7 @@ class ExpertRatios:
 
 @dataclass(frozen=True)
 class ServedMemory:
-    """What a model needs to be served on one device."""
+    """Memory that serving a model takes on one device."""
 
     weight_dtype: str
     """Dtype of the weights."""
@@ -109,9 +109,9 @@ class Inspection(records.Record):
     shape: ExpertRatios
     """Its experts in ratios."""
     not_counted: tuple[str, ...]
-    """What is not counted; with parts of the language model among it there is no total."""
+    """Parts that are not counted; with parts of the language model among it there is no total."""
     assumptions: tuple[str, ...]
-    """What the file leaves open and how it was read."""
+    """Points that the file leaves open, and how they were read."""
     at_least_params: int | None
     """Where there is no total: the params of the groups that are counted, embeddings included; null otherwise."""
     total_params: dict[str, int] | None
@@ -135,15 +135,15 @@ class Inspection(records.Record):
     memory: ServedMemory | None
     """Inference memory on one device."""
     publication: Publication | None
-    """What its makers say, for a bundled model."""
+    """Its makers' figures, for a bundled model."""
     planned_tokens: float | None
     """Training tokens of a plan or as published; what --tokens would be."""
     training: TrainingFit | None
-    """What training it on given GPUs takes; null without them."""
+    """Layouts, memory and time of training it on given GPUs; null without them."""
     serving: ServingFit | None
     """Whether and how it can be served in a given memory; null without one."""
     judgement: LawEvaluation | None
-    """What the laws say; null without tokens or compute."""
+    """The laws evaluated at it; null without tokens or compute."""
 
 
 def inspect(
@@ -160,7 +160,7 @@ def inspect(
     threads: int = 2,
     progress: Callable[[str], None] | None = None,
 ) -> Inspection:
-    """What a model is, and with `tokens` or `flops` what the laws say of it.
+    """Count a model, and with `tokens` or `flops` evaluate the laws at it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What laboratories chose, beside what moeplan chooses with their compute and the memory of their model: `labs()`.
+"""Designs of laboratories beside moeplan's for their compute and the memory of their model: `labs()`.
 
 A laboratory that trains N_a active params on D tokens spends C = flops_per_token * D. If its model must also serve
 m*D tokens over its life, each at 2*N_a FLOPs, the whole budget is C + 2*N_a*m*D; the laboratory's own design spends
@@ -64,7 +64,7 @@ class ChosenDesign:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What moeplan chooses at one demand."""
+    """The design that moeplan chooses at one demand."""
 
     demand: float
     """Tokens served / the laboratory's training tokens."""
@@ -95,9 +95,9 @@ class Lab:
     memory_bytes: float
     """Memory that is given: what the model needs to be served, times `MEMORY_SLACK` [bytes]."""
     choice: ChosenDesign
-    """What the laboratory chose."""
+    """The laboratory's own design."""
     chosen: tuple[Chosen, ...]
-    """What moeplan chooses, one for each demand."""
+    """The designs that moeplan chooses, one for each demand."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def labs(
     threads: int = 2,
     progress: Callable[[str], None] | None = None,
 ) -> Labs:
-    """What laboratories chose and what moeplan chooses; `models` names some of the bundled ones, default all.
+    """Designs of laboratories beside moeplan's; `models` names some of the bundled ones, default all.
 
     Raises `UsageError` for a model that is not in the list.
     """

@@ -1,4 +1,4 @@
-"""What the laws say of an existing model: `evaluate_laws(architecture, tokens)`.
+"""The laws evaluated at an existing model: `evaluate_laws(architecture, tokens)`.
 
 Efficiency Leverage by every law that compares with dense models, the model against each law's own best design at the
 same compute and memory, and what `moeplan recommend` would have chosen there.
@@ -48,7 +48,7 @@ class EvaluationByLaw:
 
 @dataclass(frozen=True)
 class LawEvaluation:
-    """What the laws say of a model trained on so many tokens."""
+    """The laws evaluated at a model and its training tokens."""
 
     tokens: float
     """D, training tokens."""
@@ -67,7 +67,7 @@ class LawEvaluation:
     value_ratio: float | None
     """V/C of the model: the geometric mean of C_l over the objective's laws, in units of its compute."""
     recommended: Design | None
-    """What `moeplan recommend` would have chosen; null if nothing fits."""
+    """The design that `moeplan recommend` chooses there; null if nothing fits."""
     recommended_value_ratio: float | None
     """V/C of that design."""
     recommended_says: str
@@ -86,7 +86,7 @@ def evaluate_laws(
     threads: int = 2,
     progress: Callable[[str], None] | None = None,
 ) -> LawEvaluation:
-    """What the laws say of an architecture trained on `tokens`; see `moeplan.studies.inspection.inspect` for the
+    """Evaluate the laws at an architecture trained on `tokens`; see `moeplan.studies.inspection.inspect` for the
     arguments."""
     from moeplan.laws import law_names, load_law
     from moeplan.laws.leverage import predict

@@ -49,7 +49,7 @@ class ServingFit:
     tokens_per_second_per_gpu: float | None
     """At most, with as many sequences as fit: tokens a second of each GPU; null if none fits."""
     says: str
-    """What it lacks, in a sentence; "" if it fits."""
+    """Why it does not fit, in a sentence; "" if it does."""
 
 
 def serving_fit(

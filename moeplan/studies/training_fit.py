@@ -1,4 +1,4 @@
-"""What training a model on given GPUs takes: memory of a GPU by group, tokens a second, utilisation, days.
+"""Training a model on given GPUs: memory of a GPU by group, tokens a second, utilisation, days.
 
 For one stated layout, or for the fastest layouts that fit. Memory is counted tensor by tensor
 (`moeplan.cost.training.memory`), time by the calibrated model of a step (`moeplan.cost.training.throughput`).
@@ -71,7 +71,7 @@ class TrainedLayout:
     micro_batch: int
     """Sequences of a micro-batch."""
     recompute: str
-    """What the backward pass computes again."""
+    """Activations that the backward pass computes again: none, selective or full."""
     tokens_per_second_per_gpu: float
     """Tokens a second of one GPU."""
     tokens_per_second_per_gpu_low: float
@@ -121,11 +121,11 @@ class TrainingFit:
     tokens: float | None
     """Training tokens that days are for; null if not known."""
     mfu_convention: str
-    """What utilisation means here."""
+    """The FLOPs and the peak that utilisation is counted by."""
     layouts: tuple[TrainedLayout, ...]
     """The stated layout, or the fastest that fit; empty if none does."""
     says: str
-    """What is lacking where nothing fits; "" if something does."""
+    """Why nothing fits, in a sentence; "" if something does."""
 
 
 def training_fit(

@@ -45,7 +45,7 @@ def export(plan: Plan, to: str, *, layout: Layout | None = None, hyperparameters
 
 
 def exported(plan: Plan, to: str, *, layout: Layout | None = None, hyperparameters: str = "") -> Exported:
-    """What `export` returns, with the layout that was taken and why; raises what it raises.
+    """`export`, with the layout that was taken and why; raises the same.
 
     Where the target cannot say any layout of the plan, the reason against the fastest is raised.
     """

@@ -1,4 +1,4 @@
-"""What no target but Hugging Face's older classes has: biases, sinks, gates and odd norms."""
+"""Parts of a block that no target but Hugging Face's older classes has: biases, sinks, gates and odd norms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def by_attention(table: Mapping[str, T], shape: Architecture, target: str) -> T:
-    """What `table` has for the shape's kind of attention; raises `InfeasibleError` for kinds that it does not have."""
+    """The entry of `table` for the shape's kind of attention; raises `InfeasibleError` where there is none."""
     if shape.attention not in table:
         raise InfeasibleError(f"{target} export is not written for {KINDS[shape.attention].label}")
     return table[shape.attention]

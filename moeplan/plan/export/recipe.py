@@ -1,4 +1,4 @@
-"""What every target takes from a plan besides its shape: learning rate, batch, steps."""
+"""The recipe that every target takes from a plan besides its shape: learning rate, batch, steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Recipe:
     steps: int
     """Steps: the plan's tokens, rounded up to whole ones."""
     others: str
-    """What the plan's other laws say of rate and batch; "" where there are none."""
+    """Rate and batch by the plan's other laws, in words; "" where there are none."""
 
     @property
     def tokens(self) -> int:

@@ -1,4 +1,4 @@
-"""What a law with draws says of single designs under every draw at once: losses, and leverage over dense models.
+"""Predictions of a law with draws for single designs, under every draw at once: losses, and leverage over dense models.
 
 C_dense(L), the compute at which the law's best dense model (sizes continuous, C = 6*N*D) has the loss L, is tabulated
 for every draw once; leverage under a draw is that by the law's own coefficients times the ratio of both tables, so
@@ -54,7 +54,7 @@ class DrawnLaw:
         self._drawn = dataclasses.replace(law, fits=MappingProxyType(fits))
 
     def predictions(self, v: Variables, tokens: float) -> Floats:
-        """What its objective predicts of a design trained on `tokens` under every draw, (draws,)."""
+        """Its objective at a design trained on `tokens`, under every draw, (draws,)."""
         return self._each(self._drawn.require_objective().at(v, tokens))
 
     def dense_losses(self, size: float, tokens: float) -> Floats:
@@ -65,7 +65,7 @@ class DrawnLaw:
         return np.asarray(np.broadcast_to(np.asarray(values, dtype=float), (self.count, 1))[:, 0])
 
     def run_losses(self, losses: Floats) -> Floats | None:
-        """What single runs would measure: losses under every draw with the runs' scatter; None if that is not known."""
+        """Losses that single runs would measure, under every draw with the runs' scatter; None if that is not known."""
         sigma = self.law.require_objective().scatter
         if sigma is None:
             return None

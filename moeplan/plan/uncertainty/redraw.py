@@ -193,7 +193,7 @@ def _chosen(space: Space, scores: Scores, ties: Sequence[Indices]) -> Indices:
 
 
 def _seen(law: Law) -> set[tuple[str, str]]:
-    """What a law sees of a design but its tokens: variables, each with its convention."""
+    """Variables of a law's equation but tokens, each with its convention."""
     seen: set[tuple[str, str]] = set()
     for fit in (law.require_objective(), law.allocation):
         for name in fit.variables if fit else ():
@@ -205,7 +205,7 @@ def _seen(law: Law) -> set[tuple[str, str]]:
 
 
 class _Coordinates:
-    """What the drawn laws see of each design: their variables by convention, tokens, and training FLOPs."""
+    """Coordinates of each design in the drawn laws: their variables by convention, tokens, and training FLOPs."""
 
     def __init__(self, space: Space, scores: Scores, laws: Sequence[Law], kept: Indices) -> None:
         self.seq_len, budget = space.budget.seq_len, space.budget
@@ -256,7 +256,7 @@ class _Coordinates:
 
 
 def law_uncertainty(drawn: DrawnLaw, v: Variables, tokens: float) -> LawUncertainty:
-    """What a law with draws says of one design trained on (the worth of) `tokens`, with intervals."""
+    """Loss and leverage, with intervals, of one design trained on (the worth of) `tokens` by a law with draws."""
     law, fit = drawn.law, drawn.law.require_objective()
     loss, losses, runs, leverage = None, None, None, None
     if fit.predicts == "loss":

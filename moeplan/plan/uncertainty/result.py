@@ -27,7 +27,7 @@ class VariableUncertainty:
 
 @dataclass(frozen=True)
 class LawUncertainty:
-    """What one law with draws says of the plan's own design."""
+    """Loss and leverage of the plan's own design by one law with draws."""
 
     law: Line
     """The law."""
@@ -78,4 +78,4 @@ class PlanUncertainty:
     efficiency_low: Annotated[float, SHARE]
     """The same, reached or passed in the share `level` of the draws."""
     covers: Line
-    """What the intervals cover and what they do not, in words."""
+    """Sources of error that the intervals cover and those that they leave out, in words."""

@@ -48,7 +48,7 @@ class Equivalence:
     name: str
     """Short name."""
     kind: Kind
-    """What it is good for."""
+    """Which quantity the study held equal, and so which score it enters."""
     moe: Side
     """The MoE."""
     against: Side
@@ -62,20 +62,20 @@ class Equivalence:
     moe_flops: float | None
     """Training compute of the MoE by the publication's own count [FLOPs]; None where it gives none."""
     says: str
-    """What was held equal and what was found."""
+    """The quantities held equal, and the finding."""
     source: str
     """Where it is published."""
     confidence: str
     """How sure it is: high or medium."""
     assumed: str
-    """What of the shapes or tokens is not published; "" if nothing."""
+    """Parts of shapes or tokens that are not published; "" if none."""
     note: str
-    """What else to know."""
+    """A caveat, in words."""
 
 
 @dataclass(frozen=True)
 class LawClaim:
-    """What a law's own paper says it predicts of MoE against dense."""
+    """A prediction about MoE against dense that a law's own paper prints."""
 
     law: str
     """The law."""
@@ -119,7 +119,7 @@ def equivalences() -> tuple[Equivalence, ...]:
 
 @functools.cache
 def law_claims() -> tuple[LawClaim, ...]:
-    """What the laws' own papers claim, in the order of the data file."""
+    """The claims of the laws' own papers, in the order of the data file."""
     claims = []
     for row in backtest_file().sections("law_claims"):
         row.only(("law", "says", "stated", "source", "given", "over", "choices"), ("law", "says", "stated", "given"))
@@ -163,7 +163,7 @@ def backtest_file() -> FileSection:
 
 
 def publication(source: str) -> str:
-    """What one source is, sections aside: "arXiv 2401.06066" of "arXiv 2401.06066, Table 3"; one vote each."""
+    """The publication of a source, which has one vote: "arXiv 2401.06066" of "arXiv 2401.06066, Table 3"."""
     return source.split(",")[0]
 
 

@@ -25,15 +25,15 @@ class StudySource:
     name: str
     """Short name."""
     says: str
-    """What was held equal and what was found."""
+    """The quantities held equal, and the finding."""
     source: str
     """Where it is published."""
     confidence: str
     """How sure the measurement is: high or medium."""
     assumed: str
-    """What of the shapes is not published, or stands here otherwise; "" if nothing."""
+    """Parts of the shapes that are not published, or stand here otherwise; "" if none."""
     note: str
-    """What else to know."""
+    """A caveat, in words."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Practice:
     confidence: str
     """How sure it is."""
     note: str
-    """What else to know."""
+    """A caveat, in words."""
 
 
 _ORIGIN = ("name", "says", "source", "confidence", "assumed", "note")

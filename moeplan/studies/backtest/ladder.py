@@ -28,7 +28,7 @@ _LEVELS = 5
 
 @dataclass(frozen=True)
 class RungPrediction:
-    """What one law says of one rung."""
+    """One law's prediction of one rung."""
 
     law: str
     """The law."""
@@ -57,7 +57,7 @@ class LadderRung:
     name: str
     """Short name."""
     publication: str
-    """What counts as one voice."""
+    """The publication, which has one vote however many studies it brings."""
     moe: str
     """The MoE."""
     train_flops: float
@@ -75,7 +75,7 @@ class LadderRung:
     high: float
     """The highest."""
     correction: str
-    """What turns losses into the ratio."""
+    """How losses become the ratio."""
     scored: bool
     """Whether laws are scored on it."""
     mfu: float
@@ -85,17 +85,17 @@ class LadderRung:
     measured_in_time: float | None
     """The ratio in time on the same GPUs: times mfu / dense_mfu."""
     says: str
-    """What was held equal and what was found."""
+    """The quantities held equal, and the finding."""
     source: str
     """Where it is published."""
     confidence: str
     """How sure it is."""
     assumed: str
-    """What of the shape stands here otherwise than in the study."""
+    """Differences of the shape here from the study's."""
     note: str
-    """What else to know."""
+    """A caveat, in words."""
     predictions: tuple[RungPrediction, ...]
-    """What the laws say."""
+    """The laws' predictions."""
 
 
 def ladder_rungs(laws: Sequence[Law]) -> tuple[LadderRung, ...]:

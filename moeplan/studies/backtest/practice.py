@@ -13,7 +13,7 @@ from moeplan.studies.backtest.evidence import Practice, practices
 
 @dataclass(frozen=True)
 class HyperParameterPrediction:
-    """What one law would have said."""
+    """One law's learning rate and batch for the model."""
 
     law: str
     """The law."""
@@ -50,9 +50,9 @@ class HyperParameterRow:
     confidence: str
     """How sure it is."""
     note: str
-    """What else to know."""
+    """A caveat, in words."""
     predictions: tuple[HyperParameterPrediction, ...]
-    """What the laws say."""
+    """The laws' predictions."""
 
 
 def hyperparameter_rows(laws: Sequence[Law]) -> tuple[HyperParameterRow, ...]:

@@ -45,7 +45,7 @@ class RatioAt:
 
 @dataclass(frozen=True)
 class RankingPrediction:
-    """What one law says of one ranking."""
+    """One law's order of the models of one ranking, beside the measured order."""
 
     law: str
     """The law."""
@@ -72,7 +72,7 @@ class Ranking:
     name: str
     """Short name."""
     publication: str
-    """What counts as one voice."""
+    """The publication, which has one vote however many studies it brings."""
     design: str
     """The design that is compared."""
     base: str
@@ -88,7 +88,7 @@ class Ranking:
     base_loss: float
     """Loss of the base, measured [nats/token]."""
     correction: str
-    """What turns the losses into a ratio of compute."""
+    """How losses become a ratio of compute."""
     measured: float
     """How many times more compute the base would need for the design's loss."""
     low: float
@@ -98,17 +98,17 @@ class Ranking:
     levels: tuple[RatioAt, ...]
     """The ratio at each level."""
     says: str
-    """What was held equal and what was found."""
+    """The quantities held equal, and the finding."""
     source: str
     """Where it is published."""
     confidence: str
     """How sure the measurement is; the correction is what the range shows."""
     assumed: str
-    """What of the shapes stands here otherwise than in the study."""
+    """Differences of the shapes here from the study's."""
     note: str
-    """What else to know."""
+    """A caveat, in words."""
     predictions: tuple[RankingPrediction, ...]
-    """What the laws say."""
+    """The laws' predictions."""
 
 
 @dataclass(frozen=True)

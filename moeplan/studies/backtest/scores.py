@@ -1,4 +1,4 @@
-"""What a back-test finds: `BackTest`, frozen and typed, the same in Python, JSON and every report."""
+"""The result of a back-test: `BackTest`, frozen and typed, the same in Python, JSON and every report."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Ratio:
     value: float
     """The ratio."""
     of: str
-    """What is divided, and how it is counted."""
+    """The quotient, and how its compute is counted."""
     computed: bool
     """Whether it is computed here from both shapes; else it is as published."""
 
 
 @dataclass(frozen=True)
 class EquivalencePrediction:
-    """What one law says of one equivalence."""
+    """One law's prediction of one equivalence."""
 
     law: str
     """The law."""
@@ -76,19 +76,19 @@ class Result:
     loss: Loss
     """The MoE's loss against the other side's: equal; lower: the claimed ratio is a lower bound; higher: an upper."""
     says: str
-    """What was held equal and what was found."""
+    """The quantities held equal, and the finding."""
     source: str
     """Where it is published."""
     confidence: str
     """How sure that is."""
     assumed: str
-    """What of the shapes or tokens is not published."""
+    """Parts of shapes or tokens that are not published."""
     note: str
-    """What else to know."""
+    """A caveat, in words."""
     ratios: tuple[Ratio, ...]
     """The claim, as published and as computed, under each convention."""
     predictions: tuple[EquivalencePrediction, ...]
-    """What the laws say."""
+    """The laws' predictions."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,9 @@ class Widening:
     rms: float
     """Residual of ln EL inside the measured range, as its file states it."""
     per_decade: float
-    """What the studies give: sqrt(sum(error^2 - rms^2) / sum(decades^2)) over the errors outside the range."""
+    """Widening by the studies: sqrt(sum(error^2 - rms^2) / sum(decades^2)) over the errors outside the range."""
     per_decade_in_file: float
-    """What the law file states, and intervals use."""
+    """Widening in the law file, which intervals use."""
     studies: int
     """Errors outside the range that it is from."""
     most_decades: float
@@ -149,7 +149,7 @@ class Widening:
 
 @dataclass(frozen=True)
 class OwnClaim:
-    """What a law's paper claims for it, and what its bundled digits give."""
+    """A claim of a law's paper beside the prediction of its bundled digits."""
 
     law: str
     """The law."""
@@ -222,7 +222,7 @@ class BackTest:
     scores: tuple[Score, ...]
     """The error by law."""
     widening: tuple[Widening, ...]
-    """What the errors say of the intervals of leverage laws."""
+    """Widths that the errors ask of the intervals of leverage laws."""
     results: tuple[Result, ...]
     """Studies, signs, pairs and claims."""
     rankings: tuple[Ranking, ...]
@@ -236,7 +236,7 @@ class BackTest:
     hyperparameters: tuple[HyperParameterRow, ...]
     """Learning rate and batch of published models, and by the laws."""
     own_claims: tuple[OwnClaim, ...]
-    """What the laws' papers claim for them."""
+    """The claims of the laws' own papers."""
     runs: tuple[LaterRun, ...]
     """Runs made after their law was fitted; losses of one law and its own measurement only."""
     silent: tuple[Silent, ...]

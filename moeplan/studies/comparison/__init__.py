@@ -30,17 +30,17 @@ from moeplan.plan.law_selection import Laws, select_laws
 from moeplan.plan.planner import search
 from moeplan.plan.training_and_serving import batch_sequences
 from moeplan.studies.comparison.answers import equal_loss, law_column, split_by_dense
-from moeplan.studies.comparison.candidate import candidate, setting
+from moeplan.studies.comparison.candidate import Candidate, candidate, setting
 from moeplan.studies.comparison.findings import findings
-from moeplan.studies.comparison.optima import savings, spread
+from moeplan.studies.comparison.optima import Saving, savings, spread
 from moeplan.studies.comparison.pair import compare_models
 from moeplan.studies.comparison.remarks import dense_notes, versus
 from moeplan.studies.comparison.resources import equal_resources
-from moeplan.studies.comparison.result import SCHEMA, Candidate, Comparison, ComparisonProvenance, Saving
+from moeplan.studies.comparison.result import SCHEMA, Comparison, ComparisonProvenance
 from moeplan.units import MemoryLimit, format_count
 
 REGIMES = ("overview", "compute", "memory", "loss", "resources")
-"""What the dense models may be equal to the MoE in; overview shows all but the strict comparison."""
+"""Quantities in which the dense models may equal the MoE; overview shows all but the strict comparison."""
 _ROLES = {
     "overview": ("compute_optimal", "equal_total_params", "equal_active_params", "equal_loss"),
     "compute": ("compute_optimal", "equal_active_params"),

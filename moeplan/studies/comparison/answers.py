@@ -1,4 +1,4 @@
-"""What the laws say of models side by side, each in compute: that of its own best dense model with the same loss.
+"""The laws on models side by side, each in compute: that of its own best dense model with the same loss.
 
 A leverage law says C*EL*phi of a MoE and C*phi of a dense model; phi discounts a budget split off the law's
 optimum, of the MoE's or of the dense allocation. A loss law says C_dense(L): the least 6*N*D at which its best dense
@@ -11,19 +11,94 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 from moeplan.architecture.conventions import Variables
 from moeplan.errors import LawError
-from moeplan.laws import Fit, Law, Outside
+from moeplan.laws import Fit, Law
 from moeplan.laws.checks import minimize_on
 from moeplan.laws.dense import dense_compute, dense_fit, dense_loss, dense_phi, dense_size
+from moeplan.laws.law import Outside
 from moeplan.laws.leverage import leverage_by
 from moeplan.plan.budget import Budget
 from moeplan.plan.uncertainty.drawn import DrawnLaw, draw, ends
-from moeplan.studies.comparison.result import Answer, Candidate, EqualLoss, LawColumn, SilentLaw
+from moeplan.quantities import FLOPS, TIMES
+from moeplan.studies.comparison.candidate import Candidate
 
 SMALLEST, LARGEST = 1e5, 1e15
 """Range of continuous dense sizes [params]."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One law's dense-equivalent compute of one model."""
+
+    dense_compute: Annotated[float | None, FLOPS]
+    """Compute of the law's own best dense model that is as good [FLOPs, as the law counts]; null if it cannot say."""
+    ratio: Annotated[float | None, TIMES]
+    """Work: dense_compute / the compute of the comparison's first model, both as the law counts."""
+    ratio_low: float | None
+    """Lower end of its interval; null where the law gives none."""
+    ratio_high: float | None
+    """Upper end of its interval."""
+    leverage: Annotated[float | None, TIMES]
+    """EL: dense_compute / the model's own compute, for leverage laws before any discount; null for a dense model."""
+    own_compute: Annotated[float | None, FLOPS]
+    """C_l: the compute at which the law's best MoE without a memory limit is as good; null if it was not asked."""
+    outside: tuple[Outside, ...]
+    """Where the model leaves the law's measured range."""
+    says: str
+    """Why the law cannot say, if so."""
+
+    @property
+    def extrapolated(self) -> bool:
+        """Whether the model lies outside the law's measured range."""
+        return bool(self.outside)
+
+
+@dataclass(frozen=True)
+class LawColumn:
+    """One law's answers, one for each model in order."""
+
+    law: str
+    """The law."""
+    grade: str
+    """How sure its digits are."""
+    basis: str
+    """How it compares, in words."""
+    answers: tuple[Answer, ...]
+    """One for each model."""
+    draws: int = 0
+    """Draws of a fitted law's coefficients behind its intervals; 0 for a law without."""
+
+
+@dataclass(frozen=True)
+class SilentLaw:
+    """A law that says nothing about dense models."""
+
+    law: str
+    """The law."""
+    reason: str
+    """Why."""
+
+
+@dataclass(frozen=True)
+class EqualLoss:
+    """One law's own best dense model that is as good as the MoE."""
+
+    law: str
+    """The law."""
+    dense_compute: Annotated[float, FLOPS]
+    """Its compute [FLOPs, as the law counts]."""
+    total_params: float
+    """Its size [params, as the law counts]."""
+    tokens: float
+    """Its training tokens."""
+    ratio: Annotated[float, TIMES]
+    """dense_compute / the MoE's compute, as the law counts."""
+    extrapolated: bool
+    """Whether the MoE, or that dense model, lies outside the law's measured range."""
 
 
 def split_by_dense(laws: Sequence[Law]) -> tuple[list[Law], tuple[SilentLaw, ...]]:

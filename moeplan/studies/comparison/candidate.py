@@ -1,8 +1,10 @@
-"""What one model costs: training time and memory, serving memory, decode speed."""
+"""One model of a comparison with its costs: training time and memory, serving memory, decode speed."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Annotated
 
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Gpus, gpu_time, load_device
@@ -13,10 +15,114 @@ from moeplan.errors import InfeasibleError
 from moeplan.plan.budget import Budget
 from moeplan.plan.law_selection import LawSelection
 from moeplan.plan.training_and_serving import DEFAULT_DEVICE, least_bytes, utilisation
-from moeplan.studies.comparison.result import Candidate, ComparisonSetting, DecodeSpeed
+from moeplan.quantities import BYTES, COUNT
 
 _VECTORS = ("input_embedding", "output_head", "router", "norms")
 """Groups of params that an optimizer scheme may keep more state for."""
+
+
+@dataclass(frozen=True)
+class DecodeSpeed:
+    """One decode step at best, by bytes over bandwidth and FLOPs over peak (`moeplan.cost.serving.roofline`)."""
+
+    batch: int
+    """Sequences, each with `context` tokens in the cache."""
+    tokens_per_second: float
+    """Most tokens a second of one device."""
+    bound: str
+    """The resource that takes the time: memory or compute."""
+    fits: bool
+    """Whether weights and caches of the batch fit the devices."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One model of a comparison: an exact shape with its tokens, and what it costs."""
+
+    name: str
+    """Its name in this comparison."""
+    role: str
+    """recommended, compute_optimal, equal_total_params, equal_active_params, equal_loss or given."""
+    says: str
+    """How it was chosen, in a sentence."""
+    architecture: Architecture
+    """The exact integer shape."""
+    is_dense: bool
+    """Whether no layer has experts."""
+    total_params: int
+    """N [params], embeddings included."""
+    active_params: int
+    """N_a [params], what a token passes through, embeddings included."""
+    tokens: int
+    """D, training tokens."""
+    tokens_per_param: float
+    """D/N_a, tokens per active param."""
+    flops_per_token: float
+    """Training FLOPs per token: 6*(active params without input embedding) + causal attention, forward + backward."""
+    train_flops: float
+    """flops_per_token * tokens [FLOPs]."""
+    epochs: float | None
+    """tokens / unique tokens available; null if these are not limited."""
+    mfu: float
+    """Share of the dense bf16 peak assumed in training."""
+    mfu_basis: str
+    """Where that share is from."""
+    gpu_hours: float
+    """Device-hours of training."""
+    days: float | None
+    """Days of training; null without a number of devices."""
+    money: float | None
+    """Price of training; null without a price."""
+    state_bytes: float
+    """Weights, gradients and optimizer state of one copy in training, in all [bytes]."""
+    training_bytes_per_gpu: Annotated[float | None, BYTES]
+    """Least memory of a training GPU by any layout [bytes]; null without GPUs, or if no layout is allowed."""
+    serving_bytes: int
+    """Weights and full KV cache [bytes]; with several devices, on the fullest."""
+    kv_bytes_per_token: int
+    """KV cache of one token [bytes]."""
+    fits_memory: bool | None
+    """Whether it can be served within the memory limit less its headroom; null without a limit."""
+    num_devices: int
+    """Devices that the decode speeds are for: the fewest (a power of two) that hold it; 0 if 1024 do not."""
+    decode: tuple[DecodeSpeed, ...]
+    """Decode speeds by batch."""
+
+
+@dataclass(frozen=True)
+class ComparisonSetting:
+    """Budget, serving and hardware behind a comparison."""
+
+    flops: float | None
+    """Compute budget [FLOPs]; null where two models are compared."""
+    memory: str | None
+    """Memory limit of the served model; null if there is none."""
+    usable_bytes: int | None
+    """Memory of one device less the headroom [bytes]; null without a limit."""
+    memory_devices: int
+    """Devices that the memory limit is for."""
+    tokens_available: Annotated[float | None, COUNT]
+    """Unique training tokens; null if not limited."""
+    seq_len: int
+    """Sequence length that training FLOPs are counted at [tokens]."""
+    context: int
+    """Tokens of one served sequence."""
+    concurrency: int
+    """Served sequences at a time."""
+    weight_dtype: str
+    """Dtype of the served weights."""
+    kv_dtype: str
+    """Dtype of the KV cache."""
+    device: str
+    """The device that GPU time and decode speeds are for."""
+    num_gpus: int | None
+    """Training GPUs; null if not given."""
+    optimizer: str
+    """Scheme of weights, gradients and optimizer state in training."""
+    laws: tuple[str, ...]
+    """The laws that chose the MoE; empty where two models are compared."""
+    weights: dict[str, float]
+    """Their weights in its choice, by law; empty where all are equal."""
 
 
 def candidate(
@@ -84,7 +190,7 @@ def _decode(architecture: Architecture, budget: Budget) -> tuple[int, tuple[Deco
 
 
 def setting(budget: Budget, laws: LawSelection | None = None) -> ComparisonSetting:
-    """What a comparison was made under."""
+    """The setting of a comparison at a budget."""
     return ComparisonSetting(
         flops=budget.flops,
         memory=str(budget.memory) if budget.memory else None,

@@ -1,11 +1,23 @@
-"""What papers found when they compared MoE and dense models, from a data file: each with its source."""
+"""Findings of papers that compared MoE and dense models, from a data file: each with its source."""
 
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
 from moeplan.cost.devices import bundled
-from moeplan.studies.comparison.result import Finding
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding of a paper that compared MoE and dense models."""
+
+    topic: str
+    """data, knowledge, memory, quality, reasoning, speed or design."""
+    text: str
+    """The finding."""
+    source: str
+    """Where it stands."""
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""What each law's own best MoE saves against its own best dense model: continuous sizes, the law's own FLOPs.
+"""Savings of each law's own best MoE over its own best dense model: continuous sizes, the law's own FLOPs.
 
     saving = 1 - C_moe/C
 
@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
 
 from moeplan.laws import Fit, Law
 from moeplan.laws.checks import compute_optimum
 from moeplan.laws.dense import dense_compute, dense_fit
 from moeplan.numerics.bisection import first_where
+from moeplan.quantities import SHARE, TIMES
 from moeplan.studies.comparison.answers import best_dense, leaves
-from moeplan.studies.comparison.result import Saving, SavingsSpread
 
 GRANULARITIES = tuple(2.0**i for i in range(7))
-"""What krajewski2024 chooses among in its table of compute-optimal models."""
+"""Granularities that krajewski2024 chooses among in its table of compute-optimal models."""
 TOP1_VOCABULARY = 50257.0
 """Rows of the embedding that the checks of abnar2025 assume; the paper fixes none."""
 _STEPS = 30
@@ -29,8 +31,44 @@ _SIZES = {"six_active_params": (1e5, 1e15), "krajewski_blocks": (64.0, 1e6), "to
 """Range of each family's continuous size."""
 
 
+@dataclass(frozen=True)
+class Saving:
+    """Saving of a law's own best MoE over its own best dense model, sizes continuous, in its own FLOPs."""
+
+    law: str
+    """The law, with the fit where it has several."""
+    settings: dict[str, float]
+    """Variables of the MoE that were fixed (expansion_ratio, activation_ratio) and chosen (granularity)."""
+    saving: Annotated[float, SHARE]
+    """1 - C_moe/C: C_moe is where the best MoE reaches the loss of the best dense model at C."""
+    times: Annotated[float, TIMES]
+    """C/C_moe."""
+    leverage: Annotated[float | None, TIMES]
+    """C_dense/C: C_dense is where the best dense model reaches the loss of the best MoE at C; null if it never does."""
+    outside: tuple[str, ...]
+    """Variables in which that MoE leaves the law's measured range."""
+
+
+@dataclass(frozen=True)
+class SavingsSpread:
+    """The largest saving of each law, which is as far as laws can be set beside each other."""
+
+    low_law: str
+    """The law that saves least."""
+    low: Annotated[float, TIMES]
+    """Its C/C_moe."""
+    low_leverage: Annotated[float | None, TIMES]
+    """Its C_dense/C."""
+    high_law: str
+    """The law that saves most."""
+    high: Annotated[float, TIMES]
+    """Its C/C_moe."""
+    high_leverage: Annotated[float | None, TIMES]
+    """Its C_dense/C."""
+
+
 def savings(law: Law, train_flops: float) -> tuple[Saving, ...]:
-    """What a law's best MoE saves at `train_flops`, for each ratio of total to active experts that it measured.
+    """Savings of a law's best MoE at `train_flops`, for each ratio of total to active experts that it measured.
 
     Every fit of the law that describes MoEs speaks. Empty for a law whose MoEs have no continuous family; raises
     `LawError` for a law without a dense counterpart.
@@ -57,7 +95,7 @@ def spread(found: Iterable[Saving]) -> SavingsSpread | None:
 
 
 def _cases(fit: Fit) -> list[tuple[dict[str, float], list[dict[str, float]]]]:
-    """What a MoE of a fit's family is fixed at, and the choices left to it."""
+    """Variables fixed in MoEs of a fit's family, each with the choices left to it."""
     if fit.family == "krajewski_blocks" and "expansion_ratio" in fit.fixed:
         fixed = {"expansion_ratio": fit.fixed["expansion_ratio"]}
         return [(fixed, [{**fixed, "granularity": g} for g in GRANULARITIES])]

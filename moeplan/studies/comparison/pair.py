@@ -19,10 +19,10 @@ from moeplan.plan.budget import FEWEST_TOKENS, Budget
 from moeplan.plan.choice import make_space
 from moeplan.plan.existing import ExistingModel, read_model
 from moeplan.plan.search.reference import LossReference, Reference
-from moeplan.studies.comparison.answers import answer, law_column, split_by_dense
-from moeplan.studies.comparison.candidate import candidate, setting
+from moeplan.studies.comparison.answers import Answer, LawColumn, answer, law_column, split_by_dense
+from moeplan.studies.comparison.candidate import Candidate, candidate, setting
 from moeplan.studies.comparison.remarks import versus
-from moeplan.studies.comparison.result import SCHEMA, Answer, Candidate, Comparison, ComparisonProvenance, LawColumn
+from moeplan.studies.comparison.result import SCHEMA, Comparison, ComparisonProvenance
 from moeplan.studies.law_evaluation import SEQ_LEN
 from moeplan.units import MemoryLimit, format_count, parse_count
 

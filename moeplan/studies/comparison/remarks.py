@@ -1,16 +1,50 @@
-"""Ratios of the first model to the others, and what a comparison must say aloud."""
+"""Ratios of the first model to the others, and the caveats of a comparison."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 from moeplan.architecture.conventions import Variables
 from moeplan.laws import load_law
 from moeplan.laws.leverage import Leverage
 from moeplan.laws.roles import DENSE_ALLOCATION_LAWS, LEVERAGE_LAW
 from moeplan.plan.budget import Budget
-from moeplan.studies.comparison.result import Candidate, LawColumn, Versus
+from moeplan.quantities import TIMES
+from moeplan.studies.comparison.answers import LawColumn
+from moeplan.studies.comparison.candidate import Candidate
 from moeplan.units import format_count
+
+
+@dataclass(frozen=True)
+class Versus:
+    """The first model against another, as ratios first / other."""
+
+    other: str
+    """The other model."""
+    quality: Annotated[dict[str, float], TIMES]
+    """Dense-equivalent compute, by each law that can say it of both."""
+    quality_low: Annotated[float | None, TIMES]
+    """The lowest of these by another law than the leverage law; null if none speaks."""
+    quality_high: Annotated[float | None, TIMES]
+    """The highest of these by another law than the leverage law."""
+    own_compute: Annotated[dict[str, float], TIMES]
+    """C_l, by each law that judged both; empty unless two models are compared."""
+    train_flops: Annotated[float, TIMES]
+    """Training compute."""
+    gpu_hours: Annotated[float, TIMES]
+    """GPU time of training."""
+    tokens: Annotated[float, TIMES]
+    """Training tokens."""
+    state_bytes: Annotated[float, TIMES]
+    """Weights, gradients and optimizer state in training."""
+    serving_bytes: Annotated[float, TIMES]
+    """Memory of serving."""
+    kv_bytes_per_token: Annotated[float, TIMES]
+    """KV cache of one token."""
+    decode: Annotated[dict[str, float], TIMES]
+    """Decode speed of one device, by batch; only batches that fit both."""
 
 
 def versus(number: int, models: Sequence[Candidate], columns: Sequence[LawColumn]) -> Versus:
@@ -48,7 +82,7 @@ def versus(number: int, models: Sequence[Candidate], columns: Sequence[LawColumn
 def dense_notes(
     models: Sequence[Candidate], columns: Sequence[LawColumn], budget: Budget, leverage: Leverage, regime: str
 ) -> tuple[str, ...]:
-    """What a comparison with dense models must say aloud."""
+    """Caveats of a comparison with dense models."""
     return (
         *_extrapolated(columns),
         *_discount(leverage),

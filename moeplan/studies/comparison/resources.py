@@ -10,11 +10,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 from moeplan.architecture.counting import attention_score_flops
 from moeplan.laws import Law, PaperTable, load_law
 from moeplan.laws.checks import minimize_on
-from moeplan.studies.comparison.result import Candidate, EqualResources, MeasuredRate, StrictStudy
+from moeplan.quantities import SHARE
+from moeplan.studies.comparison.candidate import Candidate
 from moeplan.units import parse_count
 
 STUDIES = ("2b", "7b")
@@ -25,6 +28,84 @@ ASPECT_RATIO = 88.0
 """li2025's best d_model/num_layers, which fixes the attention of its models here."""
 STUDY_SEQ_LEN = 4096
 """Sequence length assumed for its models [tokens]; its tables do not state it."""
+
+
+@dataclass(frozen=True)
+class MeasuredRate:
+    """One measured MoE of li2025."""
+
+    active_rate: Annotated[float, SHARE]
+    """N_a/N, without vocabulary."""
+    bits_per_char: float
+    """Its loss [bits per character]."""
+    beats_dense: bool
+    """Whether a dense model of the same size and compute is worse."""
+
+
+@dataclass(frozen=True)
+class StrictStudy:
+    """MoE against dense at equal size and compute, as li2025 measured it at one size."""
+
+    name: str
+    """Its name: 2B or 7B."""
+    total_params: float
+    """N [params], without vocabulary."""
+    train_flops: float
+    """C [FLOPs] of each model."""
+    dense_bits_per_char: float
+    """Loss of the dense model of the same size and compute [bits per character]."""
+    points: tuple[MeasuredRate, ...]
+    """The MoEs measured."""
+    best_active_rate: Annotated[float, SHARE]
+    """The best of the measured rates."""
+    region_low: Annotated[float | None, SHARE]
+    """Rate from which the MoE beats the dense model, interpolated; null if every lower rate measured does too."""
+    region_high: Annotated[float | None, SHARE]
+    """Rate up to which it does, interpolated; null if every higher rate measured does too."""
+    zhao2025_low: Annotated[float, SHARE]
+    """Best rate by zhao2025 at this N and C = 6*N_a*D."""
+    zhao2025_high: Annotated[float, SHARE]
+    """The same with the attention that li2025 counts."""
+
+
+@dataclass(frozen=True)
+class EqualResources:
+    """li2025's strict comparison: the same size, compute and unique data, so that the MoE repeats data."""
+
+    study: StrictStudy
+    """The study whose table is used: the one nearest in size."""
+    studies: tuple[StrictStudy, ...]
+    """Every study."""
+    total_params: int
+    """N of the MoE [params], without vocabulary."""
+    train_flops: float
+    """C of the MoE as li2025 counts: (6*N_a + 12*d_model*seq_len*layers)*D, without vocabulary [FLOPs]."""
+    active_rate: Annotated[float, SHARE]
+    """N_a/N of the MoE, without vocabulary."""
+    bits_per_char: float | None
+    """Loss at that rate in the study, interpolated [bits per character]; null outside the rates measured."""
+    verdict: str
+    """moe, dense or not_measured: which one wins at that rate in the study."""
+    zhao2025_low: Annotated[float, SHARE]
+    """Best rate by zhao2025 at the MoE's own N and C = 6*N_a*D."""
+    zhao2025_high: Annotated[float, SHARE]
+    """The same with the attention that li2025 counts."""
+    unique_tokens: float
+    """Unique data that both have [tokens]."""
+    unique_basis: str
+    """Where that number is from."""
+    epochs: float
+    """tokens / unique_tokens of the MoE."""
+    dense_epochs: float
+    """The same of the dense model."""
+    reuse: dict[str, float]
+    """Loss by epochs as li2025 measured it at 7B [bits per character]."""
+    reuse_bits_per_char: float | None
+    """The same at the MoE's epochs, interpolated; null beyond what was measured."""
+    worth_share: Annotated[float, SHARE]
+    """Share of the MoE's tokens that counts by muennighoff2023: D'/D at these epochs, fitted on dense models."""
+    dense_worth_share: Annotated[float, SHARE]
+    """The same of the dense model."""
 
 
 def equal_resources(

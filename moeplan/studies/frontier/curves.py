@@ -1,4 +1,4 @@
-"""What a frontier is made of: `Frontier`, frozen and typed, the same in Python, JSON and every report."""
+"""The result of a frontier: `Frontier`, frozen and typed, the same in Python, JSON and every report."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class MeasuredRange:
 
 @dataclass(frozen=True)
 class FrontierProvenance:
-    """What a curve was made from."""
+    """Version, command and digests behind a curve."""
 
     version: str
     """moeplan's version."""
@@ -110,20 +110,20 @@ class Frontier(records.Record):
     schema: str
     """Version of this structure, moeplan.frontier/1."""
     over: str
-    """What the curve runs over: memory, flops or a design variable."""
+    """The axis: memory, flops or a design variable."""
     request: Request
-    """The conditions; compute and memory are those of the last point."""
+    """The budget asked for; compute and memory are those of the last point."""
     points: tuple[Point, ...]
     """The recommendations, from the smallest x to the largest."""
     left_out: tuple[str, ...]
     """Why points are missing, in sentences."""
     recommended: Point | None
-    """What moeplan recommends at the budget; only over a design variable."""
+    """The recommendation at the budget; only over a design variable."""
     held: dict[str, float]
-    """What is held at the recommendation's value (within 2 %) besides the conditions."""
+    """Variables held at the recommendation's value (within 2 %), beside those of the request."""
     lines: tuple[Line, ...]
     """Each law's own best; only over a design variable."""
     ranges: tuple[MeasuredRange, ...]
     """Where laws were measured on the axis, for those that count it as moeplan does."""
     provenance: FrontierProvenance
-    """What the curve was made from."""
+    """Version, command and digests behind it."""

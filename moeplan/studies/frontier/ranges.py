@@ -1,4 +1,4 @@
-"""What a curve may run along: ranges of compute or memory, "1e20..1e25", "24GB..640GB", as the values of its points."""
+"""Axes of a curve: ranges of compute or memory, "1e20..1e25", "24GB..640GB", as the values of its points."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from moeplan.errors import UsageError
 from moeplan.units import MemoryLimit, parse_flops, parse_memory, range_ends
 
 RANGES = {"flops": "1e20..1e25", "memory": "24GB..640GB"}
-"""What a curve may run along, with an example of each."""
+"""Axes that are given as a range, with an example of each."""
 
 
 def read_values(name: str, given: str | float | MemoryLimit, points: int) -> list[float | MemoryLimit]:

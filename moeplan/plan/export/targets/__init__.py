@@ -1,4 +1,4 @@
-"""What plans are written for, one module a target: its docstring's first line is the target's name in lists.
+"""Export targets, one module each: its docstring's first line is the target's name in lists.
 
 A module has `export(plan, layout) -> str`, the text of a file, and `TAKES_LAYOUT`, whether a layout has a place in it.
 """
