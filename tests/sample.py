@@ -17,6 +17,7 @@ from moeplan.plan.document import (
     LawOpinion,
     LayoutOption,
     MemoryUse,
+    NearEqual,
     Plan,
     Price,
     Provenance,
@@ -103,6 +104,7 @@ def sample_plan(**changes: Any) -> Plan:
             memory_for=("inference", "training"),
             optimizer="fsdp2",
             alternatives=2,
+            choose="best",
         ),
         design=design,
         architecture=MOE,
@@ -212,6 +214,10 @@ def sample_plan(**changes: Any) -> Plan:
         alternatives=(
             sample_design(total_params=11_000_000_000, active_params=2_020_000_000, value=3.05e21, num_experts=64),
             sample_design(total_params=9_870_000_000, active_params=876_000_000, value=2.98e21, num_experts=256),
+        ),
+        near_equal=(
+            NearEqual("best", sample_design(), 0.9987, 0.9123, "zhao2025"),
+            NearEqual("lean", sample_design(active_params=1_098_000_000), 0.9571, 0.8765, "tian2025"),
         ),
         notes=("A note of <b>markup</b> | [link] & *stars*.",),
         goal=None,

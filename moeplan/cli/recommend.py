@@ -9,6 +9,7 @@ import click
 
 from moeplan.cli.options import (
     budget_options,
+    design_option,
     design_options,
     file_option,
     formats,
@@ -42,6 +43,12 @@ target_option = functools.partial(option, heading="Target")
 @design_options
 @serving_options
 @headroom_option
+@design_option(
+    "--choose",
+    type=click.Choice(["best", "lean", "robust"]),
+    help="best: the largest V; lean: the fewest active params within 5 % of it; robust: the least loss by the law that "
+    "loses most. [default: best]",
+)
 @output_option("--alternatives", type=int, help="How many markedly different designs to list. [default: 5]")
 @formats
 @file_option("--output", help="Write the plan to a JSON file that other commands read.")
@@ -61,6 +68,7 @@ def recommend(
     match_dense: str | None,
     dense_tokens: str | None,
     laws: Any,
+    choose: str | None,
     alternatives: int | None,
     as_json: bool,
     as_markdown: bool,
@@ -83,6 +91,7 @@ def recommend(
       moeplan recommend --flops 1e22 --memory 80GB --output plan.json
       moeplan recommend --from plan.json --memory 160GB
       moeplan recommend --flops 1e22 --memory 80GB --html plan.html
+      moeplan recommend --flops 1e23 --memory 80GB --choose lean
       moeplan recommend --target-el 7 --memory 80GB
       moeplan recommend --target-el 6 --flops 1e22
       moeplan recommend --match-dense 70B --dense-tokens 2T
@@ -101,8 +110,13 @@ def recommend(
     if before is not None:
         target, given = repeated_target(before, target, given)
         laws = laws_again(before.request.laws, before.request.weights, laws)
+        choose = choose or (None if target else before.request.choose)
         alternatives = before.request.alternatives if alternatives is None else alternatives
     budget = None if target else make_budget(given)
+    if target and choose not in (None, "best"):
+        raise click.UsageError(
+            f"--choose {choose} is of a given budget; a target is searched for with the best designs"
+        )
     from moeplan.plan.planner import recommend as search
 
     with out.Progress() as progress:
@@ -113,6 +127,8 @@ def recommend(
             "command": command,
             "progress": progress,
         }
+        if choose not in (None, "best"):
+            settings["choose"] = choose
         if budget is None:
             from moeplan.plan.inverse import recommend_for
 

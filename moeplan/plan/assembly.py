@@ -12,6 +12,7 @@ from moeplan.architecture import counting
 from moeplan.architecture.conventions import CONVENTIONS, Variables
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.inference_memory import inference_bytes
+from moeplan.errors import InfeasibleError
 from moeplan.laws import Law, load_law
 from moeplan.laws.hyperparameters import hyperparameters
 from moeplan.laws.leverage import Leverage, predict
@@ -20,6 +21,7 @@ from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice
 from moeplan.plan.document import SCHEMA, Band, Counts, LawOpinion, MemoryUse, Plan, Price, Provenance, Request
 from moeplan.plan.law_selection import LawSelection
+from moeplan.plan.near_equal import near_equal, near_equal_rows
 from moeplan.plan.notes import notes
 from moeplan.plan.search.space import MORE
 from moeplan.plan.search.variables import DESIGN_VARIABLES, Design
@@ -33,17 +35,27 @@ _BINDS = 1.001
 """A resource binds if 10 % more of it raises the best V by more than .1 %."""
 
 
-def assemble(choice: Choice, laws: LawSelection, *, num_alternatives: int = 0, command: str = "") -> Plan:
-    """The plan of a choice by the laws that it was made by, with so many alternatives."""
+def assemble(
+    choice: Choice, laws: LawSelection, *, num_alternatives: int = 0, choose: str = "best", command: str = ""
+) -> Plan:
+    """The plan of a choice by the laws that it was made by, with so many alternatives.
+
+    `choose` is one of `moeplan.plan.near_equal.RULES`: the design that the plan is of, in place of the best.
+    """
+    beside = near_equal(choice)
+    if choose not in beside:
+        raise InfeasibleError(f"no {choose} design that fits can be trained; leave out --choose {choose}")
+    choice = beside[choose]
     budget, architecture, tokens, scores = choice.budget, choice.architecture, choice.tokens, choice.scores
     hyper_laws = [load_law(name) for name in HYPERPARAMETER_LAWS]
     hyper = hyperparameters(hyper_laws, architecture, tokens, budget.seq_len)
     by_name = {law.full_name: law for law in (*laws.everyone, *hyper_laws, load_law(LEVERAGE_LAW))}
     best, design, prices = choice.best_ln_value, choice.design, _prices(choice)
+    opinions = tuple(_opinion(choice, law) for law in laws.everyone)
     leverage = leverage_of(choice, laws.everyone)
     return Plan(
         schema=SCHEMA,
-        request=request_for(budget, laws, num_alternatives),
+        request=request_for(budget, laws, num_alternatives, choose),
         design=design,
         architecture=architecture,
         counts=_counts(architecture, tokens, budget.seq_len),
@@ -64,9 +76,18 @@ def assemble(choice: Choice, laws: LawSelection, *, num_alternatives: int = 0, c
         bands=_bands(choice),
         designs_within_1=int(np.count_nonzero(choice.ln_value >= best + math.log(0.99))),
         designs_within_5=int(np.count_nonzero(choice.ln_value >= best + math.log(0.95))),
-        laws=tuple(_opinion(choice, law) for law in laws.everyone),
+        laws=opinions,
+        near_equal=near_equal_rows(beside),
         alternatives=_alternatives(choice, num_alternatives),
-        notes=notes(choice.space.grid, design, architecture, budget, laws.everyone, leverage),
+        notes=notes(
+            choice.space.grid,
+            design,
+            architecture,
+            budget,
+            laws.everyone,
+            leverage,
+            {opinion.law: opinion.without for opinion in opinions if opinion.without},
+        ),
         goal=None,
         spread=plan_uncertainty(choice),
         provenance=Provenance(
@@ -86,7 +107,7 @@ def leverage_of(choice: Choice, others: Sequence[Law] = ()) -> Leverage:
     return predict(load_law(LEVERAGE_LAW), others, choice.architecture, budget.worth(choice.tokens), budget.seq_len)
 
 
-def request_for(budget: Budget, laws: LawSelection, num_alternatives: int = 0) -> Request:
+def request_for(budget: Budget, laws: LawSelection, num_alternatives: int = 0, choose: str = "best") -> Request:
     """The question, as resolved."""
     return Request(
         flops=budget.flops,
@@ -115,6 +136,7 @@ def request_for(budget: Budget, laws: LawSelection, num_alternatives: int = 0) -
         memory_for=budget.memory_for,
         optimizer=budget.optimizer,
         alternatives=num_alternatives,
+        choose=choose,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -32,6 +32,10 @@ MOST_RULED_OUT = 500
 """Designs that no layout may spread before the search for a trainable one gives up."""
 _OVERHEADS = 8
 """After every so many designs that cannot be trained, those of clearly as much model state are dropped unasked."""
+
+
+Pick = Callable[[Scores], int]
+"""A rule that picks one of the designs that are feasible by their scores."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,13 @@ class Choice:
         """The same search with the design at `index` in place of the best."""
         return dataclasses.replace(self, index=index)
 
+    def chosen_by(self, pick: Pick) -> Choice:
+        """The same search with what a rule picks in place of the best; where training must fit, the first that does.
+
+        The scores stay those of the best, so that both are told by the same numbers.
+        """
+        return self.at(_choose(self.space, self.laws, self.scores, pick).index)
+
     def best_by(self, ln_value: Floats, scores: Scores | None = None) -> int:
         """The design that `ln_value` would choose, by these scores or others of the same space."""
         return choose_by(self.space, ln_value, scores or self.scores)
@@ -126,14 +137,21 @@ def choose_design(space: Space, laws: Sequence[Law], scores: Scores | None = Non
     `scores` are the space's at its budget, if they are known already.
     """
     laws = tuple(laws)
-    scores = scores or space.score(space.budget.flops)
+
+    def best(scores: Scores) -> int:
+        return choose_by(space, scores.mean(laws), scores)
+
+    return _choose(space, laws, scores or space.score(space.budget.flops), best)
+
+
+def _choose(space: Space, laws: tuple[Law, ...], scores: Scores, pick: Pick) -> Choice:
     if "training" not in space.budget.memory_for:
-        return Choice(space, laws, scores, choose_by(space, scores.mean(laws), scores))
-    return _choose_trainable(space, laws, scores)
+        return Choice(space, laws, scores, pick(scores))
+    return _choose_trainable(space, laws, scores, pick)
 
 
-def _choose_trainable(space: Space, laws: tuple[Law, ...], scores: Scores) -> Choice:
-    """The best design that some layout can train on the budget's GPUs.
+def _choose_trainable(space: Space, laws: tuple[Law, ...], scores: Scores, pick: Pick) -> Choice:
+    """The first design that `pick` takes and some layout can train on the budget's GPUs.
 
     Asking for a layout takes milliseconds, so the designs are asked one by one from the best down; those that fail
     leave the scores, and those whose model state alone is too large leave them beforehand.
@@ -152,7 +170,7 @@ def _choose_trainable(space: Space, laws: tuple[Law, ...], scores: Scores) -> Ch
     overheads: list[float] = []
     ruled_out = 0
     while True:
-        index = choose_by(space, scores.mean(laws), scores)
+        index = pick(scores)
         architecture = space.architecture(index)
         least = least_bytes(architecture, budget, _batch(architecture, float(scores.tokens[index]), budget))
         if least is not None and least <= usable:

@@ -84,6 +84,8 @@ class Request:
     """Scheme of weights, gradients and optimizer state in training."""
     alternatives: int
     """Other designs asked for."""
+    choose: Word
+    """The rule that the design was chosen by: best, lean or robust."""
 
 
 @dataclass(frozen=True)
@@ -257,6 +259,22 @@ class LawOpinion:
 
 
 @dataclass(frozen=True)
+class NearEqual:
+    """A design that stands beside the best one by a rule of its own (`moeplan.plan.near_equal`)."""
+
+    rule: Line
+    """best, lean, robust, or without a law of which a term has turned its sign."""
+    design: Design
+    """The design."""
+    value_share: Annotated[float, SHARE]
+    """V / the best V: what is left of it."""
+    worst_efficiency: Annotated[float, SHARE]
+    """C_l / C_l of the law's own optimum under the same limits, by the objective law where that is least."""
+    worst_law: Line
+    """That law."""
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Version, command and digests behind a plan."""
 
@@ -301,7 +319,8 @@ class Plan(records.Record):
     value_ratio: float
     """V/C: what the constraints leave of the budget."""
     best_value: Annotated[float, FLOPS]
-    """The largest V on the grid [FLOPs]; the plan may lie up to .5 % below, where ties are broken."""
+    """The largest V on the grid [FLOPs]; the plan may lie up to .5 % below, where ties are broken, or further where
+    another rule than the best V chose it."""
     binding: tuple[Line, ...]
     """The constraints that hold the plan back: compute, memory, tokens, or an edge of the grid."""
     prices: tuple[Price, ...]
@@ -314,6 +333,8 @@ class Plan(records.Record):
     """Designs within 5 % of the best V."""
     laws: tuple[LawOpinion, ...]
     """Every law's view."""
+    near_equal: tuple[NearEqual, ...]
+    """The best design and those that other rules choose."""
     alternatives: tuple[Design, ...]
     """The next best designs that differ markedly."""
     notes: tuple[Line, ...]

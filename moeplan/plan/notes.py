@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from moeplan.architecture.conventions import Variables
 from moeplan.architecture.shape import Architecture
@@ -35,8 +35,9 @@ def notes(
     budget: Budget,
     laws: Sequence[Law],
     leverage: Leverage,
+    without: Mapping[str, Design],
 ) -> tuple[str, ...]:
-    """The notes of a plan, in sentences."""
+    """The notes of a plan, in sentences; `without` has the best design if a law is left out, by the law's name."""
     return (
         *_utilisation(architecture, budget),
         *_worth(leverage),
@@ -44,14 +45,16 @@ def notes(
         *_unseen(budget),
         *_devices(architecture, budget),
         *_extrapolation(design, architecture, budget, laws),
-        *_turns(design, architecture, budget, laws),
+        *_turns(design, architecture, budget, laws, without),
         *_tokens(design, architecture, budget),
         *_embeddings(design, architecture),
         *_digits(laws),
     )
 
 
-def _turns(design: Design, architecture: Architecture, budget: Budget, laws: Sequence[Law]) -> Iterator[str]:
+def _turns(
+    design: Design, architecture: Architecture, budget: Budget, laws: Sequence[Law], without: Mapping[str, Design]
+) -> Iterator[str]:
     """Laws of which a term has turned its sign between what they were measured on and the plan."""
     variables = Variables(architecture, budget.seq_len)
     for law in laws:
@@ -60,8 +63,22 @@ def _turns(design: Design, architecture: Architecture, budget: Budget, laws: Seq
             low, high = (format_count(end) for end in fit.domain[turn.where]) if fit else ("", "")
             yield (
                 f"In {law.full_name} the term {turn}; it was measured from {low} to {high} only, so here how it "
-                f"values {turn.variable} is an extrapolated interaction, and so is its pull on the choice."
+                f"values {turn.variable} is an extrapolated interaction, and so is its pull "
+                f"{_pull(design, without.get(law.full_name))}."
             )
+
+
+def _pull(design: Design, without: Design | None) -> str:
+    """Where a law pulls the choice, by what is best without it."""
+    if without is None:
+        return "on its own choice"
+    denser = design.active_param_ratio > without.active_param_ratio
+    return (
+        f"towards {'dense' if denser else 'sparse'} designs: without it {format_count(without.total_params)}-"
+        f"A{format_count(without.active_params)} on {format_count(without.tokens)} tokens would be best, "
+        f"{100 * abs(without.active_params / design.active_params - 1):.0f} % "
+        f"{'fewer' if without.active_params < design.active_params else 'more'} active params"
+    )
 
 
 def _utilisation(architecture: Architecture, budget: Budget) -> Iterator[str]:

@@ -10,6 +10,7 @@ from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice, choose_design, make_space
 from moeplan.plan.document import Plan
 from moeplan.plan.law_selection import Laws, LawSelection, select_laws
+from moeplan.plan.near_equal import RULES
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 
 
@@ -29,6 +30,7 @@ def recommend(
     *,
     laws: Laws = None,
     alternatives: int = 5,
+    choose: str = "best",
     threads: int = 2,
     command: str = "",
     progress: Callable[[str], None] | None = None,
@@ -47,6 +49,9 @@ def recommend(
         weight. {"zhao2025": 0.5} or ["zhao2025=0.5"] sets a weight; see `moeplan.plan.law_selection.select_laws`.
     alternatives : int
         How many markedly different designs to list besides.
+    choose : str
+        Which design the plan is of: "best", the largest V; "lean", the fewest active params within 5 % of it; "robust",
+        the least loss by the law that loses most. See `moeplan.plan.near_equal`.
     threads : int
         Threads to search with; the answer does not depend on it.
     command : str
@@ -62,11 +67,13 @@ def recommend(
         For unknown or broken laws, or arguments that cannot be.
     """
     check_whole("alternatives", alternatives, 0, 100)
+    if choose not in RULES:
+        raise UsageError(f"choose {choose!r} must be one of {', '.join(RULES)}")
     selected = select_laws(laws)
     say = progress or (lambda _: None)
     choice = search(budget, selected, threads=threads, say=say)
     say("writing the plan")
-    plan = assemble(choice, selected, num_alternatives=alternatives, command=command)
+    plan = assemble(choice, selected, num_alternatives=alternatives, choose=choose, command=command)
     # Through its own file format, so that a plan equals what is read back from its file.
     return Plan.from_json(plan.to_json())
 

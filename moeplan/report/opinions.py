@@ -9,6 +9,7 @@ from moeplan.laws.hyperparameters import HyperParameters
 from moeplan.laws.leverage import Leverage
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import LawOpinion, Plan, Price
+from moeplan.plan.near_equal import RULES
 from moeplan.quantities import percent, times
 from moeplan.report import sources
 from moeplan.report.blocks import Block, Items, Paragraph, Table, table
@@ -187,6 +188,27 @@ def _near(law: View[HyperParameters], name: str) -> str:
     found = law.number_at(name)
     ends = law.kind_at(name).ends(found.value / law.band, found.value * law.band)
     return Text("–".join(ends), found.source)
+
+
+def near_equal_blocks(plan: View[Plan]) -> tuple[Block, ...]:
+    """The best design and those that other rules choose, with what each costs in V."""
+    columns = (
+        ("", "{rule}"),
+        ("params", lambda row: row.design(SIZE)),
+        (">tokens", lambda row: row.design("{tokens}")),
+        (">k+s/E", lambda row: row.design(EXPERTS)),
+        (">g", lambda row: row.design("{granularity:number}")),
+        (">layers x d_model", lambda row: row.design("{num_layers} x {d_model}")),
+        (">V / best", "{value_share}"),
+        ("worst law", "{worst_efficiency} {worst_law}"),
+    )
+    rules = {row.rule for row in plan.near_equal}
+    words = "; ".join(f"{name}: {says}" for name, says in RULES.items() if name in rules)
+    text = (
+        f"{words[:1].upper()}{words[1:]}. --choose takes one in place of the best. Worst law: C_l over that of "
+        "the law's own best design under the same limits, by the objective law where that is least."
+    )
+    return (table(plan.near_equal, columns), Paragraph(text))
 
 
 def alternative_blocks(plan: View[Plan]) -> tuple[Block, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import Plan
+from moeplan.plan.near_equal import RULES
 from moeplan.quantities import quantity, symbol, times
 from moeplan.report import sources
 from moeplan.report.blocks import Block, Items, Paragraph, Section, Table, legend, table
@@ -17,6 +18,7 @@ from moeplan.report.opinions import (
     leverage_blocks,
     leverage_text,
     limit_blocks,
+    near_equal_blocks,
 )
 from moeplan.report.text import Source, Text, judges
 from moeplan.report.training import serving_blocks, training_blocks
@@ -41,6 +43,7 @@ def plan_sections(plan: Plan) -> list[Section]:
         ("What the laws say", law_blocks(p), sources.NOTE),
         *([(uncertainty_title(plan.spread), uncertainty_blocks(p), p.source_at("spread"))] if plan.spread else []),
         ("Learning rate and batch", hyperparameter_blocks(p), sources.NOTE),
+        ("Near-equal choices", near_equal_blocks(p), p.source_at("near_equal")),
         ("Alternatives", alternative_blocks(p) if plan.alternatives else (), p.source_at("alternatives")),
         (
             "Notes",
@@ -96,6 +99,8 @@ def _conditions(p: View[Plan]) -> Text:
         "served in {request.weight_dtype} with a {request.kv_dtype} cache of {request.context} tokens x "
         "{request.concurrency} and {request.headroom} headroom",
     ]
+    if request.choose != "best":
+        parts.append(f"the {request.choose} choice: {RULES[request.choose]}")
     if request.fix or request.ranges:
         parts.append("with {chosen}")
     if request.tokens_available is not None:

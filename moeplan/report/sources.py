@@ -117,6 +117,14 @@ def plan_source(plan: Plan) -> SourceOf:
                 return _law(plan, plan.laws[int(place)], rest[0] if rest else "")
             case ["hyperparameters", place, *_]:
                 return _hyperparameter(plan.hyperparameters[int(place)])
+            case ["near_equal", *_]:
+                return Source(
+                    "The designs that the rules named take among all that meet every condition "
+                    "(moeplan.plan.near_equal); V / best is their V over the largest.",
+                    laws,
+                    f"{_SIZES}; C_l in FLOPs of the exact shape",
+                    domain,
+                )
             case ["alternatives", *_]:
                 return Source(
                     "The best designs of the declared grid that differ markedly from the plan and from each other, by "
@@ -158,8 +166,9 @@ def _chosen(plan: Plan, variable: str) -> Source:
     meaning = known.meaning if known else _SIZES
     if variable in request.fix:
         return Source(f"Fixed by the request: {variable}={quantity(variable, request.fix[variable])}.", "", meaning)
+    rule = "with the largest V" if request.choose == "best" else f"of the rule {request.choose} (near-equal choices)"
     return Source(
-        f"Of the design with the largest V among the {plan.provenance.num_feasible:,} of the declared grid that meet "
+        f"Of the design {rule} among the {plan.provenance.num_feasible:,} of the declared grid that meet "
         "every condition; counted on its exact integer shape.",
         ", ".join(request.laws),
         meaning,
