@@ -131,6 +131,7 @@ def test_help_states_the_true_defaults() -> None:
     assert parse_count(texts.pop("max_tokens")) == budget.max_tokens
     assert texts.pop("alternatives") == "5"
     assert texts.pop("threads") == "2"
+    assert texts.pop("choose") == "best"
     for name in ("weight_dtype", "kv_dtype", "context", "concurrency"):
         assert texts.pop(name) == str(getattr(serving, name))
     for name in ("vocab_size", "seq_len", "attention"):

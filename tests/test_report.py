@@ -38,6 +38,7 @@ TITLES = [
     "What the laws say",
     "How sure the fitted law is",
     "Learning rate and batch",
+    "Near-equal choices",
     "Alternatives",
     "Notes",
 ]
@@ -63,7 +64,7 @@ NOT_SHOWN = {
     "provenance.law_digests",
 }
 """Fields of a plan that only its JSON holds."""
-BRIEFLY = {"laws.optimum", "laws.without", "alternatives"}
+BRIEFLY = {"laws.optimum", "laws.without", "alternatives", "near_equal.design"}
 """Designs that are shown by their most important numbers."""
 
 

@@ -100,7 +100,8 @@ def _conditions(p: View[Plan]) -> Text:
         "{request.concurrency} and {request.headroom} headroom",
     ]
     if request.choose != "best":
-        parts.append(f"the {request.choose} choice: {RULES[request.choose]}")
+        rule = RULES.get(request.choose, "a rule of another version")
+        parts.append(f"the {request.choose} choice: {rule}")
     if request.fix or request.ranges:
         parts.append("with {chosen}")
     if request.tokens_available is not None:
