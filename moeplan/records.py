@@ -1,8 +1,9 @@
 """Frozen dataclasses to JSON and back, and their JSON Schema: one truth for files, docs and types.
 
 Fields may be str, int, float, bool, None, other such dataclasses, tuples of one type, dicts from str, and unions with
-None. JSON has no infinity and no NaN: both are refused, in either direction. A text that a file may bring says its kind
-(`Line`, `Word`, `Version`, `Digest`), which is checked where it is read.
+None; an `Estimate` has a key for the number and one for each end. JSON has no infinity and no NaN: both are refused, in
+either direction. A text that a file may bring says its kind (`Line`, `Word`, `Version`, `Digest`), which is checked
+where it is read.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from moeplan.errors import UsageError
+from moeplan.estimates import Estimate
 from moeplan.quantities import QUANTITIES, Kind, field_kinds
 from moeplan.texts import is_control
 
@@ -60,7 +62,12 @@ def to_json(value: Any) -> Any:
     Raises `UsageError` for an infinite float or NaN.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        data = {}
+        for name in (f.name for f in dataclasses.fields(value)):
+            item = getattr(value, name)
+            data[name] = to_json(item)
+            data |= {key: to_json(getattr(item, end, None)) for end, key in _ends(type(value), name).items()}
+        return data
     if isinstance(value, float):
         if not math.isfinite(value):
             raise UsageError(f"{value} cannot be written as JSON; give a finite number")
@@ -95,7 +102,17 @@ def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind, include_extras=True)
 
 
+@functools.cache
+def _ends(kind: type, name: str) -> dict[str, str]:
+    """The keys of the ends of a field that holds an `Estimate`, by attribute; empty for every other field."""
+    hint = _hints(kind)[name]
+    if typing.get_origin(hint) is Annotated:
+        hint = typing.get_args(hint)[0]
+    return {end: f"{name}_{end}" for end in ("low", "high") if Estimate in (hint, *typing.get_args(hint))}
+
+
 def _read(kind: Any, data: Any, where: str) -> Any:
+    kind = float if kind is Estimate else kind
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     place = where or "the file"
     if origin is Annotated:
@@ -111,14 +128,16 @@ def _read(kind: Any, data: Any, where: str) -> Any:
         if not isinstance(data, dict):
             raise UsageError(f"{place} must be an object, not {_short(data)}")
         fields = [f for f in dataclasses.fields(kind) if f.init]
-        unknown = sorted(set(data) - {f.name for f in dataclasses.fields(kind)})
+        keys = {f.name: (f.name, *_ends(kind, f.name).values()) for f in dataclasses.fields(kind)}
+        unknown = sorted(set(data) - {key for own in keys.values() for key in own})
         if unknown:
             raise UsageError(f"{place} has the unknown key {unknown[0]!r}")
-        missing = [f.name for f in fields if f.name not in data]
+        missing = [key for f in fields for key in keys[f.name] if key not in data]
         if missing:
             raise UsageError(f"{place} lacks the key {missing[0]!r}")
         prefix = f"{where}." if where else ""
         values = {f.name: _read(_hints(kind)[f.name], data[f.name], prefix + f.name) for f in fields}
+        values |= {name: _estimate(values[name], data, ends, prefix) for name, (_, *ends) in keys.items() if ends}
         try:
             return kind(**values)
         except UsageError as error:  # a class that checks itself, such as Architecture
@@ -151,6 +170,16 @@ def _read(kind: Any, data: Any, where: str) -> Any:
     if kind is Any or (isinstance(data, kind) and not (isinstance(data, bool) and kind is not bool)):
         return data
     raise UsageError(f"{place} is {_short(data)}, must be {kind.__name__}")
+
+
+def _estimate(value: float | None, data: dict[str, Any], ends: list[str], prefix: str) -> Estimate | None:
+    """A number that was read, with the ends of its interval."""
+    low, high = (_read(float | None, data[key], prefix + key) for key in ends)
+    if value is not None:
+        return Estimate(value, low, high)
+    if (low, high) != (None, None):
+        raise UsageError(f"{prefix}{ends[0]} and {ends[1]} must be null where there is no number between them")
+    return None
 
 
 def _short(data: Any) -> str:
@@ -200,6 +229,9 @@ def _subclasses(kind: type[Any]) -> list[type[Any]]:
     return [found for found in below if not found.__name__.startswith("_")]
 
 
+_TYPES = {str: "string", int: "integer", float: "number", Estimate: "number", bool: "boolean", type(None): "null"}
+
+
 def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
@@ -216,14 +248,17 @@ def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
             definitions[kind.__name__] = {}
             docs, hints, kinds = field_docs(kind), _hints(kind), field_kinds(kind)
             names = [f.name for f in dataclasses.fields(kind)]
+            properties = {}
+            for name in names:
+                properties[name] = {**_schema(hints[name], definitions), **_said(docs.get(name, ""), name, kinds[name])}
+                for end, key in _ends(kind, name).items():
+                    said = _said(f"The {end} end of the interval of {name}.", "", kinds[name])
+                    properties[key] = {**_schema(float | None, definitions), **said}
             definitions[kind.__name__] = {
                 "type": "object",
                 "description": (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " "),
-                "properties": {
-                    name: {**_schema(hints[name], definitions), **_said(docs.get(name, ""), name, kinds[name])}
-                    for name in names
-                },
-                "required": names,
+                "properties": properties,
+                "required": [*properties],
                 "additionalProperties": False,
             }
         return {"$ref": f"#/$defs/{kind.__name__}"}
@@ -235,4 +270,4 @@ def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         return {"enum": list(arguments)}
     if kind is Any:
         return {}
-    return {"type": {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}[kind]}
+    return {"type": _TYPES[kind]}

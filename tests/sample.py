@@ -7,6 +7,7 @@ from typing import Any
 
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.serving.roofline import DecodePoint
+from moeplan.estimates import Estimate
 from moeplan.laws.hyperparameters import HyperParameters
 from moeplan.laws.law import Outside
 from moeplan.laws.leverage import DenseEquivalent, Leverage, LeverageOpinion
@@ -233,8 +234,9 @@ def sample_spread() -> PlanUncertainty:
     """What a fitted law leaves open, every number different."""
     design = sample_design()
     law = LawUncertainty(
-        "mylaw", 2.0918, 2.0559, 2.135, 2.0418, 2.1436, 1.553, 1.258, 2.088, "its own draws", ("active_params",), True
-    )
+        "mylaw", Estimate(2.0918, 2.0559, 2.135), 2.0418, 2.1436, 1.553, 1.258, 2.088, "its own draws",
+        ("active_params",), True,
+    )  # fmt: skip
     return PlanUncertainty(
         level=0.885,
         draws=234,

@@ -238,7 +238,7 @@ def test_the_moe_is_worth_what_its_plan_says(overview: Comparison, plan: Plan) -
     phi = plan.leverage.allocation_efficiency
     assert own.leverage == pytest.approx(plan.leverage.efficiency_leverage)
     assert own.ratio == pytest.approx(plan.leverage.efficiency_leverage * phi)
-    assert (own.ratio_low, own.ratio_high) == pytest.approx((plan.leverage.low * phi, plan.leverage.high * phi))
+    assert (own.ratio.low, own.ratio.high) == pytest.approx((plan.leverage.low * phi, plan.leverage.high * phi))
     for opinion in plan.leverage.others:
         assert overview.law(opinion.law).answers[0].leverage == pytest.approx(opinion.efficiency_leverage)
 

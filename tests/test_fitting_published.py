@@ -51,9 +51,9 @@ def test_the_optimum_of_gophers_budget(chinchilla: FittedLaw) -> None:
     optimum = next(x for x in chinchilla.optima if x.train_flops == 5.76e23)
     assert optimum.active_params is not None
     assert 60e9 < optimum.active_params < 75e9
-    assert optimum.active_params_low is not None
-    assert optimum.active_params_high is not None
-    assert optimum.active_params_low < 70e9 < optimum.active_params_high
+    assert optimum.active_params.low is not None
+    assert optimum.active_params.high is not None
+    assert optimum.active_params.low < 70e9 < optimum.active_params.high
     assert not optimum.inside
 
 

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "moeplan"
 FLOORS = (
-    {"", "errors", "files", "modules", "numerics", "quantities", "records", "texts", "units"},
+    {"", "errors", "estimates", "files", "modules", "numerics", "quantities", "records", "texts", "units"},
     {"architecture"},
     {"laws"},
     {"cost"},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from moeplan import records
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
+from moeplan.estimates import Estimate
 from moeplan.plan.document import SCHEMA, Plan, plan_schema, read_plan
 from tests.sample import DENSE, MOE, sample_plan
 
@@ -52,11 +55,16 @@ class Outer:
     """Parts."""
     by_name: dict[str, float]
     """Numbers by name."""
+    sure: Estimate
+    """A number with its interval."""
+    unsure: Estimate | None
+    """The same, or nothing."""
 
 
 numbers = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e300, max_value=1e300).map(
     lambda x: float(f"{x:.10g}")  # what a file keeps
 )
+estimates = st.builds(Estimate, numbers, st.none() | numbers, st.none() | numbers)
 inners = st.builds(Inner, st.text(), numbers)
 outers = st.builds(
     Outer,
@@ -68,6 +76,8 @@ outers = st.builds(
     limit=st.none() | numbers,
     many=st.lists(inners, max_size=3).map(tuple),
     by_name=st.dictionaries(st.text(), numbers, max_size=3),
+    sure=estimates,
+    unsure=st.none() | estimates,
 )
 
 
@@ -96,7 +106,9 @@ def test_what_json_lacks_is_refused(value: float) -> None:
         records.from_json(Inner, {"name": "a", "size": value})
 
 
-GOOD = records.to_json(Outer(1, True, "a", Inner("x", 2.5), None, None, (Inner("y", 3.5),), {"z": 4.5}))
+GOOD = records.to_json(
+    Outer(1, True, "a", Inner("x", 2.5), None, None, (Inner("y", 3.5),), {"z": 4.5}, Estimate(5, 4, 6), None)
+)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +130,9 @@ GOOD = records.to_json(Outer(1, True, "a", Inner("x", 2.5), None, None, (Inner("
         ({"many": [{"name": "y", "size": 1}, 7]}, "many[1] must be an object, not 7"),
         ({"by_name": [1]}, "by_name must be an object, not [1]"),
         ({"by_name": {"z": None}}, "by_name.z is None, must be float"),
+        ({"sure": "large"}, "sure is 'large', must be float"),
+        ({"sure_low": "large"}, "sure_low is 'large', must be float"),
+        ({"unsure_high": 1.0}, "unsure_low and unsure_high must be null"),
         ({"extra": 1}, "the file has the unknown key 'extra'"),
     ],
 )
@@ -127,6 +142,16 @@ def test_malformed_records_are_told_with_their_place(change: dict[str, Any], sen
         records.from_json(Outer, {**GOOD, **change})
     assert str(error.value).startswith(sentence)
     assert len(str(error.value)) < 120
+
+
+def test_an_estimate_is_a_number_with_an_interval_beside_it() -> None:
+    """A number with an interval has three keys in JSON, counts as a plain number, and differs where its ends do."""
+    five = Estimate(5, 4, 6)
+    assert [GOOD[key] for key in ("sure", "sure_low", "sure_high", "unsure", "unsure_low")] == [5, 4, 6, None, None]
+    assert (five + 1, f"{five:.1f}", five == 5, five > 4.5) == (6, "5.0", True, True)
+    assert five != Estimate(5, 3, 6)
+    for copied in (pickle.loads(pickle.dumps(five)), copy.deepcopy(five)):
+        assert (copied, copied.low, copied.high) == (5, 4, 6)
 
 
 def test_a_missing_key_is_named() -> None:

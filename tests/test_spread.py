@@ -160,8 +160,8 @@ def test_without_uncertainty_there_is_the_plan_alone() -> None:
     for row in found.variables:
         assert row.low == row.median == row.high == row.value
     (own,) = found.laws
-    assert own.loss_low == pytest.approx(own.loss, rel=1e-12)
-    assert own.loss_high == pytest.approx(own.loss, rel=1e-12)
+    assert own.loss.low == pytest.approx(own.loss, rel=1e-12)
+    assert own.loss.high == pytest.approx(own.loss, rel=1e-12)
     assert own.leverage_low == pytest.approx(own.efficiency_leverage, rel=1e-9)
     assert own.run_low is None  # the file does not say how the runs scatter
     assert found.same_design == 1
@@ -175,9 +175,9 @@ def test_wider_covariances_give_wider_intervals() -> None:
         law = uncertain(LAW, deviation)
         found = uncertainty_of(small_choice([law], small_budget()))
         (own,) = found.laws
-        assert own.loss_low and own.loss_high and own.leverage_low and own.leverage_high  # noqa: PT018  # for mypy
+        assert own.loss.low and own.loss.high and own.leverage_low and own.leverage_high  # noqa: PT018  # for mypy
         sizes = next(row for row in found.variables if row.variable == "active_params")
-        widths.append((own.loss_high - own.loss_low, own.leverage_high / own.leverage_low, sizes.high / sizes.low))
+        widths.append((own.loss.high - own.loss.low, own.leverage_high / own.leverage_low, sizes.high / sizes.low))
     for narrow, wide in itertools.pairwise(widths):
         assert wide[0] > 1.5 * narrow[0]
         assert wide[1] > narrow[1]
@@ -337,8 +337,8 @@ def test_intervals_cover_the_truth() -> None:
                 covered[row.variable] += row.low <= wanted[row.variable] <= row.high
         v = Variables(choice.architecture, budget.seq_len)
         (one,) = found.laws
-        assert one.loss_low and one.loss_high and one.leverage_low and one.leverage_high  # noqa: PT018  # for mypy
-        covered["loss"] += one.loss_low <= float(of.at(v, choice.tokens)) <= one.loss_high
+        assert one.loss.low and one.loss.high and one.leverage_low and one.leverage_high  # noqa: PT018  # for mypy
+        covered["loss"] += one.loss.low <= float(of.at(v, choice.tokens)) <= one.loss.high
         exact = leverage_by(truth, v, choice.tokens).efficiency_leverage
         covered["leverage"] += one.leverage_low <= exact <= one.leverage_high
     print(covered)
@@ -362,9 +362,9 @@ def test_compare_gives_fitted_laws_their_interval(tmp_path: Any, monkeypatch: py
     assert by_law["own"].draws == DRAWS
     for one in by_law["own"].answers:
         assert one.ratio is not None
-        assert one.ratio_low is not None
-        assert one.ratio_high is not None
-        assert one.ratio_low < one.ratio < one.ratio_high
+        assert one.ratio.low is not None
+        assert one.ratio.high is not None
+        assert one.ratio.low < one.ratio < one.ratio.high
     assert all(column.draws == 0 for name, column in by_law.items() if name != "own")
 
 

@@ -33,7 +33,7 @@ def test_numbers_of_a_layout_agree_with_each_other() -> None:
     assert one.days == pytest.approx(1e12 / (one.tokens_per_second_per_gpu * 64) / 86400)
     flops = QWEN.flops_per_token(4096) * one.tokens_per_second_per_gpu
     assert one.mfu == pytest.approx(flops / parse_gpus("1xH100").device.bf16_flops)
-    assert one.tokens_per_second_per_gpu_low < one.tokens_per_second_per_gpu < one.tokens_per_second_per_gpu_high
+    assert one.tokens_per_second_per_gpu.low < one.tokens_per_second_per_gpu < one.tokens_per_second_per_gpu.high
     layout = Layout(pp=2, ep=8, dp=32)
     memory = training_memory(QWEN, layout, TrainingSettings(num_micro_batches=32))
     assert one.bytes_per_gpu == memory.total == pytest.approx(sum(one.bytes_by_group.values()))

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from moeplan.errors import UsageError
+from moeplan.estimates import Estimate
 from moeplan.fitting.bootstrap import Draws
 from moeplan.fitting.optimum import FLOPS_PER_PARAM, SIZES
 from moeplan.fitting.problem import Problem
 from moeplan.fitting.result import Optimum
 from moeplan.fitting.runs import Runs
 from moeplan.fitting.sufficiency import varies
-from moeplan.fitting.with_interval import triple
+from moeplan.fitting.with_interval import estimate
 from moeplan.laws.signatures import FORMS, form_variables
 from moeplan.numerics import Floats
 
@@ -49,8 +50,8 @@ def predictions(
             predicted = FORMS[problem.form](*(values[name] for name in form_variables(problem.form)), **coefficients)
         predicted = np.broadcast_to(np.asarray(predicted, dtype=float), np.shape(next(iter(coefficients.values()))))
         inside = flops is not None and bool(flops.min() * (1 - 1e-9) <= budget <= flops.max() * (1 + 1e-9))
-        size, tokens = values.get("active_params"), values.get("tokens")
-        found.append(Optimum(budget, inside, size, None, None, tokens, None, None, *triple(predicted, drawn, level)))
+        size, tokens = (Estimate(values[name]) if name in values else None for name in ("active_params", "tokens"))
+        found.append(Optimum(budget, inside, size, tokens, estimate(predicted, drawn, level)))
     return tuple(found)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moeplan import records
+from moeplan.estimates import Estimate
 from moeplan.fitting.suggestion import Suggestion
 
 SCHEMA = "moeplan.fit/1"
@@ -191,24 +192,12 @@ class Optimum:
     """Budget [FLOPs]."""
     inside: bool
     """Whether the runs reach this budget."""
-    active_params: float | None
+    active_params: Estimate | None
     """Active params of least loss; null where the law has none at a finite size, or sees no size."""
-    active_params_low: float | None
-    """Lower end of its interval."""
-    active_params_high: float | None
-    """Upper end of its interval."""
-    tokens: float | None
+    tokens: Estimate | None
     """Tokens."""
-    tokens_low: float | None
-    """Lower end of their interval."""
-    tokens_high: float | None
-    """Upper end of their interval."""
-    value: float | None
+    value: Estimate | None
     """Predicted loss there."""
-    value_low: float | None
-    """Lower end of its interval."""
-    value_high: float | None
-    """Upper end of its interval."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from moeplan.fitting.prior import Prior
 from moeplan.fitting.problem import Problem, spread
 from moeplan.fitting.runs import Runs
 from moeplan.fitting.warn import interval_warnings, run_warnings
-from moeplan.fitting.with_interval import triple
+from moeplan.fitting.with_interval import estimate
 from moeplan.laws import load_law
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.laws.signatures import FORMS, form_variables
@@ -330,10 +330,8 @@ def _optima(
         inside = flops is not None and bool(flops.min() * (1 - 1e-9) <= budget <= flops.max() * (1 + 1e-9))
         sizes = optimal_active_params(shape, coefficients, budget)
         losses = np.asarray(shape.loss(coefficients, sizes[:, None], budget))[:, 0]
-        size = triple(sizes, drawn, level)
-        tokens = triple(budget / (FLOPS_PER_PARAM * sizes), drawn, level)
-        value = triple(losses, drawn, level)
-        optima.append(res.Optimum(budget, inside, *size, *tokens, *value))
+        optimum = (sizes, budget / (FLOPS_PER_PARAM * sizes), losses)
+        optima.append(res.Optimum(budget, inside, *(estimate(values, drawn, level) for values in optimum)))
         profiles.append(_profile(runs, shape, coefficients, budget, inside, sizes[0], drawn, level))
     own = {name: float(value[0]) for name, value in coefficients.items()}
     return tuple(optima), tuple(profiles), compare(shape, own, budgets, dense=dense)

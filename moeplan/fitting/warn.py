@@ -78,9 +78,9 @@ def interval_warnings(optima: Sequence[Optimum], residuals: Floats) -> list[str]
     scatter = max(float(np.sqrt(np.mean(residuals**2))), 1e-4)
     found = []
     for x in optima:
-        if not x.inside or not x.value_low or not x.value_high:
+        if not x.inside or not x.value or not x.value.low or not x.value.high:
             continue
-        width = float(np.log(x.value_high / x.value_low))
+        width = float(np.log(x.value.high / x.value.low))
         if width > FAR_WIDER * scatter:
             found.append(
                 f"at {x.train_flops:.3g} FLOPs, amid the runs, the interval is {100 * width:.2g} % wide where "

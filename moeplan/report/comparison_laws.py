@@ -73,7 +73,7 @@ def ratio_text(answer: View[Answer]) -> Text:
 
 def interval_text(answer: View[Answer]) -> str:
     """The interval of a ratio, if the law gives one."""
-    return "" if None in (answer.ratio_low, answer.ratio_high) else answer("{ratio_low}–{ratio_high}")
+    return answer("{ratio.low}–{ratio.high}") if answer.ratio and answer.ratio.low else ""
 
 
 def spread_text(answers: Sequence[Any], template: str = "{ratio}") -> Text:

@@ -181,12 +181,12 @@ def _optima(f: View[FittedLaw]) -> tuple[Block, ...]:
     columns: tuple[Column, ...] = (
         (">FLOPs", lambda x: mark(x("{train_flops}"), not x.inside)),
         (">active params", lambda x: _size(x, "active_params")),
-        (level, "{active_params_low:count}–{active_params_high:count}"),
+        (level, "{active_params.low:count}–{active_params.high:count}"),
         (">tokens", lambda x: _size(x, "tokens")),
-        (level, "{tokens_low:count}–{tokens_high:count}"),
+        (level, "{tokens.low:count}–{tokens.high:count}"),
         (">tokens/param", ratio),
         (f">{f.predicts}", "{value:number4}"),
-        (level, "{value_low:number4}–{value_high:number4}"),
+        (level, "{value.low:number4}–{value.high:number4}"),
     )
     return (
         table(f.optima, columns, source=f.source_at("optima")),
@@ -200,7 +200,7 @@ def _predictions(f: View[FittedLaw]) -> tuple[Block, ...]:
     columns: tuple[Column, ...] = (
         (">FLOPs", lambda x: mark(x("{train_flops}"), not x.inside)),
         (f">{f.predicts}", "{value:number4}"),
-        (f">{100 * f.method.level:g} % interval", "{value_low:number4}–{value_high:number4}"),
+        (f">{100 * f.method.level:g} % interval", "{value.low:number4}–{value.high:number4}"),
     )
     parts = [f"{name} {quantity(name, f.held[name])}" for name in form_variables(f.form) if name in f.held]
     said = [f"Everything else at the runs' middle ({', '.join(parts)})."] if parts else []

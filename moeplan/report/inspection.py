@@ -150,7 +150,7 @@ def _training(seen: View[TrainingFit]) -> tuple[Block, ...]:
         (">micro-batch", "{micro_batch:d}"),
         ("recompute", lambda layout: NONE if layout.recompute == "none" else layout.recompute),
         (">tokens/s per GPU", "{tokens_per_second_per_gpu:,.0f}"),
-        ("80 % interval", "{tokens_per_second_per_gpu_low:,.0f}–{tokens_per_second_per_gpu_high:,.0f}"),
+        ("80 % interval", "{tokens_per_second_per_gpu.low:,.0f}–{tokens_per_second_per_gpu.high:,.0f}"),
         (">MFU", "{mfu:share}"),
         (">memory per GPU", "{bytes_per_gpu}"),
     ]

@@ -22,7 +22,7 @@ def uncertainty_blocks(plan: View[Plan]) -> tuple[Block, ...]:
     laws = (
         ("this plan by", lambda law: mark(law.law, law.inside is False)),
         (">loss", "{loss:#.4g}"),
-        (level, "{loss_low:#.4g}–{loss_high:#.4g}"),
+        (level, "{loss.low:#.4g}–{loss.high:#.4g}"),
         (">one run measures", "{run_low:#.4g}–{run_high:#.4g}"),
         (">EL", "{efficiency_leverage:#.3g}"),
         (level, "{leverage_low:#.3g}–{leverage_high:#.3g}"),

@@ -100,7 +100,7 @@ def headline(found: Verification) -> Text:
     outside = " (outside the law's domain)" if found.outside_domain else ""
     return v(
         f"{found.verdict[:1].upper()}{found.verdict[1:]}{outside}: measured leverage {{value}} ({{level}} interval "
-        "{interval}) at {at} FLOPs; the plan {plan_name} predicts {own} ({predicted_low}–{predicted_high}) at "
+        "{interval}) at {at} FLOPs; the plan {plan_name} predicts {own} ({predicted.low}–{predicted.high}) at "
         "{plan_flops}.",
         value=_value(last.measured),
         level=last.measured("{level:2}"),
@@ -342,7 +342,7 @@ def _loss_chart(v: View[Verification]) -> Chart:
 _MADE = ("measure", "finished")
 
 
-_PREDICTED = ("predicted", "predicted_low", "predicted_high")
+_PREDICTED = ("predicted", "predicted.low", "predicted.high")
 
 
 def _leverage_chart(v: View[Verification]) -> Chart:

@@ -5,7 +5,8 @@
 
 A name in braces leads through fields, `[key]` and `[0]` to a number, which is written as its field's kind says
 (`moeplan.quantities`) and keeps its JSON pointer; nobody types one. After a colon stand the digits (`:4`), another kind
-(`:share`, `:bytes2`) or a format of Python's (`:,`, `:.4f`); `a..b` is a range of two fields.
+(`:share`, `:bytes2`) or a format of Python's (`:,`, `:.4f`); `a..b` is a range of two fields, and `a.low..high` that
+of an `Estimate`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
+from moeplan.estimates import Estimate
 from moeplan.quantities import BY_KEY, BY_VARIABLE, KINDS, NUMBER, Kind, field_kinds, kind_of
 from moeplan.report.text import NONE, Number, Source, Text, joined
 
@@ -96,6 +98,9 @@ class View(Generic[T]):
         value: Any = self._value
         path, kind, known = self._path, NUMBER, True
         for key, field in _STEP.findall(name):
+            if field and isinstance(value, Estimate):
+                value, path = getattr(value, field), f"{path}_{field}"
+                continue
             if field:
                 kinds = _kinds(value)
                 known = known and field in kinds

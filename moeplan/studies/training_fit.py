@@ -19,6 +19,7 @@ from moeplan.cost.training.states import load_scheme
 from moeplan.cost.training.throughput.estimate import MFU_CONVENTION, TrainingEstimate, training_estimate
 from moeplan.cost.training.throughput.step import StepTime
 from moeplan.errors import InfeasibleError
+from moeplan.estimates import Estimate
 from moeplan.laws import load_law
 from moeplan.laws.hyperparameters import hyperparameters
 from moeplan.laws.roles import LEVERAGE_LAW
@@ -72,12 +73,8 @@ class TrainedLayout:
     """Sequences of a micro-batch."""
     recompute: str
     """Activations that the backward pass computes again: none, selective or full."""
-    tokens_per_second_per_gpu: float
-    """Tokens a second of one GPU."""
-    tokens_per_second_per_gpu_low: float
-    """Lower end of its 80 % interval."""
-    tokens_per_second_per_gpu_high: float
-    """Upper end."""
+    tokens_per_second_per_gpu: Estimate
+    """Tokens a second of one GPU, with its 80 % interval."""
     site_ln_sd: float
     """Part of the interval that is common to all models at a site, as a standard deviation of the logarithm."""
     design_ln_sd: float
@@ -210,7 +207,7 @@ def _estimate(
 
 
 def _trained(estimate: TrainingEstimate, memory: TrainingMemory, usable: float, tokens: float | None) -> TrainedLayout:
-    layout, (low, high) = estimate.layout, estimate.interval
+    layout = estimate.layout
     seconds = estimate.step_seconds
     return TrainedLayout(
         tp=layout.tp,
@@ -222,9 +219,7 @@ def _trained(estimate: TrainingEstimate, memory: TrainingMemory, usable: float, 
         virtual_stages=layout.virtual_stages,
         micro_batch=layout.micro_batch,
         recompute=layout.recompute,
-        tokens_per_second_per_gpu=estimate.tokens_per_second_per_gpu,
-        tokens_per_second_per_gpu_low=low,
-        tokens_per_second_per_gpu_high=high,
+        tokens_per_second_per_gpu=Estimate(estimate.tokens_per_second_per_gpu, *estimate.interval),
         site_ln_sd=estimate.spread.site_ln_sd,
         design_ln_sd=estimate.spread.design_ln_sd,
         mfu=estimate.mfu,

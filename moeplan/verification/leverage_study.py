@@ -9,6 +9,7 @@ from typing import Any
 from moeplan import records
 from moeplan.architecture.conventions import Variables
 from moeplan.errors import InfeasibleError
+from moeplan.estimates import Estimate
 from moeplan.laws import load_law
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import Plan
@@ -134,9 +135,7 @@ class LeverageStudy(Study[Verification]):
         return Verification(
             schema=SCHEMA,
             plan_name=_plan_name(plan),
-            predicted=plan.leverage.efficiency_leverage,
-            predicted_low=plan.leverage.low,
-            predicted_high=plan.leverage.high,
+            predicted=Estimate(plan.leverage.efficiency_leverage, plan.leverage.low, plan.leverage.high),
             plan_flops=plan.counts.flops_per_token_tian2025 * plan.design.tokens,
             plan_decades_outside=plan.leverage.decades_outside,
             verdict=last.verdict,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from moeplan import records
 from moeplan.architecture.shape import Architecture
+from moeplan.estimates import Estimate
 from moeplan.laws.law import Outside
 from moeplan.quantities import SHARE, TIMES
 from moeplan.verification.estimate import MeasuredLeverage
@@ -253,12 +254,8 @@ class Verification(records.Record):
     """Version of this structure, moeplan.verification/1."""
     plan_name: str
     """The plan, in short."""
-    predicted: Annotated[float, TIMES]
+    predicted: Annotated[Estimate, TIMES]
     """EL that the plan predicts."""
-    predicted_low: Annotated[float, TIMES]
-    """Lower end of its interval."""
-    predicted_high: Annotated[float, TIMES]
-    """Upper end of its interval."""
     plan_flops: float
     """Compute that the prediction is for [FLOPs]."""
     plan_decades_outside: float

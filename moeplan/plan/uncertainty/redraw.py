@@ -19,6 +19,7 @@ import numpy as np
 
 from moeplan.architecture.conventions import Variables
 from moeplan.errors import LawError
+from moeplan.estimates import Estimate
 from moeplan.laws import Law
 from moeplan.laws.draws import DRAWS, SEED, Drawn, law_draws
 from moeplan.laws.law import relative_weights
@@ -258,12 +259,12 @@ class _Coordinates:
 def law_uncertainty(drawn: DrawnLaw, v: Variables, tokens: float) -> LawUncertainty:
     """Loss and leverage, with intervals, of one design trained on (the worth of) `tokens` by a law with draws."""
     law, fit = drawn.law, drawn.law.require_objective()
-    loss, losses, runs, leverage = None, None, None, None
+    loss, runs, leverage = None, None, None
     if fit.predicts == "loss":
-        loss = float(fit.at(v, tokens))
         under = drawn.predictions(v, tokens)
+        loss = Estimate(float(fit.at(v, tokens)), *(ends(under) or ()))
         measured = drawn.run_losses(under)
-        losses, runs = ends(under), None if measured is None else ends(measured)
+        runs = None if measured is None else ends(measured)
     if law.has_dense:
         leverage = leverage_by(law, v, tokens).efficiency_leverage
     leverages = drawn.leverages(v, tokens)
@@ -277,8 +278,6 @@ def law_uncertainty(drawn: DrawnLaw, v: Variables, tokens: float) -> LawUncertai
     return LawUncertainty(
         law=law.full_name,
         loss=loss,
-        loss_low=losses[0] if losses else None,
-        loss_high=losses[1] if losses else None,
         run_low=runs[0] if runs else None,
         run_high=runs[1] if runs else None,
         efficiency_leverage=leverage if leverage is not None and math.isfinite(leverage) else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from moeplan.estimates import Estimate
 from moeplan.quantities import BY_VARIABLE, LOSS, SHARE
 from moeplan.records import Line, Word
 
@@ -31,12 +32,8 @@ class LawUncertainty:
 
     law: Line
     """The law."""
-    loss: float | None
-    """Loss by the law [nats/token]; null for laws of leverage."""
-    loss_low: Annotated[float | None, LOSS]
-    """Lower end of its interval, from the coefficients alone."""
-    loss_high: Annotated[float | None, LOSS]
-    """Upper end of its interval, from the coefficients alone."""
+    loss: Estimate | None
+    """Loss by the law [nats/token], with the interval from the coefficients alone; null for laws of leverage."""
     run_low: Annotated[float | None, LOSS]
     """Lower end for the loss that one run would measure: the runs' own scatter about the law added; null without."""
     run_high: Annotated[float | None, LOSS]

@@ -48,7 +48,7 @@ class Equivalence:
     name: str
     """Short name."""
     kind: Kind
-    """Which quantity the study held equal, and so which score it enters."""
+    """How it is scored (`Kind`)."""
     moe: Side
     """The MoE."""
     against: Side

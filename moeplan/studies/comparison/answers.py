@@ -16,6 +16,7 @@ from typing import Annotated
 
 from moeplan.architecture.conventions import Variables
 from moeplan.errors import LawError
+from moeplan.estimates import Estimate
 from moeplan.laws import Fit, Law
 from moeplan.laws.checks import minimize_on
 from moeplan.laws.dense import dense_compute, dense_fit, dense_loss, dense_phi, dense_size
@@ -36,12 +37,8 @@ class Answer:
 
     dense_compute: Annotated[float | None, FLOPS]
     """Compute of the law's own best dense model that is as good [FLOPs, as the law counts]; null if it cannot say."""
-    ratio: Annotated[float | None, TIMES]
+    ratio: Annotated[Estimate | None, TIMES]
     """Work: dense_compute / the compute of the comparison's first model, both as the law counts."""
-    ratio_low: float | None
-    """Lower end of its interval; null where the law gives none."""
-    ratio_high: float | None
-    """Upper end of its interval."""
     leverage: Annotated[float | None, TIMES]
     """EL: dense_compute / the model's own compute, for leverage laws before any discount; null for a dense model."""
     own_compute: Annotated[float | None, FLOPS]
@@ -153,7 +150,7 @@ def _between(drawn: DrawnLaw, model: Candidate, own: Answer, v: Variables, token
     else:
         losses, loss = drawn.predictions(v, tokens), float(law.require_objective().at(v, tokens))
     found = ends(own.ratio * drawn.dense_ratios(losses, loss))
-    return dataclasses.replace(own, ratio_low=found[0], ratio_high=found[1]) if found else own
+    return dataclasses.replace(own, ratio=Estimate(own.ratio, *found)) if found else own
 
 
 def _by_leverage(law: Law, fit: Fit, model: Candidate, v: Variables, tokens: float, first: float) -> Answer:
@@ -202,23 +199,21 @@ def _answer(
     if not math.isfinite(worth):
         return answer(outside, says="no dense model of this law is as good, whatever its compute")
     ratio = worth / first
-    ends = (None, None) if width is None else (ratio * math.exp(-width), ratio * math.exp(width))
-    return answer(outside, dense_compute=worth, ratio=ratio, ratio_low=ends[0], ratio_high=ends[1], leverage=leverage)
+    ends = () if width is None else (ratio * math.exp(-width), ratio * math.exp(width))
+    return answer(outside, dense_compute=worth, ratio=Estimate(ratio, *ends), leverage=leverage)
 
 
 def answer(
     outside: Sequence[Outside],
     *,
     dense_compute: float | None = None,
-    ratio: float | None = None,
-    ratio_low: float | None = None,
-    ratio_high: float | None = None,
+    ratio: Estimate | None = None,
     leverage: float | None = None,
     own_compute: float | None = None,
     says: str = "",
 ) -> Answer:
     """An `Answer` of which most is not known."""
-    return Answer(dense_compute, ratio, ratio_low, ratio_high, leverage, own_compute, tuple(outside), says)
+    return Answer(dense_compute, ratio, leverage, own_compute, tuple(outside), says)
 
 
 def best_dense(law: Law, train_flops: float) -> tuple[float, float, float]:
