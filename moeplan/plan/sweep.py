@@ -50,6 +50,7 @@ class Sweep:
         grid: Grid | None = None,
     ) -> None:
         self.budgets, self.laws, self.threads, self._say, self._grid = budgets, laws, threads, say, grid
+        # All budgets have the same fixed and bounded variables, so one answers for all.
         self._finer = between_steps_may_help(budgets[0])
         self._spaces: dict[tuple[Vocabulary, bool], Space | InfeasibleError] = {}
         self.infeasible: dict[int, InfeasibleError] = {}
@@ -83,12 +84,13 @@ class Sweep:
             except InfeasibleError as error:
                 self.infeasible[step] = error
             else:
-                self.infeasible.pop(step, None)
+                self.infeasible.pop(step, None)  # the finer grid may have what the declared one had not
                 done(step, choice)
 
         steps = range(len(self.budgets)) if steps is None else steps
         for stretch in self._stretches(steps):
             self._climb(stretch, finer=False, seen=see)
+            # As `recommend` does: halved steps are tried only where the declared grid has nothing.
             failed = tuple(step for step in stretch if step in self.infeasible)
             if failed and self._finer:
                 self._climb(failed, finer=True, seen=see)
@@ -110,6 +112,7 @@ class Sweep:
         space = self._space(self.budgets[stretch[0]], finer=False)
         if isinstance(space, InfeasibleError):
             return len(stretch)
+        # What is feasible stays so as budgets loosen: the infeasible steps come first, and their end is bisected.
         return bisect_left(stretch, True, key=lambda step: bool(self.see(space, step)[1].feasible.any()))
 
     def _stretches(self, steps: Sequence[int]) -> Iterator[Steps]:
@@ -126,6 +129,7 @@ class Sweep:
             reference = self._grid or budget.reference_grid()
             base = reference.halved() if finer else reference
             span = same[0].flops, same[-1].flops
+            # The loosest budget admits the most designs: a space made for it holds those of every tighter one.
             try:
                 self._spaces[key] = make_space(
                     same[-1], self.laws.searching, base=base, reference=reference, threads=self.threads, span=span
@@ -139,6 +143,7 @@ class Sweep:
         here = space.at(self.budgets[step])
         if known is not None:
             limited = here.limit(known)
+            # A reference table may not reach far enough below what is the best here: scoring anew extends it.
             if not here.short(limited):
                 return here, limited
         return here, here.score(here.budget.flops)
@@ -164,6 +169,7 @@ class Sweep:
         """See the steps between the first and the last, both known."""
         if len(steps) < 3:
             return
+        # Halving, so that each level scores only what the level above left: log2(steps) levels of shrinking spaces.
         first, last, place = steps[0], steps[-1], len(steps) // 2
         kept = self.eligible(space, last, low, high)
         if kept.any() and not kept.all():
@@ -175,6 +181,8 @@ class Sweep:
 
     def eligible(self, space: Space, last: int, low: Scores, high: Scores) -> NDArray[np.bool_]:
         """Which designs can be chosen between two steps that are scored `low` and `high`; `last` is the looser one."""
+        # Let x be chosen at a step s between the two: V_s(x) >= max V_s * (1 - tie). No design's V falls with a looser
+        # budget, so V_high(x) >= V_s(x) and max V_s >= max V_low: V_high(x) >= max V_low * (1 - tie), `least` below.
         budget = self.budgets[last]
         before, after = low.unlimited_mean(self.laws.objective), high.unlimited_mean(self.laws.objective)
         rises = bool((after >= before - _SLACK)[low.allowed & high.allowed].all())
@@ -183,6 +191,7 @@ class Sweep:
         # What a bound on tokens_per_param allows may cease to be allowed; anything else stays feasible.
         sure = low.feasible & high.feasible
         least = before[sure].max(initial=-np.inf) + np.log1p(-TIE) - _SLACK
+        # MORE of the memory: the price of memory at a step is V with that much more of it.
         kept: NDArray[np.bool_] = (after >= least) & (space.memory <= budget.usable_bytes * MORE)
         return kept if budget.limits("tokens_per_param") else kept & high.allowed
 
@@ -216,10 +225,13 @@ class _First:
             return None
         space, low, high = space.take(kept), low.take(kept), high.take(kept)
         looser = space.at(sweep.budgets[last])
+        # Gain does not fall with compute: if no eligible design reaches the target at the looser end, none does before.
         if self.gain(looser, high).max() < self.target:
             return None
         if len(steps) == 2:
             return last if self._reaches(looser, high) else None
+        # The chosen design's gain may rise and fall from step to step, so that plain bisection could miss the first:
+        # the tighter half is searched whole before the looser one.
         place = len(steps) // 2
         here, scores = sweep.see(space, steps[place], sweep.same_compute(first, last, low))
         found = self._between(steps[: place + 1], here, low, scores)

@@ -64,6 +64,7 @@ def plan_uncertainty(choice: Choice, *, count: int = DRAWS, seed: int = SEED) ->
     if not drawn:
         return None
     optima = redraw(choice, draws, count)
+    # Many draws choose the same design: each is described once.
     v, tokens = Variables(choice.architecture, choice.budget.seq_len), choice.budget.worth(choice.tokens)
     distinct, back = np.unique(optima.chosen, return_inverse=True)
     variables = []
@@ -71,6 +72,7 @@ def plan_uncertainty(choice: Choice, *, count: int = DRAWS, seed: int = SEED) ->
         values = choice.space.values(name, distinct, scores)[back].astype(float)
         own = float(choice.space.values(name, np.array([choice.index]), scores)[0])
         shares = (0.5 - LEVEL / 2, 0.5, 0.5 + LEVEL / 2)
+        # Nearest, so that the ends are values of real designs: no 7.5 experts.
         low, middle, high = (float(x) for x in np.quantile(values, shares, method="nearest"))
         variables.append(VariableUncertainty(name, own, low, middle, high))
     return PlanUncertainty(
@@ -92,6 +94,8 @@ def redraw(choice: Choice, draws: Mapping[str, Mapping[str, Drawn]], count: int)
     space, scores, laws = choice.space, choice.scores, choice.laws
     feasible = np.flatnonzero(scores.feasible)
     ln_value = choice.ln_value
+    # Draws move R(C) and L(x) together, so that designs near the best stay near it: the knots around their C_l suffice
+    # under most draws, and fewer knots cost less. `REACHES` widens where they do not.
     near = np.flatnonzero(ln_value >= choice.best_ln_value + math.log1p(-_NEAR))
     references: list[tuple[Law, list[Reference]]] = []
     addend, weights, shares = np.zeros(len(feasible)), [], relative_weights(laws)
@@ -101,11 +105,13 @@ def redraw(choice: Choice, draws: Mapping[str, Mapping[str, Drawn]], count: int)
             references.append((law, _around(space.reference(law), ln_compute)))
             weights.append(weight)
         else:
-            addend += weight * scores.of(law)[feasible]
+            addend += weight * scores.of(law)[feasible]  # a law without draws says the same under every draw
     whole = sum(shares)
     addend /= whole
     coordinates = _Coordinates(space, scores, [law for law, _ in references], feasible)
     boxes = Boxes(coordinates.columns, addend)
+    # Designs whose V bounds the best of a draw from below before any search: the plan's, the best at the laws' own
+    # coefficients, and every optimum found so far. The higher the bound, the more boxes are left unasked.
     known = [int(np.searchsorted(feasible, place)) for place in (choice.index, int(np.argmax(ln_value)))]
     ties: list[Indices] = []
     regret = []
@@ -114,7 +120,7 @@ def redraw(choice: Choice, draws: Mapping[str, Mapping[str, Drawn]], count: int)
         value = coordinates.value(drawn, weights, whole)
         at_known = value(coordinates.columns[:, known]) + addend[known]
         if not np.isfinite(at_known).all():
-            continue
+            continue  # counted as unusable; half of them are refused below
         parts = coordinates.parts(drawn, weights, whole)
         found, values = boxes.near(value, float(at_known.max()), -math.log1p(-TIE), parts)
         best = int(found[np.argmax(values)])
@@ -122,6 +128,7 @@ def redraw(choice: Choice, draws: Mapping[str, Mapping[str, Drawn]], count: int)
             known.append(best)
         ties.append(feasible[found])
         regret.append(float(values.max()) - float(at_known[0]))
+    # Percentiles of a minority of the draws would be those of the draws that happen to work.
     if 2 * len(ties) <= count:
         raise LawError(
             f"law {', '.join(law.full_name for law, _ in references)} gives no finite number for the plan under "
@@ -224,7 +231,8 @@ class _Coordinates:
             return np.stack([*own, worth, v.get("flops_per_token", space.flops) * worth])
 
         self.columns: Floats = space.each(rows, scores)[:, kept]
-        if not any(self._leverage):  # losses do not see moeplan's count of FLOPs
+        # Losses do not see moeplan's count of FLOPs, and each coordinate doubles the corners of a box.
+        if not any(self._leverage):
             self.columns = self.columns[:-1]
 
     def designs(self, columns: Floats) -> tuple[Variables, Floats]:
@@ -233,6 +241,7 @@ class _Coordinates:
 
     def parts(self, references: Sequence[Reference], weights: Sequence[float], whole: float) -> list[Part]:
         """The value of each reference, with the coordinates that it sees: variables, tokens, FLOPs for leverage."""
+        # V is a sum over laws, and each law sees few coordinates: bounds over its own alone are far tighter.
         found: list[Part] = []
         for reference, weight, seen, leverage in zip(references, weights, self._seen, self._leverage, strict=True):
             rows = [place for place, key in enumerate(self.keys) if key in seen]

@@ -130,7 +130,8 @@ def _along(
     name: str, budgets: list[Budget], laws: LawSelection, threads: int, say: Callable[[str], None], command: str
 ) -> Frontier:
     """The recommendations along memory or compute."""
-    # Budgets of one vocabulary go together; along compute, 10 % more of each is asked too, to price it.
+    # A sweep answers budgets from tight to loose with shared searches, so they are sorted; those of one vocabulary have
+    # one grid and go together. Along compute, 10 % more of each is asked too, at place -1, to price it.
     groups = list(dict.fromkeys(_vocabulary(budget) for budget in budgets))
     more = {budget.flops * MORE: budget for budget in budgets} if name == "flops" else {}
     steps = [(budget, place) for place, budget in enumerate(budgets)]
@@ -145,7 +146,7 @@ def _along(
     def done(step: int, choice: Choice) -> None:
         budget, place = steps[step]
         best[_vocabulary(budget), budget.flops] = choice.best_ln_value
-        if place >= 0:
+        if place >= 0:  # steps come in any order: halves between known ones
             assert budget.memory is not None or name == "flops"
             x = budget.flops if name == "flops" or budget.memory is None else float(budget.memory.bytes_per_device)
             points[place] = _point(choice, laws, x)
@@ -192,12 +193,14 @@ def _over(
     command: str,
 ) -> Frontier:
     """The best designs at each value of a variable."""
+    # One search scores every design at the budget: the curve is the best of each value among these scores.
     choice = Sweep([budget], laws, threads=threads, say=say).choice(0)
     space, scores = choice.space, choice.scores
     everything = np.arange(len(space))
     values = space.values(over, everything, scores).astype(float)
     eligible, held = scores.feasible, {}
     if over == "active_param_ratio" and not budget.limits("total_params"):
+        # N_a/N falls as N fills the memory: with N free the curve would show size, not sparsity.
         params = choice.design.total_params
         held = {"total_params": float(params)}
         sizes = space.values("total_params", everything, scores)
@@ -249,7 +252,7 @@ def _bins(values: Floats, shown: NDArray[np.bool_], most: int, steps: Sequence[f
     inside = (low <= values) & (values <= high)
     if 1 < len(steps) <= most:
         ordered = np.array(sorted(steps))
-        places = np.searchsorted(np.sqrt(ordered[1:] * ordered[:-1]), values)
+        places = np.searchsorted(np.sqrt(ordered[1:] * ordered[:-1]), values)  # the nearest step, in ratio
     elif len(distinct) <= most:
         places = np.searchsorted(distinct, np.where(inside, values, low))
         inside &= distinct[places] == values
