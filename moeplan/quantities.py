@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from moeplan.units import format_bytes, format_count, format_duration, format_flops
+from moeplan.units import format_count, format_decimal_bytes, format_duration, format_flops
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -73,7 +73,7 @@ class Kind:
 
 
 FLOPS = Kind("flops", "FLOPs", scientific)
-BYTES = Kind("bytes", "bytes", format_bytes)
+BYTES = Kind("bytes", "bytes", format_decimal_bytes)
 COUNT = Kind("count", "", format_count)
 SHARE = Kind("share", "", percent)
 TIMES = Kind("times", "", times)

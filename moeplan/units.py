@@ -150,6 +150,11 @@ def format_bytes(value: float, digits: int = 3) -> str:
     for suffix, scale in _BINARY_SUFFIXES:
         if value >= scale and value % scale == 0 and value % 10**6:
             return f"{int(value // scale)}{suffix}"
+    return format_decimal_bytes(value, digits)
+
+
+def format_decimal_bytes(value: float, digits: int = 3) -> str:
+    """Write bytes in decimal units, whatever they were given in: 73.4e9 -> "73.4GB", 64 * 2**30 -> "68.7GB"."""
     return _scaled(value, _BYTE_SUFFIXES, digits, base="B")
 
 

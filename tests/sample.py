@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.serving.roofline import DecodePoint
+from moeplan.cost.serving.concurrency import Concurrency
 from moeplan.estimates import Estimate
 from moeplan.laws.hyperparameters import HyperParameters
 from moeplan.laws.law import Outside
@@ -23,6 +23,7 @@ from moeplan.plan.document import (
     Price,
     Provenance,
     Request,
+    ServingPoint,
     ServingUse,
     TrainingRun,
 )
@@ -180,9 +181,10 @@ def sample_plan(**changes: Any) -> Plan:
         serving=ServingUse(
             "H200",
             3,
+            Concurrency(6144, 19, 21.3, 98.7, 135.6, 1.459),
             (
-                DecodePoint(5, 1111, 33.3, 4.44e9, 5.55e8, 6.66e10, 0.00777, "memory", 88.8, True),
-                DecodePoint(5, 2222, 33.3, 4.44e9, 9.99e8, 6.66e10, 0.0121, "memory", 66.6, False),
+                ServingPoint(5, 1111, 33.3, 4.44e9, 5.55e8, 6.66e10, 0.00777, "memory", 88.8, True, 41.2, 69.1),
+                ServingPoint(5, 2222, 33.3, 4.44e9, 9.99e8, 6.66e10, 0.0121, "memory", 66.6, False, 37.4, 62.8),
             ),
             {"1111": 1.23e13},
             {"1111": 0.0135},

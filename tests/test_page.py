@@ -74,6 +74,7 @@ def written(value: float) -> Iterator[str]:
     """Every way in which a report writes a value."""
     for digits in (2, 3, 4):
         yield from (write(value, digits) for write in (quantities.number, format_count, format_flops, format_bytes))
+        yield quantities.BYTES.text(value, digits)
         yield from (quantities.percent(value, digits), quantities.percent(value, digits).removesuffix(" %"))
     yield from (quantities.times(value), quantities.scientific(value), f"{value:,.0f}", f"{value:.2f}")
 

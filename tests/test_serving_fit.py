@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from moeplan.cli import cli
 from moeplan.cost.devices import load_device
-from moeplan.cost.inference_memory import InferenceSettings, total_inference_bytes
+from moeplan.cost.inference_memory import InferenceSettings, inference_bytes, total_inference_bytes
+from moeplan.cost.serving.concurrency import serving_gpus
 from moeplan.studies.inspection import inspect
 from moeplan.studies.serving_fit import serving_fit
 from moeplan.units import parse_memory
@@ -68,3 +69,32 @@ def test_inspect_answers_yes_or_no() -> None:
     assert data["serving"]["fits"] is True
     assert data["serving"]["most_sequences"] == 13
     assert inspect("qwen3-30b-a3b").serving is None
+
+
+def test_latents_are_held_once_where_devices_attend_apart() -> None:
+    """On 8x141GB DeepSeek-V3 in FP8 holds 88 sequences of 32,768 tokens if each device has its own, by hand.
+
+    Of 126.9 GB a device spends 19.1 on weights that are no experts and 81.8 on 32 of 256 experts; 26.1 are left for
+    caches of 2.303 GB, so 11 a device. Tensor parallelism, which copies latents to all devices, holds 18 in all.
+    """
+    shape, settings = MODELS["DeepSeek-V3"], InferenceSettings(weight_dtype="fp8", context=32768)
+    stored = inference_bytes(shape, settings)
+    rest = sum(size for name, size in stored.items() if name not in ("routed_experts", "kv_cache"))
+    own = (0.9 * 141e9 - rest - stored["routed_experts"] / 8) // stored["kv_cache"]
+    found = serving_fit(shape, parse_memory("8x141GB"), settings)
+    assert (found.most_sequences, found.device, found.num_devices) == (8 * own, "H200", 8)
+    assert total_inference_bytes(shape, dataclasses.replace(settings, concurrency=19), 8) > 0.9 * 141e9
+
+
+def test_a_memory_limit_names_its_device() -> None:
+    """80GB and 80GiB are an H100's, 141GB an H200's, 8x180GB eight B200; 640GB, which no device has, are eight H100."""
+    named = {"80GB": "1xH100 SXM", "80GiB": "1xH100 SXM", "141GB": "1xH200", "8x180GB": "8xB200", "640GB": "8xH100 SXM"}
+    assert {text: str(serving_gpus(parse_memory(text))) for text in named} == named
+    assert str(serving_gpus(parse_memory("4x64GB"), load_device("Ascend 910B"))) == "4xAscend 910B"
+
+
+def test_one_unit_of_memory() -> None:
+    """A limit in GiB is repeated as given; all that is counted against it is in GB."""
+    text = CliRunner().invoke(cli, ["inspect", "qwen3-30b-a3b", "--memory", "80GiB"]).output
+    assert "it fits 80GiB, 77.3GB usable" in text
+    assert text.count("GiB") == 1

@@ -174,7 +174,7 @@ def total_inference_bytes(shape: Shape, settings: InferenceSettings, num_devices
     # The same without a product for each group, which the search makes of every design.
     _require_positive_int("num_devices", num_devices)
     local, experts = _fullest_device(shape, num_devices), _ceil_div(shape.num_experts, num_devices)
-    cache = kv_cache_bytes_per_token(local, settings.kv_dtype) * settings.cached_tokens
+    cache = cache_bytes(local, settings.context, settings.kv_dtype) * settings.concurrency
     return 2 * sum(counting.params_by_group(local, experts).values()) + cache
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from moeplan import records
 from moeplan.architecture.shape import Architecture
+from moeplan.cost.serving.concurrency import Concurrency
 from moeplan.cost.serving.roofline import DecodePoint
 from moeplan.errors import UsageError
 from moeplan.files import read_json
@@ -183,14 +184,26 @@ class TrainingRun:
 
 
 @dataclass(frozen=True)
+class ServingPoint(DecodePoint):
+    """A decode step, at best (`moeplan.cost.serving.roofline`) and as it is to be expected."""
+
+    expected_tokens_per_second_per_user: float
+    """Tokens a second of each user, expected (`moeplan.cost.serving.throughput`)."""
+    expected_tokens_per_second_per_gpu: float
+    """Tokens a second of one device, expected."""
+
+
+@dataclass(frozen=True)
 class ServingUse:
-    """Serving speeds at best: an upper bound by bandwidth and compute (`moeplan.cost.serving.roofline`)."""
+    """How many users are served at a time, and how fast. What fits is asked of the plan's own memory limit."""
 
     device: Line
     """The device."""
     num_devices: int
-    """The fewest (a power of two) that hold the model with its cache; 0 if 1024 do not."""
-    points: tuple[DecodePoint, ...]
+    """How many of them serve one copy; 0 if 1024 do not hold it."""
+    concurrency: Concurrency | None
+    """Sequences of the stated context, and their speed; null if 1024 devices do not hold one."""
+    points: tuple[ServingPoint, ...]
     """Decode steps by batch and context; empty if 1024 devices do not hold the model."""
     prefill_flops: dict[Line, float]
     """FLOPs of a prompt, by its tokens."""
@@ -315,7 +328,7 @@ class Plan(records.Record):
     training: TrainingRun
     """GPU time and layouts."""
     serving: ServingUse
-    """Decode and prompt speeds at best."""
+    """Users served at a time, decode and prompt speeds."""
     value_ratio: float
     """V/C: what the constraints leave of the budget."""
     best_value: Annotated[float, FLOPS]

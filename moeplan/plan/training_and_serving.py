@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Gpus, gpu_time, load_device, mfu_preset, published_mfu
-from moeplan.cost.serving.roofline import serving_estimate
+from moeplan.cost.serving.concurrency import concurrency, decode_seconds, fits, serving_gpus
+from moeplan.cost.serving.roofline import DecodePoint, devices_needed, serving_estimate
 from moeplan.cost.training.layout import LayoutSpace, RankedLayout, least_training_bytes, search_layouts
 from moeplan.cost.training.memory import TrainingSettings
 from moeplan.cost.training.states import load_scheme
 from moeplan.errors import InfeasibleError
 from moeplan.plan.budget import ORDINARY_MFU, Budget
-from moeplan.plan.document import LayoutOption, ServingUse, TrainingRun
+from moeplan.plan.document import LayoutOption, ServingPoint, ServingUse, TrainingRun
 
 DEFAULT_DEVICE = "H100"
 """The device that GPU-hours are counted on where none is given."""
@@ -81,17 +84,46 @@ def training_run(architecture: Architecture, train_flops: float, batch_tokens: f
     )
 
 
+def serving_gpus_of(architecture: Architecture, budget: Budget) -> Gpus:
+    """The devices that serve one copy: those of the memory limit, else the fewest that hold the model.
+
+    Raises `InfeasibleError` without a limit if 1024 do not hold it.
+    """
+    device = budget.gpus.device if budget.gpus else None
+    if budget.memory is not None:
+        return serving_gpus(budget.memory, device)
+    device = device or load_device(DEFAULT_DEVICE)
+    return Gpus(devices_needed(architecture, device, budget.serving, budget.headroom), device)
+
+
 def serving_use(architecture: Architecture, budget: Budget) -> ServingUse:
-    """Decode and prompt speeds on the fewest devices that hold the model, at best."""
-    device = budget.gpus.device if budget.gpus else load_device(DEFAULT_DEVICE)
+    """Users of the stated context that fit and their speed, and decode and prompt speeds by batch and context."""
     try:
-        found = serving_estimate(architecture, device, budget.serving)
+        gpus = serving_gpus_of(architecture, budget)
     except InfeasibleError:
-        return ServingUse(device.name, 0, (), {}, {})
+        return ServingUse(DEFAULT_DEVICE, 0, None, (), {}, {})
+    found = serving_estimate(architecture, gpus.device, budget.serving, num_devices=gpus.count)
+    usable = gpus.device.memory_bytes * (1 - budget.headroom) if budget.memory is None else budget.usable_bytes
+    devices = gpus.count if budget.memory is None else budget.num_devices
+
+    each = usable * devices / gpus.count
+
+    def point(decode: DecodePoint) -> ServingPoint:
+        settings = dataclasses.replace(budget.serving, context=decode.context, concurrency=decode.batch)
+        seconds = decode_seconds(architecture, gpus, decode.context, decode.batch, settings, each)
+        values = {field.name: getattr(decode, field.name) for field in dataclasses.fields(DecodePoint)}
+        values["fits"] = fits(architecture, settings, devices, usable)
+        return ServingPoint(
+            **values,
+            expected_tokens_per_second_per_user=1 / seconds,
+            expected_tokens_per_second_per_gpu=decode.batch / seconds / gpus.count,
+        )
+
     return ServingUse(
-        device=device.name,
-        num_devices=found.num_devices,
-        points=found.points,
+        device=gpus.device.name,
+        num_devices=gpus.count,
+        concurrency=concurrency(architecture, gpus, budget.serving, devices, usable),
+        points=tuple(map(point, found.points)),
         prefill_flops={str(tokens): flops for tokens, flops in found.prefill_flops.items()},
         prefill_seconds={str(tokens): seconds for tokens, seconds in found.prefill_seconds.items()},
     )

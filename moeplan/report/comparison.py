@@ -138,21 +138,24 @@ def _table(c: View[Comparison]) -> tuple[Block, ...]:
     if made.memory is not None:
         memory.append((made("  fits {usable_bytes}"), "{fits_memory}"))
     memory.append(("KV a token", "{kv_bytes_per_token}"))
-    served = [(f"{made.device}s to serve", *map(_devices, models))] if any(m.num_devices > 1 for m in models) else []
     batches = dict.fromkeys(speed.batch for model in models for speed in model.decode)
     cells: list[tuple[str, ...]] = [
         *((label, *(model(template) for model in models)) for label, template in rows),
         *_quality_rows(c),
         *((label, *(model(template) for model in models)) for label, template in memory),
-        *served,
-        *((f"tok/s, batch {batch}", *(_speed(model, batch) for model in models)) for batch in batches),
+        *(
+            (f"tok/s per {of}, {batch} served", *(_speed(model, batch, of) for model in models))
+            for of in ("user", "gpu")
+            for batch in batches
+        ),
     ]
     strong = tuple(place for place, row in enumerate(cells) if row[0].startswith("work"))
     columns = ("", *(model.name for model in models))
     text = (
-        f"FLOPs are {CAUSAL}, at sequences of {{seq_len}}. Decode speeds are upper bounds of one {{device}} by bytes "
-        "over bandwidth: tokens a second of all sequences of a batch, {context} tokens cached each; in brackets where "
-        "the caches do not fit."
+        f"FLOPs are {CAUSAL}, at sequences of {{seq_len}}. Decode on {{num_serving_devices:d}} {{serving_device}}, as "
+        "expected by a model fitted to published figures: tokens a second of each user and of each GPU with so many "
+        "sequences served at a time, {context} tokens cached each; in brackets where that exceeds "
+        f"{'the memory limit' if made.memory else 'their memory'}."
     )
     return (
         Table(tuple(cells), columns, right=tuple(range(1, len(columns))), strong=strong),
@@ -161,13 +164,10 @@ def _table(c: View[Comparison]) -> tuple[Block, ...]:
     )
 
 
-def _devices(model: View[Candidate]) -> str:
-    return model("{num_devices:d}") if model.num_devices else ">1,024"
-
-
-def _speed(model: View[Candidate], batch: int) -> str:
+def _speed(model: View[Candidate], batch: int, of: str) -> str:
     speed = next((speed for speed in model.decode if speed.batch == batch), None)
-    return NONE if speed is None else speed("{tokens_per_second}" if speed.fits else "({tokens_per_second})")
+    written = f"{{expected_tokens_per_second_per_{of}:number}}"
+    return NONE if speed is None else speed(written if speed.fits else f"({written})")
 
 
 def _quality_rows(c: View[Comparison]) -> list[tuple[str, ...]]:

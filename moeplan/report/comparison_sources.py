@@ -28,8 +28,8 @@ _MODELS = {
     "training_bytes_per_gpu": ("the layout that needs least, activations included", ""),
     "serving_bytes": ("weights and full KV cache, exactly", ""),
     "kv_bytes_per_token": ("keys and values, or latents", ""),
-    "num_devices": ("the fewest, a power of two, that hold it", ""),
-    "decode": ("batch / step time; the step reads every weight and cached token it needs, or computes", ""),
+    "num_devices": ("those of the memory limit, else as many as the largest model needs", ""),
+    "decode": ("batch / step time, expected by a fitted model, and at most by bytes and FLOPs", ""),
 }
 """How each number of a model came about, and what it counts."""
 _SAVINGS = {

@@ -17,7 +17,7 @@ from moeplan.report.view import View
 from moeplan.studies.inspection import Inspection
 from moeplan.studies.serving_fit import ServingFit
 from moeplan.studies.training_fit import TrainingFit
-from moeplan.units import format_bytes, format_count, parse_memory
+from moeplan.units import format_count, format_decimal_bytes, parse_memory
 
 _DEGREES = ("tp", "pp", "ep", "etp", "cp", "dp", "virtual_stages")
 _MFU = "{mfu_convention}"
@@ -157,7 +157,9 @@ def _training(seen: View[TrainingFit]) -> tuple[Block, ...]:
     if seen.tokens is not None:
         columns.append((">days", "{days:number}"))
     groups = {name: size for name, size in seen.layouts[0].bytes_by_group.items() if size}
-    memory = Table(tuple((name, format_bytes(size)) for name, size in groups.items()), ("the first, per GPU", "bytes"))
+    memory = Table(
+        tuple((name, format_decimal_bytes(size)) for name, size in groups.items()), ("the first, per GPU", "bytes")
+    )
     return (
         Paragraph(seen(f"{verdict}On {on}, {{optimizer}} optimizer; {{usable_bytes}} usable per GPU. MFU: {_MFU}.")),
         table(seen.layouts, tuple(columns)),
@@ -184,9 +186,10 @@ def _serving(seen: View[ServingFit]) -> tuple[Block, ...]:
         ),
         Paragraph(
             seen(
-                "Decode on {device}, upper bounds by bytes over bandwidth: {tokens_per_second_per_user:number} tokens "
-                "a second per user with all of them, {tokens_per_second_per_gpu:number} per GPU; "
-                "{tokens_per_second_per_user_alone:number} for a single user."
+                "Decode on {num_devices:d} {device}: {tokens_per_second_per_user:number} tokens a second per user and "
+                "{tokens_per_second_per_gpu:number} per GPU with all of them, "
+                "{tokens_per_second_per_user_alone:number} for one user alone (80 % interval: divided and multiplied "
+                "by {interval_factor:number}); no GPU passes {most_tokens_per_second_per_gpu:number}."
             )
         ),
     )
@@ -217,7 +220,7 @@ def _laws(judged: View[Any]) -> tuple[Block, ...]:
         Paragraph(
             "Efficiency: C_l of the model / C_l of the law's own best design at the same compute and memory; C_l is "
             "the compute at which the law's best design without a memory limit is as good. Memory: "
-            f"{each}{format_bytes(limit.bytes_per_device, 4)}, {judged.memory_basis}."
+            f"{each}{format_decimal_bytes(limit.bytes_per_device, 4)}, {judged.memory_basis}."
         ),
     ]
     optima = tuple((law.law, *shape_cells(law.optimum)) for law in judged.laws if law.optimum is not None)

@@ -46,9 +46,10 @@ LAYOUT = Source(
     convention="degrees of parallelism; bytes on one GPU; shares of the step's time",
 )
 SERVING = Source(
-    "An upper bound (moeplan.cost.serving.roofline): bytes of a decode step over memory bandwidth, FLOPs over peak, "
-    "the slower one; experts hit are those expected of independent uniform routing.",
-    convention="tokens a second of one device; bytes and FLOPs of one step on one device",
+    "Expected speeds by a model fitted to published figures (moeplan.cost.serving.throughput); bounds by bytes of a "
+    "decode step over bandwidth and FLOPs over peak (moeplan.cost.serving.roofline); what fits by the plan's memory "
+    "limit. Experts hit are those expected of independent uniform routing.",
+    convention="tokens a second of each user, and of one device; bytes and FLOPs of one step on one device",
 )
 MADE = Source("What the plan was made from.")
 SEARCHED = Source(

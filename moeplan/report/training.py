@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import LayoutOption, Plan
 from moeplan.report import sources
 from moeplan.report.blocks import Block, Column, Paragraph, Table, table
-from moeplan.report.text import NONE, Text, joined, listed
+from moeplan.report.text import NONE, Text, listed
 from moeplan.report.view import View
 
 _DEGREES = ("tp", "pp", "ep", "etp", "cp", "dp")
@@ -59,25 +57,20 @@ def _terms(layout: View[LayoutOption]) -> Text:
 
 
 def serving_blocks(plan: View[Plan]) -> tuple[Block, ...]:
-    """Decode speeds at best by batch and context, and the prompt."""
+    """Users that fit and their speed, decode by batch and context, and the prompt."""
     use = plan.serving
     if not use.points:
         return (Paragraph(f"More than 1,024 {use.device} would be needed to serve it."),)
-    contexts = sorted({point.context for point in use.points})
-    speeds = {(point.batch, point.context): point for point in use.points}
-
-    def first(template: str) -> Any:
-        return lambda batch: next(point for point in use.points if point.batch == batch)(template)
-
-    def speed(context: int) -> Any:
-        return lambda batch: _speed(speeds.get((batch, context)))
-
     columns: tuple[Column, ...] = (
-        (">batch", first("{batch:d}")),
-        (">experts hit", first("{experts_hit}")),
-        (">weights read", first("{weight_bytes}")),
-        (">FLOPs", first("{flops}")),
-        *((f">tok/s at {context:,}", speed(context)) for context in contexts),
+        (">sequences", "{batch:d}"),
+        (">tokens each", "{context:,}"),
+        (">experts hit", "{experts_hit}"),
+        (">weights read", "{weight_bytes}"),
+        (">cache read", "{kv_bytes}"),
+        (">tok/s per user", "{expected_tokens_per_second_per_user:number}"),
+        (">tok/s per GPU", "{expected_tokens_per_second_per_gpu:number}"),
+        (">at most", "{tokens_per_second_per_gpu:number}"),
+        ("", lambda point: "" if point.fits else "does not fit"),
     )
     bounds = " or ".join(sorted({point.bound for point in use.points}))
     prompts = listed(
@@ -85,16 +78,32 @@ def serving_blocks(plan: View[Plan]) -> tuple[Block, ...]:
         for tokens in use.prefill_flops
     )
     text = (
-        f"Decode on {{serving.num_devices:d}} {{serving.device}}, upper bounds by bytes over bandwidth and FLOPs over "
-        f"peak (bound by {bounds}): tokens a second of one device at a cache of so many tokens a sequence, "
-        "{request.weight_dtype} weights; bytes and FLOPs are one step's on one device. Prompts take at least: "
+        f"Decode on {{serving.num_devices:d}} {{serving.device}}, {{request.weight_dtype}} weights, bytes of one step "
+        "on one device. Speeds are those to be expected of today's software, by a model fitted to published figures "
+        "(80 % interval: divided and multiplied by {serving.concurrency.interval_factor:number}); no GPU passes "
+        f'"at most", by bytes over bandwidth and FLOPs over peak (bound by {bounds}). Prompts take at least: '
         "{prompts}."
     )
-    rows = sorted({point.batch for point in use.points})
-    return (table(rows, columns), Paragraph(plan(text, prompts=prompts)))
+    return (
+        Paragraph(_concurrency(plan)),
+        table(use.points, columns),
+        Paragraph(plan(text, prompts=prompts)),
+    )
 
 
-def _speed(point: Any) -> str:
-    if point is None:
-        return NONE
-    return joined((point("{tokens_per_second_per_gpu}"), "" if point.fits else " (too large)"))
+def _concurrency(plan: View[Plan]) -> Text:
+    """How many sequences of the stated context fit, and how fast each is."""
+    found = plan.serving.concurrency
+    memory = "{request.memory}" if plan.request.memory else "{serving.num_devices:d} {serving.device}"
+    if not found.most_sequences:
+        return plan(f"{memory} holds no sequence of {{serving.concurrency.context:,}} tokens.")
+    sequences = "1 sequence" if found.most_sequences == 1 else "{serving.concurrency.most_sequences:,} sequences"
+    speed = (
+        "{serving.concurrency.tokens_per_second_per_user:number} tokens a second per user and "
+        "{serving.concurrency.tokens_per_second_per_gpu:number} per GPU with all of them, "
+        "{serving.concurrency.tokens_per_second_per_user_alone:number} for one user alone"
+    )
+    return plan(
+        f"{memory} holds {sequences} of {{serving.concurrency.context:,}} tokens at a time: {speed}, on "
+        "{serving.num_devices:d} {serving.device}."
+    )

@@ -27,7 +27,6 @@ from moeplan.cost.inference_memory import (
 )
 from moeplan.errors import UsageError
 from moeplan.plan.existing import read_model
-from moeplan.plan.training_and_serving import DEFAULT_DEVICE
 from moeplan.studies.law_evaluation import LawEvaluation, evaluate_laws
 from moeplan.studies.serving_fit import ServingFit, serving_fit
 from moeplan.studies.training_fit import TrainingFit, TrainingRequest, training_fit
@@ -181,7 +180,7 @@ def inspect(
     training : TrainingRequest, optional
         GPUs to train it on, with layout, batch and precision.
     device : str, optional
-        The device that decode speeds are for; default H100.
+        The device that decode speeds are for; by default one that has the memory.
     threads : int
         Threads to search with.
     progress : callable, optional
@@ -248,9 +247,7 @@ def inspect(
         publication=subject.publication,
         planned_tokens=subject.tokens,
         training=training_fit(shape, training, seq_len=seq_len, tokens=count or subject.tokens) if training else None,
-        serving=serving_fit(shape, limit, serving, load_device(device or DEFAULT_DEVICE))
-        if limit is not None
-        else None,
+        serving=serving_fit(shape, limit, serving, load_device(device) if device else None) if limit else None,
         judgement=judgement,
     )
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 from dataclasses import dataclass
 from typing import Annotated
 
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.devices import HEADROOM, Device
-from moeplan.cost.inference_memory import MOST_CACHED_TOKENS, InferenceSettings, total_inference_bytes
+from moeplan.cost.devices import Device
+from moeplan.cost.inference_memory import InferenceSettings, total_inference_bytes
+from moeplan.cost.serving.concurrency import concurrency, serving_gpus
 from moeplan.cost.serving.roofline import decode_point
+from moeplan.cost.serving.throughput import HEADROOM
 from moeplan.quantities import BYTES
-from moeplan.units import MemoryLimit, format_bytes
-
-MOST_SEQUENCES = 2**20
-"""No more sequences than this are counted."""
+from moeplan.units import MemoryLimit, format_decimal_bytes
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class ServingFit:
     memory: str
     """The memory limit, as given."""
     num_devices: int
-    """Devices that the model is split over."""
+    """Devices that the model is split over, and that speeds are for."""
     usable_bytes: Annotated[float, BYTES]
     """Memory of one device that may be used, headroom left out [bytes]."""
     weight_dtype: str
@@ -43,53 +41,59 @@ class ServingFit:
     device: str
     """The device that speeds are for."""
     tokens_per_second_per_user: float | None
-    """At most, with as many sequences as fit: tokens a second of each user; null if none fits."""
+    """With as many sequences as fit: tokens a second of each user; null if none fits."""
     tokens_per_second_per_user_alone: float | None
-    """At most, with a single user; null if none fits."""
+    """With a single user; null if none fits."""
     tokens_per_second_per_gpu: float | None
-    """At most, with as many sequences as fit: tokens a second of each GPU; null if none fits."""
+    """With as many sequences as fit: tokens a second of each GPU; null if none fits."""
+    interval_factor: float
+    """80 % interval of these speeds: each divided and multiplied by this."""
+    most_tokens_per_second_per_gpu: float | None
+    """What no GPU passes with as many sequences, by bytes over bandwidth and FLOPs over peak; null if none fits."""
     says: str
     """Why it does not fit, in a sentence; "" if it does."""
 
 
 def serving_fit(
-    shape: Architecture, memory: MemoryLimit, serving: InferenceSettings, device: Device, *, headroom: float = HEADROOM
+    shape: Architecture,
+    memory: MemoryLimit,
+    serving: InferenceSettings,
+    device: Device | None = None,
+    *,
+    headroom: float = HEADROOM,
 ) -> ServingFit:
-    """Fit weights and caches of `serving.context` tokens into `memory`, less `headroom`, and bound the decode speed.
+    """Fit weights and caches of `serving.context` tokens into `memory`, less `headroom`, with the speed of decode.
 
-    Sequences are counted until the fullest device is full, replicas included
-    (`moeplan.cost.inference_memory.total_inference_bytes`). Speeds are rooflines of one decode step with full caches
-    (`moeplan.cost.serving.roofline`), so upper bounds.
+    Speeds are of decode steps with full caches on `serving_gpus(memory, device)`, as they are to be expected
+    (`moeplan.cost.serving.throughput`).
     """
     usable = memory.bytes_per_device * (1 - headroom)
-    n = memory.num_devices
-
-    def needed(sequences: int) -> int:
-        settings = dataclasses.replace(serving, concurrency=sequences)
-        return int(total_inference_bytes(shape, settings, n))
-
-    one = needed(1)
-    # memory never falls with the number of sequences, so the first that is too many is found by bisection
-    counts = range(1, min(MOST_SEQUENCES, MOST_CACHED_TOKENS // serving.context) + 1)
-    most = bisect.bisect_left(counts, True, key=lambda sequences: needed(sequences) > usable)
-    alone = together = None
-    if most:
-        alone = decode_point(shape, device, 1, serving.context, serving, n)
-        together = decode_point(shape, device, most, serving.context, serving, n)
-    lack = "" if most else f"it needs {format_bytes(one)} a device and {format_bytes(usable)} are usable"
+    gpus = serving_gpus(memory, device)
+    one = int(total_inference_bytes(shape, dataclasses.replace(serving, concurrency=1), memory.num_devices))
+    found = concurrency(shape, gpus, serving, memory.num_devices, usable)
+    bound = None
+    if found.most_sequences:
+        bound = decode_point(shape, gpus.device, found.most_sequences, serving.context, serving, gpus.count)
+    lack = (
+        ""
+        if found.most_sequences
+        else f"it needs {format_decimal_bytes(one)} a device and {format_decimal_bytes(usable)} are usable"
+    )
     return ServingFit(
         memory=str(memory),
-        num_devices=n,
+        num_devices=gpus.count,
         usable_bytes=usable,
         weight_dtype=serving.weight_dtype,
         kv_dtype=serving.kv_dtype,
         context=serving.context,
         bytes_per_device=float(one),
-        fits=most > 0,
-        most_sequences=most,
-        device=device.name,
-        tokens_per_second_per_user=1 / together.seconds if together else None,
-        tokens_per_second_per_user_alone=1 / alone.seconds if alone else None,
-        tokens_per_second_per_gpu=together.tokens_per_second_per_gpu if together else None,
+        fits=found.most_sequences > 0,
+        most_sequences=found.most_sequences,
+        device=gpus.device.name,
+        tokens_per_second_per_user=found.tokens_per_second_per_user,
+        tokens_per_second_per_user_alone=found.tokens_per_second_per_user_alone,
+        tokens_per_second_per_gpu=found.tokens_per_second_per_gpu,
+        interval_factor=found.interval_factor,
+        most_tokens_per_second_per_gpu=bound.tokens_per_second_per_gpu if bound else None,
         says=lack,
     )

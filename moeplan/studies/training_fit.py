@@ -25,7 +25,7 @@ from moeplan.laws.hyperparameters import hyperparameters
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.training_and_serving import batch_sequences
 from moeplan.quantities import BYTES
-from moeplan.units import format_bytes
+from moeplan.units import format_decimal_bytes
 
 LISTED = 3
 """Layouts that are listed where none is stated."""
@@ -145,7 +145,7 @@ def training_fit(
         memory = training_memory(shape, request.layout, dataclasses.replace(settings, num_micro_batches=micro_batches))
         layouts.append(_trained(estimate, memory, usable, tokens))
         if not layouts[0].fits:
-            says = f"it needs {format_bytes(memory.total)} a GPU and {format_bytes(usable)} are usable"
+            says = f"it needs {format_decimal_bytes(memory.total)} a GPU and {format_decimal_bytes(usable)} are usable"
     else:
         try:
             found = search_layouts(

@@ -21,7 +21,7 @@ from moeplan.cost.devices import HEADROOM, Device
 from moeplan.cost.inference_memory import InferenceSettings, inference_bytes, total_inference_bytes
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.records import Word
-from moeplan.units import format_bytes
+from moeplan.units import format_decimal_bytes
 
 BATCHES = (1, 8, 64)
 """Batches that an estimate shows unless told otherwise."""
@@ -117,8 +117,8 @@ def devices_needed(
             return n
         n *= 2
     raise InfeasibleError(
-        f"each of {_MOST_DEVICES} {device.name} needs {format_bytes(needed)} and {format_bytes(usable)} are usable;"
-        " lower context or concurrency"
+        f"each of {_MOST_DEVICES} {device.name} needs {format_decimal_bytes(needed)} and "
+        f"{format_decimal_bytes(usable)} are usable; lower context or concurrency"
     )
 
 

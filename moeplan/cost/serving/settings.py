@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from dataclasses import dataclass
 
 from moeplan.cost.devices import bundled
@@ -53,6 +54,11 @@ class Spread:
     """Common to all designs on one device with its software: it cancels where designs are compared."""
     design_ln_sd: float
     """What differs from design to design."""
+
+    @property
+    def ln_sd(self) -> float:
+        """Both together."""
+        return math.hypot(self.device_ln_sd, self.design_ln_sd)
 
 
 @functools.cache

@@ -174,12 +174,13 @@ def serving_step(
     settings: InferenceSettings,
     split: Split,
     *,
-    headroom: float = HEADROOM,
+    usable_bytes: float | None = None,
     using: Constants | None = None,
 ) -> Step:
     """A decode step of `shape` (an architecture, or a grid of them) on one group, split one way.
 
-    `settings` gives the dtypes; its context and concurrency are the load's here.
+    `settings` gives the dtypes; its context and concurrency are the load's here. `usable_bytes` is the memory of one
+    device that weights and caches may take, by default what `HEADROOM` leaves.
     """
     c, device, n = using or constants(), gpus.device, gpus.count
     one = dataclasses.replace(settings, context=load.context, concurrency=1)
@@ -215,7 +216,7 @@ def serving_step(
     missed = 1 - shape.num_active_experts / np.maximum(shape.num_experts, 1)
     with np.errstate(divide="ignore"):
         ln_missed = np.log(np.where(shape.num_experts > 0, missed, 0.0))
-    room = device.memory_bytes * (1 - headroom) - stored
+    room = (device.memory_bytes * (1 - HEADROOM) if usable_bytes is None else usable_bytes) - stored
     return Step(
         fixed=1e-6 * (c.layer_us * shape.num_layers + c.experts_us * shape.num_moe_layers + c.exchange_us * rounds),
         read=sum(groups.values()) / bandwidth,
@@ -234,7 +235,7 @@ def serving_throughput(
     load: Load | None = None,
     settings: InferenceSettings | None = None,
     *,
-    headroom: float = HEADROOM,
+    usable_bytes: float | None = None,
     concurrency: float | None = None,
     splits: tuple[Split, ...] = SPLITS,
     using: Constants | None = None,
@@ -246,7 +247,7 @@ def serving_throughput(
     load, settings = load or Load(), settings or InferenceSettings()
     best: Throughput | None = None
     for split in splits if gpus.count > 1 else splits[:1]:
-        step = serving_step(shape, gpus, load, settings, split, headroom=headroom, using=using)
+        step = serving_step(shape, gpus, load, settings, split, usable_bytes=usable_bytes, using=using)
         batch = step.batch(load) if concurrency is None else np.where(step.most_sequences >= 1, concurrency, 0.0)
         speed = np.where(batch > 0, 1 / step.seconds_per_token(np.maximum(batch, 1.0), load), 0.0)
         found = Throughput(

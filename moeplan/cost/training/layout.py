@@ -23,7 +23,7 @@ from moeplan.cost.training.throughput.settings import Software
 from moeplan.cost.training.throughput.step import Counted as StepCounted
 from moeplan.cost.training.throughput.step import StepTime, step_time
 from moeplan.errors import InfeasibleError, UsageError
-from moeplan.units import format_bytes
+from moeplan.units import format_decimal_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,8 +187,8 @@ def search_layouts(
     if not fitting:
         layout, memory = min(allowed, key=lambda pair: pair[1].total)
         raise InfeasibleError(
-            f"training needs at least {format_bytes(memory.total)} a GPU on {gpus.count} GPUs (layout {layout}), "
-            f"and {format_bytes(usable)} are usable; use more GPUs or more memory"
+            f"training needs at least {format_decimal_bytes(memory.total)} a GPU on {gpus.count} GPUs "
+            f"(layout {layout}), and {format_decimal_bytes(usable)} are usable; use more GPUs or more memory"
         )
     counted: StepCounted = {}
     ranked = [

@@ -30,7 +30,7 @@ from moeplan.plan.law_selection import Laws, select_laws
 from moeplan.plan.planner import search
 from moeplan.plan.training_and_serving import batch_sequences
 from moeplan.studies.comparison.answers import equal_loss, law_column, split_by_dense
-from moeplan.studies.comparison.candidate import Candidate, candidate, setting
+from moeplan.studies.comparison.candidate import Candidate, candidate, serving_devices, setting
 from moeplan.studies.comparison.findings import findings
 from moeplan.studies.comparison.optima import Saving, savings, spread
 from moeplan.studies.comparison.pair import compare_models
@@ -142,7 +142,7 @@ def _against_dense(
     best = search(budget, selected, threads=threads, say=say)
     say("comparing with dense models")
     leverage = leverage_of(best)
-    models = _models(best, leverage, regime)
+    models, serving = _models(best, leverage, regime)
     everyone = selected.everyone
     with_dense, silent = split_by_dense(everyone)
     with_dense.sort(key=lambda law: law.name != LEVERAGE_LAW)
@@ -166,7 +166,7 @@ def _against_dense(
     found = Comparison(
         schema=SCHEMA,
         regime=regime,
-        setting=setting(budget, selected),
+        setting=setting(budget, serving, selected),
         models=models,
         laws=columns,
         silent=silent,
@@ -188,21 +188,16 @@ def _against_dense(
     return Comparison.from_json(found.to_json())
 
 
-def _models(best: Choice, leverage: Leverage, regime: str) -> tuple[Candidate, ...]:
-    """The MoE and the dense models of a regime, with their costs."""
+def _models(best: Choice, leverage: Leverage, regime: str) -> tuple[tuple[Candidate, ...], Gpus]:
+    """The MoE and the dense models of a regime, with their costs, and the devices that all are served on."""
     moe, budget, law, wanted = best.architecture, best.budget, load_law(LEVERAGE_LAW), _ROLES[regime]
 
-    def cost(name: str, role: str, says: str, shape: Architecture, tokens: float) -> Candidate:
-        (own,) = hyperparameters([law], shape, tokens, budget.seq_len)
-        batch = batch_sequences(own.batch_tokens, budget.seq_len, budget.gpus.count) if budget.gpus else 0
-        return candidate(name, role, says, shape, tokens, budget, batch)
-
-    models = [cost("MoE", "recommended", "what moeplan recommend chooses", moe, best.tokens)]
-    flops = models[0].train_flops
+    models = [("MoE", "recommended", "what moeplan recommend chooses", moe, float(best.tokens))]
+    flops = float(moe.flops_per_token(budget.seq_len)) * best.tokens
     if "compute_optimal" in wanted:
         shape = optimal_dense(law, flops, moe, budget.seq_len)
         says = f"same compute, split into size and tokens as {LEVERAGE_LAW} finds best for dense models"
-        models.append(cost("best dense", "compute_optimal", says, shape, _at_equal_compute(shape, flops, budget)))
+        models.append(("best dense", "compute_optimal", says, shape, _at_equal_compute(shape, flops, budget)))
     for role, name, params in (
         ("equal_total_params", "equal N", moe.total_params()),
         ("equal_active_params", "equal N_a", moe.active_params()),
@@ -211,13 +206,20 @@ def _models(best: Choice, leverage: Leverage, regime: str) -> tuple[Candidate, .
             shape = dense_of_size(params, moe)
             what = "total" if role == "equal_total_params" else "active"
             says = f"same compute, as many params as the MoE has {what} ones ({format_count(params, 4)})"
-            models.append(cost(name, role, says, shape, _at_equal_compute(shape, flops, budget)))
+            models.append((name, role, says, shape, _at_equal_compute(shape, flops, budget)))
     if "equal_loss" in wanted:
         twin = leverage.dense
         says = f"as good as the MoE by {LEVERAGE_LAW}: of compute C*EL*phi, split as it finds best for dense models"
         says += ", on fresh data" if math.isfinite(budget.tokens_available) else ""
-        models.append(cost("equal loss", "equal_loss", says, twin.architecture, twin.tokens))
-    return tuple(models)
+        models.append(("equal loss", "equal_loss", says, twin.architecture, twin.tokens))
+    serving = serving_devices([shape for *_, shape, _ in models], budget)
+
+    def cost(name: str, role: str, says: str, shape: Architecture, tokens: float) -> Candidate:
+        (own,) = hyperparameters([law], shape, tokens, budget.seq_len)
+        batch = batch_sequences(own.batch_tokens, budget.seq_len, budget.gpus.count) if budget.gpus else 0
+        return candidate(name, role, says, shape, tokens, budget, serving, batch)
+
+    return tuple(cost(*model) for model in models), serving
 
 
 def _at_equal_compute(shape: Architecture, train_flops: float, budget: Budget) -> float:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Gpus, gpu_time, load_device
 from moeplan.cost.inference_memory import kv_cache_bytes_per_token, total_inference_bytes
+from moeplan.cost.serving.concurrency import decode_seconds, fits, serving_gpus
 from moeplan.cost.serving.roofline import BATCHES, decode_point, devices_needed
 from moeplan.cost.training.states import load_scheme
 from moeplan.errors import InfeasibleError
@@ -16,7 +19,11 @@ from moeplan.plan.budget import Budget
 from moeplan.plan.law_selection import LawSelection
 from moeplan.plan.training_and_serving import DEFAULT_DEVICE, least_bytes, utilisation
 from moeplan.quantities import BYTES, COUNT
+from moeplan.units import MemoryLimit
 
+NO_LIMIT = MemoryLimit(2**62)
+"""Stands for a memory limit where none is given."""
+_MOST_DEVICES = 1024
 _VECTORS = ("input_embedding", "output_head", "router", "norms")
 """Groups of params that an optimizer scheme may keep more state for."""
 
@@ -32,7 +39,11 @@ class DecodeSpeed:
     bound: str
     """The resource that takes the time: memory or compute."""
     fits: bool
-    """Whether weights and caches of the batch fit the devices."""
+    """Whether weights and caches of the batch fit the memory limit, headroom left free."""
+    expected_tokens_per_second_per_user: float
+    """Tokens a second of each user, expected (`moeplan.cost.serving.throughput`)."""
+    expected_tokens_per_second_per_gpu: float
+    """Tokens a second of one device, expected."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,7 @@ class Candidate:
     fits_memory: bool | None
     """Whether it can be served within the memory limit less its headroom; null without a limit."""
     num_devices: int
-    """Devices that the decode speeds are for: the fewest (a power of two) that hold it; 0 if 1024 do not."""
+    """Devices that the decode speeds are for, the same for all models."""
     decode: tuple[DecodeSpeed, ...]
     """Decode speeds by batch."""
 
@@ -114,9 +125,13 @@ class ComparisonSetting:
     kv_dtype: str
     """Dtype of the KV cache."""
     device: str
-    """The device that GPU time and decode speeds are for."""
+    """The device that GPU time is for."""
     num_gpus: int | None
     """Training GPUs; null if not given."""
+    serving_device: str
+    """The device that decode speeds are for."""
+    num_serving_devices: int
+    """How many of them serve one copy of each model."""
     optimizer: str
     """Scheme of weights, gradients and optimizer state in training."""
     laws: tuple[str, ...]
@@ -126,11 +141,19 @@ class ComparisonSetting:
 
 
 def candidate(
-    name: str, role: str, says: str, architecture: Architecture, tokens: float, budget: Budget, batch: int = 0
+    name: str,
+    role: str,
+    says: str,
+    architecture: Architecture,
+    tokens: float,
+    budget: Budget,
+    serving: Gpus,
+    batch: int = 0,
 ) -> Candidate:
     """A model trained on `tokens`, under a budget's hardware, serving and optimizer.
 
-    `batch` [sequences] is that of the training layout; 0 asks for none.
+    `serving` are the devices that decode speeds are for; `batch` [sequences] is that of the training layout; 0 asks for
+    none.
     """
     tokens = math.floor(tokens)
     per_token = float(architecture.flops_per_token(budget.seq_len))
@@ -138,7 +161,6 @@ def candidate(
     gpus = budget.gpus or Gpus(1, load_device(DEFAULT_DEVICE))
     time = gpu_time(per_token * tokens, gpus, mfu, price_per_gpu_hour=budget.price_per_gpu_hour)
     served = int(total_inference_bytes(architecture, budget.serving, budget.num_devices))
-    devices, speeds = _decode(architecture, budget)
     return Candidate(
         name=name,
         role=role,
@@ -162,8 +184,8 @@ def candidate(
         serving_bytes=served,
         kv_bytes_per_token=int(kv_cache_bytes_per_token(architecture, budget.serving.kv_dtype)),
         fits_memory=served <= budget.usable_bytes if budget.memory else None,
-        num_devices=devices,
-        decode=speeds,
+        num_devices=serving.count,
+        decode=_decode(architecture, budget, serving),
     )
 
 
@@ -177,20 +199,47 @@ def state_bytes(architecture: Architecture, optimizer: str) -> float:
     return float(sum(size for part in parts for size in part.values()))
 
 
-def _decode(architecture: Architecture, budget: Budget) -> tuple[int, tuple[DecodeSpeed, ...]]:
-    device = budget.gpus.device if budget.gpus else load_device(DEFAULT_DEVICE)
-    try:
-        devices = devices_needed(architecture, device, budget.serving)
-    except InfeasibleError:
-        return 0, ()
+def serving_devices(shapes: Sequence[Architecture], budget: Budget) -> Gpus:
+    """The devices that all models are served on: those of the memory limit, else as many as the largest needs."""
+    device = budget.gpus.device if budget.gpus else None
+    if budget.memory is not None and budget.memory != NO_LIMIT:
+        return serving_gpus(budget.memory, device)
+    device = device or load_device(DEFAULT_DEVICE)
+
+    def needed(shape: Architecture) -> int:
+        try:
+            return devices_needed(shape, device, budget.serving, budget.headroom)
+        except InfeasibleError:
+            return _MOST_DEVICES
+
+    return Gpus(max(map(needed, shapes)), device)
+
+
+def _decode(architecture: Architecture, budget: Budget, serving: Gpus) -> tuple[DecodeSpeed, ...]:
     context = budget.serving.context
-    points = [decode_point(architecture, device, batch, context, budget.serving, devices) for batch in BATCHES]
-    speeds = [DecodeSpeed(p.batch, p.tokens_per_second_per_gpu, p.bound, p.fits) for p in points]
-    return devices, tuple(speeds)
+    limited = budget.memory not in (None, NO_LIMIT)
+    usable = budget.usable_bytes if limited else serving.device.memory_bytes * (1 - budget.headroom)
+    devices = budget.num_devices if limited else serving.count
+    speeds = []
+    for batch in BATCHES:
+        settings = dataclasses.replace(budget.serving, concurrency=batch)
+        bound = decode_point(architecture, serving.device, batch, context, settings, serving.count)
+        seconds = decode_seconds(architecture, serving, context, batch, settings, usable * devices / serving.count)
+        speeds.append(
+            DecodeSpeed(
+                batch,
+                bound.tokens_per_second_per_gpu,
+                bound.bound,
+                fits(architecture, settings, devices, usable),
+                1 / seconds,
+                batch / seconds / serving.count,
+            )
+        )
+    return tuple(speeds)
 
 
-def setting(budget: Budget, laws: LawSelection | None = None) -> ComparisonSetting:
-    """The setting of a comparison at a budget."""
+def setting(budget: Budget, serving: Gpus, laws: LawSelection | None = None) -> ComparisonSetting:
+    """The setting of a comparison at a budget, with the devices that its models are served on."""
     return ComparisonSetting(
         flops=budget.flops,
         memory=str(budget.memory) if budget.memory else None,
@@ -204,6 +253,8 @@ def setting(budget: Budget, laws: LawSelection | None = None) -> ComparisonSetti
         kv_dtype=budget.serving.kv_dtype,
         device=(budget.gpus.device if budget.gpus else load_device(DEFAULT_DEVICE)).name,
         num_gpus=budget.gpus.count if budget.gpus else None,
+        serving_device=serving.device.name,
+        num_serving_devices=serving.count,
         optimizer=budget.optimizer,
         laws=tuple(law.source for law in laws.objective) if laws else (),
         weights=laws.weights if laws else {},

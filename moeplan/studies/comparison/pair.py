@@ -20,7 +20,7 @@ from moeplan.plan.choice import make_space
 from moeplan.plan.existing import ExistingModel, read_model
 from moeplan.plan.search.reference import LossReference, Reference
 from moeplan.studies.comparison.answers import Answer, LawColumn, answer, law_column, split_by_dense
-from moeplan.studies.comparison.candidate import Candidate, candidate, setting
+from moeplan.studies.comparison.candidate import NO_LIMIT, Candidate, candidate, serving_devices, setting
 from moeplan.studies.comparison.remarks import versus
 from moeplan.studies.comparison.result import SCHEMA, Comparison, ComparisonProvenance
 from moeplan.studies.law_evaluation import SEQ_LEN
@@ -28,7 +28,6 @@ from moeplan.units import MemoryLimit, format_count, parse_count
 
 SEPARATOR = "@"
 """Stands between a model and its training tokens: deepseek-v3@14.8T."""
-_NO_LIMIT = MemoryLimit(2**62)
 
 
 def compare_models(
@@ -54,18 +53,19 @@ def compare_models(
     alike = len({(shape.vocab_size, shape.tied_embeddings) for shape in shapes}) == 1
     budget = Budget(
         max(flops),
-        memory if memory is not None else _NO_LIMIT,
+        memory if memory is not None else NO_LIMIT,
         gpus=gpus,
         vocab_size=shapes[0].vocab_size if alike else 131072,
         tied_embeddings=shapes[0].tied_embeddings if alike else False,
         seq_len=length,
         serving=serving,
     )
+    serving_on = serving_devices(shapes, budget)
     models = [
-        candidate(name, "given", says, subject.architecture, count, budget)
+        candidate(name, "given", says, subject.architecture, count, budget, serving_on)
         for name, (subject, count, says) in zip(_names(subjects), subjects, strict=True)
     ]
-    conditions = setting(budget)
+    conditions = setting(budget, serving_on)
     conditions = dataclasses.replace(conditions, flops=None)
     if memory is None:
         models = [dataclasses.replace(model, fits_memory=None) for model in models]

@@ -72,7 +72,8 @@ def versus(number: int, models: Sequence[Candidate], columns: Sequence[LawColumn
         serving_bytes=first.serving_bytes / other.serving_bytes,
         kv_bytes_per_token=first.kv_bytes_per_token / other.kv_bytes_per_token,
         decode={
-            str(speed.batch): speed.tokens_per_second / speeds[speed.batch].tokens_per_second
+            str(speed.batch): speed.expected_tokens_per_second_per_gpu
+            / speeds[speed.batch].expected_tokens_per_second_per_gpu
             for speed in first.decode
             if speed.batch in speeds and speed.fits and speeds[speed.batch].fits
         },
