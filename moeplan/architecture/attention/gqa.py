@@ -149,8 +149,11 @@ class GroupedQueryAttention(Attention):
         heads, kv_heads = ceil_div(self.num_heads, n), ceil_div(self.num_kv_heads, n)
         return dataclasses.replace(self, num_heads=heads, num_kv_heads=kv_heads)
 
+    def splits(self, n: int) -> Size:
+        return (self.num_kv_heads % n == 0) | (n % self.num_kv_heads == 0)
+
     def split_problem(self, n: int) -> str:
-        if self.num_kv_heads % n and n % self.num_kv_heads:
+        if not self.splits(n):
             return f"tp {n} must divide num_kv_heads {self.num_kv_heads} or be a multiple of it"
         return ""
 

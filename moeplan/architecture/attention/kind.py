@@ -118,6 +118,10 @@ class Attention:
         """What the fullest of `n` devices has of it under tensor parallelism."""
         raise NotImplementedError
 
+    def splits(self, n: int) -> Size:
+        """Whether `n` devices of tensor parallelism can share it, heads that do not divide over them aside."""
+        return True
+
     def split_problem(self, n: int) -> str:
         """Why `n` devices of tensor parallelism cannot share it; "" if they can."""
         return ""

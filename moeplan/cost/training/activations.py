@@ -8,6 +8,8 @@ module saves for its backward pass in Megatron-Core 0.14 on TransformerEngine 2 
 transformer_engine/pytorch). Term by term it is the list of the worked example of DeepSeek-V3 in
 yanring/Megatron-MoE-ModelZoo (misc/tools/deepseek_mem_estimate.py, e865051).
 
+Sizes may be those of one architecture or arrays of many, as in `moeplan.architecture.counting`; bytes follow them.
+
 Recomputation: "none" keeps every tensor. "selective" drops the outputs of norms, of the routed experts' activation and
 of MLA's up-projections, and computes them again (Megatron's `--recompute-granularity selective --recompute-modules
 layernorm moe_act mla_up_proj`). "full" keeps only the input of every `recompute_layers` layers."""
@@ -17,8 +19,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from moeplan.architecture.shape import Architecture
+from moeplan.architecture.counting import Shape, Size
 from moeplan.cost.training.parallelism import Layout
+from moeplan.numerics.elementwise import anywhere, largest, least
 
 _BF16, _FP32 = 2, 4
 
@@ -28,7 +31,7 @@ class KeptTensor(NamedTuple):
 
     name: str
     """Its name."""
-    bytes: float
+    bytes: Size
     """Its size on one GPU [bytes]."""
     part: str
     """Sub-block it belongs to: "attention" or "ffn"."""
@@ -44,13 +47,13 @@ class Tokens:
     """T: tokens that attention and dense matrices see."""
     split: float
     """Tokens that norms, residuals and the router see: T/tp under sequence parallelism."""
-    routed: float
+    routed: Size
     """Rows this GPU sends to experts: split * k * imbalance."""
-    expert: float
+    expert: Size
     """R: rows that reach its own experts, gathered over etp: routed * etp."""
 
 
-def tokens(architecture: Architecture, layout: Layout, seq_len: int, imbalance: float = 1.0) -> Tokens:
+def tokens(architecture: Shape, layout: Layout, seq_len: int, imbalance: float = 1.0) -> Tokens:
     """Tokens and rows of one micro-batch on one GPU; `imbalance` is rows on the fullest GPU over an even share."""
     full = layout.micro_batch * seq_len / layout.cp
     split = full / layout.tp if layout.splits_sequence else full
@@ -59,7 +62,7 @@ def tokens(architecture: Architecture, layout: Layout, seq_len: int, imbalance: 
 
 
 def kept_tensors(
-    architecture: Architecture,
+    architecture: Shape,
     layout: Layout,
     seq_len: int,
     moe: bool,
@@ -95,7 +98,7 @@ def kept_tensors(
         result.append(KeptTensor("input of a further norm", hidden, "ffn"))
     if not moe:
         return result + _gated("dense", t.full, architecture.d_ff / tp)
-    if architecture.d_dense_residual:
+    if anywhere(architecture.d_dense_residual):
         result += _gated("dense residual", t.full, architecture.d_dense_residual / tp)
     result += [
         KeptTensor("router probabilities", _BF16 * t.split * architecture.num_experts, "ffn"),
@@ -103,7 +106,7 @@ def kept_tensors(
         KeptTensor("row map", 2 * _FP32 * t.split * architecture.num_experts, "ffn"),
     ]
     shared = architecture.num_shared_experts * architecture.d_shared_expert
-    if shared:
+    if anywhere(shared):
         result += _gated("shared experts", t.full, shared / tp)
         if architecture.shared_expert_gate:
             result.append(KeptTensor("shared experts output", hidden, "ffn"))
@@ -115,7 +118,7 @@ def kept_tensors(
     return result
 
 
-def _gated(name: str, rows: float, width: float, selective: bool = False) -> list[KeptTensor]:
+def _gated(name: str, rows: Size, width: Size, selective: bool = False) -> list[KeptTensor]:
     """Activations that a gated block keeps: gate and up projections (the activation's input), and its output."""
     return [
         KeptTensor(f"{name} gate and up", 2 * _BF16 * rows * width, "ffn"),
@@ -123,32 +126,32 @@ def _gated(name: str, rows: float, width: float, selective: bool = False) -> lis
     ]
 
 
-def kept_bytes(tensors: list[KeptTensor], layout: Layout, num_layers: int = 1) -> float:
+def kept_bytes(tensors: list[KeptTensor], layout: Layout, num_layers: Size = 1) -> Size:
     """Bytes kept for `num_layers` such layers of a stage and one micro-batch, under the layout's recomputation."""
     if layout.recompute == "full":
         return tensors[0].bytes * -(-num_layers // layout.recompute_layers)
     return num_layers * sum(x.bytes for x in tensors if layout.recompute == "none" or not x.selective)
 
 
-def recomputed_bytes(tensors: list[KeptTensor], layout: Layout, num_layers: int = 1) -> float:
+def recomputed_bytes(tensors: list[KeptTensor], layout: Layout, num_layers: Size = 1) -> Size:
     """Bytes that recomputation brings back at a time, in a stage of `num_layers` such layers.
 
     Selective: what it drops of one layer. Full: all of `recompute_layers` layers but the input they keep.
     """
     if layout.recompute == "full":
-        layers = min(layout.recompute_layers, num_layers)
+        layers = least(layout.recompute_layers, num_layers)
         return layers * sum(x.bytes for x in tensors) - tensors[0].bytes
     return sum(x.bytes for x in tensors if x.selective and layout.recompute == "selective")
 
 
 def transient_bytes(
-    architecture: Architecture,
+    architecture: Shape,
     layout: Layout,
     seq_len: int,
     moe: bool,
     tensors: list[KeptTensor],
     imbalance: float = 1.0,
-) -> float:
+) -> Size:
     """The most that one layer's own passes hold beyond all kept activations [bytes].
 
     The largest, over the steps of its forward and backward pass, of what is alive minus kept tensors already freed: the
@@ -172,10 +175,10 @@ def transient_bytes(
     ffn = sum(x.bytes for x in tensors if x.part == "ffn" and not (layout.recompute == "selective" and x.selective))
     gradients = _BF16 * t.full * together
     steps.append(residual + gathered + gradients + _FP32 * t.full * queries - ffn)
-    return max(steps)
+    return largest(steps)
 
 
-def _exchange_steps(architecture: Architecture, layout: Layout, t: Tokens) -> list[float]:
+def _exchange_steps(architecture: Shape, layout: Layout, t: Tokens) -> list[Size]:
     """Rows alive while a MoE layer sends tokens to experts and back, beyond those kept [bytes].
 
     Megatron-LM's `MoELayer.forward` (megatron/core/transformer/moe/moe_layer.py) holds the permuted rows and what their

@@ -11,6 +11,8 @@ trainer's standing buffers, and the fullest moment of a step (`moeplan.cost.trai
 Figures are bytes allocated, as `torch.cuda.max_memory_allocated` counts. The caching allocator reserves more: 3 to
 7 % in the runs measured for SimuMax's B200 release (docs/b200, v1.2). The CUDA context, NCCL buffers and
 multi-token-prediction layers are not counted.
+
+`training_memory` is for one architecture, `training_bytes` for a grid of them; both count by the same lines.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+
 from moeplan.architecture import counting
+from moeplan.architecture.counting import Shape, Size
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.training.activations import (
     KeptTensor,
@@ -31,6 +36,7 @@ from moeplan.cost.training.activations import (
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.states import Scheme, load_scheme
 from moeplan.errors import UsageError
+from moeplan.numerics.elementwise import anywhere, largest, where
 
 TRAINING_GROUPS = ("weights", "gradients", "optimizer", "buffers", "activations", "logits", "transient")
 """The groups whose sum is the peak of a stage."""
@@ -152,19 +158,17 @@ def training_memory(
 class _Model:
     """Costs that the stages share: params, activations and buffers of one dense and one MoE layer on one GPU."""
 
-    def __init__(
-        self, architecture: Architecture, layout: Layout, settings: TrainingSettings, counted: Counted
-    ) -> None:
-        self.architecture, self.layout, self.settings, self.counted = architecture, layout, settings, counted
+    def __init__(self, shape: Shape, layout: Layout, settings: TrainingSettings, counted: Counted) -> None:
+        self.architecture, self.layout, self.settings, self.counted = shape, layout, settings, counted
         self.scheme: Scheme = load_scheme(settings.optimizer)
-        self.tokens = tokens(architecture, layout, settings.seq_len, settings.imbalance)
+        self.tokens = tokens(shape, layout, settings.seq_len, settings.imbalance)
         multiple = layout.tp * (_MEGATRON_VOCAB_MULTIPLE if self.scheme.fused_gradients else 1)
-        self.vocab_rows = -(-architecture.vocab_size // multiple) * multiple // layout.tp
+        self.vocab_rows = -(-shape.vocab_size // multiple) * multiple // layout.tp
         self.layers = {moe: self._layer(moe) for moe in (False, True)}
 
     def _layer(self, moe: bool) -> _Layer | None:
         a = self.architecture
-        if (a.num_moe_layers if moe else a.num_layers - a.num_moe_layers) == 0:
+        if not anywhere(a.num_moe_layers if moe else a.num_layers - a.num_moe_layers):
             return None
         key = self.layout.layer_key(moe)
         if key not in self.counted.layers:
@@ -188,7 +192,7 @@ class _Model:
             vectors,
             tensors,
             transient_bytes(a, self.layout, settings.seq_len, moe, tensors, settings.imbalance),
-            frozenset(_weight_shapes(a, self.layout, moe)),
+            tuple(_weight_shapes(a, self.layout, moe)),
         )
 
 
@@ -196,16 +200,18 @@ class _Model:
 class _Layer:
     """One layer on one GPU: params by how they are spread and stepped, bytes kept and added, shapes of its weights."""
 
-    matrices: float
-    experts: float
-    vectors: float
+    matrices: Size
+    experts: Size
+    vectors: Size
     tensors: list[KeptTensor]
-    transient: float
-    shapes: frozenset[tuple[float, float]]
+    transient: Size
+    shapes: tuple[tuple[Size, Size], ...]
     amounts: dict[tuple[int, int], tuple[float, float]] = field(default_factory=dict, compare=False)
 
-    def kept_and_recomputed(self, layout: Layout, num_layers: int) -> tuple[float, float]:
+    def kept_and_recomputed(self, layout: Layout, num_layers: Size) -> tuple[Size, Size]:
         """Bytes that `num_layers` of it keep, and bytes that recomputation brings back; counted once."""
+        if isinstance(num_layers, np.ndarray):
+            return kept_bytes(self.tensors, layout, num_layers), recomputed_bytes(self.tensors, layout, num_layers)
         key = num_layers, layout.recompute_layers
         if key not in self.amounts:
             kept = kept_bytes(self.tensors, layout, num_layers)
@@ -213,14 +219,14 @@ class _Layer:
         return self.amounts[key]
 
     @property
-    def params(self) -> float:
+    def params(self) -> Size:
         return self.matrices + self.experts + self.vectors
 
 
 class _Share:
     """A shape as one GPU of a layout holds it: some fields have other values."""
 
-    def __init__(self, shape: Architecture, **changed: object) -> None:
+    def __init__(self, shape: Shape, **changed: object) -> None:
         self.__dict__.update(changed)
         self._shape = shape
 
@@ -228,7 +234,7 @@ class _Share:
         return getattr(self._shape, name)
 
 
-def layer_params(architecture: Architecture, layout: Layout, moe: bool) -> tuple[float, float, float]:
+def layer_params(architecture: Shape, layout: Layout, moe: bool) -> tuple[Size, Size, Size]:
     """(matrices outside routed experts, routed experts, router and norms) of one layer on one GPU [params].
 
     tp splits attention (`Attention.on_device`) and feed-forward widths; norms and router are whole on each GPU; experts
@@ -246,7 +252,7 @@ def layer_params(architecture: Architecture, layout: Layout, moe: bool) -> tuple
         num_final_norms=0,
     )
     groups = counting.params_by_group(share, 0)
-    experts = 0.0
+    experts: Size = 0.0
     if moe:
         one = _Share(architecture, d_expert=architecture.d_expert / layout.etp)
         experts = architecture.num_experts / layout.ep * counting.expert_params(one)
@@ -254,40 +260,78 @@ def layer_params(architecture: Architecture, layout: Layout, moe: bool) -> tuple
     return matrices, experts, groups["router"] + groups["norms"]
 
 
-def _weight_shapes(architecture: Architecture, layout: Layout, moe: bool) -> list[tuple[float, float]]:
+def _weight_shapes(architecture: Shape, layout: Layout, moe: bool) -> list[tuple[Size, Size]]:
     """(rows, columns) of every weight of one layer on one GPU that TransformerEngine multiplies by."""
     d, tp = architecture.d_model, layout.tp
-    shapes = architecture.uniform_attention.on_device(tp).stored_matrices(d)
+    shapes: list[tuple[Size, Size]] = architecture.uniform_attention.on_device(tp).stored_matrices(d)
     widths = [architecture.d_ff / tp] if not moe else [architecture.d_expert / layout.etp]
     if moe:
         widths += [
             architecture.num_shared_experts * architecture.d_shared_expert / tp,
             architecture.d_dense_residual / tp,
         ]
-    return shapes + [shape for width in widths if width for shape in ((2 * width, d), (d, width))]
+    return shapes + [shape for width in widths if anywhere(width) for shape in ((2 * width, d), (d, width))]
 
 
 def _stage_memory(model: _Model, stage: int, num_dense: int, num_moe: int) -> StageMemory:
+    groups, moments = _stage_groups(model, stage, stage == 0, stage == model.layout.pp - 1, num_dense, num_moe)
+    moment = max(moments, key=lambda name: sum(moments[name].values()))
+    return StageMemory(stage, groups | moments[moment], moment)
+
+
+def training_bytes(
+    shape: Shape, layout: Layout, settings: TrainingSettings | None = None, counted: Counted | None = None
+) -> Size:
+    """`TrainingMemory.total` of many architectures under one layout that all of them may have [bytes].
+
+    `shape` is a grid with int64 arrays, as in `counting`, whose first layer alone may be dense; layers are split evenly
+    (`Layout.chunks`), without virtual stages.
+    """
+    settings = settings or TrainingSettings()
+    model = _Model(shape, layout, settings, counted or Counted())
+    pp, layers = layout.pp, shape.num_layers
+    least_layers, rest = layers // pp, layers % pp
+    first_larger = (pp - rest) // 2
+
+    def layers_of(stage: Size) -> Size:
+        return least_layers + ((first_larger <= stage) & (stage < first_larger + rest))
+
+    def total(stage: Size, first: bool, last: bool) -> Size:
+        dense = shape.num_dense_layers if first else 0
+        groups, moments = _stage_groups(model, stage, first, last, dense, layers_of(stage) - dense)
+        return sum(groups.values()) + largest(sum(moment.values()) for moment in moments.values())
+
+    found = [total(0, True, pp == 1)]
+    if pp > 1:
+        found.append(total(pp - 1, False, True))
+    if pp > 2:
+        # of the stages between, the first with more layers and the first with fewer have most in flight of their kind
+        found.append(total(1, False, False))
+        found.append(total(np.clip(first_larger, 1, pp - 2), False, False))
+    return largest(found)
+
+
+def _stage_groups(
+    model: _Model, stage: Size, first: bool, last: bool, num_dense: Size, num_moe: Size
+) -> tuple[dict[str, Size], dict[str, dict[str, Size]]]:
+    """Bytes of a stage that stand through a step, by group, and what each moment adds, by moment and group."""
     architecture, layout, scheme = model.architecture, model.layout, model.scheme
-    first, last = stage == 0, stage == layout.pp - 1
-    layers = [
-        (n, layer) for n, layer in ((num_dense, model.layers[False]), (num_moe, model.layers[True])) if n and layer
-    ]
+    kinds = ((num_dense, model.layers[False]), (num_moe, model.layers[True]))
+    layers = [(n, layer) for n, layer in kinds if anywhere(n) and layer]
     embedding = model.vocab_rows * architecture.d_model
-    key = (layout.tp, layout.cp, layout.dp, layout.ep, layout.etp, first, last, num_dense, num_moe)
-    if key not in model.counted.states:
-        model.counted.states[key] = _state_groups(model, layers, first, last)
-    groups = model.counted.states[key].copy()
+    groups = _states(model, layers, first, last, num_dense, num_moe)
     if last and layout.splits_sequence and scheme.fused_gradients:
         # the gathered input of the output head (megatron/core/utils.py, GlobalMemoryBuffer)
-        groups["buffers"] += 2 * model.tokens.full * architecture.d_model
+        groups["buffers"] = groups["buffers"] + 2 * model.tokens.full * architecture.d_model
 
     num_layers = num_dense + num_moe
     if layout.recompute == "full":
         kept, _ = layers[0][1].kept_and_recomputed(layout, num_layers)
     else:
         kept = sum(layer.kept_and_recomputed(layout, n)[0] for n, layer in layers)
-    transient = max(layer.transient + layer.kept_and_recomputed(layout, n)[1] for n, layer in layers)
+    transient = largest(
+        where(n > 0, layer.transient + layer.kept_and_recomputed(layout, n)[1], 0.0) for n, layer in layers
+    )
     flying = layout.in_flight(stage, model.settings.num_micro_batches)
     hidden = 2 * model.tokens.split * architecture.d_model
     moments = {"layer": {"activations": flying * kept, "transient": transient}}
@@ -299,12 +343,24 @@ def _stage_memory(model: _Model, stage: int, num_dense: int, num_moe: int) -> St
         summed = hidden if layout.splits_sequence else 0
         moments["logits"] = {"activations": flying * kept + 2 * hidden, "logits": logits, "transient": whole + summed}
     if first and scheme.fused_gradients:
-        moments["embedding"] = {"activations": max(flying - 1, 0) * kept, "transient": 2 * embedding + hidden}
-    moment = max(moments, key=lambda name: sum(moments[name].values()))
-    return StageMemory(stage, groups | moments[moment], moment)
+        moments["embedding"] = {"activations": largest((flying - 1, 0)) * kept, "transient": 2 * embedding + hidden}
+    return groups, moments
 
 
-def _state_groups(model: _Model, layers: list[tuple[int, _Layer]], first: bool, last: bool) -> dict[str, float]:
+def _states(
+    model: _Model, layers: list[tuple[Size, _Layer]], first: bool, last: bool, num_dense: Size, num_moe: Size
+) -> dict[str, Size]:
+    """`_state_groups`, counted once for stages of one architecture that are alike."""
+    if isinstance(num_moe, np.ndarray):
+        return _state_groups(model, layers, first, last)
+    layout = model.layout
+    key = (layout.tp, layout.cp, layout.dp, layout.ep, layout.etp, first, last, num_dense, num_moe)
+    if key not in model.counted.states:
+        model.counted.states[key] = _state_groups(model, layers, first, last)
+    return model.counted.states[key].copy()
+
+
+def _state_groups(model: _Model, layers: list[tuple[Size, _Layer]], first: bool, last: bool) -> dict[str, Size]:
     """Weights, gradients, optimizer state and standing buffers of a stage; the other groups are 0."""
     architecture, layout, scheme = model.architecture, model.layout, model.scheme
     embedding = model.vocab_rows * architecture.d_model
@@ -313,9 +369,9 @@ def _state_groups(model: _Model, layers: list[tuple[int, _Layer]], first: bool, 
     matrices = sum(n * layer.matrices for n, layer in layers)
     experts = sum(n * layer.experts for n, layer in layers)
     vectors = sum(n * layer.vectors for n, layer in layers) + tables * embedding
-    vectors += architecture.num_final_norms * architecture.d_model * last
+    vectors = vectors + architecture.num_final_norms * architecture.d_model * last
 
-    groups = dict.fromkeys(TRAINING_GROUPS, 0.0)
+    groups: dict[str, Size] = dict.fromkeys(TRAINING_GROUPS, 0.0)
     replicas = layout.dp * layout.cp
     for params, copies, vector in (
         (matrices, replicas, False),
@@ -323,27 +379,40 @@ def _state_groups(model: _Model, layers: list[tuple[int, _Layer]], first: bool, 
         (vectors, replicas, True),
     ):
         for name, size in scheme.state_bytes(params, copies, vector=vector).items():
-            groups[name] += size
-    blocks = sorted([layer.params for _, layer in layers] + [embedding] * tables, reverse=True)
+            groups[name] = groups[name] + size
     if scheme.gathered_blocks:
-        groups["buffers"] += 2 * scheme.gathered_blocks * blocks[0]
-    groups["buffers"] += _standing_buffers(model, layers, last)
+        blocks = largest([where(n > 0, layer.params, 0.0) for n, layer in layers] + [embedding] * tables)
+        groups["buffers"] = groups["buffers"] + 2 * scheme.gathered_blocks * blocks
+    groups["buffers"] = groups["buffers"] + _standing_buffers(model, layers, last)
     return groups
 
 
-def _standing_buffers(model: _Model, layers: list[tuple[int, _Layer]], last: bool) -> float:
+def _standing_buffers(model: _Model, layers: list[tuple[Size, _Layer]], last: bool) -> Size:
     """Buffers that live through training, whatever the micro-batch [bytes].
 
     Workspaces of matrix products. With gradients fused into products, one bf16 placeholder for each distinct shape of
     weight, the output head's among them (transformer_engine/pytorch/module/base.py, get_dummy_wgrad;
     megatron/core/tensor_parallel/layers.py).
     """
-    size: float = _WORKSPACE
+    size: Size = _WORKSPACE
     if not model.scheme.fused_gradients:
         return size
-    shapes = frozenset[tuple[float, float]]().union(*(layer.shapes for _, layer in layers))
+    shapes = [(n > 0, *shape) for n, layer in layers for shape in layer.shapes]
     if last:
-        shapes |= {(model.vocab_rows, model.architecture.d_model)}
-    has_experts = any(layer.experts for _, layer in layers)
+        shapes.append((True, model.vocab_rows, model.architecture.d_model))
+    has_experts = any(anywhere(layer.experts) for _, layer in layers)
     size += _WORKSPACE * (1 + _GROUPED_STREAMS * has_experts)
-    return size + 2 * sum(rows * columns for rows, columns in shapes)
+    return size + 2 * _distinct(shapes)
+
+
+def _distinct(shapes: list[tuple[Size, Size, Size]]) -> Size:
+    """Sum of rows * columns over the distinct (rows, columns) of (whether there, rows, columns)."""
+    if not any(isinstance(x, np.ndarray) for shape in shapes for x in shape):
+        return sum(rows * columns for rows, columns in {shape[1:] for shape in shapes if shape[0]})
+    total: Size = 0.0
+    for i, (there, rows, columns) in enumerate(shapes):
+        new = there
+        for other, r, c in shapes[:i]:
+            new = new & np.logical_not(other & (r == rows) & (c == columns))
+        total = total + new * (rows * columns)
+    return total

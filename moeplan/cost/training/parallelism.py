@@ -11,8 +11,10 @@ import functools
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from moeplan.architecture.counting import Size
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError, UsageError
+from moeplan.numerics.elementwise import least
 
 Recompute = Literal["none", "selective", "full"]
 """Activations computed again in the backward pass instead of kept; see `moeplan.cost.training.activations`."""
@@ -124,7 +126,7 @@ class Layout:
         """The degrees that decide the costs of one layer and micro-batch on one GPU: neither pp nor dp does."""
         return moe, self.tp, self.cp, self.ep, self.etp, self.micro_batch, self.sequence_parallel, self.recompute
 
-    def in_flight(self, stage: int, num_micro_batches: int | None = None) -> float:
+    def in_flight(self, stage: Size, num_micro_batches: int | None = None) -> Size:
         """Micro-batches whose activations stage `stage` (from 0) holds at its peak.
 
         1F1B (PipeDream-flush, arXiv 2104.04473, section 2.2.1): pp - stage. Interleaved with v chunks a stage:
@@ -132,8 +134,8 @@ class Layout:
         2205.05198, section 4.2.3). Never more than there are micro-batches in a step.
         """
         v, left = self.virtual_stages, self.pp - stage - 1
-        count = float(left + 1) if v == 1 or self.pp == 1 else (2 * left + (v - 1) * self.pp + 1) / v
-        return count if num_micro_batches is None else min(count, float(num_micro_batches))
+        count = left + 1.0 if v == 1 or self.pp == 1 else (2 * left + (v - 1) * self.pp + 1) / v
+        return count if num_micro_batches is None else least(count, float(num_micro_batches))
 
     def problems(self, architecture: Architecture, seq_len: int) -> list[str]:
         """The rules that this layout breaks for an architecture, one sentence each; none if it can run."""
@@ -176,6 +178,19 @@ class Layout:
         if seq_len % pieces:
             broken.append(f"seq_len {seq_len} must be a multiple of {pieces} for cp {self.cp} and tp {self.tp}")
         return broken
+
+    def suits(self, shape: Shape, seq_len: int) -> Size:
+        """Whether `problems` has none for each architecture of a grid, all of them with experts."""
+        pieces = (2 * self.cp if self.cp > 1 else 1) * (self.tp if self.splits_sequence else 1)
+        tokens = seq_len % pieces == 0 and (self.tp == 1 or self.sequence_parallel)
+        grid = self.tp * self.cp * self.dp % (self.ep * self.etp) == 0
+        chunks = self.pp * self.virtual_stages
+        stages = (chunks <= shape.num_layers) & (self.virtual_stages == 1 or self.pp > 1)
+        dense = (shape.num_heads % self.tp == 0) & shape.uniform_attention.splits(self.tp)
+        for width in (shape.d_ff, shape.d_dense_residual, shape.num_shared_experts * shape.d_shared_expert):
+            dense = dense & (width % self.tp == 0)
+        experts = (shape.num_experts % self.ep == 0) & (shape.d_expert % self.etp == 0)
+        return dense & experts & stages & (tokens and grid)
 
     def check(self, architecture: Architecture, seq_len: int) -> None:
         """Raise `InfeasibleError` with the first rule that this layout breaks."""

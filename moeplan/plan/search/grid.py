@@ -16,7 +16,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moeplan.architecture import counting
+from moeplan.architecture.attention import Attention, attention_of
 from moeplan.architecture.proportions import SMALL_D_MODEL, attention_fields, head_dim
 from moeplan.architecture.shape import Architecture
 
@@ -235,6 +236,11 @@ class Designs(SimpleNamespace):
     def __len__(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def uniform_attention(self) -> Attention:
+        """The attention that every block has."""
+        return attention_of(self)
+
     def pick(self, index: Any) -> Callable[[Any], Any]:
         """What takes the designs at `index` (numbers, or a mask of the designs' shape) out of a value of each."""
         shape, index = self.shape, np.asarray(index)
@@ -269,6 +275,19 @@ class Designs(SimpleNamespace):
         if not fields["num_shared_experts"]:
             fields["d_shared_expert"] = 0
         return Architecture(**fields)
+
+
+def joined(parts: Sequence[Designs]) -> Designs:
+    """Designs of several widths in one row, d_model an array too; all were `taken` as arrays of one length."""
+    whole = Designs.__new__(Designs)
+    sizes = [len(part) for part in parts]
+    for name in vars(parts[0]):
+        values = [getattr(part, name) for part in parts]
+        if any(isinstance(value, np.ndarray) for value in values) or any(value != values[0] for value in values):
+            setattr(whole, name, np.concatenate([np.broadcast_to(v, n) for v, n in zip(values, sizes, strict=True)]))
+        else:
+            setattr(whole, name, values[0])
+    return whole
 
 
 def attention_share(fields: dict[str, Any], active_width: Any, seq_len: int) -> Any:

@@ -57,7 +57,8 @@ def _columns(n: Size) -> Size:
 
 
 def _both(a: Size, b: Size) -> Size:
-    return (a**OVERLAP_POWER + b**OVERLAP_POWER) ** (1 / OVERLAP_POWER)
+    more = np.maximum(a, b)  # taken out of the sum, so that two powers do for three
+    return more * (1 + (np.minimum(a, b) / more) ** OVERLAP_POWER) ** (1 / OVERLAP_POWER)
 
 
 def product(rates: Rates, rows: Size, columns: Size, depth: Size) -> Size:
@@ -68,13 +69,14 @@ def product(rates: Rates, rows: Size, columns: Size, depth: Size) -> Size:
     return rates.launch + np.maximum(work, moved)
 
 
-def trained_product(rates: Rates, rows: Size, columns: Size, depth: Size) -> Size:
-    """The product, its gradient of the input, and that of the weights, added in fp32 [s]."""
+def trained_product(rates: Rates, rows: Size, columns: Size, depth: Size) -> tuple[Size, Size]:
+    """The product, its gradient of the input, and that of the weights, added in fp32; and the product alone [s]."""
     columns, depth = _columns(columns), _columns(depth)
     work = 2 * columns * depth * (rows + rates.half_depth) / rates.flops
     moved = (rates.bytes * rows * (columns + depth) + 8 * columns * depth) / rates.bandwidth
     weights = rates.launch + _both(work, moved)
-    return product(rates, rows, columns, depth) + product(rates, rows, depth, columns) + weights
+    forward = product(rates, rows, columns, depth)
+    return forward + product(rates, rows, depth, columns) + weights, forward
 
 
 def grouped_product(rates: Rates, groups: Size, rows: Size, columns: Size, depth: Size) -> Size:
@@ -85,13 +87,15 @@ def grouped_product(rates: Rates, groups: Size, rows: Size, columns: Size, depth
     return _both(work, moved)
 
 
-def trained_grouped_product(rates: Rates, groups: Size, rows: Size, columns: Size, depth: Size) -> Size:
-    """`groups` products with both gradients [s]; each of the three starts every group, 2 us."""
+def trained_grouped_product(rates: Rates, groups: Size, rows: Size, columns: Size, depth: Size) -> tuple[Size, Size]:
+    """`groups` products with both gradients, of which each of the three starts every group, 2 us; and the products
+    alone [s]."""
     columns, depth = _columns(columns), _columns(depth)
     work = 2 * groups * columns * depth * (rows + TILE / 2 + rates.half_depth) / rates.grouped_flops
     moved = groups * (rates.bytes * rows * (columns + depth) + 8 * columns * depth) / rates.bandwidth
     forward = grouped_product(rates, groups, rows, columns, depth)
-    return forward + grouped_product(rates, groups, rows, depth, columns) + _both(work, moved) + 3 * 2e-6 * groups
+    backward = grouped_product(rates, groups, rows, depth, columns) + _both(work, moved) + 3 * 2e-6 * groups
+    return forward + backward, forward
 
 
 def attention_forward(rates: Rates, flops: Size, seq_len: Size, head_dim: Size) -> Size:

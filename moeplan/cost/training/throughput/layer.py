@@ -7,7 +7,8 @@ every array read or written once a pass, and times `Constants.traffic` over the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -21,8 +22,6 @@ from moeplan.cost.training.throughput.kernels import (
     BACKWARD_ATTENTION,
     Rates,
     attention_forward,
-    grouped_product,
-    product,
     trained_grouped_product,
     trained_product,
 )
@@ -64,6 +63,14 @@ class StepSetting:
     """Whether routing is forced to be even."""
     recomputed: frozenset[str] = frozenset()
     """What the backward pass does again: full, moe, mlp, mla_up_proj, moe_act, layernorm (Megatron's names)."""
+    counted: dict[tuple[object, ...], Any] = field(default_factory=dict)
+    """What was counted of the same shape, taken again by settings that differ in layout and recomputation alone."""
+
+    def once(self, key: tuple[object, ...], count: Callable[[], Any]) -> Any:
+        """What `count` gives, counted once for all settings that agree in `key`."""
+        if key not in self.counted:
+            self.counted[key] = count()
+        return self.counted[key]
 
     @cached_property
     def rates(self) -> Rates:
@@ -111,8 +118,8 @@ def recomputed_by(layout: Layout) -> frozenset[str]:
 def layer_terms(shape: Shape, setting: StepSetting, moe: bool) -> Terms:
     """Seconds by term of one layer of `shape`, dense or MoE, averaged over its kinds of attention."""
     total = dict.fromkeys(TERMS, 0.0)
-    for blocks, attention in attentions(shape):
-        terms = _attention(shape.d_model, attention.on_device(setting.layout.tp), attention, setting)
+    for place, (blocks, attention) in enumerate(attentions(shape)):
+        terms = _attention(shape.d_model, attention.on_device(setting.layout.tp), attention, place, setting)
         total = {name: total[name] + blocks / shape.num_layers * terms.get(name, 0.0) for name in TERMS}
     block = _moe(shape, setting) if moe else _dense(shape, setting)
     return {name: total[name] + block.get(name, 0.0) for name in TERMS}
@@ -127,11 +134,12 @@ def _quantise(setting: StepSetting) -> float:
     return 1.0 if setting.low else 0.0
 
 
-def _attention(d_model: Size, share: Attention, whole: Attention, setting: StepSetting) -> Terms:
-    """Maps, scores, norms and collectives of one attention block; `share` is what one GPU has of it."""
+def _attention(d_model: Size, share: Attention, whole: Attention, place: int, setting: StepSetting) -> Terms:
+    """Maps, scores, norms and collectives of one attention block, the shape's `place`th; `share` is one GPU's."""
     r, t, split, layout = setting.rates, setting.tokens, setting.split_tokens, setting.layout
-    products = sum(trained_product(r, t, n, k) for n, k in share.stored_matrices(d_model))
-    again = sum(product(r, t, n, k) for n, k in share.stored_matrices(d_model))
+    products, again = setting.once(
+        ("attention", place, layout.tp, t), lambda: _products(r, t, share.stored_matrices(d_model))
+    )
     up = 2 * t * share.recomputed_params(d_model) / r.flops
     products = products + again * _again(setting) + up * float("mla_up_proj" in setting.recomputed)
 
@@ -161,6 +169,12 @@ def _attention(d_model: Size, share: Attention, whole: Attention, setting: StepS
     }
 
 
+def _products(rates: Rates, tokens: float, matrices: list[tuple[Size, Size]]) -> tuple[Size, Size]:
+    """Products of tokens by (output, input) matrices with their gradients, and the products alone [s]."""
+    passes = [trained_product(rates, tokens, n, k) for n, k in matrices]
+    return sum(both for both, _ in passes), sum(forward for _, forward in passes)
+
+
 def _tensor(d_model: Size, setting: StepSetting) -> Size:
     """Four collectives of T*d: a gather and a scatter forward, two backward (arXiv 2205.05198, section 4.2.2)."""
     tp = setting.layout.tp
@@ -173,9 +187,8 @@ def _tensor(d_model: Size, setting: StepSetting) -> Size:
 
 def _gated(d_model: Size, width: Size, setting: StepSetting) -> tuple[Size, Size, Size]:
     """(products, their forward part, bytes moved) of one gated block of `width` features on all T tokens."""
-    r, t = setting.rates, setting.tokens
-    products = trained_product(r, t, 2 * width, d_model) + trained_product(r, t, d_model, width)
-    again = product(r, t, 2 * width, d_model) + product(r, t, d_model, width)
+    t = setting.tokens
+    products, again = _products(setting.rates, t, [(2 * width, d_model), (d_model, width)])
     moved = _activation_bytes(t, width, setting) + _quantise(setting) * 2 * t * d_model
     return products, again, moved
 
@@ -186,7 +199,10 @@ def _activation_bytes(rows: Size, width: Size, setting: StepSetting) -> Size:
 
 
 def _dense(shape: Shape, setting: StepSetting) -> Terms:
-    products, again, moved = _gated(shape.d_model, shape.d_ff / setting.layout.tp, setting)
+    tp = setting.layout.tp
+    products, again, moved = setting.once(
+        ("dense", tp, setting.tokens), lambda: _gated(shape.d_model, shape.d_ff / tp, setting)
+    )
     return {
         "products": products + again * _again(setting, "mlp"),
         "traffic": moved * setting.traffic * (1 + 0.35 * _again(setting)),
@@ -201,29 +217,18 @@ def _host_dense(setting: StepSetting) -> float:
 
 def _moe(shape: Shape, setting: StepSetting) -> Terms:
     """Router, exchange of rows, experts and shared experts of one MoE layer; its host time stands apart."""
-    layout, software, d, r = setting.layout, setting.software, shape.d_model, setting.rates
+    layout, d = setting.layout, shape.d_model
     split = setting.split_tokens
-    local = shape.num_experts / layout.ep
-    rows = split * shape.num_active_experts * layout.etp
-    width = shape.d_expert / layout.etp
-    products = trained_grouped_product(r, local, rows / local, 2 * width, d)
-    products = products + trained_grouped_product(r, local, rows / local, d, width)
-    again = grouped_product(r, local, rows / local, 2 * width, d) + grouped_product(r, local, rows / local, d, width)
-
-    inside = _activation_bytes(rows, width, setting) + _quantise(setting) * rows * d
-    inside = inside + 6 * rows * width * float("moe_act" in setting.recomputed)
-    if shape.expert_bias:  # added, and summed up again, by kernels of their own
-        inside = inside + 8 * 2 * rows * (2 * width + d)
-    inside = inside * (setting.constants.fused if software.fused_experts else 1.0)
-    # sorted by destination and by expert, and back, forward and backward; a flexible dispatcher sorts once
-    sorting = rows * d * 2 * (8 if software.dispatcher == "flex" else 12)
-    router = 24 * split * shape.num_experts + 8 * split * d
-    moved = inside + sorting + router
-    products = products + 12 * split * d * shape.num_experts / r.bf16_flops
+    products, again, moved, activation = setting.once(
+        ("routed", layout.ep, layout.etp, split), lambda: _routed(shape, setting)
+    )
+    moved = moved + 6 * activation * float("moe_act" in setting.recomputed)
     shared = shape.num_shared_experts * shape.d_shared_expert + shape.d_dense_residual
     has_shared = np.minimum(shared, 1) * 1.0
     if np.any(shared):
-        more, more_again, more_moved = _gated(d, shared / layout.tp, setting)
+        more, more_again, more_moved = setting.once(
+            ("shared", layout.tp, setting.tokens), lambda: _gated(d, shared / layout.tp, setting)
+        )
         products, again, moved = (
             products + has_shared * more,
             again + has_shared * more_again,
@@ -232,14 +237,37 @@ def _moe(shape: Shape, setting: StepSetting) -> Terms:
     uneven = 1.0 if setting.balanced else setting.constants.imbalance
     tensor = has_shared * _tensor(d, setting)
     if layout.etp > 1:
+        rows = split * shape.num_active_experts * layout.etp
         tensor = tensor + 4 * setting.ring(2 * rows * d, layout.etp, 1)
+    exchanges = setting.once(("exchanges", layout.ep, layout.etp, split), lambda: _exchanges(shape, setting))
     return {
         "products": uneven * products + again * _again(setting, "moe"),
         "traffic": uneven * moved * setting.traffic * (1 + 0.35 * _again(setting, "moe")),
-        "dispatch": uneven * _exchanges(shape, setting) * (1 + 0.5 * _again(setting, "moe")),
+        "dispatch": uneven * exchanges * (1 + 0.5 * _again(setting, "moe")),
         "tensor": tensor,
         "host": host_moe(shape, setting),
     }
+
+
+def _routed(shape: Shape, setting: StepSetting) -> tuple[Size, Size, Size, Size]:
+    """(products, their forward part, bytes moved, numbers of the activation) of router and routed experts."""
+    layout, software, d, r = setting.layout, setting.software, shape.d_model, setting.rates
+    split = setting.split_tokens
+    local = shape.num_experts / layout.ep
+    rows = split * shape.num_active_experts * layout.etp
+    width = shape.d_expert / layout.etp
+    in_products, in_again = trained_grouped_product(r, local, rows / local, 2 * width, d)
+    out_products, out_again = trained_grouped_product(r, local, rows / local, d, width)
+
+    inside = _activation_bytes(rows, width, setting) + _quantise(setting) * rows * d
+    if shape.expert_bias:  # added, and summed up again, by kernels of their own
+        inside = inside + 8 * 2 * rows * (2 * width + d)
+    fused = setting.constants.fused if software.fused_experts else 1.0
+    # sorted by destination and by expert, and back, forward and backward; a flexible dispatcher sorts once
+    sorting = rows * d * 2 * (8 if software.dispatcher == "flex" else 12)
+    router = 24 * split * shape.num_experts + 8 * split * d
+    products = in_products + out_products + 12 * split * d * shape.num_experts / r.bf16_flops
+    return products, in_again + out_again, inside * fused + sorting + router, rows * width * fused
 
 
 def _exchanges(shape: Shape, setting: StepSetting) -> Size:

@@ -26,8 +26,8 @@ from moeplan.cost.training.throughput.settings import Constants, Software, const
 STEP_TERMS = (*TERMS, "bubble", "pipeline", "update", "gather", "step", "maturity")
 """Every term of a step."""
 
-Counted = dict[tuple[object, ...], Terms]
-"""Seconds of layers by term, by how they are split and what is recomputed (`Layout.layer_key`)."""
+Counted = dict[tuple[object, ...], Any]
+"""What layouts of one shape have in common: layers by `Layout.layer_key`, and their parts (`StepSetting.once`)."""
 
 _LOGIT_PASSES = 3
 """Times that a fused cross entropy reads or writes the bf16 logits: TransformerEngine reads them, and writes their
@@ -100,8 +100,9 @@ def step_time(
         constants=fitted or constants(),
         balanced=balanced,
         recomputed=recomputed_by(layout) if recomputed is None else recomputed,
+        counted={} if counted is None else counted,
     )
-    model = _Step(shape, setting, {} if counted is None else counted)
+    model = _Step(shape, setting)
     m = batch / (layout.dp * layout.micro_batch)
     stage = model.slowest_stage()
     once = sum(stage.values())
@@ -127,19 +128,16 @@ def step_time(
 class _Step:
     """What the parts of a step share."""
 
-    def __init__(self, shape: Shape, setting: StepSetting, counted: Counted) -> None:
+    def __init__(self, shape: Shape, setting: StepSetting) -> None:
         self.shape, self.setting, self.layout = shape, setting, setting.layout
         self.moe = shape.num_moe_layers / shape.num_layers
         nothing = dict.fromkeys(TERMS, 0.0)
-        self.counted = counted
         self.dense_layer = self._layer(False) if np.any(self.moe < 1) else nothing
         self.moe_layer = self._layer(True) if np.any(self.moe > 0) else nothing
 
     def _layer(self, moe: bool) -> Terms:
-        key = self.layout.layer_key(moe)
-        if key not in self.counted:
-            self.counted[key] = layer_terms(self.shape, self.setting, moe)
-        return self.counted[key]
+        terms: Terms = self.setting.once(self.layout.layer_key(moe), lambda: layer_terms(self.shape, self.setting, moe))
+        return terms
 
     def extra_flops(self) -> Size:
         """FLOPs a token of layers that predict further tokens, with an output head each."""
@@ -178,7 +176,8 @@ class _Step:
         moe, dense = layers * self.moe + extra * (self.moe > 0), layers * (1 - self.moe) + extra * (self.moe == 0)
         terms = {name: moe * self.moe_layer[name] + dense * self.dense_layer[name] for name in TERMS}
         host = terms.pop("host")
-        terms["output"] = heads * (1 + self.shape.num_mtp_layers) * self._output()
+        key = "output", self.layout.tp, self.setting.tokens
+        terms["output"] = heads * (1 + self.shape.num_mtp_layers) * self.setting.once(key, self._output)
         device = sum(terms.values())
         together = (device**4 + host**4) ** 0.25
         return terms | {"host": together - device + sync_moe(self.setting) * moe}
@@ -188,7 +187,7 @@ class _Step:
         setting, rows = self.setting, self.setting.tokens
         width = self.shape.vocab_size / self.layout.tp
         r = setting.rates
-        products = trained_product(r, rows, width, self.shape.d_model) * r.flops / r.bf16_flops
+        products = trained_product(r, rows, width, self.shape.d_model)[0] * r.flops / r.bf16_flops
         return products + 2 * _LOGIT_PASSES * rows * width * setting.traffic
 
     def transfers(self) -> Size:

@@ -1,0 +1,328 @@
+"""The fastest layouts that fit, of many architectures at once: `Trainer.fastest`.
+
+A trainer has N GPUs that are paid for and a batch B that no step exceeds. Its layouts are all tp up to 8, pp and ep up
+to 64 in powers of two, micro-batches of 1, 2 and 4 sequences, cp for sequences beyond 8,192 tokens alone, and for these
+the largest dp that finds room on N GPUs and in B. Other GPUs are idle, so that a number without factors wastes a few and not all. A step has m = floor(B/(dp*micro_batch)) micro-batches
+a pipeline, at least as many as stages. So a layout of fewer GPUs, less memory or a smaller batch is one of more as
+well: more of them never makes an architecture slower. (Where a larger dp costs a step a micro-batch, the next smaller
+dp are tried too.)
+
+`Ceiling` is what no layout of given degrees exceeds: a GPU's work on a token is least where nothing is split, in the
+largest micro-batch; the waits of a layer and of the pipeline, and the memory that a stage needs at least, are those of
+the degrees. Layouts are asked from the highest ceiling down, and left out where an architecture is faster already.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moeplan.architecture.counting import Shape, Size
+from moeplan.cost.devices import Gpus
+from moeplan.cost.training.activations import kept_tensors
+from moeplan.cost.training.memory import TrainingSettings, layer_params, training_bytes
+from moeplan.cost.training.parallelism import Layout, Recompute
+from moeplan.cost.training.states import load_scheme
+from moeplan.cost.training.throughput.layer import StepSetting, layer_terms, recomputed_by, sync_moe
+from moeplan.cost.training.throughput.settings import Software, constants, load_software
+from moeplan.cost.training.throughput.step import StepTime, step_time
+from moeplan.numerics import Floats
+from moeplan.numerics.elementwise import anywhere
+
+TENSOR, EXPERT, CONTEXT = (1, 2, 4, 8), (1, 2, 4, 8, 16, 32, 64), (1, 2, 4, 8, 16)
+"""tp, ep and cp that are tried."""
+PIPELINE = (1, 2, 4, 8, 16, 32, 64)
+"""pp that are tried."""
+MICRO_BATCHES = (1, 2, 4)
+"""Sequences of a micro-batch that are tried."""
+RECOMPUTE: tuple[Recompute, ...] = ("none", "selective", "full")
+"""Recomputation that is tried, the fastest first."""
+LONG = 8192
+"""Tokens of a sequence beyond which cp is tried."""
+NEAR = 0.04
+"""How near to the fastest layout of one architecture those come that are tried for architectures like it."""
+_MORE_MICRO_BATCHES = 3
+"""By how many micro-batches a step with a smaller dp may have more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Degrees:
+    """What of a layout its ceiling depends on; ep and dp are open."""
+
+    tp: int
+    cp: int
+    etp: int
+    micro_batch: int
+    pp: int
+    virtual_stages: int
+    recompute: Recompute
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A layout and how much of the batch its steps take."""
+
+    layout: Layout
+    """The layout."""
+    num_micro_batches: int
+    """Micro-batches of a step in each pipeline."""
+
+    @property
+    def batch(self) -> int:
+        """Sequences of a step."""
+        return self.layout.dp * self.layout.micro_batch * self.num_micro_batches
+
+
+@dataclass(frozen=True)
+class Fastest:
+    """The fastest layout of each architecture."""
+
+    tokens_per_second: Floats
+    """Of all GPUs together; 0 where no layout fits."""
+    place: NDArray[np.intp]
+    """Its place among `spreads`; -1 where none fits."""
+    spreads: tuple[Spread, ...]
+    """Layouts that are the fastest of some."""
+    near: frozenset[tuple[Degrees, int]]
+    """Degrees and ep whose layouts come within `NEAR` of the fastest of some."""
+
+    def spread(self, index: int) -> Spread | None:
+        """The fastest layout of one; None where none fits."""
+        place = int(self.place[index])
+        return None if place < 0 else self.spreads[place]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """What trains: GPUs, the batch, and how."""
+
+    gpus: Gpus
+    """The GPUs that are paid for."""
+    batch: int
+    """Most sequences of a step."""
+    seq_len: int = 4096
+    """Tokens of a sequence."""
+    precision: str = "bf16"
+    """Of matrix products."""
+    software: Software = field(default_factory=lambda: load_software("partial graphs"))
+    """By what software."""
+    optimizer: str = "megatron"
+    """Scheme of weights, gradients and optimizer state."""
+    usable_bytes: float = math.inf
+    """Memory of a GPU that may be used [bytes]."""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """What of the layout is given, by name."""
+    scale: float = 1.0
+    """True over predicted tokens/s at this site."""
+
+    def choices(self, name: str, choices: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What is tried of a degree: the one that is given, or all."""
+        return (self.given[name],) if name in self.given else choices
+
+    @cached_property
+    def degrees(self) -> tuple[Degrees, ...]:
+        """All that are tried."""
+        names = ("tp", "cp", "etp", "micro_batch", "pp", "virtual_stages", "recompute")
+        choices = (TENSOR, CONTEXT if self.seq_len > LONG else (1,), (1,), MICRO_BATCHES, PIPELINE, (1,), RECOMPUTE)
+        found = itertools.product(*map(self.choices, names, choices))
+        each = (Degrees(**dict(zip(names, values, strict=True))) for values in found)
+        return tuple(x for x in each if x.tp * x.cp * x.pp <= self.gpus.count and x.micro_batch * x.pp <= self.batch)
+
+    @cached_property
+    def experts(self) -> tuple[int, ...]:
+        """ep that are tried."""
+        return tuple(ep for ep in self.choices("ep", EXPERT) if ep <= self.gpus.count)
+
+    def spreads(self, degrees: Degrees, ep: int) -> Iterator[Spread]:
+        """Layouts of these degrees: with the largest dp, and with smaller ones where they may be faster."""
+        tp, cp, pp, etp, size = degrees.tp, degrees.cp, degrees.pp, degrees.etp, degrees.micro_batch
+        multiple = ep * etp // math.gcd(ep * etp, tp * cp)
+        most = min(self.gpus.count // (tp * cp * pp), self.batch // (size * pp)) // multiple * multiple
+        if "dp" in self.given:
+            most = self.given["dp"] if self.given["dp"] <= most and self.given["dp"] % multiple == 0 else 0
+        if most == 0:
+            return
+        first = self.batch // (most * size)
+        used = first * most * size / self.batch
+        for m in range(first, first + 1 + _MORE_MICRO_BATCHES):
+            dp = min(most, self.batch // (m * size) // multiple * multiple)
+            if m > first and (used >= (first + pp - 1) / (m + pp - 1) or dp == 0 or "dp" in self.given):
+                return
+            layout = Layout(
+                tp=tp, pp=pp, ep=ep, etp=etp, cp=cp, dp=dp, micro_batch=size, virtual_stages=degrees.virtual_stages,
+                recompute=degrees.recompute,
+            )  # fmt: skip
+            # an interleaved schedule deals micro-batches in rounds of pp
+            yield Spread(layout, m if degrees.virtual_stages == 1 else m // pp * pp)
+
+    def step(self, shape: Shape, spread: Spread) -> StepTime:
+        """Time of a step, before it is scaled to the site."""
+        return step_time(
+            shape,
+            spread.layout,
+            self.gpus.device,
+            spread.batch,
+            self.seq_len,
+            precision=self.precision,
+            software=self.software,
+            sharded_weights="weights" in load_scheme(self.optimizer).split,
+        )
+
+    def tokens_per_second(self, shape: Shape, spread: Spread) -> Size:
+        """Tokens a second of all GPUs together."""
+        return self.scale * spread.batch * self.seq_len / self.step(shape, spread).total
+
+    def fits(self, shape: Shape, spread: Spread) -> Size:
+        """Whether each architecture's heaviest stage fits a GPU."""
+        settings = TrainingSettings(
+            seq_len=self.seq_len, optimizer=self.optimizer, num_micro_batches=spread.num_micro_batches
+        )
+        return training_bytes(shape, spread.layout, settings) <= self.usable_bytes
+
+    def ceiling(self, designs: Any) -> Floats:
+        """Tokens a second that no layout that fits exceeds, of each of `designs`."""
+        ceiling, best = Ceiling(self, designs), np.zeros(len(designs))
+        for degrees in self.degrees:
+            np.maximum(best, ceiling.of(degrees), out=best)
+        return best
+
+    def fastest(self, designs: Any, among: frozenset[tuple[Degrees, int]] | None = None) -> Fastest:
+        """The fastest layout that fits, of each of `designs`: a grid as `counting` takes it, with `take(index)`.
+
+        `among` leaves out other degrees and ep than these: the `near` of architectures like these.
+        """
+        count = len(designs)
+        best, place = np.zeros(count), np.full(count, -1, dtype=np.intp)
+        found: list[Spread] = []
+        fitting: list[tuple[tuple[Degrees, int], NDArray[np.intp], Floats]] = []
+        ceiling = Ceiling(self, designs, close=True)
+        for degrees, ep in self._in_order(ceiling, among):
+            may = np.flatnonzero(ceiling.of(degrees, ep) > best)
+            for spread in self.spreads(degrees, ep) if len(may) else ():
+                some = designs.take(may)
+                suits = np.broadcast_to(spread.layout.suits(some, self.seq_len), len(may))
+                if not suits.any():
+                    continue
+                speed = np.where(suits, self.tokens_per_second(some, spread), 0.0)
+                faster = np.flatnonzero(speed > best[may])
+                if not len(faster):
+                    continue
+                faster = faster[np.broadcast_to(self.fits(some.take(faster), spread), len(faster))]
+                if len(faster):
+                    best[may[faster]], place[may[faster]] = speed[faster], len(found)
+                    found.append(spread)
+                    fitting.append(((degrees, ep), may[faster], speed[faster]))
+        near = frozenset(key for key, index, speed in fitting if (speed >= (1 - NEAR) * best[index]).any())
+        return Fastest(best, place, tuple(found), near)
+
+    def _in_order(
+        self, ceiling: Ceiling, among: frozenset[tuple[Degrees, int]] | None
+    ) -> Iterator[tuple[Degrees, int]]:
+        """Degrees and ep, those first that are fast for most."""
+        if among is not None:
+            yield from sorted(among, key=lambda key: (-float(ceiling.of(*key).mean()), repr(key)))
+            return
+        for degrees in sorted(self.degrees, key=lambda degrees: -float(ceiling.of(degrees).mean())):
+            for ep in self.experts:
+                yield degrees, ep
+
+
+class Ceiling:
+    """Tokens a second that no layout of given degrees exceeds, of each of some designs.
+
+    With `close`, a layer is timed under the very degrees; else once for each ep and taken in proportion to its tokens,
+    which is cheaper for many designs.
+    """
+
+    def __init__(self, trainer: Trainer, designs: Any, *, close: bool = False) -> None:
+        self.trainer, self.designs, self.close = trainer, designs, close
+        self.layers = designs.num_layers
+        scheme = load_scheme(trainer.optimizer)
+        state = scheme.state_bytes(1.0, 1)
+        self.whole = sum(size for name, size in state.items() if name not in scheme.split)
+        self.spread = sum(size for name, size in state.items() if name in scheme.split)
+        self._counted: dict[tuple[Any, ...], Any] = {}
+        self._known: dict[tuple[Any, ...], Any] = {}
+
+    def _once(self, key: tuple[Any, ...], count: Callable[[], Any]) -> Any:
+        if key not in self._known:
+            self._known[key] = count()
+        return self._known[key]
+
+    def of(self, degrees: Degrees, ep: int | None = None) -> Floats:
+        """The ceiling; 0 where no layout fits, whatever its ep, or with the one that is given."""
+        found: Floats = self._once((degrees, ep), lambda: self._ceiling(degrees, ep))
+        return found
+
+    def _ceiling(self, degrees: Degrees, ep: int | None) -> Floats:
+        trainer, pp, size = self.trainer, degrees.pp, degrees.micro_batch
+        # the fullest stage has at least the mean's layers, of which one layer of the model may be dense
+        layers = np.maximum(np.ceil(self.layers / pp) - (pp < 3), (self.layers - 1) / pp)
+        dp = trainer.gpus.count / (degrees.tp * degrees.cp * pp)
+        bubble = (pp - 1) / degrees.virtual_stages * dp * size / trainer.batch
+        speed = trainer.scale * dp * size * trainer.seq_len / (layers * self._layer(degrees, ep) * (1 + bubble))
+        return np.where(self._may_fit(degrees, ep) & (self.layers >= pp), speed, 0.0)
+
+    def _layer(self, degrees: Degrees, ep: int | None) -> Any:
+        """The least time of one MoE layer and micro-batch [s]; infinite where ep does not divide the experts."""
+        tp, cp, etp, size, again = degrees.tp, degrees.cp, degrees.etp, degrees.micro_batch, degrees.recompute
+        if ep is None:
+            key = "least", tp, cp, etp, size, again
+            each = (self._layer(degrees, ep) for ep in self.trainer.experts)
+            return self._once(key, lambda: functools.reduce(np.minimum, each))
+        largest = size if self.close else max(self.trainer.choices("micro_batch", MICRO_BATCHES))
+        base = Layout(tp=tp, cp=cp, etp=etp) if self.close else Layout()
+        layout = replace(base, ep=ep, dp=ep * base.etp, micro_batch=largest, recompute=again)
+        device, host, sync = self._once(
+            ("layer", ep, base, largest, again), lambda: self._device_and_host(layout)
+        )
+        share = 1.0 if self.close else size / largest / tp / cp
+        together = device * share if not anywhere(host) else ((device * share) ** 4 + host**4) ** 0.25
+        return np.where(self.designs.num_experts % ep == 0, together + sync, np.inf)
+
+    def _device_and_host(self, layout: Layout) -> tuple[Any, Any, float]:
+        trainer = self.trainer
+        setting = StepSetting(
+            layout=layout,
+            device=trainer.gpus.device,
+            seq_len=trainer.seq_len,
+            precision=trainer.precision,
+            software=trainer.software,
+            constants=constants(),
+            recomputed=recomputed_by(layout),
+            counted=self._counted,
+        )
+        terms = layer_terms(self.designs, setting, True)
+        host = terms.pop("host")
+        return sum(terms.values()), host, sync_moe(setting)
+
+    def _may_fit(self, degrees: Degrees, ep: int | None) -> Any:
+        """Whether the MoE layers of the first stage may fit, with the activations of all micro-batches in flight."""
+        trainer, pp, tp, etp, again = self.trainer, degrees.pp, degrees.tp, degrees.etp, degrees.recompute
+        kept, everything, matrices, experts, layer = self._once(("memory", tp, etp), lambda: self._memory(tp, etp))
+        stage = max(trainer.gpus.count // pp // etp, 1)
+        experts = experts / (min(trainer.experts[-1], stage) if ep is None else ep)
+        moe = np.maximum(self.layers // pp - 1, 0)
+        state = self.whole * moe * (experts + matrices) + self.spread * moe * layer * pp / trainer.gpus.count
+        held = pp * moe * kept[again] + (everything if again == "full" else 0.0)
+        return state + held * degrees.micro_batch / degrees.cp <= trainer.usable_bytes
+
+    def _memory(self, tp: int, etp: int) -> tuple[Any, ...]:
+        """Of one MoE layer on one GPU: (bytes kept a sequence by recomputation, all of them, params of matrices,
+        params of all its experts, params of the whole layer)."""
+        layout = Layout(tp=tp, etp=etp, dp=etp)
+        tensors = kept_tensors(self.designs, layout, self.trainer.seq_len, True)
+        everything = sum(x.bytes for x in tensors)
+        selective = sum(x.bytes for x in tensors if not x.selective)
+        kept = {"none": everything, "selective": selective, "full": tensors[0].bytes}
+        matrices, experts, _ = layer_params(self.designs, layout, True)
+        whole = sum(layer_params(self.designs, Layout(), True))
+        return kept, everything, matrices, experts, whole
