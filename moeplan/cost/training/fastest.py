@@ -187,9 +187,9 @@ class Trainer:
         )
         return training_bytes(shape, spread.layout, settings) <= self.usable_bytes
 
-    def ceiling(self, designs: Any) -> Floats:
-        """Tokens a second that no layout that fits exceeds, of each of `designs`."""
-        ceiling, best = Ceiling(self, designs), np.zeros(len(designs))
+    def ceiling(self, designs: Any, *, close: bool = False) -> Floats:
+        """Tokens a second that no layout that fits exceeds, of each of `designs`; `Ceiling` says what is close."""
+        ceiling, best = Ceiling(self, designs, close=close), np.zeros(len(designs))
         for degrees in self.degrees:
             np.maximum(best, ceiling.of(degrees), out=best)
         return best
