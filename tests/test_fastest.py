@@ -24,7 +24,7 @@ GRIDS = [Grid(), Grid(attention="mla", num_shared_experts=(0, 1, 2)), Grid(vocab
 def sample(grid: Grid, every: int, first: int = 0) -> Any:
     """Some designs of all widths of a grid, in one row."""
     tables = [table for d in grid.d_model if (table := grid.product(d)) is not None]
-    return joined([table.take(np.arange(first % len(table), len(table), every)) for table in tables])
+    return joined([table.take(np.arange(first % len(table), len(table), every)) for table in tables])[-1]
 
 
 def architectures_of(designs: Any) -> list[Architecture]:
@@ -92,9 +92,9 @@ def test_the_fastest_layout_is_found(gpus: str, batch: int, usable: float, preci
     expected = [enumerated(trainer, one) for one in architectures_of(designs)]
     assert found.tokens_per_second == pytest.approx(expected, rel=1e-12)
     assert (found.place >= 0).tolist() == [speed > 0 for speed in expected]
-    assert 0 < np.count_nonzero(found.place >= 0)
-    for close in (trainer.ceiling(designs), trainer.ceiling(designs, close=True)):
-        assert (close >= found.tokens_per_second).all()
+    assert np.count_nonzero(found.place >= 0) > 0
+    for high in (trainer.roof(designs), trainer.ceiling(designs), trainer.ceiling(designs, close=True)):
+        assert (high >= found.tokens_per_second).all()
 
 
 @given(
@@ -105,7 +105,7 @@ def test_the_fastest_layout_is_found(gpus: str, batch: int, usable: float, preci
     st.floats(1, 4),
     st.integers(0, 10_000),
 )
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=3, deadline=None)
 def test_more_never_makes_slower(count: int, more: int, batch: int, usable: float, factor: float, first: int) -> None:
     """More GPUs of a kind, more memory of each, or a larger batch never lower the tokens a second of any design."""
     designs = sample(Grid(d_model=(512, 1024, 3072)), 50_000, first)

@@ -2,10 +2,10 @@
 
 A trainer has N GPUs that are paid for and a batch B that no step exceeds. Its layouts are all tp up to 8, pp and ep up
 to 64 in powers of two, micro-batches of 1, 2 and 4 sequences, cp for sequences beyond 8,192 tokens alone, and for these
-the largest dp that finds room on N GPUs and in B. Other GPUs are idle, so that a number without factors wastes a few and not all. A step has m = floor(B/(dp*micro_batch)) micro-batches
-a pipeline, at least as many as stages. So a layout of fewer GPUs, less memory or a smaller batch is one of more as
-well: more of them never makes an architecture slower. (Where a larger dp costs a step a micro-batch, the next smaller
-dp are tried too.)
+the largest dp that finds room on N GPUs and in B. Other GPUs are idle, so that a number without factors wastes few and
+not all. A step has m = floor(B/(dp*micro_batch)) micro-batches a pipeline, at least as many as stages. So a layout of
+fewer GPUs, less memory or a smaller batch is one of more as well: more of them never makes an architecture slower.
+(Where a larger dp costs a step a micro-batch, the next smaller dp are tried too.)
 
 `Ceiling` is what no layout of given degrees exceeds: a GPU's work on a token is least where nothing is split, in the
 largest micro-batch; the waits of a layer and of the pipeline, and the memory that a stage needs at least, are those of
@@ -32,7 +32,7 @@ from moeplan.cost.training.memory import TrainingSettings, layer_params, trainin
 from moeplan.cost.training.parallelism import Layout, Recompute
 from moeplan.cost.training.states import load_scheme
 from moeplan.cost.training.throughput.layer import StepSetting, layer_terms, recomputed_by, sync_moe
-from moeplan.cost.training.throughput.settings import Software, constants, load_software
+from moeplan.cost.training.throughput.settings import Software, constants, load_software, rates
 from moeplan.cost.training.throughput.step import StepTime, step_time
 from moeplan.numerics import Floats
 from moeplan.numerics.elementwise import anywhere
@@ -194,6 +194,32 @@ class Trainer:
             np.maximum(best, ceiling.of(degrees), out=best)
         return best
 
+    def roof(self, designs: Any) -> Floats:
+        """Tokens a second that no layout exceeds, of each of `designs`, memory aside: a bound for very many.
+
+        Every GPU does one layer's work for as many tokens as it may take at a time, on as few experts as it may hold,
+        and nothing is exchanged.
+        """
+        largest, ep = max(self.choices("micro_batch", MICRO_BATCHES)), self.experts[-1]
+        layout = Layout(ep=ep, dp=ep, micro_batch=largest)
+        setting = StepSetting(
+            layout=layout,
+            device=self.gpus.device,
+            seq_len=self.seq_len,
+            precision=self.precision,
+            software=self.software,
+            constants=constants(),
+        )
+        terms = layer_terms(designs, setting, True)
+        work = sum(terms[name] for name in ("products", "attention", "traffic")) + sync_moe(setting)
+        return np.asarray(self.scale * self.gpus.count * largest * self.seq_len / ((designs.num_layers - 1) * work))
+
+    @property
+    def best_utilisation(self) -> float:
+        """Share of the dense bf16 peak that no design exceeds: its kernels' rates on endless products."""
+        r = rates(self.gpus.device, self.precision, constants())
+        return self.scale * max(r.flops, r.bf16_flops, r.grouped_flops) / self.gpus.device.bf16_flops
+
     def fastest(self, designs: Any, among: frozenset[tuple[Degrees, int]] | None = None) -> Fastest:
         """The fastest layout that fits, of each of `designs`: a grid as `counting` takes it, with `take(index)`.
 
@@ -281,9 +307,7 @@ class Ceiling:
         largest = size if self.close else max(self.trainer.choices("micro_batch", MICRO_BATCHES))
         base = Layout(tp=tp, cp=cp, etp=etp) if self.close else Layout()
         layout = replace(base, ep=ep, dp=ep * base.etp, micro_batch=largest, recompute=again)
-        device, host, sync = self._once(
-            ("layer", ep, base, largest, again), lambda: self._device_and_host(layout)
-        )
+        device, host, sync = self._once(("layer", ep, base, largest, again), lambda: self._device_and_host(layout))
         share = 1.0 if self.close else size / largest / tp / cp
         together = device * share if not anywhere(host) else ((device * share) ** 4 + host**4) ** 0.25
         return np.where(self.designs.num_experts % ep == 0, together + sync, np.inf)

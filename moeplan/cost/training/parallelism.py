@@ -11,7 +11,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from moeplan.architecture.counting import Size
+from moeplan.architecture.counting import Shape, Size
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.numerics.elementwise import least

@@ -277,14 +277,23 @@ class Designs(SimpleNamespace):
         return Architecture(**fields)
 
 
-def joined(parts: Sequence[Designs]) -> Designs:
-    """Designs of several widths in one row, d_model an array too; all were `taken` as arrays of one length."""
+def joined(parts: Sequence[Designs]) -> list[Designs]:
+    """Designs of several widths in a row, d_model an array too; as few such as have their switches in common.
+
+    All were taken as arrays of one length; the order stays.
+    """
+    groups = itertools.groupby(parts, key=lambda part: part.q_lora_rank)
+    return [_joined(list(group)) for _, group in groups]
+
+
+def _joined(parts: list[Designs]) -> Designs:
     whole = Designs.__new__(Designs)
     sizes = [len(part) for part in parts]
     for name in vars(parts[0]):
         values = [getattr(part, name) for part in parts]
-        if any(isinstance(value, np.ndarray) for value in values) or any(value != values[0] for value in values):
-            setattr(whole, name, np.concatenate([np.broadcast_to(v, n) for v, n in zip(values, sizes, strict=True)]))
+        if name == "d_model" or any(isinstance(value, np.ndarray) for value in values) or len(set(values)) > 1:
+            values = [np.broadcast_to(value, size) for value, size in zip(values, sizes, strict=True)]
+            setattr(whole, name, np.concatenate(values))
         else:
             setattr(whole, name, values[0])
     return whole
