@@ -107,6 +107,7 @@ def sample_plan(**changes: Any) -> Plan:
             optimizer="fsdp2",
             alternatives=2,
             choose="best",
+            hyperparameters="tian2025",
         ),
         design=design,
         architecture=MOE,

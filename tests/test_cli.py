@@ -140,6 +140,7 @@ def test_help_states_the_true_defaults() -> None:
         assert float(texts.pop(name)) == getattr(budget, name)
     assert (texts.pop("memory_for"),) == budget.memory_for
     assert texts.pop("optimizer") == budget.optimizer
+    assert texts.pop("hyperparameters") == budget.hyperparameters
     assert texts.pop("mfu") == "a preset by the model"
     assert texts.pop("dense_tokens") == "as published"
     assert texts == {}

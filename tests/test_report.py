@@ -52,6 +52,7 @@ NOT_SHOWN = {
     "counts.params_by_group",  # the memory split shows their bytes
     "laws.has_domain",  # shown where nothing is outside
     "request.optimizer",  # shown as the training's
+    "request.hyperparameters",  # shown as the law that exports take
     "request.mfu",  # shown as the training's
     "request.memory_for",  # training is said, inference is the rule
     "training.layouts.bytes_by_group",  # their sum shows

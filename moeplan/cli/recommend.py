@@ -22,6 +22,7 @@ from moeplan.cli.options import (
     page_options,
     serving_options,
     threads_option,
+    training_option,
     training_options,
 )
 from moeplan.cli.program import Command
@@ -43,6 +44,11 @@ target_option = functools.partial(option, heading="Target")
 @design_options
 @serving_options
 @headroom_option
+@training_option(
+    "--hyperparameters",
+    metavar="LAW",
+    help="Law whose learning rate and batch are taken. [default: tian2025]",
+)
 @design_option(
     "--choose",
     type=click.Choice(["best", "lean", "robust"]),

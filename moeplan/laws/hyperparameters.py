@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from moeplan.architecture.conventions import Variables
 from moeplan.architecture.shape import Architecture
-from moeplan.laws import Law
+from moeplan.errors import UsageError
+from moeplan.laws import Law, load_law
+from moeplan.laws.roles import HYPERPARAMETER_LAWS, LEVERAGE_LAW
 from moeplan.records import Line
 
 
@@ -25,6 +27,26 @@ class HyperParameters:
     """Near-optimal within x/band to x*band; 0 if the paper gives none."""
     extrapolated: bool | None
     """Whether the plan lies outside the law's domain; null if the law file gives none."""
+
+
+def gives_both(law: Law) -> bool:
+    """Whether a law gives both a learning rate and a batch of a MoE."""
+    fits = [fit for fit in law.fits.values() if not fit.is_dense_only]
+    return {"learning_rate", "batch_tokens"} <= {fit.predicts for fit in fits}
+
+
+def hyperparameter_laws(first: str = LEVERAGE_LAW) -> tuple[Law, ...]:
+    """The laws asked for learning rate and batch, that of which they are taken ahead.
+
+    Raises `UsageError` for a law that does not give both.
+    """
+    own = load_law(first)
+    if not gives_both(own):
+        raise UsageError(
+            f"law {first} does not give both a learning rate and a batch of a MoE; {' and '.join(HYPERPARAMETER_LAWS)} "
+            "do"
+        )
+    return (own, *(load_law(name) for name in HYPERPARAMETER_LAWS if name != own.name))
 
 
 def hyperparameters(

@@ -14,9 +14,9 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.inference_memory import inference_bytes
 from moeplan.errors import InfeasibleError
 from moeplan.laws import Law, load_law
-from moeplan.laws.hyperparameters import hyperparameters
+from moeplan.laws.hyperparameters import hyperparameter_laws, hyperparameters
 from moeplan.laws.leverage import Leverage, predict
-from moeplan.laws.roles import HYPERPARAMETER_LAWS, LEVERAGE_LAW
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice
 from moeplan.plan.document import SCHEMA, Band, Counts, LawOpinion, MemoryUse, Plan, Price, Provenance, Request
@@ -47,7 +47,7 @@ def assemble(
         raise InfeasibleError(f"no {choose} design that fits can be trained; leave out --choose {choose}")
     choice = beside[choose]
     budget, architecture, tokens, scores = choice.budget, choice.architecture, choice.tokens, choice.scores
-    hyper_laws = [load_law(name) for name in HYPERPARAMETER_LAWS]
+    hyper_laws = hyperparameter_laws(budget.hyperparameters)
     hyper = hyperparameters(hyper_laws, architecture, tokens, budget.seq_len)
     by_name = {law.full_name: law for law in (*laws.everyone, *hyper_laws, load_law(LEVERAGE_LAW))}
     best, design, prices = choice.best_ln_value, choice.design, _prices(choice)
@@ -65,7 +65,7 @@ def assemble(
         training=training_run(
             architecture,
             float(architecture.flops_per_token(budget.seq_len)) * tokens,
-            next(own.batch_tokens for own in hyper if own.law == LEVERAGE_LAW),
+            hyper[0].batch_tokens,
             budget,
         ),
         serving=serving_use(architecture, budget),
@@ -137,6 +137,7 @@ def request_for(budget: Budget, laws: LawSelection, num_alternatives: int = 0, c
         optimizer=budget.optimizer,
         alternatives=num_alternatives,
         choose=choose,
+        hyperparameters=budget.hyperparameters,
     )
 
 

@@ -16,6 +16,8 @@ from moeplan.cost.inference_memory import InferenceSettings
 from moeplan.cost.training.states import load_scheme
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.laws import load_law
+from moeplan.laws.hyperparameters import hyperparameter_laws
+from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.units import MemoryLimit, parse_count, parse_flops, parse_memory
@@ -100,6 +102,8 @@ class Budget:
     """Uses whose memory must fit: inference (into `memory`), training (into the memory of each of `gpus`), or both."""
     optimizer: str = "megatron"
     """Scheme of weights, gradients and optimizer state in training (`moeplan.cost.training.states.SCHEMES`)."""
+    hyperparameters: str = LEVERAGE_LAW
+    """Law whose learning rate and batch training takes."""
     inference_tokens: float = 0.0
     """Tokens served over the model's lifetime, each paid with 2*N_a FLOPs out of `flops`."""
 
@@ -127,6 +131,7 @@ class Budget:
             price_per_gpu_hour: float | None = ...,
             memory_for: Sequence[str] = ...,
             optimizer: str = ...,
+            hyperparameters: str = ...,
             inference_tokens: float | str = ...,
         ) -> None: ...
 
@@ -238,6 +243,7 @@ class Budget:
         if self.price_per_gpu_hour is not None and not 0 <= self.price_per_gpu_hour < math.inf:
             raise UsageError(f"price_per_gpu_hour {self.price_per_gpu_hour!r} must be at least 0, for example 2.5")
         load_scheme(self.optimizer)
+        hyperparameter_laws(self.hyperparameters)
         if not self.days:
             return
         if self.flops:

@@ -19,7 +19,7 @@ from moeplan.architecture.conventions import Variables
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError
 from moeplan.laws import Law, load_law
-from moeplan.laws.hyperparameters import hyperparameters
+from moeplan.laws.hyperparameters import hyperparameter_laws, hyperparameters
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.numerics import Floats
 from moeplan.plan.budget import Budget
@@ -202,6 +202,7 @@ def _within_state(space: Space, scores: Scores, most_params: float) -> Scores:
 
 
 def _batch(architecture: Architecture, tokens: float, budget: Budget) -> int:
-    """Sequences of a step by the leverage law."""
-    (own,) = hyperparameters([load_law(LEVERAGE_LAW)], architecture, tokens, budget.seq_len)
+    """Sequences of a step by the law whose batch is taken."""
+    law, *_ = hyperparameter_laws(budget.hyperparameters)
+    (own,) = hyperparameters([law], architecture, tokens, budget.seq_len)
     return batch_sequences(own.batch_tokens, budget.seq_len, budget.gpus.count if budget.gpus else 1)

@@ -87,6 +87,8 @@ class Request:
     """Other designs asked for."""
     choose: Word
     """The rule that the design was chosen by: best, lean or robust."""
+    hyperparameters: Line
+    """The law whose learning rate and batch are taken: the plan's first."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ def request_fields(request: Request) -> dict[str, Any]:
     """The fields of the budget that a plan was asked for; `make_budget` turns them into the same budget again."""
     names = (
         "flops memory vocab_size tied_embeddings seq_len attention headroom fix ranges max_epochs max_tokens "
-        "inference_tokens days mfu price_per_gpu_hour memory_for optimizer"
+        "inference_tokens days mfu price_per_gpu_hour memory_for optimizer "
+        "hyperparameters"
     )
     fields: dict[str, Any] = {name: getattr(request, name) for name in (*names.split(), *SERVING)}
     fields |= {name: getattr(request, name) for name in ("gpus",) if getattr(request, name)}

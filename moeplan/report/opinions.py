@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from moeplan.laws import law_names, load_law
@@ -10,12 +12,12 @@ from moeplan.laws.leverage import Leverage
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import LawOpinion, Plan, Price
 from moeplan.plan.near_equal import RULES
-from moeplan.quantities import percent, times
+from moeplan.quantities import percent, quantity, times
 from moeplan.report import sources
 from moeplan.report.blocks import Block, Items, Paragraph, Table, table
 from moeplan.report.text import EXTRAPOLATED, NONE, Text, joined, listed, mark
 from moeplan.report.view import View
-from moeplan.studies.backtest.practice import HyperParameterPrediction, hyperparameter_rows
+from moeplan.studies.backtest.practice import HyperParameterPrediction, HyperParameterRow, hyperparameter_rows
 
 SIZE = "{total_params}-A{active_params}"
 """Total and active params of a design in short, the way such models are named: 35.5B-A3.02B."""
@@ -153,22 +155,33 @@ def hyperparameter_blocks(plan: View[Plan]) -> tuple[Block, ...]:
 
 
 def _exported(plan: Plan) -> str:
-    """How far the laws lie apart, whose values are exported, and what speaks for them."""
+    """How far the laws lie apart, whose values are taken, and what speaks for them."""
     first, *others = plan.hyperparameters
     if not others:
         return f"Exports take {first.law}'s."
-    rates = [own.learning_rate for own in plan.hyperparameters]
-    batches = [own.batch_tokens for own in plan.hyperparameters]
-    apart = (
-        f"The laws lie {max(rates) / min(rates):.2g} times apart in rate, {max(batches) / min(batches):.2g} in batch"
+    apart = " and ".join(
+        f"{name} from {quantity(field, min(values))} to {quantity(field, max(values))}{unit} "
+        f"({max(values) / min(values):.2g} times)"
+        for name, field, unit in (("a rate", "learning_rate", ""), ("a batch", "batch_tokens", " tokens"))
+        for values in [[float(getattr(own, field)) for own in plan.hyperparameters]]
     )
-    chosen = f"exports take {first.law}'s unless moeplan export --hyperparameters names another"
-    bundled = [load_law(own.law) for own in plan.hyperparameters if own.law in law_names()]
-    known = [
-        f" Of what {row.model} was trained with, {listed(map(_tried, row.predictions), '; ')}."
-        for row in hyperparameter_rows(bundled)
-    ]
-    return f"{apart}; {chosen}.{''.join(known)}"
+    tried = hyperparameter_rows([load_law(own.law) for own in plan.hyperparameters if own.law in law_names()])
+    known = "".join(
+        f" Of what {row.model} was trained with, {listed(map(_tried, row.predictions), '; ')}." for row in tried
+    )
+    return (
+        f"The laws say {apart}. Exports take {first.law}'s{_why(first, tried)}; --hyperparameters names another.{known}"
+    )
+
+
+def _why(first: HyperParameters, tried: Sequence[HyperParameterRow]) -> str:
+    """What speaks for a law: that it comes nearest to what published models were trained with."""
+
+    def off(said: HyperParameterPrediction) -> float:
+        return abs(math.log(said.learning_rate_ratio)) + abs(math.log(said.batch_ratio))
+
+    nearest = [row.model for row in tried if min(row.predictions, key=off).law == first.law]
+    return f", the nearest to what {' and '.join(nearest)} was trained with" if nearest else ""
 
 
 def _tried(said: HyperParameterPrediction) -> str:

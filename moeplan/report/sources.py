@@ -37,9 +37,6 @@ DENSE = Source(
     "logits",
 )
 OTHERS = Source("Least and largest EL by the other laws of the table; not part of the interval.", convention=_EL)
-BATCH = Source(
-    f"{LEVERAGE_LAW}'s batch at this compute, rounded to what divides over the GPUs.", LEVERAGE_LAW, "sequences; tokens"
-)
 LAYOUT = Source(
     "Memory counted on the exact shape for the heaviest stage; time by a calibrated model of a "
     "step (moeplan.cost.training.throughput), relative to the first layout listed.",
@@ -97,7 +94,8 @@ def plan_source(plan: Plan) -> SourceOf:
             case ["leverage", *rest]:
                 return leverage_source(plan.leverage, rest)
             case ["training", "batch_sequences"]:
-                return BATCH
+                law = plan.request.hyperparameters
+                return Source(f"{law}'s batch, rounded to what divides over the GPUs.", law, "sequences; tokens")
             case ["training", "layouts", *_] | ["training", "usable_bytes"]:
                 return LAYOUT
             case ["training", *_]:

@@ -19,7 +19,7 @@ def training_blocks(plan: View[Plan]) -> tuple[Block, ...]:
     price = plan("{training.money:,.0f} at {request.price_per_gpu_hour} a {training.device}-hour")
     batch = run(
         "{batch_sequences} sequences, {tokens} tokens: {law}'s, rounded to the GPUs",
-        law=LEVERAGE_LAW,
+        law=plan.it.hyperparameters[0].law if plan.it.hyperparameters else LEVERAGE_LAW,
         tokens=plan.kind_at("design.tokens").text(run.batch_sequences * plan.request.seq_len),
     )
     rows = (

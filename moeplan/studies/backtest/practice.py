@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from moeplan.architecture.conventions import Variables
 from moeplan.laws import Law
-from moeplan.laws.hyperparameters import hyperparameters
+from moeplan.laws.hyperparameters import gives_both, hyperparameters
 from moeplan.studies.backtest.evidence import Practice, practices
 
 
@@ -57,13 +57,8 @@ class HyperParameterRow:
 
 def hyperparameter_rows(laws: Sequence[Law]) -> tuple[HyperParameterRow, ...]:
     """Every published learning rate and batch, with what those of `laws` say that give both for a MoE."""
-    able = [law for law in laws if _gives_both(law)]
+    able = [law for law in laws if gives_both(law)]
     return tuple(_row(practice, able) for practice in practices()) if able else ()
-
-
-def _gives_both(law: Law) -> bool:
-    fits = [fit for fit in law.fits.values() if not fit.is_dense_only]
-    return {"learning_rate", "batch_tokens"} <= {fit.predicts for fit in fits}
 
 
 def _row(practice: Practice, laws: Sequence[Law]) -> HyperParameterRow:

@@ -20,7 +20,7 @@ from moeplan.cost.inference_memory import InferenceSettings
 from moeplan.errors import UsageError
 from moeplan.laws import load_law
 from moeplan.laws.dense import optimal_dense
-from moeplan.laws.hyperparameters import hyperparameters
+from moeplan.laws.hyperparameters import hyperparameter_laws, hyperparameters
 from moeplan.laws.leverage import Leverage
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.assembly import leverage_of
@@ -213,9 +213,10 @@ def _models(best: Choice, leverage: Leverage, regime: str) -> tuple[tuple[Candid
         says += ", on fresh data" if math.isfinite(budget.tokens_available) else ""
         models.append(("equal loss", "equal_loss", says, twin.architecture, twin.tokens))
     serving = serving_devices([shape for *_, shape, _ in models], budget)
+    batch_law, *_ = hyperparameter_laws(budget.hyperparameters)
 
     def cost(name: str, role: str, says: str, shape: Architecture, tokens: float) -> Candidate:
-        (own,) = hyperparameters([law], shape, tokens, budget.seq_len)
+        (own,) = hyperparameters([batch_law], shape, tokens, budget.seq_len)
         batch = batch_sequences(own.batch_tokens, budget.seq_len, budget.gpus.count) if budget.gpus else 0
         return candidate(name, role, says, shape, tokens, budget, serving, batch)
 
