@@ -28,33 +28,35 @@ def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
                 pipe.close()
 
 
-TOLD = """
+HELD = """
 import os, runpy
 from moeplan.report import output
 plain = output.Progress.__call__
 def told(self, text):
-    os.write({descriptor}, text.encode() + b"\\n")
     plain(self, text)
+    if {step!r} in text:
+        os.write({said}, b".")
+        os.read({hold}, 1)
 output.Progress.__call__ = told
 runpy.run_module("moeplan", run_name="__main__", alter_sys=True)
 """
 
 
 @contextlib.contextmanager
-def working(arguments: Sequence[str], step: bytes) -> Iterator[subprocess.Popen[bytes]]:
-    """`moeplan` with these arguments, once its progress has told a step that holds these bytes.
+def held(arguments: Sequence[str], step: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`moeplan` with these arguments, amid its work: it waits at the progress that says `step`, until a signal.
 
-    Its steps come over a pipe of their own, so that stdout and stderr are what a user has; a program that ends before
-    that step is yielded as it is.
+    That it waits makes no race of a test: however busy the machine, the work is not done before the signal. A program
+    that ends before that step is yielded as it is.
     """
-    read, write = os.pipe()
-    command = [sys.executable, "-c", TOLD.format(descriptor=write), *arguments]
+    said, saying = os.pipe()
+    hold, holding = os.pipe()
+    command = [sys.executable, "-c", HELD.format(step=step, said=saying, hold=hold), *arguments]
     try:
-        with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(write,)) as process:
-            os.close(write)
-            said = b""
-            while step not in said and (chunk := os.read(read, 65536)):
-                said += chunk
+        with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(saying, hold)) as process:
+            os.close(saying)
+            os.read(said, 1)
             yield process
     finally:
-        os.close(read)
+        for descriptor in (said, hold, holding):
+            os.close(descriptor)

@@ -34,7 +34,7 @@ from moeplan.plan.document import Plan, plan_schema
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.report import output
 from moeplan.units import parse_bytes, parse_count
-from tests.processes import PATIENCE, started, working
+from tests.processes import PATIENCE, held, started
 from tests.sample import sample_plan
 
 BUDGET = ["--flops", "1e22", "--memory", "80GB"]
@@ -801,7 +801,7 @@ def test_progress_on_a_terminal() -> None:
 def test_ctrl_c() -> None:
     """Ctrl-C ends with exit code 130 and one word, no traceback."""
     arguments = ["frontier", "--flops", "1e20..1e25", "--memory", "80GB"]  # forty searches
-    with working(arguments, step=b" 1 of 40 points") as process:
+    with held(arguments, step=" 1 of 40 points") as process:
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, errors) == (130, b"", b"Error: interrupted\n")
