@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from moeplan.laws import Fit, Law
@@ -183,40 +183,18 @@ def form_equation(form: str) -> str:
 
 def _summary(law: Law) -> dict[str, Any]:
     """The fields of `LawSummary`."""
-    return {
-        "name": law.full_name,
-        "title": law.title,
-        "grade": law.grade,
-        "can_search": law.can_search,
-        "has_dense": law.has_dense,
-        "predicts": tuple(dict.fromkeys(fit.predicts for fit in law.fits.values())),
-        "citation": law.citation,
-        "digest": law.digest,
-    }
+    predicts = tuple(dict.fromkeys(fit.predicts for fit in law.fits.values()))
+    return {**_common(LawSummary, law), "name": law.full_name, "predicts": predicts}
 
 
 def _fit_record(fit: Fit) -> FitRecord:
     covariance = None
     if fit.covariance is not None:
-        covariance = CovarianceRecord(dict(fit.covariance.coordinates), fit.covariance.matrix)
-    return FitRecord(
-        predicts=fit.predicts,
-        unit=PREDICTS[fit.predicts],
-        form=fit.form,
-        equation=fit.equation,
-        variables=fit.variables,
-        coefficients=dict(fit.coefficients),
-        stderr=dict(fit.stderr),
-        grades=dict(fit.grades),
-        conventions=dict(fit.conventions),
-        unstated=fit.unstated,
-        domain=dict(fit.domain),
-        fixed=dict(fit.fixed),
-        dense=dict(fit.dense),
-        dense_fit=fit.dense_fit,
-        band=fit.band,
-        uncertainty=fit.uncertainty,
-        covariance=covariance,
-        residual=fit.residual,
-        note=fit.note,
-    )
+        covariance = CovarianceRecord(**_common(CovarianceRecord, fit.covariance))
+    return FitRecord(**{**_common(FitRecord, fit), "unit": PREDICTS[fit.predicts], "covariance": covariance})
+
+
+def _common(record: type, source: object) -> dict[str, Any]:
+    """The fields of a record that its source has under the same names; mappings as dictionaries."""
+    found = {f.name: getattr(source, f.name) for f in fields(record) if hasattr(source, f.name)}
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in found.items()}
