@@ -13,8 +13,8 @@ def main() -> None:
     """Plan, print what each law says of it, write plan.json and a Hugging Face config.json."""
     folder = Path(sys.argv[1])
     plan = recommend(Budget("1e21", "24GB"))
-    leverage = plan.leverage
-    print(f"Efficiency Leverage {leverage.efficiency_leverage:.2f} ({leverage.low:.2f} to {leverage.high:.2f})")
+    leverage = plan.leverage.pooled
+    print(f"Efficiency Leverage {leverage.middle:.2g} ({leverage.low:.2g} to {leverage.high:.2g})")
     for opinion in plan.laws:
         if opinion.efficiency:
             print(f"  {opinion.law}: worth {opinion.efficiency:.0%} of the law's own best design, in compute")

@@ -2,7 +2,7 @@
 
 >>> from moeplan import Budget, recommend
 >>> plan = recommend(Budget("1e22", "80GB"))
->>> plan.architecture, plan.leverage.efficiency_leverage
+>>> plan.architecture, plan.leverage.pooled
 
 Names are loaded when first used, so that importing moeplan costs nothing.
 """

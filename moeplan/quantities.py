@@ -39,7 +39,8 @@ def percent(share: float, digits: int = 3) -> str:
 
 def times(ratio: float, digits: int = 3) -> str:
     """A multiple: 6.1 -> "6.10x"."""
-    return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:#.{digits}g}x"
+    whole = float(f"{ratio:.{digits}g}") >= 10 ** (digits - 1)
+    return f"{ratio:,.0f}x" if whole else f"{ratio:#.{digits}g}x"
 
 
 def _plain(value: float, digits: int) -> str:

@@ -125,6 +125,16 @@ def _rankings(_: str) -> str:
     return markdown_text([Section("", (ranking_table(View(backtest())),))])
 
 
+def _intervals(_: str) -> str:
+    from moeplan.report.backtest_intervals import interval_table
+    from moeplan.report.blocks import Section
+    from moeplan.report.markdown import markdown_text
+    from moeplan.report.view import View
+    from moeplan.studies.backtest import backtest
+
+    return markdown_text([Section("", (interval_table(View(backtest())),))])
+
+
 def _conventions(_: str) -> str:
     from moeplan.architecture.conventions import CONVENTIONS
 
@@ -194,6 +204,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "laws": _laws,
     "backtest": _backtest,
     "rankings": _rankings,
+    "intervals": _intervals,
     "conventions": _conventions,
     "files": _files,
 }

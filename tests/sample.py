@@ -11,6 +11,7 @@ from moeplan.estimates import Estimate
 from moeplan.laws.hyperparameters import HyperParameters
 from moeplan.laws.law import Outside
 from moeplan.laws.leverage import DenseEquivalent, Leverage, LeverageOpinion
+from moeplan.laws.pooling import DenseWorth, PooledLeverage
 from moeplan.plan.document import (
     SCHEMA,
     Band,
@@ -127,6 +128,19 @@ def sample_plan(**changes: Any) -> Plan:
             num_devices=2,
         ),
         leverage=Leverage(
+            pooled=PooledLeverage(
+                efficiency_leverage=3.21,
+                low=1.23,
+                high=8.38,
+                level=0.925,
+                decades_outside=0.75,
+                weights={"tian2025": 0.41, "abnar2025": 0.59},
+                studies=13,
+                rule="a pooled interval by a rule of two thumbs",
+                dense=DenseWorth(24_680_000_000, 246_800_000_000, 2.46e22),
+                dense_low=DenseWorth(8_642_000_000, 86_420_000_000, 8.64e21),
+                dense_high=DenseWorth(46_820_000_000, 468_200_000_000, 4.68e22),
+            ),
             efficiency_leverage=5.432,
             low=4.321,
             high=6.543,

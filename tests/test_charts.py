@@ -178,10 +178,11 @@ def test_a_series_of_the_plan_is_the_plans() -> None:
     """The plan's charts hold the plan's numbers: EL by law, bytes by group, ranges over values, efficiencies."""
     plan = sample_plan()
     leverage, bands, efficiency, memory = plan_charts(plan)
-    assert leverage.labels == ("tian2025", "abnar2025", "clark2022")
-    assert [series.y for series in leverage.series] == [(5.432,), (3.456, 2.345)]
-    assert (leverage.series[0].low, leverage.series[0].high) == ((4.321,), (6.543,))
-    assert [series.inside for series in leverage.series] == [(False,), (False, True)]
+    assert leverage.labels == ("pooled", "tian2025", "abnar2025", "clark2022")
+    assert [series.y for series in leverage.series[1:]] == [(5.432 * 0.9191,), (3.456, 2.345)]
+    assert leverage.series[0].y == pytest.approx((3.21,), abs=0.005)
+    assert (leverage.series[0].low, leverage.series[0].high) == ((1.23,), (8.38,))
+    assert [series.inside for series in leverage.series] == [(False,), (False,), (False, True)]
     assert dict(zip(memory.labels, memory.series[0].y, strict=True)) == plan.memory.by_group
     assert efficiency.series[0].y == (0.9753,)
     tokens = next(band for band in plan.bands if band.variable == "tokens")

@@ -75,6 +75,7 @@ def written(value: float) -> Iterator[str]:
     for digits in (2, 3, 4):
         yield from (write(value, digits) for write in (quantities.number, format_count, format_flops, format_bytes))
         yield quantities.BYTES.text(value, digits)
+        yield from (quantities.times(value, digits), quantities.scientific(value, digits))
         yield from (quantities.percent(value, digits), quantities.percent(value, digits).removesuffix(" %"))
     yield from (quantities.times(value), quantities.scientific(value), f"{value:,.0f}", f"{value:.2f}")
 
@@ -318,7 +319,7 @@ def test_keyboard_reaches_opens_and_closes(shown: Browser) -> None:
         assert panel(shown) == ""
         assert shown.js("document.activeElement.dataset.path") == path
     shown.press("Tab")
-    assert shown.js("document.activeElement.dataset.path") == "/leverage/level"
+    assert shown.js("document.activeElement.dataset.path") == "/leverage/pooled/low"
     shown.js("document.querySelector('.n[data-path=\"/bands/0/value\"]').focus()")
     shown.press("ArrowDown")
     assert shown.js("document.activeElement.dataset.path") == "/bands/1/value"

@@ -23,6 +23,7 @@ from moeplan.report.blocks import Items, Paragraph, Section, Table
 from moeplan.report.differences import change_section
 from moeplan.report.html import html_fragment, plan_fragment
 from moeplan.report.markdown import markdown_text
+from moeplan.report.plan_page import plan_card
 from moeplan.report.sections import headline, plan_sections
 from moeplan.report.terminal import terminal_text
 from tests.sample import sample_plan
@@ -90,11 +91,48 @@ def words(text: str) -> list[str]:
 
 
 def test_headline() -> None:
-    """The first sentence holds size, tokens, dense equivalent, leverage and interval, with the flag."""
+    """The first sentence holds size, tokens, the pooled leverage and dense equivalent with intervals, and the flag."""
     assert headline(sample_plan()) == (
-        "Train a 11.2B-A1.35B MoE on 457B tokens: Efficiency Leverage 5.43x* (87.5 % interval 4.32–6.54) by "
-        "tian2025, 4.99x as this budget is split: the work of a dense 13.6B model on 358B tokens."
+        "Train a 11.2B-A1.35B MoE on 457B tokens: worth 3.2x* (1.2x to 8.4x) its compute in dense models, the work of "
+        "a dense 25B model (8.6B to 47B) on 250B tokens."
     )
+
+
+def test_leverage_has_one_headline() -> None:
+    """One line says the pooled leverage, what it rests on and how far out it is; a law's own stands in its own row."""
+    section = next(s for s in plan_sections(sample_plan()) if s.title == "Efficiency Leverage")
+    line, table, *_ = section.blocks
+    assert isinstance(line, Paragraph)
+    assert line.text == (
+        "Against dense, compute for equal loss: 3.2x (1.2x to 8.4x at 92.5 %; 2 laws, 13 studies; extrapolated 0.75 "
+        "decades)."
+    )
+    assert isinstance(table, Table)
+    assert [row[:3] for row in table.rows] == [
+        ("tian2025", "4.99x*", "41 %"), ("abnar2025", "3.46x*", "59 %"), ("clark2022", "2.35x", "beside"),
+    ]  # fmt: skip
+    said = " ".join(texts(plan_sections(sample_plan())))
+    assert said.count("extrapolated 0.75 decades") == 1
+
+
+def test_beyond_two_decades_leverage_is_a_range() -> None:
+    """Without a point the headline, the section and the page's card have the range, and no dense shape is told."""
+    plan = sample_plan()
+    pooled = dataclasses.replace(plan.leverage.pooled, efficiency_leverage=None, dense=None, decades_outside=2.7)
+    plan = dataclasses.replace(plan, leverage=dataclasses.replace(plan.leverage, pooled=pooled))
+    assert headline(plan).endswith(
+        "worth 1.2x to 8.4x* its compute in dense models, the work of a dense model of 8.6B to 47B params."
+    )
+    section = next(s for s in plan_sections(plan) if s.title == "Efficiency Leverage")
+    said = list(texts([section]))
+    assert (
+        "Against dense, compute for equal loss: 1.2x to 8.4x (a range at 92.5 %, no point; 2 laws, 13 studies; "
+        "extrapolated 2.7 decades)."
+    ) in said
+    assert not any("layers" in text or "3.2x" in text for text in said)
+    card = plan_card(plan)
+    assert card.rows[0][1] == "1.2x to 8.4x*"
+    assert card.rows[4][:2] == ("Dense equivalent", "8.6B to 47B")
 
 
 def test_sections_stand_in_order() -> None:
@@ -239,6 +277,7 @@ def test_extrapolation_is_flagged() -> None:
         leverage=dataclasses.replace(
             plan.leverage,
             decades_outside=0.0,
+            pooled=dataclasses.replace(plan.leverage.pooled, decades_outside=0.0),
             others=tuple(dataclasses.replace(other, extrapolated=False) for other in plan.leverage.others),
         ),
         hyperparameters=tuple(dataclasses.replace(hyper, extrapolated=False) for hyper in plan.hyperparameters),
@@ -252,7 +291,7 @@ def test_worth_is_said_in_words() -> None:
     """V/C stands in a sentence that names what took the rest: conditions, else memory, else the laws' disagreement."""
     text = " ".join(terminal_text(plan_sections(sample_plan()), 120).split())
     assert "Your conditions leave 46 % of the budget" in text
-    assert "10 % more memory is worth 3.4 % more compute in V (EL 5.60x* then)." in text
+    assert "10 % more memory is worth 3.4 % more compute in V (tian2025's EL 5.60x* then)." in text
     request = dataclasses.replace(sample_plan().request, fix={}, ranges={}, memory_for=("inference",))
     limited = " ".join(texts(plan_sections(sample_plan(request=request))))
     assert "Your memory limit leaves 46 % of the budget" in limited

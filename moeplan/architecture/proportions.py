@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -41,16 +42,22 @@ def nearest_dense(ratio: Callable[[Architecture], float], like: Architecture) ->
 
 def dense_shape(d_model: int, like: Architecture, num_layers: int = 0) -> Architecture:
     """A dense model of one width: d_ff = (8/3)*d_model, vocabulary and tying as `like`; 0 layers for d_model/88."""
+    layers = num_layers or max(1, round(d_model / 88))
+    return _dense_shape(d_model, layers, like.attention, like.vocab_size, like.tied_embeddings)
+
+
+@functools.lru_cache(maxsize=4096)
+def _dense_shape(d_model: int, num_layers: int, attention: str, vocab_size: int, tied: bool) -> Architecture:
     heads = max(1, d_model // head_dim(d_model))
     heads = max(4, round(heads / 4) * 4) if heads < 32 else round(heads / 8) * 8
-    fields = attention_fields(d_model, np.int64(heads), like.attention)
+    fields = attention_fields(d_model, np.int64(heads), attention)
     plain: dict[str, Any] = {name: value if isinstance(value, str) else int(value) for name, value in fields.items()}
     return Architecture(
         **plain,
-        num_layers=num_layers or max(1, round(d_model / 88)),
-        vocab_size=like.vocab_size,
+        num_layers=num_layers,
+        vocab_size=vocab_size,
         d_ff=max(64, round(8 / 3 * d_model / 64) * 64),
-        tied_embeddings=like.tied_embeddings,
+        tied_embeddings=tied,
     )
 
 

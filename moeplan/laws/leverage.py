@@ -1,12 +1,13 @@
-"""Efficiency Leverage of an architecture: by the leverage law, with an interval, and by others that know dense models.
+"""Efficiency Leverage of an architecture: pooled over the laws that know dense models, and by each of them.
 
 EL = C_dense / C_moe at equal loss. A loss law speaks through compute: C_dense is the compute at which its own best
 dense model (sizes continuous, C = 6*N*D) reaches the loss that it gives the MoE, C_moe the MoE's compute in the law's
-own FLOPs. Losses of two laws never meet.
+own FLOPs. Losses of two laws never meet. `moeplan.laws.pooling` makes one leverage of them, with an interval.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +18,21 @@ from moeplan.architecture.conventions import Variables
 from moeplan.architecture.proportions import nearest_dense
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import LawError
-from moeplan.laws import Law, Uncertainty
+from moeplan.laws import Law, Uncertainty, load_law
 from moeplan.laws.dense import dense_compute, dense_params_at_tokens
+from moeplan.laws.pooling import (
+    LEVEL,
+    PER_DECADE,
+    RANGE_ONLY,
+    SCATTER,
+    STUDIES,
+    DenseWorth,
+    PooledLeverage,
+    beyond,
+    farthest,
+    pool,
+)
+from moeplan.laws.roles import POOLED_LAWS
 from moeplan.quantities import SHARE
 from moeplan.records import Line
 
@@ -55,14 +69,16 @@ class DenseEquivalent:
 
 @dataclass(frozen=True)
 class Leverage:
-    """Predicted Efficiency Leverage with its interval, and what stands beside it."""
+    """Predicted Efficiency Leverage: pooled, by the leverage law alone, and by other laws."""
 
+    pooled: PooledLeverage
+    """The headline: EL by all laws that know dense models."""
     efficiency_leverage: float
-    """EL by the leverage law: dense compute / MoE compute at equal loss."""
+    """EL by the leverage law alone, at its best split of compute: dense compute / MoE compute at equal loss."""
     low: float
-    """Lower end of the interval."""
+    """Lower end of the leverage law's own interval."""
     high: float
-    """Upper end of the interval."""
+    """Upper end of that interval."""
     level: Annotated[float, SHARE]
     """Probability that the interval is meant to cover."""
     rule: Line
@@ -72,9 +88,9 @@ class Leverage:
     allocation_efficiency: float
     """phi: what is left of EL because the budget is split into size and tokens off the law's optimum (at most 1)."""
     dense: DenseEquivalent
-    """The dense model it equals, phi included."""
+    """The dense model that it equals by the leverage law alone, phi included."""
     others: tuple[LeverageOpinion, ...]
-    """The other laws with a dense counterpart; never folded into the interval."""
+    """The other laws with a dense counterpart; never folded into the leverage law's interval."""
 
 
 def leverage_by(law: Law, variables: Variables, tokens: float) -> LeverageOpinion:
@@ -98,8 +114,16 @@ def leverage_by(law: Law, variables: Variables, tokens: float) -> LeverageOpinio
     return LeverageOpinion(law.full_name, ratio, extrapolated, "best dense of equal loss, continuous sizes, C = 6*N*D")
 
 
+def pooled_laws() -> tuple[Law, ...]:
+    """The laws that are pooled, as far as they know dense models (a user's law of the same name may not)."""
+    return tuple(law for law in map(load_law, POOLED_LAWS) if law.has_dense)
+
+
 def predict(law: Law, others: Sequence[Law], architecture: Architecture, tokens: float, seq_len: int) -> Leverage:
-    """EL with its interval by a leverage law, the dense model it equals, and what the other laws say."""
+    """EL pooled, by a leverage law with its own interval and the dense model it equals, and by other laws.
+
+    The others are the pooled laws, and those of `others` that compare with dense models.
+    """
     variables = Variables(architecture, seq_len)
     fit = law.predicting("efficiency_leverage")
     value = float(fit.at(variables, tokens))
@@ -108,8 +132,17 @@ def predict(law: Law, others: Sequence[Law], architecture: Architecture, tokens:
     width = rule.half_width(decades) if rule else math.nan
     own_flops = float(variables.get("train_flops", fit.convention("train_flops"), tokens))
     phi = float(law.allocation.at(variables, tokens)) if law.allocation else 1.0
-    opinions = [leverage_by(other, variables, tokens) for other in others if other.has_dense and other.name != law.name]
+    together = pooled_laws()
+    heard = {other.full_name: other for other in others if other.has_dense and other.name != law.name}
+    heard |= {one.full_name: one for one in together if one.name != law.name and one.full_name not in heard}
+    opinions = [leverage_by(other, variables, tokens) for other in heard.values()]
+    known = {said.law: said.efficiency_leverage for said in opinions if math.isfinite(said.efficiency_leverage)}
+    # A leverage law's own EL is at the best split of compute; loss laws judge the split that there is.
+    known[law.full_name] = value * phi
+    heard[law.full_name] = law
+    pooled = [(heard[one.full_name], known[one.full_name]) for one in together if known.get(one.full_name, 0.0) > 0]
     return Leverage(
+        pooled=_pooled(pooled, law, variables, tokens, own_flops),
         efficiency_leverage=value,
         low=value * math.exp(-width),
         high=value * math.exp(width),
@@ -119,6 +152,49 @@ def predict(law: Law, others: Sequence[Law], architecture: Architecture, tokens:
         allocation_efficiency=phi,
         dense=_dense_equivalent(law, value * phi * own_flops, architecture, seq_len),
         others=tuple(opinion for opinion in opinions if math.isfinite(opinion.efficiency_leverage)),
+    )
+
+
+def _pooled(
+    said: Sequence[tuple[Law, float]], law: Law, variables: Variables, tokens: float, own_flops: float
+) -> PooledLeverage:
+    """EL by all laws together, from that by each, and the dense models that it is worth (split as `law` says)."""
+    outside = beyond(own_flops)
+    decades = [farthest(one.require_objective().outside(variables, tokens)) for one, _ in said]
+    found = pool([math.log(value) for _, value in said], decades, outside)
+    low, high, point = found.mean - found.half_width, found.mean + found.half_width, outside <= RANGE_ONLY
+
+    def worth(log: float) -> DenseWorth:
+        dense = _dense_equivalent(law, math.exp(log) * own_flops, variables.shape, variables.seq_len)
+        return DenseWorth(dense.total_params, dense.tokens, dense.train_flops)
+
+    return PooledLeverage(
+        efficiency_leverage=math.exp(found.mean) if point else None,
+        low=math.exp(low),
+        high=math.exp(high),
+        level=LEVEL,
+        decades_outside=outside,
+        weights={one.full_name: weight for (one, _), weight in zip(said, found.weights, strict=True)},
+        studies=STUDIES,
+        rule=_pooled_rule(len(said), outside),
+        dense=worth(found.mean) if point else None,
+        dense_low=worth(low),
+        dense_high=worth(high),
+    )
+
+
+def _pooled_rule(laws: int, outside: float) -> str:
+    """The pooled interval's rule with its numbers."""
+    further = (
+        f"; {PER_DECADE:g} for each of {outside:.2f} factors of ten of compute outside everything measured is added in "
+        "squares"
+        if outside
+        else ""
+    )
+    return (
+        f"{100 * LEVEL:.0f} % interval of the weighted geometric mean of {laws} laws, one vote a publication: a law's "
+        f"ln EL is off by {SCATTER:g} as on the {STUDIES} studies and by {PER_DECADE:g} for each factor of ten outside "
+        f"its own range, and by more where the laws differ by more{further} (moeplan backtest)"
     )
 
 
@@ -140,16 +216,17 @@ def _dense_equivalent(law: Law, train_flops: float, like: Architecture, seq_len:
     """The compute-optimal dense model of a leverage law at `train_flops` (its FLOPs), as an integer shape."""
     fit = law.predicting("flops_per_token", "dense_flops_per_token")
     convention = fit.convention("flops_per_token")
-
-    def flops(shape: Architecture) -> float:
-        return float(Variables(shape, seq_len).get("flops_per_token", convention))
-
     target = float(fit(train_flops))
-    shape = nearest_dense(lambda shape: flops(shape) / target, like)
+    shape = nearest_dense(lambda shape: _flops_per_token(shape, seq_len, convention) / target, like)
     return DenseEquivalent(
         total_params=shape.total_params(),
         non_embedding_params=shape.total_params("non_embedding"),
-        tokens=round(train_flops / flops(shape)),
+        tokens=round(train_flops / _flops_per_token(shape, seq_len, convention)),
         train_flops=train_flops,
         architecture=shape,
     )
+
+
+@functools.lru_cache(maxsize=4096)
+def _flops_per_token(shape: Architecture, seq_len: int, convention: str) -> float:
+    return float(Variables(shape, seq_len).get("flops_per_token", convention))

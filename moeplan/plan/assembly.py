@@ -15,7 +15,7 @@ from moeplan.cost.inference_memory import inference_bytes
 from moeplan.errors import InfeasibleError
 from moeplan.laws import Law, load_law
 from moeplan.laws.hyperparameters import hyperparameter_laws, hyperparameters
-from moeplan.laws.leverage import Leverage, predict
+from moeplan.laws.leverage import Leverage, pooled_laws, predict
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice
@@ -49,7 +49,7 @@ def assemble(
     budget, architecture, tokens, scores = choice.budget, choice.architecture, choice.tokens, choice.scores
     hyper_laws = hyperparameter_laws(budget.hyperparameters)
     hyper = hyperparameters(hyper_laws, architecture, tokens, budget.seq_len)
-    by_name = {law.full_name: law for law in (*laws.everyone, *hyper_laws, load_law(LEVERAGE_LAW))}
+    by_name = {law.full_name: law for law in (*pooled_laws(), *laws.everyone, *hyper_laws)}
     best, design, prices = choice.best_ln_value, choice.design, _prices(choice)
     opinions = tuple(_opinion(choice, law) for law in laws.everyone)
     leverage = leverage_of(choice, laws.everyone)
@@ -102,7 +102,7 @@ def assemble(
 
 
 def leverage_of(choice: Choice, others: Sequence[Law] = ()) -> Leverage:
-    """EL of the chosen design by the leverage law, and by those of `others` that compare with dense models."""
+    """EL of the chosen design, pooled and by each law, those of `others` that compare with dense models among them."""
     budget = choice.budget
     return predict(load_law(LEVERAGE_LAW), others, choice.architecture, budget.worth(choice.tokens), budget.seq_len)
 

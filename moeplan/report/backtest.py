@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from moeplan.quantities import number, times
+from moeplan.report.backtest_intervals import interval_blocks
 from moeplan.report.backtest_measured import measured_origins, measured_sections
 from moeplan.report.blocks import Block, Chart, Column, Items, Paragraph, Section, Series, Table, series, table
 from moeplan.report.sources import outside_text
@@ -28,6 +29,7 @@ def backtest_sections(test: BackTest) -> list[Section]:
     claimed = Source("Stated by the publication, or counted from the exact shapes of both models; see Sources.")
     predicted = Source("The law's dense compute of equal loss over the MoE's compute, both as the law counts.", laws)
     within = Source("The law's own prediction, made before the run, and what the run measured.", "marin2026")
+    judged = Source("Intervals made without the study's publication, against what the study allows.", laws)
     read = Source("Read in the publication named.")
     sections = [
         ("", (Paragraph(_headline(test, studies)), score_table(test), Paragraph(_LEGEND)), scored),
@@ -39,7 +41,8 @@ def backtest_sections(test: BackTest) -> list[Section]:
         ("What the laws' papers claim", _own_claims(seen), claimed),
         ("Runs made after their law", _runs(seen), within),
         ("Context, not scored", _context(seen), claimed),
-        ("The interval of EL", tuple(Paragraph(_widening(w)) for w in test.widening), scored),
+        ("The interval of leverage, publications left out", interval_blocks(seen), judged),
+        ("The widening of a law's own interval", tuple(Paragraph(_widening(w)) for w in test.widening), scored),
         ("Silent", (Items(tuple(f"{x.law}: {x.why}." for x in test.silent)),) if test.silent else (), scored),
         ("Sources", (Items(_origins(test)),), read),
     ]
@@ -74,6 +77,11 @@ def _seen(test: BackTest) -> View[BackTest]:
             case ["ladder", place, "predictions", law, _]:
                 rung = test.ladder[int(place)].predictions[int(law)]
                 return Source(rung.basis, rung.law)
+            case ["interval_scores", place, *_]:
+                method = test.interval_scores[int(place)].method
+                return Source("width + 20 x what is missed, in ln EL, publications left out", method)
+            case ["pool", *_]:
+                return Source("fitted to all studies, one vote a publication")
             case ["own_claims", place, _]:
                 return Source(test.own_claims[int(place)].source, test.own_claims[int(place)].law)
             case ["runs", place, _]:

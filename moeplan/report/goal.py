@@ -6,9 +6,9 @@ from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import Plan
 from moeplan.quantities import number, times
 from moeplan.report.blocks import Block, Items, Paragraph, table
-from moeplan.report.opinions import SIZE, leverage_text
+from moeplan.report.opinions import SIZE
 from moeplan.report.sources import SEARCHED
-from moeplan.report.text import Text
+from moeplan.report.text import Text, mark
 from moeplan.report.view import View
 
 
@@ -41,8 +41,12 @@ def _found(plan: View[Plan], unit: str) -> Text:
     what = "compute" if unit == "flops" else "memory"
     found = f"In steps of 1 %, the smallest {what} whose recommendation reaches it is {_limit('found', unit)}"
     if dense is None:
-        asked = f"Asked for: an Efficiency Leverage of {{goal.target_efficiency_leverage:g}} within {within}. {found}: "
-        return plan(f"{asked}{{own}}.", own=leverage_text(plan.leverage))
+        asked = (
+            f"Asked for: an Efficiency Leverage of {{goal.target_efficiency_leverage:g}} within {within}, by "
+            f"{LEVERAGE_LAW} alone. {found}: "
+        )
+        own = mark(plan.leverage("{efficiency_leverage}"), plan.leverage.decades_outside)
+        return plan(f"{asked}{{own}}.", own=own)
     kind = "a dense {goal.dense.asked} model" if dense.asked[:1].isdigit() else "{goal.dense.asked}"
     if unit == "flops" and str(plan.request.memory) == dense.memory:
         within += ", what it needs itself"

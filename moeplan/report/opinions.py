@@ -9,6 +9,7 @@ from typing import Any
 from moeplan.laws import law_names, load_law
 from moeplan.laws.hyperparameters import HyperParameters
 from moeplan.laws.leverage import Leverage
+from moeplan.laws.pooling import PooledLeverage
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import LawOpinion, Plan, Price
 from moeplan.plan.near_equal import RULES
@@ -23,8 +24,6 @@ SIZE = "{total_params}-A{active_params}"
 """Total and active params of a design in short, the way such models are named: 35.5B-A3.02B."""
 EXPERTS = "{num_active_experts:d}+{num_shared_experts:d}/{num_experts:d}"
 """Experts of a design: routed active + shared / routed."""
-INTERVAL = "{level} interval {low}–{high}"
-"""The interval of EL."""
 _RESOURCES = {"memory": "memory limit", "compute": "compute budget", "tokens": "cap on tokens"}
 
 
@@ -33,32 +32,91 @@ def flag(extrapolated: object) -> str:
     return EXTRAPOLATED if extrapolated else ""
 
 
-def leverage_text(leverage: View[Leverage]) -> Text:
-    """EL in short, flagged if it is extrapolated."""
-    return mark(leverage("{efficiency_leverage}"), leverage.decades_outside)
+def pooled_text(leverage: View[Leverage]) -> Text:
+    """The headline leverage in short: EL with its interval, or the interval alone; flagged if it is extrapolated."""
+    pooled = leverage.pooled
+    ends = pooled("{low:2} to {high:2}")
+    if pooled.efficiency_leverage is None:
+        return mark(ends, True)
+    return joined((mark(pooled("{efficiency_leverage:2}"), pooled.decades_outside), " (", ends, ")"))
+
+
+def worth_text(leverage: View[Leverage]) -> Text:
+    """The dense model of equal loss in short, with its interval, or as a range."""
+    pooled = leverage.pooled
+    text: Text = pooled(
+        "a dense model of {dense_low.total_params:2} to {dense_high.total_params:2} params"
+        if pooled.dense is None
+        else "a dense {dense.total_params:2} model ({dense_low.total_params:2} to {dense_high.total_params:2}) on "
+        "{dense.tokens:2} tokens"
+    )
+    return text
+
+
+def pooled_line(leverage: View[Leverage]) -> Text:
+    """The headline leverage in a sentence, with what it rests on and how far it is extrapolated."""
+    pooled = leverage.pooled
+    far = "extrapolated {decades_outside:2} decades" if pooled.decades_outside else "within measured compute"
+    basis = pooled(f"{{laws}} laws, {{studies:d}} studies; {far}", laws=str(len(pooled.weights)))
+    if pooled.efficiency_leverage is None:
+        said = pooled("{low:2} to {high:2} (a range at {level}, no point; ")
+    else:
+        said = pooled("{efficiency_leverage:2} ({low:2} to {high:2} at {level}; ")
+    return joined(("Against dense, compute for equal loss: ", said, basis, ")."))
 
 
 def leverage_blocks(leverage: View[Leverage]) -> tuple[Block, ...]:
-    """EL by every law that compares with dense models, and the dense model that the plan equals."""
-    rows = [(LEVERAGE_LAW, leverage_text(leverage), leverage(INTERVAL))]
+    """EL pooled and by every law that compares with dense models, and the dense model that the plan is worth."""
+    pooled = leverage.pooled
+    own = leverage(
+        "{allocation_efficiency} (phi) of {alone}, its EL at its best split of compute (own {level} interval "
+        "{low..high})",
+        alone=mark(leverage("{efficiency_leverage}"), leverage.decades_outside),
+    )
+    as_split = times(leverage.efficiency_leverage * leverage.allocation_efficiency)
+    rows = [(LEVERAGE_LAW, mark(Text(as_split, leverage.source_at()), leverage.decades_outside), own)]
     rows += [
         (other.law, mark(other("{efficiency_leverage}"), other.extrapolated), Text(other.basis, other.source_at()))
         for other in leverage.others
     ]
-    columns = ("law", "EL", "dense compute / MoE compute at equal loss")
-    blocks: list[Block] = [Table(tuple(rows), columns, right=(1,), strong=(0,), source=leverage.source_at())]
-    others = [other.efficiency_leverage for other in leverage.others]
-    if others:
-        spread = " to ".join(dict.fromkeys((times(min(others)), times(max(others)))))
-        blocks.append(Paragraph(f"The other laws say {spread}; they are not part of the interval.", sources.OTHERS))
-    equals = leverage(
-        "The dense model it equals: {dense.total_params} params ({dense.non_embedding_params} without embeddings; "
-        "{dense.architecture.num_layers} layers, d_model {dense.architecture.d_model}) on {dense.tokens} tokens, "
-        f"{{dense.train_flops}} FLOPs as {LEVERAGE_LAW} counts: its compute times EL times {{allocation_efficiency}} "
-        f"(phi), because it does not split its compute into size and tokens as {LEVERAGE_LAW} finds best."
+    columns = ("law", "EL", "weight", "dense compute / MoE compute at equal loss")
+    cells = tuple((law, said, _weight(pooled, law), basis) for law, said, basis in rows)
+    rule = f"{pooled.rule[:1].upper()}{pooled.rule[1:]}."
+    return (
+        Paragraph(pooled_line(leverage), pooled.source_at()),
+        Table(cells, columns, right=(1, 2), source=leverage.source_at()),
+        Paragraph(_dense(leverage)),
+        Paragraph(rule, pooled.source_at()),
+        Paragraph(_alone(leverage), leverage.source_at()),
     )
-    rule = f"{leverage.rule[:1].upper()}{leverage.rule[1:]}."
-    return (*blocks, Paragraph(equals), Paragraph(rule, leverage.source_at()))
+
+
+def _weight(pooled: View[PooledLeverage], law: str) -> Text:
+    return pooled(f"{{weights[{law}]:2}}") if law in pooled.weights else Text("beside")
+
+
+def _dense(leverage: View[Leverage]) -> Text:
+    """The dense model of equal loss, with its interval."""
+    pooled = leverage.pooled
+    split = f"in {LEVERAGE_LAW}'s FLOPs, split as it finds best for dense models"
+    ends = (
+        "{dense_low.total_params:2} params on {dense_low.tokens:2} tokens ({dense_low.train_flops:2} FLOPs) to "
+        "{dense_high.total_params:2} on {dense_high.tokens:2} ({dense_high.train_flops:2})"
+    )
+    point = "{dense.total_params:2} params on {dense.tokens:2} tokens ({dense.train_flops:2} FLOPs); the interval is "
+    text: Text = pooled(f"Worth a dense model of {'' if pooled.dense is None else point}{ends}, {split}.")
+    return text
+
+
+def _alone(leverage: View[Leverage]) -> Text:
+    """What the leverage law alone would say: its own interval's rule, and the dense model that it equals."""
+    beyond = leverage.pooled.dense is None
+    shape = "" if beyond else "; {dense.architecture.num_layers} layers, d_model {dense.architecture.d_model}"
+    return leverage(
+        f"By {LEVERAGE_LAW} alone: {{rule}}. Its dense model of equal loss has "
+        f"{{dense.total_params}} params ({{dense.non_embedding_params}} without embeddings{shape}), {{dense.tokens}} "
+        "tokens and {dense.train_flops} FLOPs, phi included."
+    )
 
 
 def limit_blocks(plan: View[Plan]) -> tuple[Block, ...]:
@@ -84,9 +142,8 @@ def _more(price: View[Price]) -> str:
 def _price(price: View[Price], flagged: object) -> Text:
     gain = price.value_ratio - 1
     worth = f"{percent(gain, 2)} more compute" if gain >= 5e-4 else "nothing"
-    return price(
-        f"{_more(price)} {price.resource} is worth {worth} in V (EL {{efficiency_leverage}}{flag(flagged)} then)."
-    )
+    leverage = f"{LEVERAGE_LAW}'s EL {{efficiency_leverage}}{flag(flagged)} then"
+    return price(f"{_more(price)} {price.resource} is worth {worth} in V ({leverage}).")
 
 
 def law_blocks(plan: View[Plan]) -> tuple[Block, ...]:
@@ -236,6 +293,6 @@ def alternative_blocks(plan: View[Plan]) -> tuple[Block, ...]:
         )
         for place, design in enumerate((plan.design, *plan.alternatives))
     )
-    leverage = mark("EL", plan.leverage.decades_outside)
+    leverage = mark(f"{LEVERAGE_LAW}'s EL", plan.leverage.decades_outside)
     columns = ("", "params", "tokens", "k+s/E", "g", "layers x d_model", leverage, "V [FLOPs]")
     return (Table(rows, columns, right=(2, 3, 4, 5, 6, 7), strong=(0,)),)

@@ -10,7 +10,7 @@ from moeplan.plan.document import Plan
 from moeplan.quantities import percent
 from moeplan.report import sources
 from moeplan.report.blocks import Block, Chart, Level, Section, Series, Table, series
-from moeplan.report.opinions import INTERVAL, SIZE, leverage_text
+from moeplan.report.opinions import SIZE, pooled_text
 from moeplan.report.pictures import write_pictures
 from moeplan.report.sections import plan_sections, seen
 from moeplan.report.text import Text
@@ -52,15 +52,16 @@ def page_sections(plan: Plan) -> list[Section]:
         "What the laws say": efficiency_chart(plan),
     }
     return [
-        dataclasses.replace(section, blocks=_second(section.blocks, charts[section.title]))
+        dataclasses.replace(section, blocks=_after_table(section.blocks, charts[section.title]))
         if section.title in charts
         else section
         for section in plan_sections(plan)
     ]
 
 
-def _second(blocks: tuple[Block, ...], chart: Chart) -> tuple[Block, ...]:
-    return (blocks[0], chart, *blocks[1:])
+def _after_table(blocks: tuple[Block, ...], chart: Chart) -> tuple[Block, ...]:
+    place = next((place for place, block in enumerate(blocks, 1) if isinstance(block, Table)), 1)
+    return (*blocks[:place], chart, *blocks[place:])
 
 
 def plan_charts(plan: Plan) -> tuple[Chart, ...]:
@@ -79,37 +80,52 @@ def plan_card(plan: Plan) -> Table:
         ("Total params (N)", "{design.total_params}", experts),
         ("Active params (N_a)", "{design.active_params}", "{design.active_param_ratio} of the total"),
         ("Training tokens (D)", "{design.tokens}", "{design.tokens_per_param} per active param"),
-        (
-            "Dense equivalent",
-            "{leverage.dense.total_params}",
-            "on {leverage.dense.tokens} tokens, as this budget is split",
-        ),
+        *_dense_row(plan),
         ("Memory to serve", "{memory.total_bytes}", usable),
         ("GPU time", "{training.gpu_hours}", f"{{training.device}}-hours{days} at {{training.mfu}} MFU"),
         ("Worth (V)", "{value_ratio}", "of the budget: {design.value} FLOPs"),
     )
-    lead = ("Efficiency Leverage", leverage_text(p.leverage), p.leverage(f"{INTERVAL}, by {LEVERAGE_LAW}"))
+    pooled = p.leverage.pooled
+    basis = pooled("{laws} laws, {studies:d} studies, {level} interval", laws=str(len(pooled.weights)))
+    lead = ("Efficiency Leverage", pooled_text(p.leverage), basis)
     return Table((lead, *((name, p(value), p(more)) for name, value, more in rows)), strong=(0,))
 
 
+def _dense_row(plan: Plan) -> tuple[tuple[str, str, str], ...]:
+    """The dense model that the plan is worth, with its interval; without a point there is the interval."""
+    ends = "{leverage.pooled.dense_low.total_params:2} to {leverage.pooled.dense_high.total_params:2}"
+    if plan.leverage.pooled.dense is None:
+        return (("Dense equivalent", ends, "a range, for nothing so large was measured"),)
+    return (("Dense equivalent", "{leverage.pooled.dense.total_params:2}", f"{ends}, as this budget is split"),)
+
+
 def leverage_chart(plan: Plan) -> Chart:
-    """EL by every law that compares with dense models; the prediction with its interval."""
+    """EL by every law that compares with dense models, as this compute is split; the pooled one with its interval."""
     p, found = seen(plan), plan.leverage
-    inside = (not found.decades_outside,)
-    name = f"the prediction, {percent(found.level)} interval"
-    own = series(name, [p.leverage], "efficiency_leverage", "low", "high", kind="points", inside=inside, strong=True)
+    pooled = p.leverage.pooled
+    inside = (not pooled.decades_outside,)
+    name = f"pooled, {percent(found.pooled.level)} interval"
+    own = series(name, [pooled], "middle", "low", "high", kind="points", inside=inside, strong=True)
+    alone = Series(
+        f"{LEVERAGE_LAW}, as split",
+        (1.0,),
+        (found.efficiency_leverage * found.allocation_efficiency,),
+        kind="points",
+        inside=(not found.decades_outside,),
+        source=p.leverage.source_at(),
+    )
     others = series("other laws", p.leverage.others, "efficiency_leverage", kind="points",
                     inside=tuple(not other.extrapolated for other in found.others))  # fmt: skip
     return Chart(
         "Efficiency Leverage by law",
         "",
         "dense compute / MoE compute at equal loss",
-        (own, dataclasses.replace(others, x=tuple(range(1, len(found.others) + 1)))),
+        (own, alone, dataclasses.replace(others, x=tuple(range(2, len(found.others) + 2)))),
         y_quantity="times",
         y_log=True,
         levels=(Level("a dense model", 1.0),),
-        labels=(LEVERAGE_LAW, *(other.law for other in found.others)),
-        note="The other laws stand beside the prediction; they are not part of its interval.",
+        labels=("pooled", LEVERAGE_LAW, *(other.law for other in found.others)),
+        note="Every law with a weight is part of the pooled leverage.",
     )
 
 

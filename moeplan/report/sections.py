@@ -5,20 +5,20 @@ from __future__ import annotations
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import Plan
 from moeplan.plan.near_equal import RULES
-from moeplan.quantities import quantity, symbol, times
+from moeplan.quantities import quantity, symbol
 from moeplan.report import sources
 from moeplan.report.blocks import Block, Items, Paragraph, Section, Table, legend, table
 from moeplan.report.goal import goal_blocks
 from moeplan.report.opinions import (
-    INTERVAL,
     SIZE,
     alternative_blocks,
     hyperparameter_blocks,
     law_blocks,
     leverage_blocks,
-    leverage_text,
     limit_blocks,
     near_equal_blocks,
+    pooled_text,
+    worth_text,
 )
 from moeplan.report.text import Source, Text, judges
 from moeplan.report.training import serving_blocks, training_blocks
@@ -62,25 +62,22 @@ def seen(plan: Plan) -> View[Plan]:
 
 def headline(plan: Plan) -> Text:
     """The answer in one sentence."""
-    p, leverage = seen(plan), plan.leverage
+    p = seen(plan)
     return p(
-        "Train a {size} MoE on {design.tokens} tokens: Efficiency Leverage {own} ({interval}) by {law}, {split} as "
-        "this budget is split: the work of a dense {leverage.dense.total_params} model on {leverage.dense.tokens} "
-        "tokens.",
+        "Train a {size} MoE on {design.tokens} tokens: worth {leverage} its compute in dense models, the work of "
+        "{dense}.",
         size=p.design(SIZE),
-        law=LEVERAGE_LAW,
-        own=leverage_text(p.leverage),
-        interval=p.leverage(INTERVAL),
-        split=times(leverage.efficiency_leverage * leverage.allocation_efficiency),
+        leverage=pooled_text(p.leverage),
+        dense=worth_text(p.leverage),
     )
 
 
 def _answer(plan: Plan) -> Source:
     """What the headline sums up."""
     return Source(
-        f"The answer in short: the best design of the declared grid for what was asked, and {LEVERAGE_LAW}'s leverage "
-        "of it with the dense model that it equals. The tables say more of each number.",
-        ", ".join(dict.fromkeys((*plan.request.laws, LEVERAGE_LAW))),
+        "The answer in short: the best design of the declared grid for what was asked, and its leverage by all laws "
+        "that know dense models, with the dense model that it is worth. The tables say more of each number.",
+        ", ".join(dict.fromkeys((*plan.request.laws, *plan.leverage.pooled.weights))),
         "params with embeddings; tokens; EL is dense compute / MoE compute at equal loss",
     )
 
@@ -214,6 +211,7 @@ def _flagged(plan: Plan) -> bool:
     """Whether anything in the report is marked as extrapolated."""
     return (
         plan.leverage.decades_outside > 0
+        or plan.leverage.pooled.decades_outside > 0
         or any(law.outside for law in plan.laws)
         or any(law.extrapolated for law in plan.hyperparameters)
         or any(law.extrapolated for law in plan.leverage.others)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from moeplan.laws.hyperparameters import HyperParameters
 from moeplan.laws.law import Outside
 from moeplan.laws.leverage import Leverage, LeverageOpinion
+from moeplan.laws.pooling import PooledLeverage
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import LawOpinion, Plan
 from moeplan.plan.uncertainty.result import PlanUncertainty
@@ -36,7 +37,12 @@ DENSE = Source(
     f"params with embeddings unless said otherwise; {LEVERAGE_LAW}'s FLOPs: non-embedding params, full attention, no "
     "logits",
 )
-OTHERS = Source("Least and largest EL by the other laws of the table; not part of the interval.", convention=_EL)
+WORTH = Source(
+    "A dense model of the plan's compute times the pooled leverage, or times either end of its interval, split into "
+    f"size and tokens as {LEVERAGE_LAW} finds best for dense models.",
+    LEVERAGE_LAW,
+    f"params with embeddings; {LEVERAGE_LAW}'s FLOPs",
+)
 LAYOUT = Source(
     "Memory counted on the exact shape for the heaviest stage; time by a calibrated model of a "
     "step (moeplan.cost.training.throughput), relative to the first layout listed.",
@@ -145,6 +151,10 @@ def plan_source(plan: Plan) -> SourceOf:
 def leverage_source(found: Leverage, parts: list[str]) -> Source:
     """The source of a number of a leverage, by its place in there."""
     match parts:
+        case ["pooled", part, *_] if part.startswith("dense"):
+            return WORTH
+        case ["pooled", *_]:
+            return _pooled(found.pooled)
         case ["dense", *_] | ["allocation_efficiency"]:
             return DENSE
         case ["others", place, *_]:
@@ -188,6 +198,17 @@ def _domain_of(plan: Plan, variable: str) -> str:
     )
 
 
+def _pooled(found: PooledLeverage) -> Source:
+    """EL by all laws that know dense models."""
+    far = f"compute {found.decades_outside:.2f} factors of ten outside everything measured"
+    return Source(
+        f"{found.rule[:1].upper()}{found.rule[1:]}.",
+        ", ".join(found.weights),
+        _EL,
+        far if found.decades_outside else "compute inside everything measured",
+    )
+
+
 def _leverage(found: Leverage) -> Source:
     """EL by the leverage law, with its interval."""
     far = f"{found.decades_outside:.2f} decades (factors of 10) outside, summed over variables"
@@ -200,7 +221,7 @@ def _leverage(found: Leverage) -> Source:
 
 
 def _opinion(found: LeverageOpinion) -> Source:
-    """EL by another law; never part of the interval."""
+    """EL by another law, one opinion of the pool; never part of the leverage law's interval."""
     where = "outside the measured range" if found.extrapolated else "inside the measured range"
     return Source(f"By {found.law} alone: {found.basis}.", found.law, _EL, where)
 

@@ -25,6 +25,7 @@ from moeplan.studies.backtest.equivalences import Equivalence, LawClaim, Loss, P
 from moeplan.studies.backtest.equivalences import equivalences as published_equivalences
 from moeplan.studies.backtest.equivalences import law_claims as published_claims
 from moeplan.studies.backtest.equivalences import preregistered as published_runs
+from moeplan.studies.backtest.intervals import leverage_intervals
 from moeplan.studies.backtest.ladder import LadderRung, ladder_rungs
 from moeplan.studies.backtest.practice import hyperparameter_rows
 from moeplan.studies.backtest.rankings import correcting_laws, ranking_scores, rankings, voted_rms
@@ -70,6 +71,7 @@ def backtest(laws: str | Path | Law | Iterable[str | Path | Law] | None = None) 
     read = [law for law in asked if law in with_dense or law in silent or law.name in heard]
     read += [law for law in correcting_laws() if law.full_name not in own]
     rungs = ladder_rungs(with_dense)
+    calibration, intervals, interval_scores = leverage_intervals(with_dense, results, rungs)
     return BackTest(
         schema=SCHEMA,
         version=__version__,
@@ -81,6 +83,9 @@ def backtest(laws: str | Path | Law | Iterable[str | Path | Law] | None = None) 
         ranking_scores=ranking_scores(ranked),
         ladder=rungs,
         votes=tuple(vote for law in with_dense if (vote := _votes(law.full_name, results, rungs)) is not None),
+        pool=calibration,
+        intervals=intervals,
+        interval_scores=interval_scores,
         hyperparameters=practised,
         own_claims=tuple(
             _own_claim(claim, own[claim.law])

@@ -210,6 +210,52 @@ class Silent:
 
 
 @dataclass(frozen=True)
+class StudyIntervals:
+    """The intervals of one study's leverage, made without its publication."""
+
+    study: str
+    """The study, or the MoE of a ladder."""
+    publication: str
+    """What was left out, and counts as one voice."""
+    claimed_low: float | None
+    """The least leverage that it allows, in the leverage law's FLOPs; null for an upper bound."""
+    claimed_high: float | None
+    """The largest; null for a lower bound."""
+    intervals: dict[str, tuple[float, ...]]
+    """Both ends by each method."""
+
+
+@dataclass(frozen=True)
+class IntervalScore:
+    """How good a method's intervals are."""
+
+    method: str
+    """The method: the pool, a law's own interval, or a constant."""
+    score: float
+    """Mean interval score in ln EL, one vote a publication; lower is better."""
+    coverage: float
+    """Share of the studies whose claim the interval holds."""
+    width: float
+    """Median width in ln EL."""
+    by_publication: dict[str, float]
+    """Mean interval score on each publication, left out."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the studies say of the pool, nothing left out."""
+
+    scatter: float
+    """How far a law is off in ln EL on studies, less what lies outside its range; one vote a publication."""
+    measured_low: float
+    """Least compute of everything measured [FLOPs]."""
+    measured_high: float
+    """Largest compute of everything measured [FLOPs]."""
+    studies: int
+    """Studies, and MoEs of ladders, that the intervals are judged by."""
+
+
+@dataclass(frozen=True)
 class BackTest:
     """Every law against every published equivalence."""
 
@@ -233,6 +279,12 @@ class BackTest:
     """MoEs beside a ladder of dense models, by losses."""
     votes: tuple[Votes, ...]
     """The error by law over studies and ladder rungs, each publication with one vote."""
+    pool: Calibration | None
+    """What the studies say of the pooled leverage; null unless every pooled law is asked."""
+    intervals: tuple[StudyIntervals, ...]
+    """Intervals of the studies' leverage, each publication left out; empty unless every pooled law is asked."""
+    interval_scores: tuple[IntervalScore, ...]
+    """How good they are, by method."""
     hyperparameters: tuple[HyperParameterRow, ...]
     """Learning rate and batch of published models, and by the laws."""
     own_claims: tuple[OwnClaim, ...]
