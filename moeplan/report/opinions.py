@@ -14,7 +14,6 @@ from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import LawOpinion, Plan, Price
 from moeplan.plan.near_equal import RULES
 from moeplan.quantities import percent, quantity, times
-from moeplan.report import sources
 from moeplan.report.blocks import Block, Items, Paragraph, Table, table
 from moeplan.report.text import EXTRAPOLATED, NONE, Text, joined, listed, mark
 from moeplan.report.view import View
