@@ -20,7 +20,7 @@ _HOMES = {
     "MoeplanError": "errors",
     "Plan": "plan.document",
     "UsageError": "errors",
-    "backtest": "studies.backtest",
+    "backtest": "studies.backtest.run",
     "compare": "studies.comparison",
     "fit": "fitting",
     "frontier": "studies.frontier",

@@ -17,7 +17,7 @@ from moeplan.plan.document import plan_schema as plan_schema
 from moeplan.plan.document import read_plan as read_plan
 from moeplan.plan.inverse import recommend_for as recommend_for
 from moeplan.plan.planner import recommend as recommend
-from moeplan.studies.backtest import backtest as backtest
+from moeplan.studies.backtest.run import backtest as backtest
 from moeplan.studies.comparison import compare as compare
 from moeplan.studies.frontier import frontier as frontier
 

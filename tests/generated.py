@@ -110,7 +110,7 @@ def _backtest(_: str) -> str:
     from moeplan.report.backtest import score_table
     from moeplan.report.blocks import Section
     from moeplan.report.markdown import markdown_text
-    from moeplan.studies.backtest import backtest
+    from moeplan.studies.backtest.run import backtest
 
     return markdown_text([Section("", (score_table(backtest()),))])
 
@@ -120,7 +120,7 @@ def _rankings(_: str) -> str:
     from moeplan.report.blocks import Section
     from moeplan.report.markdown import markdown_text
     from moeplan.report.view import View
-    from moeplan.studies.backtest import backtest
+    from moeplan.studies.backtest.run import backtest
 
     return markdown_text([Section("", (ranking_table(View(backtest())),))])
 
@@ -130,7 +130,7 @@ def _intervals(_: str) -> str:
     from moeplan.report.blocks import Section
     from moeplan.report.markdown import markdown_text
     from moeplan.report.view import View
-    from moeplan.studies.backtest import backtest
+    from moeplan.studies.backtest.run import backtest
 
     return markdown_text([Section("", (interval_table(View(backtest())),))])
 

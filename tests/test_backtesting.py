@@ -24,7 +24,7 @@ from moeplan.records import from_json, to_json
 from moeplan.report.backtest import backtest_chart, backtest_sections
 from moeplan.report.blocks import Table
 from moeplan.report.text import Text
-from moeplan.studies import backtest as backtesting
+from moeplan.studies.backtest import run as backtesting
 from moeplan.studies.backtest.equivalences import Equivalence, Side, equivalences
 from moeplan.studies.backtest.scores import BackTest, EquivalencePrediction, Result
 from moeplan.units import format_count

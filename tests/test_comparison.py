@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 import moeplan
 from moeplan import records
 from moeplan.architecture.conventions import Variables
-from moeplan.architecture.proportions import dense_of_size
+from moeplan.architecture.proportions import DENSE_WIDTHS, dense_of_size, dense_shape, nearest_dense
 from moeplan.architecture.published import find_model
+from moeplan.architecture.shape import Architecture
 from moeplan.cli import cli
 from moeplan.cost.inference_memory import total_inference_bytes
 from moeplan.errors import InfeasibleError, LawError, UsageError
@@ -47,6 +49,7 @@ from moeplan.studies.comparison.resources import (
 )
 from moeplan.studies.comparison.result import Comparison
 from moeplan.units import parse_bytes, parse_count, parse_flops
+from tests.exported import SHAPES
 
 BUDGET = ("1e22", "80GB")
 LUDZIEJEWSKI_SAVINGS = {
@@ -183,6 +186,22 @@ def test_dense_shapes_meet_their_size(params: float) -> None:
     shape = dense_of_size(params, find_model("olmoe-1b-7b").architecture)
     assert shape.total_params() == pytest.approx(params, rel=0.005 if params >= 1e9 else 0.02)
     assert 2 * shape.d_model - 64 <= shape.d_ff <= 4 * shape.d_model + 64
+
+
+@pytest.mark.parametrize("attention", ["gqa", "mla"])
+@pytest.mark.parametrize("size", ["params", "flops"])
+def test_the_nearest_dense_width_is_the_nearest_of_all(attention: str, size: str) -> None:
+    """The dense shape found by halving has the width that is nearest of all, also where the width of heads changes."""
+    like = SHAPES["dense-2048" if attention == "gqa" else "dense-mla-2048"]
+
+    def of(shape: Architecture) -> float:
+        return float(shape.total_params("non_embedding") if size == "params" else shape.flops_per_token(4096))
+
+    sizes = np.array([of(dense_shape(width, like)) for widths in DENSE_WIDTHS for width in widths])
+    widths = [width for widths in DENSE_WIDTHS for width in widths]
+    for target in np.geomspace(sizes[0], sizes[-1], 40).tolist():
+        nearest = widths[int(np.argmin(np.abs(np.log(sizes / target))))]
+        assert nearest_dense(lambda shape, target=target: of(shape) / target, like).d_model == nearest
 
 
 # Costs

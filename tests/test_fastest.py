@@ -16,7 +16,8 @@ from moeplan.cost.training.fastest import RECOMPUTE, Trainer
 from moeplan.cost.training.memory import TrainingSettings, training_bytes, training_memory
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.throughput.step import step_time
-from moeplan.plan.search.grid import Grid, joined
+from moeplan.plan.search.designs import joined
+from moeplan.plan.search.grid import Grid
 
 GRIDS = [Grid(), Grid(attention="mla", num_shared_experts=(0, 1, 2)), Grid(vocab_size=32768, tied_embeddings=True)]
 

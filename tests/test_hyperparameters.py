@@ -10,7 +10,7 @@ from moeplan import Budget, UsageError, read_plan, recommend
 from moeplan.plan.training_and_serving import batch_sequences
 from moeplan.report.sections import plan_sections
 from moeplan.report.terminal import terminal_text
-from moeplan.studies.backtest import backtest
+from moeplan.studies.backtest.run import backtest
 from tests.test_cli import run
 
 SMALL = ("recommend", "--flops", "1e21", "--memory", "24GB", "--alternatives", "0")

@@ -19,7 +19,8 @@ from moeplan.errors import InfeasibleError, MoeplanError
 from moeplan.laws import load_law
 from moeplan.plan.budget import Budget
 from moeplan.plan.choice import choose_design, make_space
-from moeplan.plan.search.grid import Designs, Grid
+from moeplan.plan.search.designs import Designs, DesignVariables
+from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.reference import LossReference, token_partners
 from moeplan.plan.search.space import TIE, Space
 from tests.small import LAWS, VOCAB, laws, small_grid
@@ -195,6 +196,49 @@ def test_pruning_loses_no_best_design() -> None:
         for compute in np.geomspace(1e17, 1e27, 21):
             every = min(float(np.min(law.objective.at(v, compute / v.get("flops_per_token")))) for v in blocks)
             assert reference._best(reference.table, compute) == pytest.approx(every, rel=1e-12)
+
+
+def test_bound_by_some_designs_loses_no_best_design() -> None:
+    """R(C) is the same, to the bit, whether or not a few designs tell beforehand which others cannot be the best.
+
+    That leaves less than a fiftieth of the designs.
+    """
+    grid = dataclasses.replace(Grid(), d_model=Grid().d_model[10:34:2])
+    tables = [table for d in grid.d_model if (table := grid.product(d)) is not None]
+    blocks = [DesignVariables(table, 4096) for table in tables]
+    some = [DesignVariables(table.take(np.arange(0, len(table), 97)), 4096) for table in tables[::2]]
+    for law in laws("zhao2025", "ludziejewski2025", "abnar2025", "krajewski2024"):
+        every, bounded = (LossReference(law.objective, "causal") for _ in range(2))
+        bounded.bound_by([bounded.columns(v) for v in some], 1e22)
+        collected = [bounded.collect(v) for v in blocks]
+        assert sum(columns.shape[1] for columns in collected) < 0.02 * sum(len(table) for table in tables)
+        every.finish([every.collect(v) for v in blocks], 1e22, 1e22)
+        bounded.finish(collected, 1e22, 1e22)
+        while every.extend(3):
+            bounded.extend(3)
+        assert bounded._ln_compute[-1] == pytest.approx(math.log(1e8))
+        assert np.array_equal(every._losses, bounded._losses)
+
+
+@pytest.mark.parametrize("attention", ["gqa", "mla"])
+@pytest.mark.parametrize("weight_dtype, devices", [("bf16", 1), ("fp8", 8)])
+def test_counts_of_a_table_are_those_of_each_design(attention: str, weight_dtype: str, devices: int) -> None:
+    """Params, FLOPs and bytes that a table finds at two depths are those of each architecture, to the last one."""
+    settings = InferenceSettings(weight_dtype=weight_dtype)  # type: ignore[arg-type]
+    for d_model in (512, 1024, 5120):
+        tied = d_model == 512
+        table = Grid(attention=attention, attention_share=(0, 1), tied_embeddings=tied).product(d_model)
+        assert table is not None
+        v = DesignVariables(table, 4096)
+        memory = table.count(lambda shape: total_inference_bytes(shape, settings, devices))
+        designs = table.take(np.arange(len(table)))
+        for place in np.random.default_rng(5).integers(len(table), size=25).tolist():
+            architecture = designs.architecture(place)
+            at = np.unravel_index(place, table.shape)
+            assert int(memory[at]) == total_inference_bytes(architecture, settings, devices)
+            assert float(v.get("total_params")[at]) == architecture.total_params()
+            assert float(v.get("active_params")[at]) == architecture.active_params()
+            assert float(v.get("flops_per_token")[at]) == architecture.flops_per_token(4096)
 
 
 def test_partners_of_tokens_are_found() -> None:

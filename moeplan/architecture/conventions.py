@@ -101,10 +101,14 @@ class Variables:
         """The variables `names`, in order, as a law's form takes them."""
         return [self.get(name, conventions.get(name, ""), tokens) for name in names]
 
+    def count(self, function: Callable[[Any], Any]) -> Value:
+        """A count of whole numbers that `function` makes of a shape, here of this one."""
+        return as_float(function(self.shape))
+
     def params(self, count: str, convention: str) -> Value:
         """`count` ("total_params" or "active_params") with or without embeddings."""
         if convention == "with_embeddings":
-            return as_float(getattr(counting, count)(self.shape))
+            return self.count(getattr(counting, count))
         everything = self.get(count, "with_embeddings")
         if convention == "without_input_embedding":
             return everything - self.shape.vocab_size * as_float(self.shape.d_model)
@@ -118,7 +122,7 @@ def _flops_per_token(v: Variables, convention: str) -> Value:
     if convention == "six_non_embedding":
         return matmul
     causal = convention == "causal"
-    scores = as_float(counting.attention_score_flops(v.shape, v.seq_len, causal=causal))
+    scores = v.count(lambda shape: counting.attention_score_flops(shape, v.seq_len, causal=causal))
     return matmul + 6 * v.shape.vocab_size * as_float(v.shape.d_model) + scores if causal else matmul + scores
 
 

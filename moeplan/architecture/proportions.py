@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from moeplan.architecture.shape import Architecture
 
 SMALL_D_MODEL = 1024
 """Below this width the finer rules for small models hold."""
+DENSE_WIDTHS = range(128, SMALL_D_MODEL, 64), range(SMALL_D_MODEL, 65536, 128)
+"""Widths that dense models are given, by the width of their heads."""
 
 
 def head_dim(d_model: int) -> int:
@@ -28,14 +31,20 @@ def attention_fields(d_model: int, num_heads: Any, attention: str) -> dict[str, 
 
 
 def nearest_dense(ratio: Callable[[Architecture], float], like: Architecture) -> Architecture:
-    """The dense shape whose `ratio` (some size over what it should be) is nearest to 1, with vocabulary as `like`."""
+    """The dense shape whose `ratio` (some size over what it should be) is nearest to 1, with vocabulary as `like`.
+
+    The ratio must grow with width, of each kind of heads, and with depth.
+    """
 
     def nearest(shapes: list[Architecture]) -> Architecture:
         return shapes[int(np.argmin(np.abs(np.log(np.array([ratio(shape) for shape in shapes])))))]
 
     # The width nearest at the usual aspect ratio, then the depth nearest at that width.
-    widths = (*range(128, SMALL_D_MODEL, 64), *range(SMALL_D_MODEL, 65536, 128))
-    d_model = nearest([dense_shape(width, like) for width in widths]).d_model
+    beside: list[int] = []
+    for widths in DENSE_WIDTHS:
+        above = bisect_left(widths, 1.0, key=lambda width: ratio(dense_shape(width, like)))
+        beside += widths[max(above - 1, 0) : above + 1]
+    d_model = nearest([dense_shape(width, like) for width in beside]).d_model
     depths = range(max(1, round(d_model / 100)), max(1, round(d_model / 76)) + 1)
     return nearest([dense_shape(d_model, like, depth) for depth in depths])
 

@@ -57,7 +57,7 @@ def backtest(
         data, sections, title = to_json(chosen), labs_sections(chosen), "What laboratories chose"
     else:
         from moeplan.report.backtest import backtest_sections
-        from moeplan.studies.backtest import backtest as test
+        from moeplan.studies.backtest.run import backtest as test
 
         found = test(laws or None)
         data, sections, title = to_json(found), backtest_sections(found), "The laws against published studies"

@@ -19,7 +19,8 @@ from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError
 from moeplan.laws import Fit
 from moeplan.numerics import Floats, Indices
-from moeplan.plan.search.grid import Designs, Grid
+from moeplan.plan.search.designs import Designs
+from moeplan.plan.search.grid import Grid
 from moeplan.units import format_flops
 
 WIDTHS = (256, 384, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048, 2560, 3072, 4096)

@@ -26,7 +26,7 @@ from moeplan.plan.budget import Budget
 from moeplan.plan.infeasibility import why_no_designs, why_none_feasible
 from moeplan.plan.search.space import Scores, Space
 from moeplan.plan.search.variables import Design, design_of
-from moeplan.plan.training_and_serving import batch_sequences, least_bytes, state_bytes_per_gpu
+from moeplan.plan.training_and_serving import batch_sequences, state_bytes_per_gpu
 
 MOST_RULED_OUT = 500
 """Designs that no layout may spread before the search for a trainable one gives up."""
@@ -156,6 +156,8 @@ def _choose_trainable(space: Space, laws: tuple[Law, ...], scores: Scores, pick:
     Asking for a layout takes milliseconds, so the designs are asked one by one from the best down; those that fail
     leave the scores, and those whose model state alone is too large leave them beforehand.
     """
+    from moeplan.plan.layouts import least_bytes  # late, so that a plan whose training need not fit starts fast
+
     budget, gpus, usable = space.budget, space.budget.gpus, space.budget.usable_training_bytes
     assert gpus is not None
     assert usable is not None

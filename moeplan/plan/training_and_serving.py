@@ -8,8 +8,6 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Gpus, gpu_time, load_device, mfu_preset, published_mfu
 from moeplan.cost.serving.concurrency import concurrency, decode_seconds, fits, serving_gpus
 from moeplan.cost.serving.roofline import DecodePoint, devices_needed, serving_estimate
-from moeplan.cost.training.layout import LayoutSpace, RankedLayout, least_training_bytes, search_layouts
-from moeplan.cost.training.memory import TrainingSettings
 from moeplan.cost.training.states import load_scheme
 from moeplan.errors import InfeasibleError
 from moeplan.plan.budget import ORDINARY_MFU, Budget
@@ -17,10 +15,6 @@ from moeplan.plan.document import LayoutOption, ServingPoint, ServingUse, Traini
 
 DEFAULT_DEVICE = "H100"
 """The device that GPU-hours are counted on where none is given."""
-LISTED = 3
-"""Layouts that a plan lists."""
-_LEAST_SPACE = LayoutSpace(micro_batches=(1,), recompute=("full",))
-"""The layouts that need least memory: smallest micro-batch, everything recomputed."""
 
 
 def batch_sequences(batch_tokens: float, seq_len: int, num_gpus: int) -> int:
@@ -35,13 +29,6 @@ def state_bytes_per_gpu(total_params: float, optimizer: str, num_gpus: int) -> f
     scheme = load_scheme(optimizer)
     # Embeddings, router and norms may carry more state; the lower of both keeps this a bound from below.
     return min(sum(scheme.state_bytes(total_params, 1, vector=v).values()) for v in (False, True)) / num_gpus
-
-
-def least_bytes(architecture: Architecture, budget: Budget, batch: int) -> float | None:
-    """The least memory a GPU [bytes] by any layout on the budget's GPUs; None if no layout breaks no rule."""
-    assert budget.gpus is not None
-    least = least_training_bytes(architecture, budget.gpus.count, batch, _settings(budget), _LEAST_SPACE)
-    return None if least is None else float(least[1].total)
 
 
 def utilisation(architecture: Architecture, budget: Budget) -> tuple[float, str]:
@@ -67,7 +54,12 @@ def training_run(architecture: Architecture, train_flops: float, batch_tokens: f
     mfu, basis = utilisation(architecture, budget)
     time = gpu_time(train_flops, gpus, mfu, price_per_gpu_hour=budget.price_per_gpu_hour)
     batch = batch_sequences(batch_tokens, budget.seq_len, gpus.count if budget.gpus else 1)
-    layouts, note = _layouts(architecture, budget, batch) if budget.gpus else ((), "no GPUs are given")
+    layouts: tuple[LayoutOption, ...] = ()
+    note = "no GPUs are given"
+    if budget.gpus:
+        from moeplan.plan.layouts import fastest_layouts  # late, so that a plan without GPUs starts fast
+
+        layouts, note = fastest_layouts(architecture, budget, batch)
     return TrainingRun(
         device=gpus.device.name,
         num_gpus=gpus.count if budget.gpus else None,
@@ -126,47 +118,4 @@ def serving_use(architecture: Architecture, budget: Budget) -> ServingUse:
         points=tuple(map(point, found.points)),
         prefill_flops={str(tokens): flops for tokens, flops in found.prefill_flops.items()},
         prefill_seconds={str(tokens): seconds for tokens, seconds in found.prefill_seconds.items()},
-    )
-
-
-def _settings(budget: Budget) -> TrainingSettings:
-    return TrainingSettings(seq_len=budget.seq_len, optimizer=budget.optimizer)
-
-
-def _layouts(architecture: Architecture, budget: Budget, batch: int) -> tuple[tuple[LayoutOption, ...], str]:
-    assert budget.gpus is not None
-    try:
-        found = search_layouts(architecture, budget.gpus, batch, _settings(budget), headroom=budget.headroom)
-    except InfeasibleError as error:
-        return (), str(error)
-    fastest = found.best.time.total
-    return tuple(_option(ranked, fastest) for ranked in _distinct(found.ranked)), ""
-
-
-def _distinct(ranked: tuple[RankedLayout, ...]) -> list[RankedLayout]:
-    """The fastest layouts that differ in more than the micro-batch."""
-    best: dict[tuple[object, ...], RankedLayout] = {}
-    for candidate in ranked:
-        layout = candidate.layout
-        best.setdefault((layout.tp, layout.pp, layout.ep, layout.etp, layout.cp, layout.recompute), candidate)
-        if len(best) == LISTED:
-            break
-    return list(best.values())
-
-
-def _option(ranked: RankedLayout, fastest: float) -> LayoutOption:
-    layout, total = ranked.layout, ranked.time.total
-    return LayoutOption(
-        tp=layout.tp,
-        pp=layout.pp,
-        ep=layout.ep,
-        etp=layout.etp,
-        cp=layout.cp,
-        dp=layout.dp,
-        micro_batch=layout.micro_batch,
-        recompute=layout.recompute,
-        bytes_per_gpu=float(ranked.bytes_per_gpu),
-        bytes_by_group={name: float(size) for name, size in ranked.memory.heaviest.groups.items()},
-        step_time=total / fastest,
-        step_terms={name: seconds / total for name, seconds in ranked.time.terms().items()},
     )

@@ -11,7 +11,8 @@ import numpy as np
 from moeplan.architecture.conventions import ARCHITECTURAL, Variables
 from moeplan.laws import Fit, Law
 from moeplan.laws.terms import TermResult, box, check_terms
-from moeplan.plan.search.grid import Designs, Grid
+from moeplan.plan.search.designs import Designs
+from moeplan.plan.search.grid import Grid
 
 BUDGETS = tuple(10.0**power for power in range(18, 27))
 """Training FLOPs at which the grid's designs are trained here."""

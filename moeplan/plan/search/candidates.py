@@ -57,6 +57,8 @@ class Additive:
     """F of each design."""
     slope: Floats
     """n*M^-nu of each."""
+    factor: Floats
+    """n of each class."""
     power: Floats
     """nu of each class."""
     code: NDArray[np.intp]
@@ -73,7 +75,9 @@ class Additive:
 
     def take(self, kept: NDArray[np.bool_]) -> Additive:
         """Some of them."""
-        return Additive(self.table, self.floor[kept], self.slope[kept], self.power, self.code[kept], self.index[kept])
+        return Additive(
+            self.table, self.floor[kept], self.slope[kept], self.factor, self.power, self.code[kept], self.index[kept]
+        )
 
     def least(self, ln_compute: float, losses: Floats) -> float:
         """The least loss by the law's form: of those designs whose `losses` may be the least."""
@@ -104,7 +108,7 @@ def additive(table: Table, codes: NDArray[np.intp], at: Callable[[Sequence[Float
     factor, power = found
     floor = at(values, _TOKENS[0]) - (factor * _TOKENS[0] ** power)[codes]
     slope = factor[codes] * np.exp(-power[codes] * np.log(per_token))
-    return Additive(table, floor, slope, power, codes, np.arange(len(codes)))
+    return Additive(table, floor, slope, factor, power, codes, np.arange(len(codes)))
 
 
 def _power(losses: Callable[[float], Floats]) -> tuple[Floats, Floats] | None:

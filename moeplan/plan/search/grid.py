@@ -1,8 +1,7 @@
 """The grid of architectures the search runs over: declared axes, divisibility rules, blocks of designs as arrays.
 
 A design is one integer architecture of the grid. The axes (`Grid`) are declared; `Grid.block(d_model)` multiplies them
-out for one width, drops what the rules forbid and returns `Designs`: the fields of `Architecture` with int64 arrays for
-sizes, so that `moeplan.architecture.counting` counts them all at once.
+out for one width, drops what the rules forbid and returns `Designs` (see `moeplan.plan.search.designs`).
 
 Rules: d_model is a multiple of 128 (64 below 1024), d_expert of 64 (16 below d_model 1024), num_experts of 8; heads are
 128 wide (64 below d_model 1024), a multiple of 4 (of 8 from 32 on), with a quarter as many KV heads and at most 8; the
@@ -15,22 +14,17 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moeplan.architecture import counting
-from moeplan.architecture.attention import Attention, attention_of
 from moeplan.architecture.proportions import SMALL_D_MODEL, attention_fields, head_dim
 from moeplan.architecture.shape import Architecture
-
-Ints = NDArray[np.int64]
+from moeplan.plan.search.designs import Cells, Designs, Ints, Table
 
 AXES = ("d_model", "num_layers", "num_heads", "num_experts", "num_active_experts", "num_shared_experts", "d_expert")
 """The fields that tell designs of one grid apart, in the order of the last tie-break."""
@@ -153,21 +147,23 @@ class Grid:
         designs = self.product(d_model)
         return None if designs is None else designs.take(np.arange(len(designs)))
 
-    def product(self, d_model: int) -> Designs | None:
-        """The same designs in the same order as a table of depths (rows) and of everything else (columns).
-
-        Its arrays have length 1 along the axis that they do not depend on. Whatever is computed of them elementwise is
-        so computed once for all depths where no depth enters, as with the ratios of the experts.
-        """
-        layers, experts = self.layers(d_model), self._experts(d_model)
-        h, k, s, f, share = self._rows(d_model)
-        row, e = (axis.ravel() for axis in np.meshgrid(np.arange(len(h)), experts, indexing="ij"))
-        active = (k[row] < e) & (k[row] >= self.min_activation_ratio * e)
-        row, e = row[active], e[active]
-        if len(row) == 0 or len(layers) == 0:
+    def product(self, d_model: int) -> Table | None:
+        """The same designs in the same order as a table of depths (rows) and of everything else (columns)."""
+        layers, experts = self.layers(d_model), self._experts(d_model)[None]
+        h, k, s, f, share = (axis[:, None] for axis in self._rows(d_model))
+        allowed = (k < experts) & (k >= self.min_activation_ratio * experts)
+        if len(layers) == 0 or not allowed.any():
             return None
-        columns = (axis[None] for axis in (h[row], e, k[row], s[row], f[row], share[row]))
-        return Designs(self, d_model, layers[:, None], *columns)
+        cells = Cells(
+            _DEFAULTS
+            | attention_fields(d_model, h, self.attention)
+            | {
+                "num_dense_layers": 1, "num_experts": experts, "num_active_experts": k, "num_shared_experts": s,
+                "d_expert": f, "d_shared_expert": f, "d_ff": (k + s) * f, "vocab_size": self.vocab_size,
+                "tied_embeddings": self.tied_embeddings, "attention_share": share,
+            }
+        )  # fmt: skip
+        return Table(layers, cells, allowed)
 
     def most_designs(self) -> int:
         """No fewer than the designs of the whole grid, found without building them."""
@@ -191,8 +187,17 @@ class Grid:
     def _experts(self, d_model: int) -> Ints:
         return np.array([e for e in self.num_experts if e <= 256 or d_model >= SMALL_D_MODEL], dtype=np.int64)
 
+    @cached_property
+    def _known_rows(self) -> dict[int, tuple[Any, ...]]:
+        return {}
+
     def _rows(self, d_model: int) -> tuple[Any, ...]:
         """Heads, active and shared experts, expert widths that go together at one width, and attention's share."""
+        if d_model not in self._known_rows:
+            self._known_rows[d_model] = self._make_rows(d_model)
+        return self._known_rows[d_model]
+
+    def _make_rows(self, d_model: int) -> tuple[Any, ...]:
         axes = self.heads(d_model), self.num_active_experts, self.num_shared_experts, self.expert_widths(d_model)
         h, k, s, f = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
         total, shared = k + s, s / (k + s)
@@ -202,101 +207,6 @@ class Grid:
         share = attention_share(attention_fields(d_model, h, self.attention), (k + s) * f, self.seq_len)
         kept = (self.attention_share[0] <= share) & (share <= self.attention_share[1])
         return h[kept], k[kept], s[kept], f[kept], share[kept]
-
-
-class Designs(SimpleNamespace):
-    """Architectures of one width: the fields of `Architecture`, free sizes as int64 arrays that broadcast together.
-
-    They have one length, or are a table as `Grid.product` makes it; designs are numbered along its rows.
-
-    `attention_share` is attention's share of a MoE block's FLOPs.
-    """
-
-    def __init__(
-        self, grid: Grid, d_model: int, num_layers: Ints, num_heads: Ints, num_experts: Ints,
-        num_active_experts: Ints, num_shared_experts: Ints, d_expert: Ints, attention_share: Any,
-    ) -> None:  # fmt: skip
-        super().__init__(**_DEFAULTS)
-        vars(self).update(attention_fields(d_model, num_heads, grid.attention))
-        self.num_layers = self.num_kv_layers = num_layers
-        self.num_moe_layers = num_layers - 1
-        self.num_dense_layers = 1
-        self.num_experts, self.num_active_experts = num_experts, num_active_experts
-        self.num_shared_experts = num_shared_experts
-        self.d_expert = self.d_shared_expert = d_expert
-        self.d_ff = (num_active_experts + num_shared_experts) * d_expert
-        self.vocab_size, self.tied_embeddings = grid.vocab_size, grid.tied_embeddings
-        self.attention_share = attention_share
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape that the arrays broadcast to."""
-        return np.broadcast_shapes(self.num_layers.shape, self.num_experts.shape)
-
-    def __len__(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def uniform_attention(self) -> Attention:
-        """The attention that every block has."""
-        return attention_of(self)
-
-    def pick(self, index: Any) -> Callable[[Any], Any]:
-        """What takes the designs at `index` (numbers, or a mask of the designs' shape) out of a value of each."""
-        shape, index = self.shape, np.asarray(index)
-        flat = np.flatnonzero(index) if index.dtype == bool else index
-        places = np.unravel_index(flat, shape)
-
-        def picked(value: Any) -> Any:
-            if np.ndim(value) == 0:
-                return value
-            if value.shape == shape:
-                return value.reshape(-1)[flat]
-            # Along the axes that it does not depend on there is one value.
-            along = [place for size, full, place in zip(value.shape, shape, places, strict=True) if size == full]
-            return value.reshape(-1)[along[0]] if len(along) == 1 else value.reshape(-1)[np.zeros_like(flat)]
-
-        return picked
-
-    def take(self, index: Any) -> Designs:
-        """The designs at `index` (numbers, or a mask of the designs' shape), as arrays of one length."""
-        pick, taken = self.pick(index), Designs.__new__(Designs)
-        for name, value in vars(self).items():
-            setattr(taken, name, pick(value))
-        return taken
-
-    def architecture(self, index: int) -> Architecture:
-        """One design as an `Architecture`."""
-        fields: dict[str, Any] = {}
-        for f in dataclasses.fields(Architecture):
-            value = getattr(self, f.name)
-            if f.init:
-                fields[f.name] = int(value[index]) if isinstance(value, np.ndarray) else value
-        if not fields["num_shared_experts"]:
-            fields["d_shared_expert"] = 0
-        return Architecture(**fields)
-
-
-def joined(parts: Sequence[Designs]) -> list[Designs]:
-    """Designs of several widths in a row, d_model an array too; as few such as have their switches in common.
-
-    All were taken as arrays of one length; the order stays.
-    """
-    groups = itertools.groupby(parts, key=lambda part: part.q_lora_rank)
-    return [_joined(list(group)) for _, group in groups]
-
-
-def _joined(parts: list[Designs]) -> Designs:
-    whole = Designs.__new__(Designs)
-    sizes = [len(part) for part in parts]
-    for name in vars(parts[0]):
-        values = [getattr(part, name) for part in parts]
-        if name == "d_model" or any(isinstance(value, np.ndarray) for value in values) or len(set(values)) > 1:
-            values = [np.broadcast_to(value, size) for value, size in zip(values, sizes, strict=True)]
-            setattr(whole, name, np.concatenate(values))
-        else:
-            setattr(whole, name, values[0])
-    return whole
 
 
 def attention_share(fields: dict[str, Any], active_width: Any, seq_len: int) -> Any:

@@ -5,8 +5,8 @@ the plan's vocabulary and sequence length) is as good as x by that law alone. It
 be averaged over laws where losses cannot.
 
 Loss laws: with R(C) = min over designs r of L(r, C/M(r)), C_l = R^-1(L(x)). Where the tokens' term of a law mixes with
-nothing but a few discrete variables (found numerically, `token_partners`), a design that has a cheaper one of its class
-with no more loss can never be R's minimum, which leaves a few hundred; R is computed at knots and interpolated.
+nothing but a few discrete variables (found numerically, `token_partners`), most designs can be told never to be R's
+minimum (`moeplan.plan.search.pruning`), which leaves a few hundred; R is computed at knots and interpolated.
 
 Leverage laws: with EL_max(C) the largest leverage of any design, C' solves C'*EL_max(C') = C*EL(x)*phi(x) in the law's
 own FLOPs, and C_l = C' times the design's ratio of moeplan's FLOPs to the law's.
@@ -21,16 +21,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moeplan.architecture.conventions import Variables
 from moeplan.errors import LawError
 from moeplan.laws import Fit, Law
 from moeplan.laws.draws import coefficient_draws
 from moeplan.numerics import Floats
-from moeplan.numerics.bisection import first_where
 from moeplan.numerics.branch_and_bound import cells
 from moeplan.plan.search.candidates import TOLERANCE, Additive, Table, additive
+from moeplan.plan.search.pruning import Bound, Classes, Costs, undominated
 
 KNOTS_PER_DECADE = 16
 """Knots of R, at fixed places (so that C_l is the same under any budget); between them ln C_l is linear in the loss."""
@@ -38,8 +37,12 @@ DECADES_BELOW, DECADES_ABOVE = 3, 1
 """How far the knots reach below and above the budget at first; `extend` adds below where a budget buys little."""
 _LN10 = float(np.log(10))
 _LEAST_DECADE = 8  # no design of any grid is worth less than 1e8 FLOPs
+_TOKENS = 1e12
+"""Training tokens at which losses of designs are compared."""
 _CHUNK = 1 << 14
 """Designs evaluated at a time: few enough to stay in the processor's cache."""
+_FEW = 1 << 10
+"""As many where each is evaluated at all knots."""
 _OTHERS = 8
 """Draws of a fitted law's coefficients under which designs that may be best stay in its table."""
 _CELL = 0.08
@@ -70,28 +73,6 @@ def token_partners(fit: Fit) -> tuple[str, ...]:
     )
 
 
-class Costs:
-    """FLOPs per token of some designs, and their places in even bins of its logarithm."""
-
-    def __init__(self, per_token: Any) -> None:
-        self.per_token = np.asarray(per_token, dtype=float)
-        self.shape = self.per_token.shape
-        self._bins: dict[int, NDArray[np.intp]] = {}
-
-    @cached_property
-    def _along(self) -> Floats:
-        """The place of each between the cheapest, 0, and the dearest, 1."""
-        ln_cost = np.log(self.per_token)
-        span = float(np.ptp(ln_cost)) or 1.0
-        return np.asarray((ln_cost - ln_cost.min()) / span)
-
-    def bins(self, count: int) -> NDArray[np.intp]:
-        """The bin of each of `count` ones; laws without partners ask for the same."""
-        if count not in self._bins:
-            self._bins[count] = (self._along * (count - 1)).astype(np.intp)
-        return self._bins[count]
-
-
 class LossReference:
     """R^-1 of one loss law over the reference designs, as a table from loss to ln C.
 
@@ -104,6 +85,7 @@ class LossReference:
         self.fit, self.flops, self._others = fit, flops, tuple(others)
         self._static = tuple(name for name in fit.variables if name != "tokens")
         self._partners = token_partners(fit)
+        self._bound: tuple[Bound, Classes] | None = None
         self.table: Floats = np.empty((0, 0))
         """Rows: FLOPs per token, then the law's variables but tokens. Columns: designs that may be best at some C."""
         self._losses = self._ln_compute = self._few_here = np.empty(0)
@@ -114,23 +96,52 @@ class LossReference:
         `costs` are the block's FLOPs per token, where several laws share them.
         """
         costs = costs or Costs(v.get("flops_per_token", self.flops))
-        return self._undominated(costs, v.select(self._static, self.fit.conventions))
+        return self._pruned(costs, v.select(self._static, self.fit.conventions), self._bound)
+
+    def prepare(self, v: Variables) -> None:
+        """Let the variables of designs know those that `judge` needs."""
+        v.select(self._static, self.fit.conventions)
+
+    def columns(self, v: Variables) -> Floats:
+        """All designs of a block, as columns."""
+        rows = v.get("flops_per_token", self.flops), *v.select(self._static, self.fit.conventions)
+        return np.stack(np.broadcast_arrays(*rows))
+
+    def bound_by(self, some: Sequence[Floats], most: float) -> None:
+        """Let `collect` drop the designs that `some`, given as columns, show not to be the best at any knot.
+
+        `most` is the largest budget [FLOPs]. Where designs that may be best under other coefficients stay in the
+        table, nothing is known of these, so that it changes nothing.
+        """
+        found = None if self._others else self._additive(np.concatenate(some, axis=1))
+        if found is not None:
+            designs, classes = found
+            knots = _knots(_LEAST_DECADE, math.floor(math.log10(most)) + 1 + DECADES_ABOVE)
+            if bound := Bound.of(designs, knots, _LN10 / KNOTS_PER_DECADE, _TOKENS):
+                self._bound = bound, classes
 
     def finish(self, blocks: Sequence[Floats], least: float, most: float) -> None:
         """Tabulate R around budgets from `least` to `most` FLOPs over all collected blocks."""
         table = np.concatenate(blocks, axis=1)
-        self.table = self._undominated(Costs(table[0]), list(table[1:]))
+        self.table = self._pruned(Costs(table[0]), list(table[1:]))
         first, last = (math.floor(math.log10(flops)) for flops in (least, most))
         self._set(*self._tabulate(first - DECADES_BELOW, last + 1 + DECADES_ABOVE))
+
+    def _additive(self, columns: Floats) -> tuple[Additive, Classes] | None:
+        """Designs given as columns by the terms of their losses, and their classes; None if that cannot be."""
+        values = list(columns[1:])
+        classes = self._classes(values, columns.shape[1])
+        if classes is None:
+            return None
+        codes = np.broadcast_to(classes.codes(self._partner_values(values)), columns.shape[1])
+        found = additive(Table(self._at_compute, columns), codes, lambda *at: self._at(self.fit, *at))
+        return None if found is None else (found, classes)
 
     @property
     def _candidates(self) -> Table | Additive:
         """The table's designs, ready to be asked for their losses; by the form where they are few."""
-        table = Table(self._at_compute, self.table)
-        found = self._classes(list(self.table[1:]), self.table.shape[1]) if self._partners else None
-        if found is None:
-            return table
-        return additive(table, found[0], lambda values, tokens: self._at(self.fit, values, tokens)) or table
+        found = self._additive(self.table) if self._partners else None
+        return found[0] if found else Table(self._at_compute, self.table)
 
     def _at_compute(self, columns: Floats, ln_compute: float) -> Floats:
         """Losses of designs given as columns, trained for exp(`ln_compute`) FLOPs."""
@@ -154,9 +165,7 @@ class LossReference:
 
     def _tabulate(self, first: int, last: int) -> tuple[Floats, Floats]:
         """ln C and R(C) at the knots from 10**first to 10**last."""
-        ln_compute: Floats = np.arange(first * KNOTS_PER_DECADE, last * KNOTS_PER_DECADE + 1.0) * (
-            _LN10 / KNOTS_PER_DECADE
-        )
+        ln_compute = _knots(first, last)
         losses = np.empty(len(ln_compute))
         candidates = self._candidates
         at_last = candidates.at(ln_compute[-1])
@@ -181,54 +190,34 @@ class LossReference:
             losses[part] = fit(*(tokens[part] if n == "tokens" else values[n] for n in fit.variables))
         return losses
 
-    def _classes(self, values: Sequence[Any], size: int) -> tuple[Any, int] | None:
-        """The class of each of `size` designs, numbered, and how many there may be; None if they are too many.
+    def _partner_values(self, values: Sequence[Any]) -> list[Any]:
+        """Those of the law's variables but tokens that mix with tokens."""
+        return [values[self._static.index(name)] for name in self._partners]
 
-        A class is a combination of the tokens' partners: only inside one does the same number of tokens take the same
-        off every loss, so that an order at one number of tokens is the order at any.
+    def _classes(self, values: Sequence[Any], size: int) -> Classes | None:
+        """The classes of `size` designs; None if they are too many, by a continuous partner."""
+        classes = Classes(self._partner_values(values))
+        return classes if classes.count <= size else None
+
+    def _pruned(self, costs: Costs, values: Sequence[Any], within: tuple[Bound, Classes] | None = None) -> Floats:
+        """The designs that may be the best at some compute, as columns: those within a bound, or else not dominated.
+
+        `values` are the law's variables but tokens, as arrays that broadcast to the costs' shape.
         """
-        codes: Any = np.intp(0)
-        classes = 1
-        for name in self._partners:
-            key = values[self._static.index(name)]
-            distinct = np.unique(key)
-            codes = codes + classes * np.searchsorted(distinct, key)
-            classes *= len(distinct)
-            if classes > size:  # a continuous partner
-                return None
-        return codes, classes
-
-    def _undominated(self, costs: Costs, values: Sequence[Any]) -> Floats:
-        """The designs that none of the same class with clearly less FLOPs per token equals in loss, as columns.
-
-        A cheaper design has more tokens at any compute, which only helps it. "Clearly" is by bins of FLOPs per token,
-        which spares sorting: some dominated designs stay, but no other one goes. `values` are the law's variables but
-        tokens, as arrays that broadcast to the costs' shape.
-        """
-        shape = costs.shape
-        rows = costs.per_token, *values
-        loss = np.broadcast_to(self._at(self.fit, values, 1e12), shape)
+        shape, rows = costs.shape, (costs.per_token, *values)
+        loss = np.broadcast_to(self._at(self.fit, values, _TOKENS), shape)
         if not np.isfinite(loss).all():
             raise LawError(f"{self.fit.full_name} gives losses that are not finite numbers; check its coefficients")
-        found = self._classes(values, loss.size)
-        if found is None:  # nothing is comparable
-            return np.stack([np.broadcast_to(x, shape).ravel() for x in rows])
-        codes, classes = found
-        bins = int(np.clip(loss.size / classes, 64, 8192))
-        slot = codes * bins + costs.bins(bins)
-
-        def undominated(loss: Floats) -> NDArray[np.bool_]:
-            least = np.full((classes, bins), np.inf)
-            np.minimum.at(least.reshape(-1), slot.ravel(), loss.ravel())
-            cheaper = np.full_like(least, np.inf)
-            cheaper[:, 1:] = np.minimum.accumulate(least, axis=1)[:, :-1]
-            return np.asarray(loss < cheaper.reshape(-1)[slot])
-
-        keep = undominated(loss)
-        for other in self._others:
-            drawn = np.broadcast_to(self._at(other, values, 1e12), shape)
-            keep |= undominated(np.where(np.isfinite(drawn), drawn, np.inf))
-        return np.stack([np.broadcast_to(x, shape)[keep] for x in rows])
+        if within is not None:
+            bound, classes = within
+            kept = bound.allows(costs, classes.codes(self._partner_values(values)), loss)
+        elif (own := self._classes(values, loss.size)) is not None:
+            drawn = [np.broadcast_to(self._at(other, values, _TOKENS), shape) for other in self._others]
+            losses = [loss, *(np.where(np.isfinite(one), one, np.inf) for one in drawn)]
+            kept = undominated(costs, own.codes(self._partner_values(values)), own.count, losses)
+        else:  # nothing is comparable
+            kept = np.ones(shape, dtype=bool)
+        return np.stack([np.broadcast_to(row, shape)[kept] for row in rows])
 
     def _at(self, fit: Fit, values: Sequence[Any], tokens: float) -> Any:
         """Losses by a fit at the law's variables but tokens, given in order."""
@@ -299,14 +288,14 @@ class LossReference:
             found = np.where(beyond, y[edge] + slope * (loss - x[edge]), found)
         return found
 
-    def exact_ln_compute(self, loss: float) -> float:
-        """ln C_l by bisection on R itself; what `ln_compute` approximates."""
-        low, high = float(self._ln_compute[-1]), float(self._ln_compute[0])
-        return first_where(lambda ln_compute: self._best(self.table, math.exp(ln_compute)) <= loss, low, high)
-
     def judge(self, v: Variables, tokens: Any, train_flops: Any) -> Any:
         """ln C_l of designs trained on `tokens` for `train_flops` (moeplan's count, unused: the loss says it all)."""
         return self.ln_compute(self.fit.at(v, tokens))
+
+
+def _knots(first: int, last: int) -> Floats:
+    """ln C of the knots from 10**first to 10**last."""
+    return np.arange(first * KNOTS_PER_DECADE, last * KNOTS_PER_DECADE + 1.0) * (_LN10 / KNOTS_PER_DECADE)
 
 
 def _fill(
@@ -357,19 +346,27 @@ class LeverageReference:
         values = np.broadcast_arrays(*v.select(self._static, self.fit.conventions))
         return _distinct(np.stack([value.ravel() for value in values]))
 
+    def prepare(self, v: Variables) -> None:
+        """Let the variables of designs know those that `judge` needs."""
+        v.get("flops_per_token", self.fit.convention("train_flops"))
+        v.select(self._static, self.fit.conventions)
+        if self.allocation is not None:
+            v.select(self.allocation.variables, self.allocation.conventions, 1.0)
+
     def finish(self, blocks: Sequence[Floats], least: float, most: float) -> None:
         """Tabulate C*EL_max(C), whatever the budgets; EL_max is a power of C between knots."""
         self.table = _distinct(np.concatenate(blocks, axis=1))
         self._ln_compute = np.arange(_LEAST_DECADE, 36, 0.5) * _LN10
         self._ln_worth = self._ln_compute + np.log(self._best(self._ln_compute))
 
-    def _best(self, ln_compute: Floats) -> list[float]:
+    def _best(self, ln_compute: Floats) -> Floats:
         """EL_max at each compute."""
-        values = dict(zip(self._static, self.table, strict=True))
-        return [
-            float(np.max(self.fit(*(c if name == "train_flops" else values[name] for name in self.fit.variables))))
-            for c in np.exp(ln_compute)
-        ]
+        best, compute = np.full(len(ln_compute), -np.inf), np.exp(ln_compute)[:, None]
+        for start in range(0, self.table.shape[1], _FEW):
+            values = dict(zip(self._static, self.table[:, start : start + _FEW], strict=True))
+            found = self.fit(*(compute if name == "train_flops" else values[name] for name in self.fit.variables))
+            np.maximum(best, found.max(axis=1), out=best)
+        return best
 
     def around(self, least: float, most: float) -> LeverageReference:
         """The reference with the knots around ln C from `least` to `most` alone, ready for `under`."""

@@ -31,8 +31,10 @@ from moeplan.laws import Law
 from moeplan.laws.law import relative_weights
 from moeplan.numerics import Floats
 from moeplan.plan.budget import Budget
-from moeplan.plan.search.grid import AXES, Designs, Grid
-from moeplan.plan.search.reference import Costs, LossReference, Reference, make_reference
+from moeplan.plan.search.designs import Designs, DesignVariables
+from moeplan.plan.search.grid import AXES, Grid
+from moeplan.plan.search.pruning import Costs
+from moeplan.plan.search.reference import LossReference, Reference, make_reference
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 
 TIE = 0.005
@@ -43,6 +45,9 @@ MARGIN = float(np.log(100))
 """How far below a law's best design its table of C_l must reach, in ln C_l."""
 MOST_DESIGNS = 15_000_000
 """Largest grid that is searched, for memory's sake."""
+SOME_WIDTHS, SOME_DESIGNS = 4, 61
+"""Of every so many widths of the reference grid, every so many designs are asked first: enough to be near each law's
+best at any compute, and to have each of its classes."""
 FEW_DESIGNS = 20_000
 """Below so many designs one thread scores faster than two."""
 MORE = 1.1
@@ -120,6 +125,15 @@ class Scores:
         )
 
 
+def _keep_freed_memory() -> None:
+    """Let the C library reuse the memory of arrays that are freed, in place of mapping it anew for the next ones.
+
+    glibc maps a block of more than 128 KiB anew each time, and its pages must be cleared; but once it has freed a
+    larger block it keeps all up to that size (mallopt(3), M_MMAP_THRESHOLD). Elsewhere this does nothing.
+    """
+    np.empty(4_000_000)
+
+
 class Space:
     """The designs of a grid that can fit a budget's memory (and a little more), ready to be scored.
 
@@ -147,6 +161,7 @@ class Space:
                 raise MoeplanError(f"law {law.full_name} cannot choose a design: {law.why_not}")
         if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
             raise UsageError(f"threads {threads!r} must be a whole number from 1 to 1024")
+        _keep_freed_memory()
         self.budget, self.laws, self.flops, self.threads = budget, tuple(laws), flops, threads
         self.reference_grid = reference or budget.reference_grid()
         self.grid = budget.grid(base or self.reference_grid)
@@ -157,7 +172,10 @@ class Space:
         self.references = [make_reference(law, flops, allocation=allocation) for law in self.laws]
         self.blocks: list[Block] = []
         self.num_designs, self.smallest_bytes = 0, float("inf")
+        least, most = span or (budget.flops, budget.flops)
         same = self.grid == self.reference_grid
+        if same:
+            self._bound_references(most)
         collected = []
         for size, smallest, block, tables in self._map(lambda d: self._visit(d, collect=same), self.grid.d_model):
             self.num_designs += size
@@ -167,9 +185,10 @@ class Space:
         if not self.blocks:  # nothing to judge: the caller says why
             return
         if not same:
+            self._bound_references(most)
             collected = [tables for tables in self._map(self._collect, self.reference_grid.d_model) if tables]
         for judge, tables in zip(self.references, zip(*collected, strict=True), strict=True):
-            judge.finish(tables, *(span or (budget.flops, budget.flops)))
+            judge.finish(tables, least, most)
         del collected, tables  # a third of the memory
 
     def at(self, budget: Budget) -> Space:
@@ -223,22 +242,33 @@ class Space:
         designs = self.grid.product(d_model)
         if designs is None:
             return 0, np.inf, None, []
-        v = Variables(designs, self.budget.seq_len)
+        v = DesignVariables(designs, self.budget.seq_len)
         tables = self._tables(v) if collect else []
-        memory = total_inference_bytes(designs, self.budget.serving, self.budget.num_devices)
-        memory = np.broadcast_to(memory, designs.shape)
+        serving, devices = self.budget.serving, self.budget.num_devices
+        memory = designs.count(lambda shape: total_inference_bytes(shape, serving, devices))
         fits = memory <= self._limit
         kept = None
         if fits.any():
+            for reference in self.references:  # what scores need, while a table gives it in few operations
+                reference.prepare(v)
             taken, pick = designs.take(fits), designs.pick(fits)
             per_token = v.get("flops_per_token", self.flops)
             kept = Block(taken, v.take(taken, pick), memory[fits], np.asarray(pick(per_token)))
         return len(designs), float(memory.min()), kept, tables
 
+    def _bound_references(self, most: float) -> None:
+        """Let some designs of the reference grid show the references which others need not be collected."""
+        tables = [self.reference_grid.product(d_model) for d_model in self.reference_grid.d_model[::SOME_WIDTHS]]
+        some = [table.take(np.arange(0, len(table), SOME_DESIGNS)) for table in tables if table is not None]
+        variables = [DesignVariables(designs, self.reference_grid.seq_len) for designs in some]
+        for reference in self.references:
+            if isinstance(reference, LossReference) and variables:
+                reference.bound_by([reference.columns(v) for v in variables], most)
+
     def _collect(self, d_model: int) -> list[Any]:
         """What the references need of one width of the reference grid, where that is not the grid searched."""
         designs = self.reference_grid.product(d_model)
-        return [] if designs is None else self._tables(Variables(designs, self.reference_grid.seq_len))
+        return [] if designs is None else self._tables(DesignVariables(designs, self.reference_grid.seq_len))
 
     def _tables(self, v: Variables) -> list[Any]:
         costs = Costs(v.get("flops_per_token", self.flops))

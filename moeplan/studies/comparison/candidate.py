@@ -17,7 +17,8 @@ from moeplan.cost.training.states import load_scheme
 from moeplan.errors import InfeasibleError
 from moeplan.plan.budget import Budget
 from moeplan.plan.law_selection import LawSelection
-from moeplan.plan.training_and_serving import DEFAULT_DEVICE, least_bytes, utilisation
+from moeplan.plan.layouts import least_bytes
+from moeplan.plan.training_and_serving import DEFAULT_DEVICE, utilisation
 from moeplan.quantities import BYTES, COUNT
 from moeplan.units import MemoryLimit
 

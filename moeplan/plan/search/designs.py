@@ -1,0 +1,188 @@
+"""Designs of one width as arrays: all that a grid has as a table, and any number of them picked out of it.
+
+Both have the fields of `moeplan.architecture.shape.Architecture`, sizes as int64 arrays that broadcast together, so
+that `moeplan.architecture.counting` counts them all at once, and `attention_share`, attention's share of a MoE block's
+FLOPs. A field is made when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moeplan.architecture.attention import Attention, attention_of
+from moeplan.architecture.conventions import Variables
+from moeplan.architecture.ratios import as_float
+from moeplan.architecture.shape import Architecture
+
+Ints = NDArray[np.int64]
+_DEPTHS = ("num_layers", "num_kv_layers", "num_moe_layers")
+"""The fields that depend on depth."""
+
+
+class Cells:
+    """What one width of a grid has but for depth, as a table of arrays that broadcast together; fields by name."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        vars(self).update(fields)
+
+    def of_depth(self, num_layers: Any) -> Cells:
+        """The same with as many blocks, of which the first is dense."""
+        return Cells(vars(self) | dict(zip(_DEPTHS, (num_layers, num_layers, num_layers - 1), strict=True)))
+
+
+class Designs:
+    """Designs, as arrays of one length."""
+
+    def __init__(self, table: Table | Row, places: NDArray[np.intp]) -> None:
+        self._table, self._places = table, places
+        self._pick = table.pick(places)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # a copy that has no table yet asks for it
+            raise AttributeError(name)
+        value = self._pick(getattr(self._table, name))
+        setattr(self, name, value)
+        return value
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """The shape that the arrays broadcast to."""
+        return self._places.shape
+
+    @property
+    def uniform_attention(self) -> Attention:
+        """The attention that every block has."""
+        return attention_of(self)
+
+    def take(self, index: Any) -> Designs:
+        """Some of them: their places, or a mask."""
+        return Designs(self._table, self._places[index])
+
+    def pick(self, index: Any) -> Callable[[Any], Any]:
+        """What takes some of them, at places or a mask, out of a value of each."""
+        return lambda value: value if np.ndim(value) == 0 else value[index]
+
+    def count(self, function: Callable[[Any], Any]) -> Any:
+        """A count of whole numbers that `function` makes of a shape, of each design."""
+        return function(self)
+
+    def architecture(self, index: int) -> Architecture:
+        """One design as an `Architecture`."""
+        one = self.take([index])
+        fields: dict[str, Any] = {}
+        for f in dataclasses.fields(Architecture):
+            if f.init:
+                value = getattr(one, f.name)
+                fields[f.name] = int(value[0]) if isinstance(value, np.ndarray) else value
+        if not fields["num_shared_experts"]:
+            fields["d_shared_expert"] = 0
+        return Architecture(**fields)
+
+
+class Table:
+    """The designs of one width as a table of depths (rows) and of everything else (columns), numbered along its rows.
+
+    Its arrays have length 1 along the axis that they do not depend on. Whatever is computed of them elementwise is so
+    computed once for all depths where no depth enters, as with the ratios of the experts.
+    """
+
+    def __init__(self, num_layers: Ints, cells: Cells, allowed: NDArray[np.bool_]) -> None:
+        """Depths; what else there is, of which each cell that is `allowed` is a column."""
+        self._cells, self._allowed = cells, allowed
+        self.num_layers = self.num_kv_layers = num_layers[:, None]
+        self.num_moe_layers = self.num_layers - 1
+        self.shape = len(num_layers), int(np.count_nonzero(allowed))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        value = self._columns(getattr(self._cells, name))
+        setattr(self, name, value)
+        return value
+
+    def _columns(self, value: Any) -> Any:
+        """A value of each cell as a row of columns; what is no array is the same for all."""
+        return np.broadcast_to(value, self._allowed.shape)[self._allowed][None] if np.ndim(value) else value
+
+    def __len__(self) -> int:
+        return math.prod(self.shape)
+
+    def count(self, function: Callable[[Any], Any]) -> Any:
+        """A count of whole numbers that `function` makes of a shape, of each design.
+
+        Blocks are alike but for the first, so that every count is affine in depth: those of the cells at two depths
+        give all, with no more than two operations on arrays of the table's size.
+        """
+        at_two = function(self._cells.of_depth(np.array([1, 2])[:, None, None]))
+        first, second = (self._columns(at_one) for at_one in at_two)
+        return np.broadcast_to(first + (self.num_layers - 1) * (second - first), self.shape)
+
+    def pick(self, index: Any) -> Callable[[Any], Any]:
+        """What takes the designs at `index` (numbers, or a mask of the table's shape) out of a value of each."""
+        places = np.flatnonzero(index) if np.asarray(index).dtype == bool else np.asarray(index)
+        rows, columns = np.divmod(places, self.shape[1])
+
+        def picked(value: Any) -> Any:
+            if np.ndim(value) == 0:
+                return value
+            if value.shape == self.shape:
+                return value.reshape(-1)[places]
+            # Along an axis that it does not depend on there is one value.
+            depths, others = value.shape
+            return value[:, 0][rows if depths > 1 else np.zeros_like(rows)] if others == 1 else value[0][columns]
+
+        return picked
+
+    def take(self, index: Any) -> Designs:
+        """The designs at `index` (numbers, or a mask of the table's shape), as arrays of one length."""
+        return Designs(self, np.flatnonzero(index) if np.asarray(index).dtype == bool else np.asarray(index))
+
+
+class Row:
+    """Designs of several widths in a row, whose switches are the same."""
+
+    def __init__(self, parts: Sequence[Designs]) -> None:
+        self._parts = parts
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        values = [getattr(part, name) for part in self._parts]
+        if name == "d_model" or any(isinstance(value, np.ndarray) for value in values) or len(set(values)) > 1:
+            pairs = zip(values, self._parts, strict=True)
+            value = np.concatenate([np.broadcast_to(value, len(part)) for value, part in pairs])
+        else:
+            value = values[0]
+        setattr(self, name, value)
+        return value
+
+    def pick(self, index: Any) -> Callable[[Any], Any]:
+        """What takes some of them, at places or a mask, out of a value of each."""
+        return lambda value: value if np.ndim(value) == 0 else value[index]
+
+
+def joined(parts: Sequence[Designs]) -> list[Designs]:
+    """Designs of several widths in a row, d_model an array too; as few such as have their switches in common.
+
+    The order stays.
+    """
+    groups = (list(group) for _, group in itertools.groupby(parts, key=lambda part: part.q_lora_rank))
+    return [Designs(Row(group), np.arange(sum(map(len, group)))) for group in groups]
+
+
+class DesignVariables(Variables):
+    """The variables of designs, whose counts they make themselves."""
+
+    def count(self, function: Callable[[Any], Any]) -> Any:
+        """A count of each."""
+        return as_float(self.shape.count(function))
