@@ -28,6 +28,7 @@ from moeplan.plan.document import (
     ServingUse,
     TrainingRun,
 )
+from moeplan.plan.life import IfServed, Life, ServedLoad
 from moeplan.plan.search.variables import DESIGN_VARIABLES, Design
 from moeplan.plan.uncertainty.result import LawUncertainty, PlanUncertainty, VariableUncertainty
 
@@ -100,6 +101,12 @@ def sample_plan(**changes: Any) -> Plan:
             max_epochs=2.5,
             max_tokens=9.09e12,
             inference_tokens=8.08e11,
+            served=0.0,
+            serve_gpus="4xH200",
+            prompt_tokens=1555,
+            answer_tokens=777,
+            tokens_per_second_per_user=12.3,
+            serve_price_per_gpu_hour=3.75,
             gpus="24xH200",
             days=0.0,
             mfu=0.31,
@@ -197,6 +204,7 @@ def sample_plan(**changes: Any) -> Plan:
             "H200",
             3,
             Concurrency(6144, 19, 21.3, 98.7, 135.6, 1.459),
+            ServedLoad("H200", 4, 1555, 777, 187, 14.6, 678.9, 2037.6, 87.9, "data"),
             (
                 ServingPoint(5, 1111, 33.3, 4.44e9, 5.55e8, 6.66e10, 0.00777, "memory", 88.8, True, 41.2, 69.1),
                 ServingPoint(5, 2222, 33.3, 4.44e9, 9.99e8, 6.66e10, 0.0121, "memory", 66.6, False, 37.4, 62.8),
@@ -204,6 +212,8 @@ def sample_plan(**changes: Any) -> Plan:
             {"1111": 1.23e13},
             {"1111": 0.0135},
         ),
+        life=Life(8.08e11, "flops", 6.654e21, 2.174e21, None, None, 0.3203, None, None),
+        if_served=IfServed(1.616e12, 3.5, 10_876_543_210, 954_321_000, 567_800_000_000, 0.8765),
         value_ratio=0.4612,
         best_value=3.142e21,
         binding=("memory", "compute"),

@@ -25,6 +25,7 @@ from moeplan.cli import cli
 from moeplan.cli.options import complete_law, complete_variable
 from moeplan.cli.program import recorded_command
 from moeplan.cost.inference_memory import InferenceSettings
+from moeplan.cost.serving.demand import Demand
 from moeplan.files import atomic_write
 from moeplan.laws import law_names
 from moeplan.laws.roles import OBJECTIVE_LAWS
@@ -136,6 +137,8 @@ def test_help_states_the_true_defaults() -> None:
         assert texts.pop(name) == str(getattr(serving, name))
     for name in ("vocab_size", "seq_len", "attention"):
         assert texts.pop(name) == str(getattr(budget, name))
+    for name in ("prompt_tokens", "answer_tokens"):
+        assert texts.pop(name) == str(getattr(budget.demand, name))
     for name in ("headroom", "max_epochs"):
         assert float(texts.pop(name)) == getattr(budget, name)
     assert (texts.pop("memory_for"),) == budget.memory_for
@@ -546,6 +549,13 @@ def test_from_repeats_the_request(searches: Searches, plan_file: str) -> None:
         max_epochs=request.max_epochs,
         max_tokens=request.max_tokens,
         inference_tokens=request.inference_tokens,
+        demand=Demand(
+            serve_gpus=request.serve_gpus,
+            prompt_tokens=request.prompt_tokens,
+            answer_tokens=request.answer_tokens,
+            tokens_per_second_per_user=request.tokens_per_second_per_user,
+            serve_price_per_gpu_hour=request.serve_price_per_gpu_hour,
+        ),
         gpus=request.gpus,  # type: ignore[arg-type]
         mfu=request.mfu,
         price_per_gpu_hour=request.price_per_gpu_hour,

@@ -35,6 +35,7 @@ TITLES = [
     "Memory",
     "Training",
     "Serving",
+    "The model's life",
     "What limits it",
     "What the laws say",
     "How sure the fitted law is",

@@ -54,6 +54,19 @@ def serving_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+demand_options = stacked(
+    serving_option(
+        "--served", metavar="COUNT", help="Tokens served over the model's life, out of the same budget: 40T."
+    ),
+    serving_option("--serve-gpus", metavar="GPUS", help="Devices that hold one copy: 8xH100, or 8xmy/device.yaml."),
+    serving_option("--prompt-tokens", type=int, help="Tokens of a served prompt. [default: 1024]"),
+    serving_option("--answer-tokens", type=int, help="Tokens of its answer. [default: 1024]"),
+    serving_option("--tokens-per-second-per-user", type=float, help="Least speed at which a user is answered."),
+    serving_option("--serve-price-per-gpu-hour", type=float, help="Price of an hour of --serve-gpus."),
+)
+"""Options of what is served over a model's life."""
+
+
 def formats(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options --json and --markdown."""
     command = output_option("--markdown", "as_markdown", is_flag=True, help="Print Markdown.")(command)
@@ -201,7 +214,7 @@ headroom_option = serving_option("--headroom", type=float, help="Share of the me
 
 
 request_options = stacked(
-    budget_options, training_options, law_option, design_options, serving_options, headroom_option
+    budget_options, training_options, law_option, design_options, serving_options, demand_options, headroom_option
 )
 """Everything that a recommendation may be asked under."""
 
@@ -211,8 +224,14 @@ def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
     from moeplan.plan.budget_fields import parse_fix, parse_ranges
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
-    for name in ("mfu", "days", "vocab_size"):  # 0 means, in Python, that none is given
-        if given.get(name) == 0:
+    for name in (
+        "mfu",
+        "days",
+        "vocab_size",
+        "served",
+        "tokens_per_second_per_user",
+    ):  # 0 means, in Python, that none is given
+        if str(given.get(name)).strip() in ("0", "0.0"):
             raise click.UsageError(f"--{name.replace('_', '-')} 0 must be above 0")
     if "both" in given.get("memory_for", ()):
         given["memory_for"] = ("inference", "training")

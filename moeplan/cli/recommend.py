@@ -9,6 +9,7 @@ import click
 
 from moeplan.cli.options import (
     budget_options,
+    demand_options,
     design_option,
     design_options,
     file_option,
@@ -43,6 +44,7 @@ target_option = functools.partial(option, heading="Target")
 @law_option
 @design_options
 @serving_options
+@demand_options
 @headroom_option
 @training_option(
     "--hyperparameters",

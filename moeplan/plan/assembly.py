@@ -20,7 +20,9 @@ from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice
 from moeplan.plan.document import SCHEMA, Band, Counts, LawOpinion, MemoryUse, Plan, Price, Provenance, Request
+from moeplan.plan.if_served import if_served
 from moeplan.plan.law_selection import LawSelection
+from moeplan.plan.life import life_of
 from moeplan.plan.near_equal import near_equal, near_equal_rows
 from moeplan.plan.notes import notes
 from moeplan.plan.search.space import MORE
@@ -53,6 +55,8 @@ def assemble(
     best, design, prices = choice.best_ln_value, choice.design, _prices(choice)
     opinions = tuple(_opinion(choice, law) for law in laws.everyone)
     leverage = leverage_of(choice, laws.everyone)
+    train_flops = float(architecture.flops_per_token(budget.seq_len)) * tokens
+    training = training_run(architecture, train_flops, hyper[0].batch_tokens, budget)
     return Plan(
         schema=SCHEMA,
         request=request_for(budget, laws, num_alternatives, choose),
@@ -62,13 +66,10 @@ def assemble(
         memory=_memory(architecture, budget),
         leverage=leverage,
         hyperparameters=hyper,
-        training=training_run(
-            architecture,
-            float(architecture.flops_per_token(budget.seq_len)) * tokens,
-            hyper[0].batch_tokens,
-            budget,
-        ),
+        training=training,
         serving=serving_use(architecture, budget),
+        life=life_of(architecture, train_flops, training.gpu_hours, budget),
+        if_served=if_served(choice),
         value_ratio=math.exp(float(choice.ln_value[choice.index])) / budget.flops,
         best_value=math.exp(best),
         binding=_binding(choice, prices),
@@ -129,6 +130,12 @@ def request_for(budget: Budget, laws: LawSelection, num_alternatives: int = 0, c
         max_epochs=budget.max_epochs,
         max_tokens=budget.max_tokens,
         inference_tokens=budget.inference_tokens,
+        served=budget.demand.served,
+        serve_gpus=str(budget.demand.serve_gpus) if budget.demand.serve_gpus else None,
+        prompt_tokens=budget.demand.prompt_tokens,
+        answer_tokens=budget.demand.answer_tokens,
+        tokens_per_second_per_user=budget.demand.tokens_per_second_per_user,
+        serve_price_per_gpu_hour=budget.demand.serve_price_per_gpu_hour,
         gpus=str(budget.gpus) if budget.gpus else None,
         days=budget.days,
         mfu=budget.mfu,

@@ -13,6 +13,7 @@ from moeplan.architecture.plannable import PLANNABLE
 from moeplan.architecture.proportions import SMALL_D_MODEL
 from moeplan.cost.devices import HEADROOM, Gpus, flops_of_time, parse_gpus
 from moeplan.cost.inference_memory import InferenceSettings
+from moeplan.cost.serving.demand import Demand
 from moeplan.cost.training.states import load_scheme
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.laws import load_law
@@ -106,6 +107,8 @@ class Budget:
     """Law whose learning rate and batch training takes."""
     inference_tokens: float = 0.0
     """Tokens served over the model's lifetime, each paid with 2*N_a FLOPs out of `flops`."""
+    demand: Demand = field(default_factory=Demand)
+    """What is served over the model's life and on what; with `gpus`, paid in GPU-hours out of the same budget."""
 
     if TYPE_CHECKING:  # what it is made from: quantities as people type them; the fields hold numbers
 
@@ -133,6 +136,7 @@ class Budget:
             optimizer: str = ...,
             hyperparameters: str = ...,
             inference_tokens: float | str = ...,
+            demand: Demand = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -141,6 +145,7 @@ class Budget:
 
         self._check_types(put)
         self._check_training(put)
+        self._check_demand(put)
         put("flops", parse_flops(self.flops))
         if self.memory is not None:
             put("memory", parse_memory(self.memory))
@@ -251,6 +256,57 @@ class Budget:
         if self.gpus is None:
             raise UsageError("days need gpus, for example 256xH100")
         put("flops", flops_of_time(self.gpus, self.days, self.mfu or ORDINARY_MFU))
+
+    def _check_demand(self, put: Callable[[str, object], None]) -> None:
+        """Take the memory limit of the serving devices where none is given, and refuse what cannot be paid."""
+        demand = self.demand
+        if not isinstance(demand, Demand):
+            raise UsageError(f"demand {demand!r} must be a Demand")
+        if demand.served and self.inference_tokens:
+            raise UsageError("served and inference_tokens both say what is served; give one")
+        serve = demand.serve_gpus
+        if serve is not None and self.memory is None and "inference" in self.memory_for:
+            put("memory", MemoryLimit(serve.device.memory_bytes, serve.count))
+        if not self.pays_hours:
+            return
+        assert serve is not None
+        assert self.gpus is not None
+        prices = self.price_per_gpu_hour, demand.serve_price_per_gpu_hour
+        if serve.device != self.gpus.device and None in prices:
+            raise UsageError(
+                f"hours of {serve.device.name} and of {self.gpus.device.name} make one budget only by their prices; "
+                "give price_per_gpu_hour and serve_price_per_gpu_hour"
+            )
+        if prices[1] is not None and not self.price_per_gpu_hour:
+            raise UsageError("serve_price_per_gpu_hour needs a price_per_gpu_hour above 0, for example 2.5")
+
+    @property
+    def pays_hours(self) -> bool:
+        """Whether serving is paid in GPU-hours: tokens are served, on devices that are known, as is what trains."""
+        return bool(self.demand.served and self.demand.serve_gpus and self.gpus)
+
+    @property
+    def served_tokens(self) -> float:
+        """Tokens served over the life, however they are paid."""
+        return self.demand.served or self.inference_tokens
+
+    @property
+    def gpu_hours(self) -> float:
+        """Hours of training GPUs that the whole budget is: gpus * days, or FLOPs at `mfu` (ordinary unless given)."""
+        assert self.gpus is not None
+        if self.days:
+            return self.gpus.count * self.days * 24
+        return self.flops / (self.gpus.device.bf16_flops * (self.mfu or ORDINARY_MFU)) / 3600
+
+    @property
+    def serving_hour(self) -> float:
+        """Price of an hour of a serving device in hours of a training GPU."""
+        own = self.demand.serve_price_per_gpu_hour
+        return 1.0 if own is None or not self.price_per_gpu_hour else own / self.price_per_gpu_hour
+
+    def serving_share(self, seconds_per_token: Any) -> Any:
+        """Share of the budget that serving takes, at a device time of each token [s]; floats or arrays."""
+        return self.demand.gpu_hours(seconds_per_token) * self.serving_hour / self.gpu_hours
 
     @property
     def usable_bytes(self) -> int:

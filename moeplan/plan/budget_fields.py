@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from moeplan.cost.inference_memory import InferenceSettings
+from moeplan.cost.serving.demand import NAMES, Demand
 from moeplan.errors import UsageError
 from moeplan.plan.budget import Budget
 from moeplan.units import parse_count, range_ends
 
 SERVING = ("weight_dtype", "kv_dtype", "context", "concurrency")
 """Those that say how the model is served: fields of `InferenceSettings`."""
+DEMAND = NAMES
+"""Those that say what is served over its life: fields of `Demand`."""
 
 
 def parse_fix(texts: Iterable[str]) -> dict[str, float]:
@@ -54,15 +57,21 @@ def make_budget(fields: Mapping[str, Any]) -> Budget:
     """A `Budget` of fields by name, with defaults for the others; raises `UsageError` for values that cannot be."""
     absent = {
         "flops": not fields.get("days"),
-        "memory": "inference" in fields.get("memory_for", ("inference",)),
+        "memory": "inference" in fields.get("memory_for", ("inference",)) and not fields.get("serve_gpus"),
     }
     for name, example in (("flops", "--flops 1e22"), ("memory", "--memory 80GB")):
         if name not in fields and absent[name]:
             what = {"flops": "a compute budget", "memory": "a memory limit"}[name]
             raise UsageError(f"{what} is missing; add {example}, as in: moeplan recommend --flops 1e22 --memory 80GB")
-    return Budget(**{name: value for name, value in fields.items() if name not in SERVING}, serving=serving_of(fields))
+    own = {name: value for name, value in fields.items() if name not in (*SERVING, *DEMAND)}
+    return Budget(**own, serving=serving_of(fields), demand=demand_of(fields))
 
 
 def serving_of(fields: Mapping[str, Any]) -> InferenceSettings:
     """How the model is served, by the fields of a budget."""
     return InferenceSettings(**{name: fields[name] for name in SERVING if name in fields})
+
+
+def demand_of(fields: Mapping[str, Any]) -> Demand:
+    """The served tokens over the model's life, by the fields of a budget."""
+    return Demand(**{name: fields[name] for name in DEMAND if name in fields})

@@ -108,7 +108,7 @@ class Choice:
 
     def with_more(self, compute: float = 1.0, memory: float = 1.0) -> Scores:
         """The scores at so many times the compute and the memory."""
-        if compute == 1:
+        if compute == 1 and not self.budget.pays_hours:
             scores = self.space.limit(self.scores, memory)
         else:
             scores = self.space.score(self.budget.flops * compute, memory)

@@ -21,6 +21,7 @@ from moeplan.laws.hyperparameters import HyperParameters
 from moeplan.laws.law import Outside
 from moeplan.laws.leverage import Leverage
 from moeplan.plan.goal import Goal
+from moeplan.plan.life import IfServed, Life, ServedLoad
 from moeplan.plan.search.variables import Design
 from moeplan.plan.uncertainty.result import PlanUncertainty
 from moeplan.quantities import BY_KEY, BY_VARIABLE, BYTES, COUNT, FLOPS, NUMBER, SHARE
@@ -71,6 +72,18 @@ class Request:
     """Most training tokens."""
     inference_tokens: float
     """Tokens served over the lifetime, paid out of the budget."""
+    served: Annotated[float, COUNT]
+    """Tokens served over the lifetime, on serve_gpus; 0 for none."""
+    serve_gpus: Line | None
+    """Devices that hold one copy of the served model, as in 8xH100; null if not given."""
+    prompt_tokens: int
+    """Tokens of a served prompt."""
+    answer_tokens: int
+    """Tokens of its answer."""
+    tokens_per_second_per_user: float
+    """Least speed of an answer [tokens/s]; 0 if none was asked."""
+    serve_price_per_gpu_hour: float | None
+    """Price of an hour of a serving device; null if not given."""
     gpus: Line | None
     """Devices to train on, as in 256xH100; null if not given."""
     days: float
@@ -205,6 +218,8 @@ class ServingUse:
     """How many of them serve one copy; 0 if 1024 do not hold it."""
     concurrency: Concurrency | None
     """Sequences of the stated context, and their speed; null if 1024 devices do not hold one."""
+    load: ServedLoad | None
+    """Prompts and answers that serve_gpus serve; null without them."""
     points: tuple[ServingPoint, ...]
     """Decode steps by batch and context; empty if 1024 devices do not hold the model."""
     prefill_flops: dict[Line, float]
@@ -331,6 +346,10 @@ class Plan(records.Record):
     """GPU time and layouts."""
     serving: ServingUse
     """Users served at a time, decode and prompt speeds."""
+    life: Life | None
+    """What training and serving take out of the budget; null if nothing is served out of it."""
+    if_served: IfServed | None
+    """The best design if the budget also had to serve; null if it has to, or nothing can be served."""
     value_ratio: float
     """V/C: what the constraints leave of the budget."""
     best_value: Annotated[float, FLOPS]

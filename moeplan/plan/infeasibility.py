@@ -84,13 +84,55 @@ def why_none_feasible(space: Space, scores: Scores) -> str:
                 f"no design that fits {_limits(budget)} has "
                 f"{name}={_range_text(budget, name)}{under}; nearest is {_number(name, nearest)}"
             )
+    meets = np.logical_and.reduce([fits, *inside.values()])
+    if budget.demand.serve_gpus is not None and meets.any():
+        reason = _why_not_served(space, meets)
+        if reason:
+            return reason
     given = ", ".join(f"{name}={_range_text(budget, name)}" for name in names)
     if given:
         return f"no design that fits {_limits(budget)} meets {given} together"
     return (
         f"no design can be trained on {format_flops(budget.flops)} FLOPs: "
-        f"serving {format_count(budget.inference_tokens)} tokens alone costs more"
+        f"serving {format_count(budget.served_tokens)} tokens alone costs more"
     )
+
+
+def _why_not_served(space: Space, meets: Any) -> str:
+    """What keeps all that meet the rest from being served as asked, or leaves nothing to train with; "" if neither."""
+    budget, demand = space.budget, space.budget.demand
+    seconds = np.concatenate([np.asarray(block.served_seconds) for block in space.blocks])[meets]
+    if not np.isfinite(seconds).any():
+        each = [
+            np.broadcast_to(
+                demand.throughput(block.designs, budget.serving, 1 - budget.headroom).fastest, block.memory.shape
+            )
+            for block in space.blocks
+        ]
+        fastest = float(np.concatenate(each)[meets].max())
+        if not fastest:
+            return (
+                f"no design that fits {budget.memory} fits {demand.serve_gpus} with a sequence of "
+                f"{demand.load.context:,} tokens and {100 * budget.headroom:g} % headroom; serve on more devices"
+            )
+        return (
+            f"no design that fits {budget.memory} answers at {demand.tokens_per_second_per_user:g} tokens a second per "
+            f"user on {demand.serve_gpus}; the fastest reaches {_floor(fastest)}"
+        )
+    share = float(budget.serving_share(seconds).min()) if budget.pays_hours else 0.0
+    if share >= 1:
+        return (
+            f"serving {format_count(demand.served)} tokens on {demand.serve_gpus} alone takes {share:.3g} times the "
+            f"budget of {format_count(budget.gpu_hours)} GPU-hours, whatever the design; serve at most "
+            f"{format_count(0.9 * demand.served / share, 2)} tokens"
+        )
+    return ""
+
+
+def _floor(value: float) -> str:
+    """A number rounded down to two digits, so that it can be asked for."""
+    scale = 10.0 ** (np.floor(np.log10(value)) - 1)
+    return f"{np.floor(value / scale) * scale:g}"
 
 
 def _nearest(space: Space, name: str) -> float | None:

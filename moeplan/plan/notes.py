@@ -184,11 +184,16 @@ def _tokens(design: Design, architecture: Architecture, budget: Budget) -> Itera
             "muennighoff2023, which was fitted on dense models: MoEs suffer from repeats sooner (from about 4 epochs, "
             "the more the larger the total size; arXiv 2609.11917)."
         )
-    if budget.inference_tokens:
-        served = 2 * design.active_params * budget.inference_tokens
+    if budget.served_tokens and not budget.pays_hours:
+        served = 2 * design.active_params * budget.served_tokens
         yield (
-            f"Serving {format_count(budget.inference_tokens)} tokens takes {format_flops(served)} FLOPs (2*N_a a "
+            f"Serving {format_count(budget.served_tokens)} tokens takes {format_flops(served)} FLOPs (2*N_a a "
             "token) out of the budget."
+        )
+    if budget.demand.served and not budget.pays_hours:
+        yield (
+            "Serving is paid in FLOPs, which counts no memory bandwidth: GPU-hours need what trains (--gpus 256xH100) "
+            "and what serves (--serve-gpus 8xH100)."
         )
 
 

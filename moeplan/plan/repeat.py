@@ -8,7 +8,7 @@ from typing import Any
 
 from moeplan.errors import UsageError
 from moeplan.plan.budget import defaults_by_compute
-from moeplan.plan.budget_fields import SERVING
+from moeplan.plan.budget_fields import DEMAND, SERVING
 from moeplan.plan.document import Plan, Request
 
 _BY_COMPUTE = {"vocab_size": ("--vocab-size",), "tied_embeddings": ("--tied", "--untied")}
@@ -22,7 +22,7 @@ def request_fields(request: Request) -> dict[str, Any]:
         "inference_tokens days mfu price_per_gpu_hour memory_for optimizer "
         "hyperparameters"
     )
-    fields: dict[str, Any] = {name: getattr(request, name) for name in (*names.split(), *SERVING)}
+    fields: dict[str, Any] = {name: getattr(request, name) for name in (*names.split(), *SERVING, *DEMAND)}
     fields |= {name: getattr(request, name) for name in ("gpus",) if getattr(request, name)}
     if fields["memory"] is None:
         del fields["memory"]

@@ -12,6 +12,7 @@ from moeplan.cost.training.states import load_scheme
 from moeplan.errors import InfeasibleError
 from moeplan.plan.budget import ORDINARY_MFU, Budget
 from moeplan.plan.document import LayoutOption, ServingPoint, ServingUse, TrainingRun
+from moeplan.plan.life import served_load
 
 DEFAULT_DEVICE = "H100"
 """The device that GPU-hours are counted on where none is given."""
@@ -35,8 +36,14 @@ def utilisation(architecture: Architecture, budget: Budget) -> tuple[float, str]
     """Share of the dense bf16 peak that training is planned at, and where it is from, with published runs."""
     preset = mfu_preset(architecture)
     # A budget made of GPU time keeps the utilisation that made it.
-    mfu = budget.mfu or (ORDINARY_MFU if budget.days else preset.mfu)
-    basis = "as given" if budget.mfu else "the ordinary preset" if budget.days else f"the preset {preset.name}"
+    mfu = budget.mfu or (ORDINARY_MFU if budget.days or budget.pays_hours else preset.mfu)
+    basis = (
+        "as given"
+        if budget.mfu
+        else "the ordinary preset"
+        if budget.days or budget.pays_hours
+        else f"the preset {preset.name}"
+    )
     if not budget.mfu:
         runs = [run for run in published_mfu(preset) if run.mfu and (run.granularity is None) == architecture.is_dense]
         examples = ", ".join(
@@ -77,10 +84,12 @@ def training_run(architecture: Architecture, train_flops: float, batch_tokens: f
 
 
 def serving_gpus_of(architecture: Architecture, budget: Budget) -> Gpus:
-    """The devices that serve one copy: those of the memory limit, else the fewest that hold the model.
+    """The devices that serve one copy: those given, else of the memory limit, else the fewest that hold the model.
 
     Raises `InfeasibleError` without a limit if 1024 do not hold it.
     """
+    if budget.demand.serve_gpus is not None:
+        return budget.demand.serve_gpus
     device = budget.gpus.device if budget.gpus else None
     if budget.memory is not None:
         return serving_gpus(budget.memory, device)
@@ -93,7 +102,7 @@ def serving_use(architecture: Architecture, budget: Budget) -> ServingUse:
     try:
         gpus = serving_gpus_of(architecture, budget)
     except InfeasibleError:
-        return ServingUse(DEFAULT_DEVICE, 0, None, (), {}, {})
+        return ServingUse(DEFAULT_DEVICE, 0, None, None, (), {}, {})
     found = serving_estimate(architecture, gpus.device, budget.serving, num_devices=gpus.count)
     usable = gpus.device.memory_bytes * (1 - budget.headroom) if budget.memory is None else budget.usable_bytes
     devices = gpus.count if budget.memory is None else budget.num_devices
@@ -115,6 +124,7 @@ def serving_use(architecture: Architecture, budget: Budget) -> ServingUse:
         device=gpus.device.name,
         num_devices=gpus.count,
         concurrency=concurrency(architecture, gpus, budget.serving, devices, usable),
+        load=served_load(architecture, budget),
         points=tuple(map(point, found.points)),
         prefill_flops={str(tokens): flops for tokens, flops in found.prefill_flops.items()},
         prefill_seconds={str(tokens): seconds for tokens, seconds in found.prefill_seconds.items()},

@@ -9,6 +9,7 @@ from moeplan.quantities import quantity, symbol
 from moeplan.report import sources
 from moeplan.report.blocks import Block, Items, Paragraph, Section, Table, legend, table
 from moeplan.report.goal import goal_blocks
+from moeplan.report.life import if_served_text, life_blocks
 from moeplan.report.opinions import (
     SIZE,
     alternative_blocks,
@@ -39,7 +40,8 @@ def plan_sections(plan: Plan) -> list[Section]:
         ("Memory", _memory(p), sources.MEMORY),
         ("Training", training_blocks(p), p.source_at("training")),
         ("Serving", serving_blocks(p), sources.SERVING),
-        ("What limits it", limit_blocks(p), p.source_at("prices")),
+        ("The model's life", life_blocks(p) if plan.life else (), sources.LIFE),
+        ("What limits it", (*limit_blocks(p), *_if_served(p)), p.source_at("prices")),
         ("What the laws say", law_blocks(p), sources.NOTE),
         *([(uncertainty_title(plan.spread), uncertainty_blocks(p), p.source_at("spread"))] if plan.spread else []),
         ("Learning rate and batch", hyperparameter_blocks(p), sources.NOTE),
@@ -105,6 +107,16 @@ def _conditions(p: View[Plan]) -> Text:
         parts.append("{request.tokens_available} unique tokens for at most {request.max_epochs} epochs")
     if request.inference_tokens:
         parts.append("{request.inference_tokens} tokens served out of the budget")
+    if request.serve_gpus:
+        speed = " at {request.tokens_per_second_per_user} tokens a second per user or more"
+        parts.append(
+            "answers of {request.answer_tokens:,} tokens to prompts of {request.prompt_tokens:,} on "
+            "{request.serve_gpus}"
+            + (" for {request.serve_price_per_gpu_hour} an hour" if request.serve_price_per_gpu_hour else "")
+            + (speed if request.tokens_per_second_per_user else "")
+        )
+    if request.served:
+        parts.append("{request.served} tokens served out of the budget")
     return p("; ".join(parts) + ".", laws=judges(request.laws, request.weights), chosen=held_text(request))
 
 
@@ -113,6 +125,11 @@ def held_text(request: View[object]) -> str:
     held = [f"{name}={quantity(name, value)}" for name, value in request.fix.items()]
     held += [f"{name}={'..'.join(quantity(name, x) for x in ends)}" for name, ends in request.ranges.items()]
     return ", ".join(held)
+
+
+def _if_served(p: View[Plan]) -> tuple[Block, ...]:
+    """What the plan would be if its budget also had to serve."""
+    return (Paragraph(if_served_text(p), p.source_at("if_served")),) if p.it.if_served else ()
 
 
 def _model(p: View[Plan]) -> tuple[Block, ...]:

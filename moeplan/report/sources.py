@@ -64,6 +64,13 @@ SEARCHED = Source(
 )
 
 
+LIFE = Source(
+    "Device-hours of training as planned; of serving by a model fitted to published figures "
+    "(moeplan.cost.serving.throughput), at full load; in FLOPs 2*N_a a served token.",
+    convention="tokens served are prompts and answers; hours of serving are of one serving device",
+)
+
+
 def plan_source(plan: Plan) -> SourceOf:
     """From the place of a number in a plan's JSON to where the number comes from."""
     laws = ", ".join(plan.request.laws)
@@ -111,6 +118,15 @@ def plan_source(plan: Plan) -> SourceOf:
                 )
             case ["serving", *_]:
                 return SERVING
+            case ["life", *_]:
+                return LIFE
+            case ["if_served", *_]:
+                return Source(
+                    "The best design of a search of the same grid with as many tokens to serve out of the same budget.",
+                    laws,
+                    f"{_SIZES}; ratio of V",
+                    domain,
+                )
             case ["prices", *_]:
                 return Source(
                     "The best V, or the law's own best C_l, of a search with so much more of it / without.",

@@ -6,6 +6,7 @@ from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import LayoutOption, Plan
 from moeplan.report import sources
 from moeplan.report.blocks import Block, Column, Paragraph, Table, table
+from moeplan.report.life import load_text
 from moeplan.report.text import NONE, Text, listed
 from moeplan.report.view import View
 
@@ -86,6 +87,7 @@ def serving_blocks(plan: View[Plan]) -> tuple[Block, ...]:
     )
     return (
         Paragraph(_concurrency(plan)),
+        *([Paragraph(load_text(plan))] if use.load is not None else []),
         table(use.points, columns),
         Paragraph(plan(text, prompts=prompts)),
     )

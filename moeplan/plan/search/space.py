@@ -66,11 +66,15 @@ class Block:
     """Bytes on the fullest device when served."""
     flops_per_token: Floats
     """Training FLOPs per token by the budget's convention."""
+    served_seconds: Floats | None
+    """Device time of a served token [s], inf where it cannot be served as asked; None where nothing is asked."""
 
     def take(self, index: Any) -> Block:
         """The designs at `index` (an index array or a mask)."""
         designs, pick = self.designs.take(index), self.designs.pick(index)
-        return Block(designs, self.variables.take(designs, pick), self.memory[index], self.flops_per_token[index])
+        served = None if self.served_seconds is None else self.served_seconds[index]
+        known = self.variables.take(designs, pick)
+        return Block(designs, known, self.memory[index], self.flops_per_token[index], served)
 
 
 @dataclass(frozen=True)
@@ -253,7 +257,9 @@ class Space:
                 reference.prepare(v)
             taken, pick = designs.take(fits), designs.pick(fits)
             per_token = v.get("flops_per_token", self.flops)
-            kept = Block(taken, v.take(taken, pick), memory[fits], np.asarray(pick(per_token)))
+            served = _served_seconds(designs, self.budget)
+            picked = None if served is None else np.asarray(pick(np.broadcast_to(served, designs.shape)))
+            kept = Block(taken, v.take(taken, pick), memory[fits], np.asarray(pick(per_token)), picked)
         return len(designs), float(memory.min()), kept, tables
 
     def _bound_references(self, most: float) -> None:
@@ -281,7 +287,9 @@ class Space:
         """Judge every design at a budget of `train_flops` and `memory_factor` times the memory."""
         few = len(self) < FEW_DESIGNS
         while True:
-            judged = (map if few else self._map)(lambda block: self._score_block(block, train_flops), self.blocks)
+            judged = (map if few else self._map)(
+                lambda block: self._score_block(block, train_flops, memory_factor), self.blocks
+            )
             *columns, ln_compute = zip(*judged, strict=True)
             tokens, train, allowed = (np.concatenate(arrays) for arrays in columns)
             everything = Scores(self.laws, tokens, train, allowed, np.concatenate(ln_compute, axis=1), allowed)
@@ -310,10 +318,18 @@ class Space:
         fits = self.memory <= self.budget.usable_bytes * memory_factor
         return dataclasses.replace(scores, feasible=scores.allowed & fits)
 
-    def _score_block(self, block: Block, train_flops: float) -> tuple[Any, ...]:
+    def _score_block(self, block: Block, train_flops: float, memory_factor: float) -> tuple[Any, ...]:
         budget, v = self.budget, block.variables
-        spendable = train_flops - 2 * v.get("active_params") * budget.inference_tokens
+        served = block.served_seconds
+        if budget.pays_hours and memory_factor != 1:  # with more memory more users share a step
+            served = _served_seconds(block.designs, budget, memory_factor)
+        if budget.pays_hours:
+            spendable = train_flops - budget.serving_share(served) * budget.flops
+        else:
+            spendable = train_flops - 2 * v.get("active_params") * budget.served_tokens
         positive = spendable > 0
+        if served is not None:
+            positive &= np.isfinite(served)
         tokens = np.where(positive, spendable, 1.0) / block.flops_per_token
         low, high = budget.limits("tokens") or (0.0, np.inf)
         if "tokens" in budget.fix:
@@ -393,3 +409,11 @@ class Space:
         rank = np.empty(len(index), dtype=np.intp)
         rank[np.lexsort(keys)] = np.arange(len(index))
         return rank
+
+
+def _served_seconds(designs: Designs, budget: Budget, memory_factor: float = 1.0) -> Any:
+    """Device time of a served token of each design [s] with so many times the memory; None where nothing is asked."""
+    if budget.demand.serve_gpus is None:
+        return None
+    share = memory_factor * (1 - budget.headroom)
+    return budget.demand.throughput(designs, budget.serving, share).gpu_seconds_per_token
