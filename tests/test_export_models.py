@@ -17,8 +17,10 @@ import pytest
 
 from moeplan.architecture.hf.config import load_json, read_config
 from moeplan.architecture.hf.keys import class_defaults
+from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
 from moeplan.plan.export import export
+from tests import make_hf_defaults
 from tests.exported import SHAPES, TINY, plan_of
 from tests.make_hf_configs import FOLDER, file_name
 from tests.published import ROWS
@@ -47,45 +49,46 @@ NEEDED: dict[str, dict[str, Any]] = {
     "dots1": {"n_routed_experts": 8, "n_shared_experts": 2, "num_experts_per_tok": 2},
     "hunyuan_v1_moe": {"head_dim": 128, "num_experts": 4, "moe_topk": 2},
     "qwen3_omni_moe_text": {"tie_word_embeddings": False, "head_dim": 64},
+    "qwen4_exp_text": {
+        **{"indexer_n_heads": 8, "indexer_kv_heads": 1, "indexer_head_dim": 256, "indexer_budget": 2048},
+        **{"indexer_compress_ratio": 16, "eos_token_id": 5},
+    },
 }
 """What classes with experts need beside their defaults to be built."""
+NO_SIZES = "token_id|dropout|rope|theta|eps|init|output_|dtype|label"
+"""Keys that no size depends on."""
+PUBLISHED = [
+    *(load_json(path) for path in sorted(FOLDER.glob("*.json")) if not path.stem.startswith("hybrid-")),
+    *(
+        case["config"]
+        for name, case in json.loads((FOLDER.parent / "inspect_cases.json").read_text(encoding="utf-8")).items()
+        if not name.startswith("silent")
+    ),
+]
+"""Published configs."""
 BODIES = {
     "deepseek_ocr2_text": "deepseek_ocr2.modeling_deepseek_ocr2.DeepseekOcr2TextModel",
+    "step3p5": "step3p7.modeling_step3p7.Step3p7TextModel",
     "qwen3_omni_moe_text": "qwen3_omni_moe.modeling_qwen3_omni_moe.Qwen3OmniMoeThinkerTextModel",
     "unlimited_ocr_text": "unlimited_ocr.modeling_unlimited_ocr.UnlimitedOcrTextModel",
 }
 """Language models of larger ones that no auto class builds alone; all lack the output head."""
-INDEXED = "an indexer chooses what sparse attention sees"
-LINEAR = "some layers have linear attention"
-SHORT = "some layers are short convolutions"
-GATED = "a gate on attention's output"
 NOT_EXPRESSED = {
-    "axk2": INDEXED,
-    "deepseek_v4": "layers that route by a hash of the token",
-    "diffusion_gemma_text": "layers that differ from each other; it is no causal model",
-    "doge": "weights on residuals and a learned attention mask",
-    "dots3_note_text": INDEXED,
+    "diffusion_gemma_text": "it is no causal model",
     "ernie4_5_vl_moe_text": "experts of two widths, for text and for images",
-    "gemma4_text": "embeddings of each layer's own by default",
-    "glm5_next_text": LINEAR,
-    "hy_v4": INDEXED,
-    "inkling2_text": SHORT,
-    "inkling_text": SHORT,
-    "jetmoe": "experts in attention",
     "lfm2_moe": "its default names no layers",
-    "longcat_flash": "two attention blocks and a dense one beside the experts in each layer",
-    "minimax_m3_vl_text": INDEXED,
-    "mistral_large4_text": INDEXED,
-    "muse_spark_text": "experts of another width than the residual stream",
     "nllb-moe": "an encoder beside the decoder",
     "openai_privacy_filter": "a head that labels tokens",
     "qwen3_omni_moe_talker_text": "a head that predicts codes of sound",
-    "qwen4_exp_text": LINEAR,
-    "step3p5": GATED,
     "switch_transformers": "an encoder beside the decoder",
-    "zaya": "attention behind a convolution",
 }
-"""Types with experts whose structure `Architecture` cannot express, and why: they are refused, or have no total."""
+"""Types with experts whose default config has no total, and why: they are refused, or say what is not counted."""
+MOST_USED = (
+    "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots1", "ernie4_5_moe", "gemma4_text", "glm4_moe", "glm4_moe_lite",
+    "gpt_oss", "granitemoehybrid", "jamba", "llama4_text", "minimax_m2", "mixtral", "nemotron_h", "olmoe",
+    "qwen2_moe", "qwen3_5_moe_text", "qwen3_moe", "qwen3_next",
+)  # fmt: skip
+"""Types of which every key is taken away in turn."""
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +160,13 @@ def test_published_totals_are_those_of_the_real_class(transformers: Any, name: s
     assert numel(built(transformers, config)) == ROWS[name]["exact_total_meta"]
 
 
+def unused(config: Any) -> int:
+    """Params that a class makes and no file has: LongCat's gate and up maps of experts that compute nothing."""
+    if config.model_type != "longcat_flash":
+        return 0
+    return int(2 * config.num_layers * config.zero_expert_num * config.expert_ffn_hidden_size * config.hidden_size)
+
+
 def configs(transformers: Any, kind: str) -> list[Any]:
     """The default config of a type and those with one switch or number changed, as far as the class allows."""
     make = functools.partial(transformers.CONFIG_MAPPING[kind], **NEEDED.get(kind, {}))
@@ -194,7 +204,7 @@ def test_no_class_of_transformers_is_miscounted(transformers: Any) -> None:
             if found.unknown_groups or found.gaps:
                 continue
             try:
-                count = numel(built(transformers, config))
+                count = numel(built(transformers, config)) - unused(config)
             except Exception:  # a class that its own defaults do not fit
                 continue
             right += found.architecture.total_params() == count
@@ -204,19 +214,58 @@ def test_no_class_of_transformers_is_miscounted(transformers: Any) -> None:
     assert right >= 150
 
 
-def language_model_params(transformers: Any, config: Any) -> tuple[int, bool]:
-    """Params of the language model of a config, and whether its output head is among them."""
+def language_model(transformers: Any, config: Any) -> tuple[Any, bool]:
+    """The language model of a config, and whether its output head is a part of it."""
     import torch
 
     try:
-        return numel(built(transformers, config)), True
+        return built(transformers, config), True
     except Exception:  # no causal class of its own
         pass
     with torch.device("meta"):
         if config.model_type in BODIES:
             module, _, name = BODIES[config.model_type].rpartition(".")
-            return numel(getattr(importlib.import_module(f"transformers.models.{module}"), name)(config)), False
-        return numel(transformers.AutoModel.from_config(config)), False
+            return getattr(importlib.import_module(f"transformers.models.{module}"), name)(config), False
+        return transformers.AutoModel.from_config(config), False
+
+
+def counts(transformers: Any, config: Any, shape: Architecture) -> tuple[int, int]:
+    """Total and active params of the real class of a config; of `shape` only what the class itself does not say.
+
+    A token passes through all but those of the routed experts that it does not reach: tensors of experts whose first
+    dimension is the number of experts.
+    """
+    model, with_head = language_model(transformers, config)
+    head = 0 if with_head or shape.tied_embeddings else shape.vocab_size * shape.d_model
+    total = numel(model) + head - unused(config)
+    idle = 0
+    for name, parameter in model.named_parameters():
+        routed = re.search(r"experts\.|put_linear|_embed\.|ffn\.experts", name) and "shared" not in name
+        if routed and "router" not in name and parameter.shape[0] == shape.num_experts and parameter.ndim > 1:
+            idle += parameter.numel() * (shape.num_experts - shape.num_active_experts) // shape.num_experts
+        elif routed and "router" not in name and unused(config) and parameter.ndim > 1:
+            own = parameter.numel() - unused(config) // config.num_layers
+            idle += own * (shape.num_experts - shape.num_active_experts) // shape.num_experts
+    return total, total - idle
+
+
+def other_size(transformers: Any, kind: str) -> Any:
+    """A config of a type at another size than its class's default: a published one, or another depth and vocabulary."""
+    for data in PUBLISHED:
+        if data.get("model_type") == kind:
+            return transformers.CONFIG_MAPPING[kind].from_dict(data)
+    base = {**NEEDED.get(kind, {}), "vocab_size": 262_144}
+    experts = ("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts")
+    depths: list[dict[str, Any]] = [{"num_hidden_layers": 24}, {"num_layers": 24}]
+    for depth in (*depths, {}) if "mlp_layer_types" not in base else ({},):
+        try:
+            plain = transformers.CONFIG_MAPPING[kind](**{**base, **depth})
+            wide = next((name for name in experts if name in plain.to_dict()), None)
+            more = {wide: 2 * getattr(plain, wide)} if wide and getattr(plain, wide) else {}
+            return transformers.CONFIG_MAPPING[kind](**{**base, **depth, **more})
+        except Exception:  # refused by the class
+            continue
+    return None
 
 
 def with_experts(transformers: Any) -> dict[str, list[Any]]:
@@ -231,14 +280,17 @@ def with_experts(transformers: Any) -> dict[str, list[Any]]:
 
 
 def test_every_class_with_experts_is_right_or_listed(transformers: Any) -> None:
-    """Of every config class with experts, multimodal models' language models too, the total is the real class's.
+    """Of every config class with experts, multimodal models' language models too, total and active are the class's.
 
-    Those that `Architecture` cannot express are the ones listed above: they are refused, or say what is not counted.
+    So they are at the default size, with each switch and number changed, and at another size. Those that an
+    `Architecture` cannot express are the ones listed above: they are refused, or say what is not counted.
     """
-    wrong, silent = [], set()
+    wrong, silent, others = [], set(), set()
     kinds = with_experts(transformers)
     for kind, made in kinds.items():
-        for config in made:
+        for config in (*made, other_size(transformers, kind)):
+            if config is None:
+                continue
             try:
                 found = read_config(json.loads(config.to_json_string(use_diff=False)))
             except UsageError:
@@ -248,19 +300,45 @@ def test_every_class_with_experts_is_right_or_listed(transformers: Any) -> None:
                 silent |= {kind} if config is made[0] else set()
                 continue
             assert not any("not in moeplan's table" in sentence for sentence in found.assumptions), kind
-            try:
-                count, with_head = language_model_params(transformers, config)
-            except Exception:  # a switch that the class does not survive
-                assert config is not made[0], kind
-                continue
             shape = found.architecture
-            if not with_head and not shape.tied_embeddings:
-                count += shape.vocab_size * shape.d_model
-            if shape.total_params() != count:
-                wrong.append((kind, shape.total_params() - count))
+            try:
+                count = counts(transformers, config, shape)
+            except Exception:  # a switch that the class does not survive
+                if config is made[0]:
+                    raise
+                continue
+            if (shape.total_params(), shape.active_params()) != count:
+                wrong.append((kind, shape.total_params() - count[0], shape.active_params() - count[1]))
+            others |= {kind} if all(config is not one for one in made) else set()
     assert wrong == []
     assert silent == set(NOT_EXPRESSED)
     assert len(kinds) - len(silent) >= 45
+    causal = set(kinds) & set(transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    exact = causal - silent - {"longcat_flash"}
+    assert len(exact) >= 0.95 * len(causal)
+    assert len(causal & others) >= 0.95 * len(causal)
+
+
+def test_defaults_are_those_of_the_classes() -> None:
+    """The bundled table of what classes take for absent keys is the one that this version of the classes gives."""
+    assert make_hf_defaults.TABLE.read_text(encoding="utf-8") == make_hf_defaults.table()
+
+
+@pytest.mark.parametrize("kind", MOST_USED)
+def test_a_key_of_a_used_type_is_never_missed_in_silence(transformers: Any, kind: str) -> None:
+    """Of a config with any one key taken away the total is the class's, or refused, or the absent key is named."""
+    config = other_size(transformers, kind)
+    data = json.loads(config.to_json_string(use_diff=False))
+    keys = sorted(key for key in data if not re.search(NO_SIZES, key) and "Infinity" not in str(data[key]))
+    for key in random.Random(0).sample(keys, min(10, len(keys))):
+        less = {name: value for name, value in data.items() if name != key and "Infinity" not in str(value)}
+        try:
+            found = read_config(less)
+            count = numel(built(transformers, transformers.CONFIG_MAPPING[kind].from_dict(less)))
+        except Exception:  # refused here, or by the class
+            continue
+        named = any(re.search(rf"^{key} is absent|no {key}", sentence) for sentence in found.assumptions)
+        assert found.unknown_groups or named or found.architecture.total_params() == count, key
 
 
 def has_class(path: Path) -> bool:
@@ -273,12 +351,13 @@ def has_class(path: Path) -> bool:
 def test_a_missing_key_is_never_miscounted_in_silence(transformers: Any, path: Path) -> None:
     """Of a file with one key taken away the total is the class's, or refused, or the absent key is named."""
     data = load_json(path)
-    keys = sorted(key for key in data if not re.search("token_id|dropout|rope|theta|eps|init|output_|dtype|label", key))
+    keys = sorted(key for key in data if not re.search(NO_SIZES, key))
     for key in random.Random(0).sample(keys, min(8, len(keys))):
         less = {name: value for name, value in data.items() if name != key}
         try:
             found = read_config(less)
-            count = numel(built(transformers, transformers.CONFIG_MAPPING[data["model_type"]].from_dict(less)))
+            config = transformers.CONFIG_MAPPING[data["model_type"]].from_dict(less)
+            count = numel(built(transformers, config)) - unused(config)
         except Exception:  # refused here, or by the class
             continue
         named = any(re.search(rf"^{key} is absent|no {key}", sentence) for sentence in found.assumptions)

@@ -25,14 +25,22 @@ class Blocks:
     """Attention of every block, where not all have the one that the architecture's own fields state."""
     bare_layers: tuple[int, ...] = ()
     """Blocks without a feed-forward part."""
+    dense_widths: tuple[int, ...] = ()
+    """Width of the dense feed-forward part of every block, 0 where it has none, where not all have d_ff [features]."""
     gated: bool = True
     """Whether feed-forward parts are gated: three matrices; else two, up and down."""
     d_latent: int = 0
     """Width that routed experts work in, between two maps a layer (LatentMoE, arXiv 2601.18089); 0 for d_model."""
     num_zero_experts: int = 0
     """Experts that compute nothing, among which the router chooses too (LongCat-Flash, arXiv 2509.01322)."""
+    gated_experts: bool = True
+    """Whether routed experts are gated where the other feed-forward parts are."""
+    product_keys: bool = False
+    """Whether the router scores two halves of sqrt(num_experts) keys (Lample et al., arXiv 1907.05242)."""
+    router_width: int = 0
+    """Width of the router's own feed-forward net of two hidden layers (ZAYA1); 0 for a straight map [features]."""
     extra_params: tuple[tuple[str, int], ...] = ()
-    """Params that no other field speaks of, such as a bias of the output head, by group of `counting.GROUPS`."""
+    """Params that no other field speaks of, by group of `counting.GROUPS`; those of "input_embedding" are looked up."""
 
 
 UNIFORM = Blocks()

@@ -9,6 +9,8 @@ A linear map from n to m features has n*m params; RMS norms have one weight per 
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from typing import Any
 
 from moeplan.architecture.attention import Attention, attention_of
@@ -58,19 +60,61 @@ def attention_params(shape: Shape) -> Size:
     return sum(layers * attention.params(shape.d_model) for layers, attention in attentions(shape))
 
 
+def idle_attention_params(shape: Shape) -> Size:
+    """Params of attention that one token does not pass through."""
+    return sum(layers * attention.idle_params(shape.d_model) for layers, attention in attentions(shape))
+
+
 def ffn_params(d_model: Size, width: Size, *, gated: bool = True) -> Size:
     """Params of one feed-forward block: three maps between `d_model` and `width` if gated (SwiGLU), else two."""
     return (2 + gated) * d_model * width
 
 
+def experts_gated(shape: Shape) -> bool:
+    """Whether routed experts are gated."""
+    blocks = blocks_of(shape)
+    return blocks.gated and blocks.gated_experts
+
+
 def expert_params(shape: Shape) -> Size:
     """Params of one routed expert: a feed-forward block of width `d_expert`, with biases where it has them."""
-    blocks = blocks_of(shape)
-    d = blocks.d_latent or shape.d_model
-    params = ffn_params(d, shape.d_expert, gated=blocks.gated)
+    d, gated = blocks_of(shape).d_latent or shape.d_model, experts_gated(shape)
+    params = ffn_params(d, shape.d_expert, gated=gated)
     if shape.expert_bias:
-        params = params + (1 + blocks.gated) * shape.d_expert + d
+        params = params + (1 + gated) * shape.d_expert + d
     return params
+
+
+def router_params(shape: Shape) -> Size:
+    """Params of the router of one layer: a map from d_model, or a net of its own, to every choice; and its biases."""
+    d, blocks = shape.d_model, blocks_of(shape)
+    choices = shape.num_experts + blocks.num_zero_experts
+    params = choices * d
+    if blocks.product_keys:
+        params = 2 * math.isqrt(shape.num_experts) * d
+    if width := blocks.router_width:
+        params = (d + 1) * width + width + 2 * (width + 1) * width + width * choices
+    if shape.router_bias:
+        params = params + choices
+    if shape.router_correction_bias:
+        params = params + choices
+    return params
+
+
+def dense_ffns(shape: Shape) -> list[tuple[Size, Size]]:
+    """(blocks, width) of the dense feed-forward parts, those beside experts not counted."""
+    given: list[tuple[Size, Size]] | None = getattr(shape, "dense_ffns", None)
+    if given is not None:
+        return given
+    blocks = blocks_of(shape)
+    if blocks.dense_widths:
+        return [(number, width) for width, number in Counter(blocks.dense_widths).items() if width]
+    return [(shape.num_layers - shape.num_moe_layers - len(blocks.bare_layers), shape.d_ff)]
+
+
+def looked_up_params(shape: Shape) -> int:
+    """Params of tables beside the input embedding of which a token takes rows: no products, so no FLOPs."""
+    return sum(params for group, params in blocks_of(shape).extra_params if group == "input_embedding")
 
 
 def latent_params(shape: Shape) -> Size:
@@ -81,28 +125,22 @@ def latent_params(shape: Shape) -> Size:
 def params_by_group(shape: Shape, experts: Size | None = None) -> dict[str, Size]:
     """Params of the whole model by group, with `experts` routed experts a layer (default all: the total).
 
-    With `experts = num_active_experts` the sum is the number of active params, embeddings included.
+    With `experts = num_active_experts` the sum is the number of active params, embeddings included, but where attention
+    has experts too.
     """
     d, moe_layers, blocks = shape.d_model, shape.num_moe_layers, blocks_of(shape)
     experts = shape.num_experts if experts is None else experts
-    choices = shape.num_experts + blocks.num_zero_experts
-    router = choices * d
-    if shape.router_bias:
-        router = router + choices
-    if shape.router_correction_bias:
-        router = router + choices
     shared = shape.num_shared_experts * ffn_params(d, shape.d_shared_expert, gated=blocks.gated)
     if shape.shared_expert_gate:
         shared = shared + d
     embedding = shape.vocab_size * d
-    dense_layers = shape.num_layers - moe_layers - len(blocks.bare_layers)
+    dense = sum(layers * ffn_params(d, width, gated=blocks.gated) for layers, width in dense_ffns(shape))
     groups = {
         "routed_experts": moe_layers * experts * expert_params(shape) + moe_layers * latent_params(shape),
         "shared_experts": moe_layers * shared,
-        "router": moe_layers * router,
+        "router": moe_layers * router_params(shape),
         "attention": attention_params(shape),
-        "dense_ffn": dense_layers * ffn_params(d, shape.d_ff, gated=blocks.gated)
-        + moe_layers * ffn_params(d, shape.d_dense_residual, gated=blocks.gated),
+        "dense_ffn": dense + moe_layers * ffn_params(d, shape.d_dense_residual, gated=blocks.gated),
         "norms": d * (shape.norms_per_block * shape.num_layers + shape.num_final_norms),
         "input_embedding": embedding,
         "output_head": embedding * (not shape.tied_embeddings),
@@ -119,12 +157,12 @@ def total_params(shape: Shape) -> Size:
 
 def active_params(shape: Shape) -> Size:
     """N_a: params a token passes through, both embeddings included (the count on most model cards)."""
-    return sum(params_by_group(shape, shape.num_active_experts).values())
+    return sum(params_by_group(shape, shape.num_active_experts).values()) - idle_attention_params(shape)
 
 
 def embedding_params(shape: Shape) -> Size:
-    """Params of the input embedding and, where untied, of the output head."""
-    return shape.vocab_size * shape.d_model * (2 - shape.tied_embeddings)
+    """Params of the input embedding, of tables beside it and, where untied, of the output head."""
+    return shape.vocab_size * shape.d_model * (2 - shape.tied_embeddings) + looked_up_params(shape)
 
 
 def mtp_params(shape: Shape) -> Size:
@@ -151,7 +189,9 @@ def attention_score_flops(shape: Shape, seq_len: Size, *, causal: bool = False) 
 
 def attention_flops(shape: Shape, seq_len: Size) -> Size:
     """FLOPs per token of attention as a whole, causal: 6 * its params + `attention_score_flops`."""
-    return 6 * attention_params(shape) + attention_score_flops(shape, seq_len, causal=True)
+    return 6 * (attention_params(shape) - idle_attention_params(shape)) + attention_score_flops(
+        shape, seq_len, causal=True
+    )
 
 
 def flops_per_token(shape: Shape, seq_len: Size, *, attention: str = "causal", logits: bool = True) -> Size:

@@ -30,6 +30,8 @@ class HybridArchitecture(Architecture):
             raise UsageError(f"blocks.attentions must name each of {self.num_layers} layers once")
         if any(not 0 <= layer < self.num_layers for layer in self.blocks.bare_layers):
             raise UsageError(f"blocks.bare_layers must be layers from 0 to {self.num_layers - 1}")
+        if len(self.blocks.dense_widths) not in (0, self.num_layers):
+            raise UsageError(f"blocks.dense_widths must hold a width for each of {self.num_layers} layers")
 
     @cached_property
     def attentions(self) -> list[tuple[int, Attention]]:
@@ -41,12 +43,17 @@ class HybridArchitecture(Architecture):
     def uniform_attention(self) -> Attention:
         """The attention of every block, windows aside; raises `InfeasibleError` where they differ in more."""
         kinds = {without_window(attention) for _, attention in self.attentions}
+        if self.blocks.dense_widths:
+            raise InfeasibleError("training is modelled for dense blocks of one width; this model has several")
         if not kinds:
             return super().uniform_attention
         if len(kinds) > 1:
             words = " and ".join(sorted({attention.label for attention in kinds}))
             raise InfeasibleError(f"training is modelled for blocks of one kind; this model has {words}")
-        return kinds.pop()
+        attention = kinds.pop()
+        if not attention.trainable:
+            raise InfeasibleError(f"training is not modelled for {attention.label}")
+        return attention
 
     def to_dict(self) -> dict[str, Any]:
         """Every field that differs from its default; `architecture_from_dict` gives this back."""
@@ -59,10 +66,13 @@ class HybridArchitecture(Architecture):
             blocks["attentions"] = [
                 {"layers": list(run.layers), **_stated(run.attention)} for run in self.blocks.attentions
             ]
-        for name in ("bare_layers", "extra_params"):
+        for name in _LISTS:
             if name in blocks:
                 blocks[name] = [list(item) if isinstance(item, tuple) else item for item in blocks[name]]
         return {name: value for name, value in super().to_dict().items() if name != "blocks"} | {"blocks": blocks}
+
+
+_LISTS = ("bare_layers", "dense_widths", "extra_params")
 
 
 def _stated(attention: Attention) -> dict[str, Any]:
@@ -96,7 +106,7 @@ def architecture_from_dict(values: dict[str, Any]) -> Architecture:
     given = dict(given)
     try:
         runs = tuple(_run(dict(run)) for run in given.pop("attentions", ()))
-        for name in ("bare_layers", "extra_params"):
+        for name in _LISTS:
             if name in given:
                 given[name] = tuple(tuple(item) if isinstance(item, list) else item for item in given[name])
         blocks = Blocks(attentions=runs, **given)

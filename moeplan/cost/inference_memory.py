@@ -108,7 +108,7 @@ def matrices(shape: Shape, experts: Size | None = None) -> list[tuple[str, Size,
     ffns = (
         ("routed_experts", moe_layers * experts, shape.d_expert),
         ("shared_experts", moe_layers * shape.num_shared_experts, shape.d_shared_expert),
-        ("dense_ffn", shape.num_layers - moe_layers - len(counting.blocks_of(shape).bare_layers), shape.d_ff),
+        *(("dense_ffn", layers, width) for layers, width in counting.dense_ffns(shape)),
         # a width of 0 means that there is no such block, whose empty down map would still have output rows
         ("dense_ffn", moe_layers * (shape.d_dense_residual > 0), shape.d_dense_residual),
     )
@@ -119,8 +119,10 @@ def matrices(shape: Shape, experts: Size | None = None) -> list[tuple[str, Size,
     ]
     blocks = counting.blocks_of(shape)
     for group, copies, width in ffns:
-        d = blocks.d_latent or shape.d_model if group == "routed_experts" else shape.d_model
-        result += [(group, copies, *matrix) for matrix in counting.ffn_matrices(d, width, gated=blocks.gated)]
+        routed = group == "routed_experts"
+        d = blocks.d_latent or shape.d_model if routed else shape.d_model
+        gated = counting.experts_gated(shape) if routed else blocks.gated
+        result += [(group, copies, *matrix) for matrix in counting.ffn_matrices(d, width, gated=gated)]
     if blocks.d_latent:
         ways = (shape.d_model, blocks.d_latent), (blocks.d_latent, shape.d_model)
         result += [("routed_experts", moe_layers, *matrix) for matrix in ways]
@@ -139,10 +141,7 @@ def state_bytes(shape: Shape) -> Size:
 
 def cache_bytes(shape: Shape, context: int, kv_dtype: KVDtype = "bf16") -> Size:
     """KV cache and state of one sequence of `context` tokens [bytes]; windows hold no more than their tokens."""
-    numbers = sum(
-        layers * attention.cached_width * attention.cached_tokens(context)
-        for layers, attention in counting.caches(shape)
-    )
+    numbers = sum(layers * attention.cached_numbers(context) for layers, attention in counting.caches(shape))
     return numbers * _KV_BYTES[kv_dtype] + state_bytes(shape)
 
 
@@ -191,6 +190,8 @@ class _View:
 
 def _fullest_device(shape: Shape, n: int) -> Shape:
     """What tensor parallelism over `n` devices leaves of `shape` on the fullest one; routed experts are untouched."""
-    split = ("d_ff", "d_shared_expert", "d_dense_residual", "vocab_size")
+    split = ("d_shared_expert", "d_dense_residual", "vocab_size")
+    dense_ffns = [(layers, _ceil_div(width, n)) for layers, width in counting.dense_ffns(shape)]
     attentions = [(layers, attention.on_device(n)) for layers, attention in counting.attentions(shape)]
-    return _View(shape, attentions=attentions, **{name: _ceil_div(getattr(shape, name), n) for name in split})
+    changed = {name: _ceil_div(getattr(shape, name), n) for name in split}
+    return _View(shape, attentions=attentions, dense_ffns=dense_ffns, **changed)

@@ -47,6 +47,14 @@ class GroupedQueryAttention(Attention):
     """Whether values are the keys before their norm, with no map of their own."""
     shares_kv: bool = False
     """Whether keys and values are those of a block before, with no maps and no cache of its own."""
+    index_heads: int = 0
+    """Heads of an indexer that picks the tokens to attend to (MiniMax-M3); 0 without one."""
+    index_head_dim: int = 0
+    """Width of one of them, and of its one key [features]."""
+    index_topk: int = 0
+    """Tokens that it picks."""
+    index_pool: int = 0
+    """Tokens whose scores it joins; 0 where it scores each."""
 
     @classmethod
     def of(cls, shape: Any) -> Self:
@@ -93,6 +101,8 @@ class GroupedQueryAttention(Attention):
             widths += [self._key_width] if self.values_are_keys else [self._key_width, self._value_width]
         if self.gate != "none":
             widths.append(self._gate_width)
+        if self.index_heads:
+            widths += [self.index_heads * self.index_head_dim, self.index_head_dim]
         return [*((d_model, width) for width in widths), (self.width, d_model)]
 
     def vectors(self, d_model: Size) -> Size:
@@ -110,7 +120,7 @@ class GroupedQueryAttention(Attention):
             params = params + self._query_width + (0 if self.shares_kv else self._key_width)
         if self.gate_bias:
             params = params + self.num_heads
-        return params
+        return params + 2 * self.index_head_dim  # norms of the indexer's queries and key
 
     def stored_matrices(self, d_model: Size) -> list[Matrix]:
         """Query, key and value as one, and output."""
@@ -123,22 +133,35 @@ class GroupedQueryAttention(Attention):
 
     @property
     def cached_width(self) -> Size:
-        """Keys and values: 2*num_kv_heads*head_dim where they are equally wide."""
-        return 0 if self.shares_kv else self._key_width + self._value_width
+        """Keys and values: 2*num_kv_heads*head_dim where they are equally wide; and the indexer's key."""
+        return (0 if self.shares_kv else self._key_width + self._value_width) + self.index_head_dim
 
     def cached_tokens(self, context: int) -> int:
         """No more than the window."""
         return min(context, self.window) if self.window else context
 
     def score_flops(self, seq_len: Size, *, causal: bool = False) -> Size:
-        """12*width times the tokens that a token sees: half of all before it on average, the window once it is full."""
+        """12*width times the tokens that a token sees: half of all before it on average, the window once it is full.
+
+        Of a block with an indexer those that it picks, and its own scores of all before.
+        """
+        if self.index_topk and self.index_topk < seq_len:
+            picked, indexed = self.index_topk, seq_len // 2 if causal else seq_len
+            seen = picked * (2 * seq_len - picked) // (2 * seq_len) if causal else picked
+            return 12 * self.width * seen + 3 * self._index_flops(indexed)
         if not self.window or self.window >= seq_len:
             return super().score_flops(seq_len, causal=causal)
         if self.chunked or not causal:
             return super().score_flops(self.window, causal=causal)
         return 6 * self.width * self.window * (2 * seq_len - self.window) // seq_len
 
+    def _index_flops(self, seen: Size) -> Size:
+        """FLOPs of the indexer's scores of `seen` tokens."""
+        return 2 * self.index_heads * self.index_head_dim * seen // (self.index_pool or 1)
+
     def decode_flops(self, context: int) -> Size:
+        if self.index_topk and self.index_topk < context:
+            return super().decode_flops(self.index_topk) + self._index_flops(context)
         return super().decode_flops(self.cached_tokens(context))
 
     def prefill_flops(self, prompt: int) -> Size:

@@ -48,6 +48,8 @@ class Attention:
     """Its name in YAML, JSON and flags."""
     label: ClassVar[str]
     """Its name in sentences."""
+    trainable: ClassVar[bool] = True
+    """Whether what training keeps of it is modelled."""
     stands_for_subclasses: ClassVar[bool] = True
     """A field of this type holds any of the kinds (`moeplan.records.json_schema`)."""
 
@@ -79,6 +81,10 @@ class Attention:
         """All params."""
         return sum(n * m for n, m in self.matrices(d_model)) + self.vectors(d_model)
 
+    def idle_params(self, d_model: Size) -> Size:
+        """Those that one token does not pass through: of experts in attention."""
+        return 0
+
     def stored_matrices(self, d_model: Size) -> list[Matrix]:
         """(output, input) features of every weight as trainers store it: maps of one input joined where they do."""
         return [(m, n) for n, m in self.matrices(d_model)]
@@ -96,6 +102,10 @@ class Attention:
     def cached_tokens(self, context: int) -> int:
         """Tokens in the cache of a sequence of `context` tokens."""
         return context
+
+    def cached_numbers(self, context: int) -> Size:
+        """Numbers in the cache of a sequence of `context` tokens."""
+        return self.cached_width * self.cached_tokens(context)
 
     @property
     def state_bytes(self) -> Size:

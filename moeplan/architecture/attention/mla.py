@@ -33,12 +33,30 @@ class LatentAttention(Attention):
     """Whether the latents have norms."""
     gate: Literal["none", "head", "full"] = "none"
     """Gate on the output, from the block's input: none, one number a head, or as wide as the output."""
+    joint_gate: bool = False
+    """Whether the full gate comes with the queries, from their latent before and after its norm (A.X-K2)."""
+    bias: bool = False
+    """Biases of the maps into the latents and of the output map."""
+    sinks: bool = False
+    """One learned sink logit a head."""
+    rope_norm: bool = False
+    """Whether the shared rotary key has a norm."""
+    score_scale: bool = False
+    """One learned scale and bias on the scores of each head, the indexer's too (Mistral Large 4)."""
+    shares_kv: bool = False
+    """Whether the latent is that of a block before, with no map into it and no cache of its own."""
+    window: int = 0
+    """Tokens that a token sees, itself among them; 0 for all before it."""
     index_heads: int = 0
     """Heads of the indexer that picks the tokens to attend to (DeepSeek-V3.2, arXiv 2512.02556); 0 without one."""
     index_head_dim: int = 0
     """Width of one of them [features]."""
     index_topk: int = 0
-    """Tokens that it picks."""
+    """Tokens that it picks; without heads of its own, a block takes those that a block before it picked."""
+    index_pool: int = 0
+    """Tokens whose keys the indexer pools into one; 0 where it scores each."""
+    index_input_norm: bool = False
+    """Whether the indexer's queries have a norm on the block's input."""
 
     @classmethod
     def complete(cls, fields: dict[str, Any]) -> dict[str, Any]:
@@ -67,20 +85,32 @@ class LatentAttention(Attention):
         """Queries straight or through their latent; the latent with the rotary key; keys and values; output."""
         rank = self.q_lora_rank
         queries = [(d_model, rank), (rank, self._score_width)] if rank else [(d_model, self._score_width)]
-        down = (d_model, self.kv_lora_rank + self.qk_rope_head_dim)
         gates = {"none": [], "head": [(d_model, self.num_heads)], "full": [(d_model, self.width)]}[self.gate]
-        return [*queries, down, self._up, *gates, *self._indexer(d_model), (self.width, d_model)]
+        if self.joint_gate:
+            queries, gates = [(d_model, rank), (2 * rank, self._score_width + self.width)], []
+        down = [] if self.shares_kv else [(d_model, self.kv_lora_rank + self.qk_rope_head_dim)]
+        return [*queries, *down, self._up, *gates, *self._indexer(d_model), (self.width, d_model)]
 
     def _indexer(self, d_model: Size) -> list[Matrix]:
-        """Its queries, from the query latent, its one key and the weights of its heads."""
+        """Its queries, from the query latent, its one key, the weights of its heads and of its pooling."""
         if not self.index_heads:
             return []
         keys, weights = (d_model, self.index_head_dim), (d_model, self.index_heads)
-        return [(self.q_lora_rank or d_model, self.index_heads * self.index_head_dim), keys, weights]
+        pool = [keys] if self.index_pool else []
+        return [(self.q_lora_rank or d_model, self.index_heads * self.index_head_dim), keys, weights, *pool]
 
     def vectors(self, d_model: Size) -> Size:
-        """Norms of the latents, and weight and bias of the norm on the indexer's key."""
-        return self.latent_norm * (self.q_lora_rank + self.kv_lora_rank) + 2 * self.index_head_dim
+        """Norms of the latents, biases, sinks and scales; of an indexer the norm of its key, with a bias, and more."""
+        params = self.latent_norm * (self.q_lora_rank + (0 if self.shares_kv else self.kv_lora_rank))
+        if self.bias:
+            latents = self.q_lora_rank + (0 if self.shares_kv else self.kv_lora_rank + self.qk_rope_head_dim)
+            params = params + latents + d_model
+        params = params + self.num_heads * (self.sinks + 2 * self.score_scale)
+        params = params + self.rope_norm * self.qk_rope_head_dim
+        if self.index_heads:
+            params = params + (2 + self.index_pool) * self.index_head_dim
+            params = params + 2 * self.index_heads * self.score_scale + 2 * d_model * self.index_input_norm
+        return params
 
     @property
     def width(self) -> Size:
@@ -90,23 +120,33 @@ class LatentAttention(Attention):
     @property
     def cached_width(self) -> Size:
         """The latent and the shared rotary key (the same paper, section 2.1.4), and the indexer's key."""
-        return self.kv_lora_rank + self.qk_rope_head_dim + self.index_head_dim
+        latent = 0 if self.shares_kv else self.kv_lora_rank + self.qk_rope_head_dim
+        return latent + (self.index_head_dim if self.index_heads else 0)
+
+    def cached_tokens(self, context: int) -> int:
+        """No more than the window."""
+        return min(context, self.window) if self.window else context
+
+    @property
+    def _most_seen(self) -> int:
+        """Tokens that a token attends to at most; 0 for all before it."""
+        return self.window or self.index_topk
 
     def _index_flops(self, seen: Size) -> Size:
         """FLOPs of the indexer's scores of `seen` tokens."""
-        return 2 * self.index_heads * self.index_head_dim * seen
+        return 2 * self.index_heads * self.index_head_dim * seen // (self.index_pool or 1)
 
     def score_flops(self, seq_len: Size, *, causal: bool = False) -> Size:
-        """Of the tokens that the indexer picks, where there is one, and of its own scores of all before."""
-        if not self.index_heads:
+        """Of the tokens in the window or that an indexer picks, if there is one, and its own scores of all before."""
+        if not self._most_seen:
             return super().score_flops(seq_len, causal=causal)
-        picked = min(self.index_topk, seq_len)
+        picked = min(self._most_seen, seq_len)
         seen = picked * (2 * seq_len - picked) // (2 * seq_len) if causal else picked
         return 12 * self.width * seen + 3 * self._index_flops(seq_len // 2 if causal else seq_len)
 
     def decode_flops(self, context: int) -> Size:
         """With the up-projections absorbed (section 2.1.2): 2*heads*(2*kv_lora_rank + rope)*context."""
-        seen = min(self.index_topk, context) if self.index_heads else context
+        seen = min(self._most_seen, context) if self._most_seen else context
         width = 2 * self.kv_lora_rank + self.qk_rope_head_dim
         return 2 * self.num_heads * width * seen + self._index_flops(context)
 

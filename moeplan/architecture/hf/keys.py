@@ -17,7 +17,13 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "num_layers": ("num_hidden_layers", "n_layers", "n_layer", "num_layers"),
     "num_heads": ("num_attention_heads", "n_heads", "n_head"),
     "vocab_size": ("vocab_size", "padded_vocab_size"),
-    "num_kv_heads": ("num_key_value_heads", "num_kv_heads", "n_kv_heads", "attn_config.kv_n_heads"),
+    "num_kv_heads": (
+        "num_key_value_heads",
+        "num_kv_heads",
+        "n_kv_heads",
+        "num_attention_groups",
+        "attn_config.kv_n_heads",
+    ),
     "head_dim": ("head_dim", "attention_head_dim", "kv_channels"),
     "num_experts": (
         "n_routed_experts",
@@ -50,6 +56,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "shared_intermediate_size",
         "moe_shared_expert_intermediate_size",
         "share_expert_dim",
+        "share_expert_dims",
+        "shared_experts_intermediate_size",
     ),
     "num_mtp_layers": ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_layers", "mtp_num_hidden_layers"),
 }
@@ -147,8 +155,27 @@ def _tables() -> dict[str, Any]:
 
 def class_defaults(model_type: str) -> Mapping[str, Any]:
     """What the class of a model type takes for absent keys (`data/hf_defaults.json`); empty for an unknown type."""
-    row: Mapping[str, Any] = _tables()["types"].get(model_type, {})
+    tables = _tables()
+    row: Mapping[str, Any] = tables["types"].get(tables["flat"].get(model_type, model_type), {})
     return row
+
+
+def reads_text_config(model_type: str) -> bool:
+    """Whether the class of a type reads its language model from text_config alone, not from keys beside it."""
+    return model_type in _tables()["flat"]
+
+
+def expanded(rule: Any, length: int) -> list[Any]:
+    """A default list, one entry a layer, by its rule: a list that repeats, or an object.
+
+    Its "period" repeats after its "head", from the last layer on if "reversed", but for its "last" entry.
+    """
+    rule = {"period": rule} if isinstance(rule, list) else rule
+    head, period, last = rule.get("head", []), rule["period"], rule.get("last")
+    found = [*head, *(period[i % len(period)] for i in range(max(length - len(head), 0)))][:length]
+    if rule.get("reversed"):
+        found.reverse()
+    return found if last is None else [*found[:-1], last]
 
 
 class Keys:
@@ -167,11 +194,56 @@ class Keys:
     def default(self, key: str) -> Any:
         """What the class takes for an absent key; None if it takes nothing."""
         value = self.defaults.get(key)
-        if isinstance(value, str) and value.startswith("="):
-            first, _, second = value[1:].partition("/")
-            a, b = self.number(first), self.number(second) if second else 1
-            value = a // b if a and b else None
-        return value
+        return self.formula(value[1:]) if isinstance(value, str) and value.startswith("=") else value
+
+    def formula(self, text: str) -> int | None:
+        """What a formula over keys says: "a*b", "a/b" (rounded down) or "a|b" (the first of two keys that is there).
+
+        None where a key is absent; "" is 1.
+        """
+        first, slash, second = text.partition("/")
+        product = 1
+        for factor in first.split("*") if first else ():
+            number = self.number_of_first(*factor.split("|"))
+            if number is None:
+                return None
+            product *= number
+        divisor = self.number(second) if slash else 1
+        return product // divisor if divisor else None
+
+    def number_of_first(self, *keys: str) -> int | None:
+        """The whole number under the first of `keys` that the file states, else under the first with a default."""
+        stated = self.stated()
+        for key in keys:
+            self.get(key)  # says the same again where it stands beside another
+        for key in keys:
+            if (number := stated.number(key)) is not None:
+                return number
+        return next((number for key in keys if (number := self.number(key)) is not None), None)
+
+    def values(self, row: Mapping[str, object]) -> dict[str, Any]:
+        """Fields of a row of `data/hf_types.json`, their formulas worked out; not those whose keys are absent."""
+        found = {
+            name: self.formula(value[1:]) if isinstance(value, str) and value.startswith("=") else value
+            for name, value in row.items()
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def listed(self, name: str, length: int) -> list[Any] | None:
+        """The list under a key, one entry a layer; if it is absent, the class's default at this length.
+
+        Raises `UsageError` for a list of another length.
+        """
+        found = self.stated().entries(name)
+        if found is not None:
+            if len(found) != length:
+                raise UsageError(f"{name} has {len(found)} entries, num_hidden_layers is {length}")
+            return found
+        rule = self.defaults.get(name)
+        if not rule:
+            return None
+        self.taken[name] = rule
+        return expanded(rule, length)
 
     def get(self, key: str) -> Any:
         """The value of a key, or of one inside an object ("ffn_config.moe_top_k"); None if it is absent."""
@@ -223,6 +295,21 @@ class Keys:
             if value == 0:
                 raise UsageError(f"{key} is 0, must be at least 1")
         return self.number(*keys)
+
+    def by_layer(self, name: str, length: int) -> dict[int, dict[str, int | None]]:
+        """Whole numbers that an object states for single layers, by layer and key; empty if it is absent."""
+        stated = self.get(name)
+        if stated is None:
+            return {}
+        if not isinstance(stated, Mapping):
+            raise UsageError(f"{name} is {_short(stated)}, must be an object")
+        found = {}
+        for layer, values in stated.items():
+            if not str(layer).isdigit() or int(layer) >= length or not isinstance(values, Mapping):
+                raise UsageError(f"{name} must hold an object for layers from 0 to {length - 1}, not {_short(layer)}")
+            own = Keys(values)
+            found[int(layer)] = {key: own.number(key) for key in values}
+        return found
 
     def check_switches(self, *keys: str) -> None:
         """Raise `UsageError` for a switch among `keys` that is not true, false or absent; none of them is read."""

@@ -12,8 +12,12 @@ def moe_layers(keys: Keys, num_layers: int) -> list[bool]:
     Spellings that say "all" give way to others; two that differ raise `UsageError`.
     """
     stated = _patterns(keys.stated(), num_layers)
-    first = keys.stated().present("first_k_dense_replace", "num_dense_layers")
-    if not stated or (list(stated) == ["first_k_dense_replace"] and not first):  # moe_layer_freq alone says no start
+    first = keys.stated().present("first_k_dense_replace", "num_dense_layers", "dense_mlp_idx")
+    said = list(stated)
+    half = (said == ["first_k_dense_replace"] and not first) or (  # moe_layer_freq alone says no start,
+        said == ["mlp_only_layers"] and keys.stated().entries("mlp_only_layers") is None  # decoder_sparse_step no list
+    )
+    if not stated or half:
         return _agreed(_patterns(keys, num_layers), num_layers)
     return _agreed(stated, num_layers)
 
@@ -22,7 +26,7 @@ def _patterns(keys: Keys, num_layers: int) -> dict[str, list[bool]]:
     """What each spelling says, of those that are there."""
     found: dict[str, list[bool]] = {}
     layers = range(num_layers)
-    first = keys.number("first_k_dense_replace", "num_dense_layers")
+    first = keys.number("first_k_dense_replace", "num_dense_layers", "dense_mlp_idx")
     frequency = keys.get("moe_layer_freq")
     if isinstance(frequency, list):
         if not all(moe in (0, 1) for moe in frequency):
@@ -40,7 +44,7 @@ def _patterns(keys: Keys, num_layers: int) -> dict[str, list[bool]]:
         found["mlp_only_layers"] = [i not in (dense or ()) and (i + 1) % step == 0 for i in layers]
     kinds = keys.entries("mlp_layer_types")
     if kinds is not None:
-        other = [kind for kind in kinds if kind not in ("dense", "sparse", "moe")]
+        other = [kind for kind in kinds if kind not in ("dense", "sparse", "moe", "hash_moe")]
         if other:
             raise UsageError(f"mlp_layer_types has the unknown kind {other[0]!r}; known are dense, sparse and moe")
         found["mlp_layer_types"] = _by_layer("mlp_layer_types", [kind != "dense" for kind in kinds], num_layers)

@@ -18,9 +18,12 @@ from moeplan.architecture.attention.short_convolution import NoAttention, ShortC
 from moeplan.architecture.hf.keys import Keys
 from moeplan.errors import UsageError
 
-FULL = ("full_attention", "attention", "full", "indexed_attention")
+FULL = (
+    "full_attention", "attention", "full", "indexed_attention", "hybrid", "minimax_m3_sparse",
+    "compressed_sparse_attention", "heavily_compressed_attention",
+)  # fmt: skip
 """Names of attention over all tokens before."""
-WINDOWED = ("sliding_attention", "chunked_attention", "sliding", "reference_sliding_attention")
+WINDOWED = ("sliding_attention", "chunked_attention", "sliding", "reference_sliding_attention", "hybrid_sliding")
 """Names of attention in a window or a chunk."""
 LINEAR = ("linear_attention", "mamba", "linear", "kda", "gated_delta_net")
 """Names of blocks with a recurrent state; other keys say which."""
@@ -51,10 +54,8 @@ def kinds_of_layers(keys: Keys, num_layers: int) -> list[str] | None:
     for name, find in _PATTERNS.items():
         if keys.stated().get(name) is not None:
             return find(keys, num_layers)
-    period = keys.default("layer_types")
-    if period:
-        keys.taken["layer_types"] = period
-        return [period[i % len(period)] for i in range(num_layers)]
+    if (kinds := keys.listed("layer_types", num_layers)) is not None:
+        return [str(kind) for kind in kinds]
     if keys.default("attn_layer_period"):
         return _periodic(keys, num_layers)
     return None
@@ -86,6 +87,8 @@ def _chosen(keys: Keys, name: str, chosen: str, others: str, num_layers: int, fi
     return [chosen if i + first in found else others for i in range(num_layers)]
 
 
+_BY_RATIO = {0: "sliding_attention", 4: "compressed_sparse_attention", 128: "heavily_compressed_attention"}
+"""DeepSeek-V4's kinds of attention by the tokens that make one entry."""
 _PATTERNS: dict[str, Callable[[Keys, int], list[str]]] = {
     "full_attention_interval": lambda keys, n: _interval(keys, "full_attention_interval", "linear_attention", n),
     "layer_group_size": lambda keys, n: _interval(keys, "layer_group_size", "linear_attention", n),
@@ -93,6 +96,12 @@ _PATTERNS: dict[str, Callable[[Keys, int], list[str]]] = {
         keys, "linear_attn_config.full_attn_layers", "full_attention", "linear_attention", n, 1
     ),
     "attn_type_list": lambda keys, n: _listed(keys, "attn_type_list", "full_attention", "linear_attention", n),
+    "compress_ratios": lambda keys, n: [_BY_RATIO.get(ratio, f"compressed {ratio!r:.20}") for ratio in
+                                        keys.entries("compress_ratios") or ()][:n],
+    "sparse_attention_config": lambda keys, n: _listed(
+        keys, "sparse_attention_config.sparse_attention_freq", "minimax_m3_sparse", "full_attention", n
+    ),
+    "local_layer_ids": lambda keys, n: _chosen(keys, "local_layer_ids", "hybrid_sliding", "hybrid", n),
     "full_attn_idxs": lambda keys, n: _chosen(keys, "full_attn_idxs", "full_attention", "conv", n),
     "attn_layer_period": _periodic,
     "hybrid_layer_pattern": lambda keys, n: _listed(
@@ -137,11 +146,15 @@ def _full(keys: Keys, plain: Attention) -> Attention:
 
 def _windowed(kind: str, keys: Keys, plain: Attention) -> Attention | None:
     chunked = kind == "chunked_attention"
-    window = keys.size("attention_chunk_size") if chunked else keys.size("sliding_window", "sliding_window_size")
+    window = (
+        keys.size("attention_chunk_size") if chunked else keys.number_of_first("sliding_window", "sliding_window_size")
+    )
     if not window:
         return plain
+    if isinstance(plain, LatentAttention):
+        return dataclasses.replace(plain, window=window, index_heads=0, index_head_dim=0, index_topk=0)
     if not isinstance(plain, GroupedQueryAttention):
-        return None
+        return plain  # a kind with a window of its own
     own: dict[str, Any] = {
         "num_heads": keys.size("swa_num_attention_heads"),
         "num_kv_heads": keys.size("swa_num_key_value_heads"),
@@ -170,11 +183,12 @@ def _gated_delta_net(keys: Keys) -> Attention | None:
 
 
 def _kimi_delta(keys: Keys) -> Attention | None:
-    stated = keys.stated().get("linear_attn_config") is not None
-    names = ("linear_attn_config.num_heads", "linear_attn_config.head_dim", "linear_attn_config.short_conv_kernel_size")
-    if not stated:
-        names = ("linear_num_heads", "linear_head_dim", "linear_conv_kernel_dim")
-    heads, width, taps = (keys.size(name) for name in names)
+    names = {
+        "linear_attn_config.num_heads": "linear_num_heads",
+        "linear_attn_config.head_dim": "linear_head_dim",
+        "linear_attn_config.short_conv_kernel_size": "linear_conv_kernel_dim",
+    }
+    heads, width, taps = (keys.number_of_first(*pair) for pair in names.items())
     if not heads or not width:
         return None
     keys.get("short_conv_kernel_size"), keys.get("layer_group_size")  # said again by the kinds of layers
@@ -196,9 +210,10 @@ def _mamba2(keys: Keys) -> Attention | None:
         return None
     keys.get("expand"), keys.get("mamba_expand"), keys.get("mamba_chunk_size")
     taps, bias = keys.size("conv_kernel", "mamba_d_conv") or 4, keys.flag("use_conv_bias", "mamba_conv_bias")
+    own, maps = keys.flag("use_bias"), keys.flag("mamba_proj_bias")  # NemotronH's class reads the first alone
     return Mamba2(
         num_heads=heads, head_dim=width, num_groups=groups or 1, state_dim=state, conv_kernel=taps,
-        conv_bias=bias is not False, bias=bool(keys.flag("use_bias", "mamba_proj_bias")),
+        conv_bias=bias is not False, bias=bool(maps if own is None else own),
     )  # fmt: skip
 
 
