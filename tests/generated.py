@@ -106,6 +106,29 @@ def _laws(_: str) -> str:
     return "\n".join([*rows, "", *(f"- **{grade}**: {meaning}" for grade, meaning in GRADES.items())]) + "\n"
 
 
+def _targets(_: str) -> str:
+    from moeplan.plan.export import TARGETS, takes_layout
+
+    rows = ["| --to | what is written | a layout has a place |", "| --- | --- | --- |"]
+    rows += [f"| `{name}` | {what} | {'yes' if takes_layout(name) else ''} |" for name, what in TARGETS.items()]
+    return "\n".join(rows) + "\n"
+
+
+def _recipe(_: str) -> str:
+    from moeplan.plan.export.recipe import items
+
+    targets = ("megatron", "torchtitan", "maxtext", "deepspeed")
+    rows = [
+        f"| item | public recipes | written | {' | '.join(targets)} |",
+        f"| {' | '.join(['---'] * (3 + len(targets)))} |",
+    ]
+    for name, item in items().items():
+        written = item.written if item.value is None else f"{item.value:g}"
+        names = " | ".join(f"`{item.names[target]}`" if target in item.names else "" for target in targets)
+        rows.append(f"| {name} | {item.public} | {written} | {names} |")
+    return "\n".join(rows) + "\n"
+
+
 def _backtest(_: str) -> str:
     from moeplan.report.backtest import score_table
     from moeplan.report.blocks import Section
@@ -205,6 +228,8 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "backtest": _backtest,
     "rankings": _rankings,
     "intervals": _intervals,
+    "targets": _targets,
+    "recipe": _recipe,
     "conventions": _conventions,
     "files": _files,
 }

@@ -45,6 +45,16 @@ _MORE = """
 """
 MORE = _MORE.split()
 """Other flags of megatron/training/arguments.py that it may write: vocabulary, precision, latent attention."""
+_RECIPE = """
+--min-lr --lr-decay-style --lr-wsd-decay-style --lr-warmup-iters --lr-decay-iters --lr-wsd-decay-iters --adam-beta1
+--adam-beta2 --adam-eps --weight-decay --clip-grad --hidden-dropout --attention-dropout --norm-epsilon
+--init-method-std --rotary-base --no-rope-fusion --cross-entropy-loss-fusion --cross-entropy-fusion-impl
+--overlap-grad-reduce --overlap-param-gather --tp-comm-overlap --moe-router-topk-scaling-factor --moe-permute-fusion
+--moe-flex-dispatcher-backend --overlap-moe-expert-parallel-comm --num-virtual-stages-per-pipeline-rank
+--mtp-num-layers --pipeline-model-parallel-layout --decoder-first-pipeline-num-layers --decoder-last-pipeline-num-layers
+"""
+RECIPE = _RECIPE.split()
+"""Flags of a good run; all of them went through the parser and `validate_args` of Megatron-LM 0.20."""
 LAYOUT = Layout(tp=2, pp=2, ep=8, dp=8)
 
 
@@ -116,7 +126,7 @@ def test_megatron_flags_are_known_and_add_up(name: str) -> None:
     """Every flag exists, and the sizes in the arguments give exactly the plan's params."""
     shape = SHAPES[name]
     args = arguments(export(plan_of(shape), "megatron"))
-    assert set(args) <= {*LISTED, *MORE}
+    assert set(args) <= {*LISTED, *MORE, *RECIPE}
     assert megatron_params(args) == shape.total_params()
 
 
@@ -299,7 +309,7 @@ def test_command_line_offers_every_target() -> None:
 def test_unknown_targets_are_refused() -> None:
     """A target that does not exist raises a sentence with those that do."""
     with pytest.raises(UsageError, match="megatron"):
-        export(plan_of(TINY), "deepspeed")
+        export(plan_of(TINY), "nemo")
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -308,9 +318,11 @@ def test_command_line_writes_files(target: str, tmp_path: Path) -> None:
     plan = plan_of(SHAPES["mla-2048"])
     path, out = tmp_path / "plan.json", tmp_path / "out"
     path.write_text(plan.to_text(), encoding="utf-8")
-    wanted = export(plan, target)
-    assert run("export", str(path), "--to", target).stdout == wanted
-    done = run("export", str(path), "--to", target, "--output", str(out))
+    layout = Layout(dp=8) if target == "simumax" else None  # it simulates a layout, and the plan lists none
+    wanted = export(plan, target, layout=layout)
+    more = ["--layout", "dp=8"] if layout else []
+    assert run("export", str(path), "--to", target, *more).stdout == wanted
+    done = run("export", str(path), "--to", target, *more, "--output", str(out))
     assert (done.exit_code, done.stdout) == (0, "")
     assert out.read_text(encoding="utf-8") == wanted
 
@@ -379,40 +391,53 @@ def test_megatron_is_told_of_unequal_stages(layers: int, pp: int, first: str | N
     assert args.get("--decoder-last-pipeline-num-layers") == last
 
 
-def test_megatron_refuses_what_its_flags_cannot_say() -> None:
-    """Stages that differ in the middle, and optimizers that the arguments do not set up, are refused in words."""
-    shape = dataclasses.replace(SHAPES["gqa-4096"], num_layers=29, num_kv_layers=29)
-    with pytest.raises(InfeasibleError, match="29 layers do not divide over pp 4"):
-        stage_args(Layout(pp=4), shape)
-    plan = plan_of(shape)
+@pytest.mark.parametrize(
+    "layers, layout, pattern",
+    [
+        (29, Layout(pp=4), "Et*7|t*8|t*7|t*7L"),
+        (51, Layout(pp=8), "Et*6|t*6|t*7|t*7|t*7|t*6|t*6|t*6L"),
+        (27, Layout(pp=5), "Et*5|t*6|t*6|t*5|t*5L"),
+        (31, Layout(pp=2, virtual_stages=2), "Et*8|t*8|t*8|t*7L"),
+    ],
+)
+def test_megatron_is_told_of_every_stage(layers: int, layout: Layout, pattern: str) -> None:
+    """Where stages differ in the middle, or virtual ones do, every chunk's layers are written, in model order."""
+    shape = dataclasses.replace(SHAPES["gqa-4096"], num_layers=layers, num_kv_layers=layers)
+    assert stage_args(layout, shape) == {"--pipeline-model-parallel-layout": pattern}
+    assert sum(int(n) for n in re.findall(r"t\*(\d+)", pattern)) == layers
+
+
+def test_megatron_refuses_what_its_arguments_do_not_set_up() -> None:
+    """Optimizers that the arguments do not set up are refused in words."""
+    plan = plan_of(SHAPES["gqa-4096"])
     muon = dataclasses.replace(plan, request=dataclasses.replace(plan.request, optimizer="muon"))
     with pytest.raises(InfeasibleError, match="optimizer muon"):
         export(muon, "megatron")
 
 
-def test_the_next_layout_is_taken_where_flags_cannot_say_the_fastest(tmp_path: Path) -> None:
-    """Where the fastest layout has unequal stages in the middle, the plan's next one is written, and why is said."""
-    shape = dataclasses.replace(SHAPES["gqa-4096"], num_layers=29, num_kv_layers=29)
-    plan = with_layouts(shape)
-    fastest = dataclasses.replace(plan.training.layouts[0], tp=1, pp=4, cp=1, dp=8, ep=8, etp=1)
-    also = dataclasses.replace(fastest, pp=8, dp=4, ep=4, step_time=1.1)  # 29 layers over 8 stages: unequal too
-    second = dataclasses.replace(fastest, pp=2, dp=16, step_time=1.25)
+def test_the_next_layout_is_taken_where_the_target_cannot_say_the_fastest(tmp_path: Path) -> None:
+    """Where the fastest layout splits experts, which torchtitan does not, the next one is written, and why is said."""
+    plan = with_layouts(SHAPES["gqa-4096"])
+    fastest = dataclasses.replace(plan.training.layouts[0], tp=2, pp=1, cp=1, dp=16, ep=8, etp=2)
+    also = dataclasses.replace(fastest, etp=4, ep=4, step_time=1.1)
+    second = dataclasses.replace(fastest, pp=2, dp=8, etp=1, step_time=1.25)
 
     def listing(*layouts: Any) -> Plan:
         return dataclasses.replace(plan, training=dataclasses.replace(plan.training, layouts=layouts))
 
     path = tmp_path / "plan.json"
     path.write_text(listing(fastest, also, second).to_text(), encoding="utf-8")
-    done = run("export", str(path), "--to", "megatron")
-    assert (done.exit_code, arguments(done.stdout)["--pipeline-model-parallel-size"]) == (0, "2")
+    done = run("export", str(path), "--to", "torchtitan")
+    assert (done.exit_code, "'pipeline_parallel_degree': 2" in done.stdout) == (0, True)
     assert re.fullmatch(
-        r"Note: .* tp1 pp2 .* 1\.25 times .* tp1 pp4 .*: 29 layers do not divide over pp 4 .*\n", done.stderr
+        r"Note: .* tp2 pp2 .* 1\.25 times .* tp2 pp1 .*: torchtitan 0\.3\.0 has no expert tensor parallelism\n",
+        done.stderr,
     )
-    for plain, target in ((listing(second, fastest), "megatron"), (listing(fastest, second), "torchtitan")):
+    for plain, target in ((listing(second, fastest), "torchtitan"), (listing(fastest, second), "megatron")):
         path.write_text(plain.to_text(), encoding="utf-8")
         assert run("export", str(path), "--to", target).stderr == ""
-    with pytest.raises(InfeasibleError, match=r"29 layers do not divide over pp 4 .*--layout"):
-        export(listing(fastest, also), "megatron")
+    with pytest.raises(InfeasibleError, match=r"no expert tensor parallelism.*--layout"):
+        export(listing(fastest, also), "torchtitan")
 
 
 def test_a_plan_that_contradicts_itself_is_not_exported() -> None:

@@ -66,6 +66,10 @@ def _text(path: Path, text: str) -> Path:
     return path
 
 
+def _megatron(folder: Path) -> list[str]:
+    return ["--to", "megatron", "--output", str(folder.parent / "other.args")]
+
+
 def _data(folder: Path) -> Path:
     return _text(folder / "data" / "text.jsonl", '{"text": "a word after a word"}\n' * 20_000)
 
@@ -114,7 +118,12 @@ INPUTS: MappingProxyType[str, dict[str, Case]] = MappingProxyType(
                 ["fit", str(_text(d / "runs.csv", RUNS)), *SUGGEST[:-1], "--flops 1e20 --memory 24GB --gpus "
                  f"8x{(file := _text(d / 'dev.yaml', DEVICE))}"], file),
         },
-        "export": {"plan": lambda d: (["export", str(plan := _plan(d)), "--to", "hf"], plan)},
+        "export": {
+            "plan": lambda d: (["export", str(plan := _plan(d)), *_megatron(d)], plan),
+            "law of a plan": lambda d: (["export", str(_plan(d, str(law := _law(d)))), *_megatron(d), "--fix",
+                                         "num_active_experts=8"], law),
+            "config": lambda d: (["export", str(file := _config(d)), *_megatron(d), "--tokens", "1B"], file),
+        },
         "hardware": {},  # --output is for --measure alone, which reads no file
         "verify": {
             "plan": lambda d: (["verify", str(plan := _plan(d))], plan),

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from moeplan.cli.options import (
+    complete_variable,
     file_option,
     formats,
     model_option,
@@ -143,7 +144,7 @@ def _training(gpus: str | None, layout: str | None, balanced: bool, **given: Any
 
 
 @click.command(cls=Command)
-@click.argument("plan")
+@click.argument("model", metavar="PLAN", shell_complete=complete_model)
 @model_option(
     "--to",
     "target",
@@ -151,6 +152,17 @@ def _training(gpus: str | None, layout: str | None, balanced: bool, **given: Any
     required=True,
     help=f"What is written: {'; '.join(f'{name}, {what}' for name, what in TARGETS.items())}.",
 )
+@model_option(
+    "--alternative", type=int, metavar="NUMBER", help="Another design of the plan: the alternative of that number."
+)
+@model_option(
+    "--fix",
+    multiple=True,
+    metavar="NAME=VALUE",
+    shell_complete=complete_variable,
+    help="Any other design of the plan's search, by its variables: num_experts=64; repeatable.",
+)
+@model_option("--tokens", metavar="COUNT", help="Training tokens of an existing model: 15T. [default: as published]")
 @model_option(
     "--layout",
     metavar="DEGREES",
@@ -162,32 +174,90 @@ def _training(gpus: str | None, layout: str | None, balanced: bool, **given: Any
     help="Law whose learning rate and batch are written, one of the plan's. [default: its first]",
 )
 @file_option("--output", help="Write to a file in place of stdout.")
-def export(plan: str, target: str, layout: str | None, hyperparameters: str | None, output: str | None) -> None:
-    """Write a plan as a configuration that a trainer loads.
+@file_option("--sbatch", help="With --to megatron and --output: write a Slurm batch file that starts it too.")
+@threads_option
+def export(
+    model: str,
+    target: str,
+    alternative: int | None,
+    fix: tuple[str, ...],
+    tokens: str | None,
+    layout: str | None,
+    hyperparameters: str | None,
+    output: str | None,
+    sbatch: str | None,
+    threads: int,
+) -> None:
+    """Write a plan as a configuration that a trainer or a server loads.
 
     The model it builds has exactly the plan's params. A design that the trainer cannot express is refused with the
-    reason.
+    reason. PLAN may also be an existing model: a Hugging Face config.json, its folder, or a bundled published model.
 
     \b
     Examples:
       moeplan export plan.json --to hf --output config.json
       moeplan export plan.json --to megatron --layout tp=2,ep=8,dp=8
+      moeplan export plan.json --to megatron --output plan.args --sbatch plan.sbatch
+      moeplan export plan.json --to torchtitan --alternative 2
+      moeplan export plan.json --to vllm
+      moeplan export deepseek-v3 --to megatron --tokens 14.8T
     """
     from moeplan.cost.training.parallelism import read_layout
-    from moeplan.files import atomic_write
-    from moeplan.plan.document import read_plan
     from moeplan.plan.export import exported, takes_layout
+    from moeplan.plan.export.job import with_hyperparameters
     from moeplan.report import output as out
 
     if layout is not None and not takes_layout(target):
         raise click.UsageError(f"--layout has no place in {target}; leave it out")
+    if sbatch is not None and (target != "megatron" or output is None):
+        raise click.UsageError("--sbatch goes with --to megatron and --output, whose file it names")
     given = read_layout(layout) if layout is not None else None
-    found = exported(read_plan(plan), target, layout=given, hyperparameters=hyperparameters or "")
+    job = _job(model, alternative, fix, tokens, threads)
+    if hyperparameters:
+        job = with_hyperparameters(job, hyperparameters)
+    found = exported(job, target, layout=given)
+    files = {output: found.text}
+    if sbatch is not None:
+        from moeplan.plan.export.sbatch import sbatch as batch_file
+
+        files[sbatch] = batch_file(job, found.layout, str(output))
     if found.note:
         click.echo(f"Note: {found.note}", err=True)
     if output is None:
         out.emit(found.text)
         return
-    with atomic_write(output) as file:
-        file.write(found.text)
-    click.echo(f"Written to {output}", err=True)
+    from moeplan.files import atomic_write
+
+    for path, text in files.items():
+        with atomic_write(str(path)) as file:
+            file.write(text)
+        click.echo(f"Written to {path}", err=True)
+
+
+def _job(model: str, alternative: int | None, fix: tuple[str, ...], tokens: str | None, threads: int) -> Any:
+    """What is exported: a plan, another design of its search, or an existing model."""
+    from moeplan.plan.existing import read_model
+    from moeplan.plan.export.job import job_of_model, job_of_plan
+
+    if alternative is not None and fix:
+        raise click.UsageError("--alternative and --fix both name a design; give one")
+    found = read_model(model)
+    plan = found.plan
+    if plan is None:
+        if alternative is not None or fix:
+            raise click.UsageError(f"--alternative and --fix are of a plan, and {found.name} is none")
+        from moeplan.units import parse_count
+
+        return job_of_model(found, None if tokens is None else round(parse_count(tokens, "tokens")))
+    if tokens is not None:
+        raise click.UsageError("--tokens is of an existing model; a plan has its own")
+    if alternative is None and not fix:
+        return job_of_plan(plan)
+    from moeplan.plan import candidate
+    from moeplan.plan.budget_fields import parse_fix
+    from moeplan.report import output as out
+
+    with out.Progress() as progress:
+        if alternative is not None:
+            return job_of_plan(candidate.alternative(plan, alternative, threads=threads, progress=progress))
+        return job_of_plan(candidate.candidate(plan, parse_fix(fix), threads=threads, progress=progress))

@@ -41,6 +41,8 @@ class ExistingModel:
     """Sequence length that its FLOPs are counted at [tokens]."""
     weight_dtype: WeightDtype | None = None
     """How its file says that weights are stored; None if it says nothing that can be counted."""
+    plan: Plan | None = None
+    """The whole plan, where the file is one."""
 
 
 def read_model(source: str | Path) -> ExistingModel:
@@ -56,8 +58,9 @@ def read_model(source: str | Path) -> ExistingModel:
         except UsageError as error:
             raise UsageError(f"{source}: {error}") from None
         return ExistingModel(
-            str(source), "plan", "", plan.architecture, tokens=float(plan.design.tokens), seq_len=plan.request.seq_len
-        )
+            str(source), "plan", "", plan.architecture, tokens=float(plan.design.tokens), seq_len=plan.request.seq_len,
+            plan=plan,
+        )  # fmt: skip
     config = read_config(data, str(source))
     dtype, said = stored_weights(data)
     assumptions = (*config.assumptions, *said)

@@ -29,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from moeplan.architecture.routing import expert_scale, normalises
 from moeplan.architecture.shape import Architecture
 from moeplan.verification.experts import Combine, Dispatch, ProductPath, expert_mm, in_blocks, product_path, sort_rows
 from moeplan.verification.spec import check_architecture
@@ -173,14 +174,13 @@ class MoE(nn.Module):
         """Which experts each token reaches and the weights of their outputs, both (M, K).
 
         Scores are sigmoids; the K largest of score + bias are taken, so that ties and NaN still give exactly K
-        different experts. Weights are scores / their sum * sqrt(K), which keeps the variance of one block; with K = 1
-        of several experts the score itself, because a weight that is always 1 teaches the router nothing.
+        different experts. What weights they get `moeplan.architecture.routing` says.
         """
         score_ME = torch.sigmoid(F.linear(x_MD.to(self.router.dtype), self.router))
         ids_MK = largest((score_ME.detach() + self.bias_E), self.num_active)
         weight_MK = score_ME.gather(1, ids_MK)
-        if self.num_active > 1 or self.num_experts == 1:
-            weight_MK = weight_MK / weight_MK.sum(dim=-1, keepdim=True) * self.num_active**0.5
+        if normalises(self.num_experts, self.num_active):
+            weight_MK = weight_MK / weight_MK.sum(dim=-1, keepdim=True) * expert_scale(self.num_active)
         return ids_MK, weight_MK
 
     def forward(self, x_MD: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
 """A plan as a configuration that a trainer loads: one module a target in `targets`, `export(plan, "hf")`.
 
 Every target builds a model with exactly the plan's params; a design that a target cannot express is refused with the
-reason.
+reason. An existing model is exported as the job that `job_of_model` makes of it, another design of a plan's search as
+the plan that `moeplan.plan.candidate` makes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from dataclasses import dataclass
 from types import MappingProxyType, ModuleType
@@ -14,7 +16,7 @@ from moeplan.cost.training.parallelism import Layout
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.modules import modules_in
 from moeplan.plan.document import Plan
-from moeplan.plan.export.recipe import planned_layouts, with_hyperparameters
+from moeplan.plan.export.job import Job, job_of_plan, with_hyperparameters
 
 TARGETS = MappingProxyType(modules_in("plan/export/targets"))
 """Every target by name, with what is written."""
@@ -22,7 +24,7 @@ TARGETS = MappingProxyType(modules_in("plan/export/targets"))
 
 @dataclass(frozen=True)
 class Exported:
-    """A plan written for a trainer."""
+    """A job written for a trainer or a server."""
 
     text: str
     """The text of a file."""
@@ -32,8 +34,8 @@ class Exported:
     """Why it is not the fastest layout of the plan, in a sentence; "" where it is, or where one is given."""
 
 
-def export(plan: Plan, to: str, *, layout: Layout | None = None, hyperparameters: str = "") -> str:
-    """The plan's model, learning rate and batch as the text of a file for the trainer `to`.
+def export(subject: Plan | Job, to: str, *, layout: Layout | None = None, hyperparameters: str = "") -> str:
+    """The model, learning rate and batch of a plan or a job as the text of a file for the trainer `to`.
 
     `layout` says how training is spread over GPUs (default: the fastest that the plan lists and the target can say, if
     any); targets that have no place for it leave it out. `hyperparameters` names the law whose learning rate and batch
@@ -41,51 +43,46 @@ def export(plan: Plan, to: str, *, layout: Layout | None = None, hyperparameters
 
     Raises `InfeasibleError` for a design that the target cannot express, or for a layout that breaks a rule.
     """
-    return exported(plan, to, layout=layout, hyperparameters=hyperparameters).text
+    return exported(subject, to, layout=layout, hyperparameters=hyperparameters).text
 
 
-def exported(plan: Plan, to: str, *, layout: Layout | None = None, hyperparameters: str = "") -> Exported:
-    """`export`, with the layout that was taken and why; raises the same.
+def exported(subject: Plan | Job, to: str, *, layout: Layout | None = None, hyperparameters: str = "") -> Exported:
+    """What `export` returns, with the layout that was taken and why; raises what it raises.
 
     Where the target cannot say any layout of the plan, the reason against the fastest is raised.
     """
     if to not in TARGETS:
         raise UsageError(f"target {to!r} must be one of {', '.join(TARGETS)}")
-    for name in ("total_params", "active_params"):
-        counted, stated = getattr(plan.architecture, name)(), getattr(plan.design, name)
-        if counted != stated:
-            raise UsageError(
-                f"the plan's architecture has {counted:,} {name} but its design says {stated:,}; plan anew"
-            )
+    job = job_of_plan(subject) if isinstance(subject, Plan) else subject
     if hyperparameters:
-        plan = with_hyperparameters(plan, hyperparameters)
+        job = with_hyperparameters(job, hyperparameters)
     if layout is not None:
-        return Exported(_write(plan, to, layout), layout, "")
-    layouts = planned_layouts(plan)
-    if not layouts:
-        return Exported(_write(plan, to, None), None, "")
+        return Exported(_write(job, to, layout), layout, "")
+    if not job.layouts or not takes_layout(to):
+        return Exported(_write(job, to, None), None, "")
     reason: InfeasibleError | None = None
-    for option, planned in zip(plan.training.layouts, layouts, strict=True):
+    for step_time, planned in zip(job.step_times, job.layouts, strict=True):
         try:
-            text = _write(plan, to, planned)
+            text = _write(job, to, planned)
         except InfeasibleError as error:
             reason = reason or error
             continue
         if reason is None:
             return Exported(text, planned, "")
         note = (
-            f"written for the plan's layout {planned}, whose step takes {option.step_time:.2f} times as long as that "
-            f"of its fastest, {layouts[0]}: {str(reason).partition(';')[0]}"
+            f"written for the plan's layout {planned}, whose step takes {step_time:.2f} times as long as that "
+            f"of its fastest, {job.layouts[0]}: {str(reason).partition(';')[0]}"
         )
         return Exported(text, planned, note)
     assert reason is not None
     raise reason
 
 
-def _write(plan: Plan, to: str, layout: Layout | None) -> str:
+def _write(job: Job, to: str, layout: Layout | None) -> str:
     if layout is not None:
-        layout.check(plan.architecture, plan.request.seq_len)
-    text: str = _target(to).export(plan, layout)
+        layout.check(job.architecture, job.seq_len)
+        job = dataclasses.replace(job, num_gpus=layout.num_gpus)
+    text: str = _target(to).export(job, layout)
     return text
 
 

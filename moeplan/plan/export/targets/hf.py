@@ -1,8 +1,13 @@
 """Hugging Face config.json.
 
-Checked on transformers 5.23: Glm4MoeForCausalLM with shared experts, Qwen3MoeForCausalLM without, DeepseekV3ForCausalLM
-for latent attention, LlamaForCausalLM or Qwen3ForCausalLM for dense models. The file is read back before it is
-returned: a design that it does not describe exactly is refused.
+Checked on transformers 5.23: Glm4MoeForCausalLM with shared experts, Qwen3MoeForCausalLM or MixtralForCausalLM without,
+DeepseekV3ForCausalLM for latent attention, LlamaForCausalLM or Qwen3ForCausalLM for dense models; vLLM and SGLang serve
+all of them. The file is read back before it is returned: a design that it does not describe exactly is refused.
+
+transformers never updates the correction bias of the router (`e_score_correction_bias`) and has no balance loss for the
+two classes that have one: train elsewhere and load the weights, or add the update to your own loop. Qwen3Moe and
+Mixtral have no such bias and balance by their auxiliary loss, which the file turns on (`output_router_logits`); the
+weights of their experts are a softmax that adds up to 1.
 """
 
 from __future__ import annotations
@@ -11,25 +16,23 @@ import json
 from typing import Any
 
 from moeplan.architecture.hf.config import read_config
+from moeplan.architecture.routing import expert_scale, normalises
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.training.parallelism import Layout
 from moeplan.errors import InfeasibleError, UsageError
-from moeplan.plan.document import Plan
+from moeplan.plan.export.job import Job
 from moeplan.plan.export.plain import by_attention, moe_layers
+from moeplan.plan.export.recipe import setting
 
 TAKES_LAYOUT = False
-ROPE_THETA = 10000.0
-"""Base of rotary positions in all of these classes by default."""
-STARTING_STD = 0.02
-"""Standard deviation of the initial weights in all of these classes by default."""
 
 
-def export(plan: Plan, layout: Layout | None = None) -> str:
-    """The plan's model as `config.json`."""
-    return json.dumps(hf_config(plan.architecture, plan.request.seq_len), indent=2) + "\n"
+def export(job: Job, layout: Layout | None = None) -> str:
+    """The job's model as `config.json`."""
+    return json.dumps(hf_config(job.architecture, job.context), indent=2) + "\n"
 
 
-def hf_config(shape: Architecture, seq_len: int) -> dict[str, Any]:
+def hf_config(shape: Architecture, context: int) -> dict[str, Any]:
     """A `config.json` whose class has exactly the params of `shape`; raises `InfeasibleError` where none has."""
     config = {
         "hidden_size": shape.d_model,
@@ -38,13 +41,13 @@ def hf_config(shape: Architecture, seq_len: int) -> dict[str, Any]:
         "num_key_value_heads": shape.num_kv_heads,
         "vocab_size": shape.vocab_size,
         "tie_word_embeddings": shape.tied_embeddings,
-        "max_position_embeddings": seq_len,
+        "max_position_embeddings": context,
         "hidden_act": "silu",
-        "rms_norm_eps": 1e-6,
-        "initializer_range": STARTING_STD,
+        "rms_norm_eps": setting("norm epsilon"),
+        "initializer_range": setting("starting deviation"),
         "attention_bias": False,
         "attention_dropout": 0.0,
-        "rope_parameters": {"rope_type": "default", "rope_theta": ROPE_THETA},
+        "rope_parameters": {"rope_type": "default", "rope_theta": setting("rotary base")},
         "use_cache": True,
         "dtype": "bfloat16",
         **_class(shape),
@@ -89,11 +92,22 @@ def _grouped_class(shape: Architecture) -> dict[str, Any]:
             "intermediate_size": shape.d_ff or shape.d_expert,
             "mlp_only_layers": [i for i, moe in enumerate(moe_layers(shape)) if not moe],
             "decoder_sparse_step": 1,
-            "norm_topk_prob": True,
-            "output_router_logits": False,
-            "router_aux_loss_coef": 0.001,
+            "norm_topk_prob": normalises(shape.num_experts, shape.num_active_experts),
+            "output_router_logits": True,
+            "router_aux_loss_coef": setting("balance loss without a bias"),
         }  # fmt: skip
-    rope = {"rope_type": "default", "rope_theta": ROPE_THETA, "partial_rotary_factor": 1.0}
+    if shape.num_shared_experts == 0 and shape.num_moe_layers == shape.num_layers:
+        return {
+            **_named("Mixtral", "mixtral"),
+            **gqa,
+            "num_local_experts": shape.num_experts,
+            "num_experts_per_tok": shape.num_active_experts,
+            "intermediate_size": shape.d_expert,
+            "sliding_window": None,
+            "output_router_logits": True,
+            "router_aux_loss_coef": setting("balance loss without a bias"),
+        }
+    rope = {"rope_type": "default", "rope_theta": setting("rotary base"), "partial_rotary_factor": 1.0}
     return {
         **_named("Glm4Moe", "glm4_moe"),
         **gqa,
@@ -124,6 +138,11 @@ def _sigmoid_experts(shape: Architecture) -> dict[str, Any]:
         raise InfeasibleError(
             f"shared experts of {shared_width} features in all must be a multiple of the expert width {width}"
         )
+    if shape.num_moe_layers and not shared_width:
+        family = "DeepseekV3" if shape.attention == "mla" else "Glm4Moe"
+        raise InfeasibleError(
+            f"{family} builds a shared expert of no width where there is none; fix num_shared_experts=1"
+        )
     return {
         "intermediate_size": shape.d_ff or width,
         "moe_intermediate_size": width,
@@ -133,7 +152,9 @@ def _sigmoid_experts(shape: Architecture) -> dict[str, Any]:
         "first_k_dense_replace": shape.num_dense_layers,
         "n_group": 1,
         "topk_group": 1,
-        "norm_topk_prob": True,
-        "routed_scaling_factor": 1.0,
+        "scoring_func": "sigmoid",
+        "topk_method": "noaux_tc",
+        "norm_topk_prob": normalises(experts, active),
+        "routed_scaling_factor": round(expert_scale(active), 6),
         "num_nextn_predict_layers": shape.num_mtp_layers,
     }

@@ -1,49 +1,47 @@
 """Megatron-LM arguments.
 
 One a line, for `pretrain_gpt.py $(grep -v '^#' plan.args)`. Widths are per expert but for
---moe-shared-expert-intermediate-size, which is the total of all shared experts.
+--moe-shared-expert-intermediate-size, which is the total of all shared experts. Checked with the parser and
+`validate_args` of Megatron-LM 0.20, whose flags those of megatron-core 0.16 are.
 """
 
 from __future__ import annotations
 
+from moeplan.architecture.routing import expert_scale, normalises
 from moeplan.architecture.shape import Architecture
+from moeplan.cost.devices import devices
 from moeplan.cost.training.parallelism import Layout
 from moeplan.errors import InfeasibleError
-from moeplan.plan.document import Plan
+from moeplan.plan.export.job import Job
 from moeplan.plan.export.plain import by_attention, require_plain
-from moeplan.plan.export.recipe import by_law, recipe, summary
+from moeplan.plan.export.recipe import Recipe, by_law, recipe, setting, summary
 from moeplan.texts import comment
 
 TAKES_LAYOUT = True
 OPTIMIZERS = ("megatron", "zero1", "zero1-fp32-gradients")
 """Optimizer schemes that Megatron-LM's distributed optimizer is."""
-AUX_LOSS = "1e-4"
-"""Weight of the sequence-wise balance loss beside the expert bias (DeepSeek-V3, arXiv 2412.19437, section 4.2)."""
-BIAS_UPDATE_RATE = "1e-3"
-"""Step of the expert bias (the same section; Megatron's default)."""
+WITHOUT_LAYOUT = Layout()
+"""One replica a GPU, as Megatron-LM trains unless told otherwise."""
 
 
-def export(plan: Plan, layout: Layout | None = None) -> str:
-    """The plan's model and training as arguments."""
-    if plan.request.optimizer not in OPTIMIZERS:
-        raise InfeasibleError(
-            f"the plan counts memory for optimizer {plan.request.optimizer}, which these arguments do not set up; "
-            f"plan with --optimizer {' or '.join(OPTIMIZERS)}"
-        )
-    chosen = recipe(plan, layout)
-    args = {**model_args(plan.architecture, layout.tp if layout else 1), "--seq-length": str(chosen.seq_len)}
-    args["--max-position-embeddings"] = str(chosen.seq_len)
-    if layout is not None:
-        args |= layout_args(layout, bool(plan.architecture.num_moe_layers)) | stage_args(layout, plan.architecture)
-    args |= {
-        "--lr": f"{chosen.learning_rate:g}",
-        "--global-batch-size": str(chosen.batch),
-        "--train-iters": str(chosen.steps),
-        "--bf16": "",
+def export(job: Job, layout: Layout | None = None) -> str:
+    """The job's model and training as arguments."""
+    check_optimizer(job)
+    chosen, shape = recipe(job, layout), job.architecture
+    args: dict[str, object] = {
+        **model_args(shape, layout.tp if layout else 1),
+        "--seq-length": chosen.seq_len,
+        "--max-position-embeddings": job.context,
+        **training_args(chosen),
+        **layout_args(layout or WITHOUT_LAYOUT, bool(shape.num_moe_layers)),
+        **(stage_args(layout, shape) if layout else {}),
+        **software_args(job, layout or WITHOUT_LAYOUT),
     }
     lines = [
-        comment(summary(plan)),
+        comment(summary(job)),
         comment(f"{by_law(chosen)}; {chosen.tokens:,} tokens in whole steps"),
+        comment(f"environment: CUDA_DEVICE_MAX_CONNECTIONS={max_connections(job, layout)}"),
+        comment("left to you: --data-path, --split, --tokenizer-type, --save, --load, and a ramp of the batch"),
     ]
     if layout is None:
         lines.append(comment("no layout: Megatron trains it on one replica a GPU unless told otherwise"))
@@ -51,12 +49,82 @@ def export(plan: Plan, layout: Layout | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def check_optimizer(job: Job) -> None:
+    """Refuse optimizers that are not Megatron-LM's distributed one."""
+    if job.optimizer not in OPTIMIZERS:
+        raise InfeasibleError(
+            f"the plan counts memory for optimizer {job.optimizer}, which these arguments do not set up; "
+            f"plan with --optimizer {' or '.join(OPTIMIZERS)}"
+        )
+
+
+def training_args(chosen: Recipe) -> dict[str, object]:
+    """The flags of learning rate, schedule, batch and optimizer."""
+    return {
+        "--lr": f"{chosen.learning_rate:g}",
+        "--min-lr": f"{chosen.least_learning_rate:g}",
+        "--lr-decay-style": "WSD",
+        "--lr-wsd-decay-style": "linear",
+        "--lr-warmup-iters": chosen.warmup_steps,
+        "--lr-decay-iters": chosen.steps,
+        "--lr-wsd-decay-iters": chosen.decay_steps,
+        "--global-batch-size": chosen.batch,
+        "--train-iters": chosen.steps,
+        "--adam-beta1": f"{setting('beta1'):g}",
+        "--adam-beta2": f"{setting('beta2'):g}",
+        "--adam-eps": f"{setting('adam epsilon'):g}",
+        "--weight-decay": f"{setting('weight decay'):g}",
+        "--clip-grad": f"{setting('gradient norm'):g}",
+        "--bf16": "",
+        "--cross-entropy-loss-fusion": "",
+        "--cross-entropy-fusion-impl": "native",
+    }
+
+
+def software_args(job: Job, layout: Layout) -> dict[str, object]:
+    """The flags of what the software overlaps, and how rows travel to experts."""
+    software, has_experts = job.software, bool(job.architecture.num_moe_layers)
+    args: dict[str, object] = {"--overlap-grad-reduce": "", "--overlap-param-gather": ""}
+    if software.overlap_tensor and layout.splits_sequence:
+        args["--tp-comm-overlap"] = ""
+    if has_experts:
+        flexible = software.dispatcher == "flex" and layout.ep > 1
+        args["--moe-token-dispatcher-type"] = "flex" if flexible else "alltoall"
+        if flexible:
+            args["--moe-flex-dispatcher-backend"] = flexible_dispatcher(job.device)
+        if overlaps_experts(job, layout):
+            args["--overlap-moe-expert-parallel-comm"] = ""
+    return args
+
+
+def flexible_dispatcher(device: str) -> str:
+    """HybridEP where links join more than one node of eight, DeepEP elsewhere."""
+    known = devices().get(device)
+    return "hybridep" if known is not None and known.link_domain > 8 else "deepep"
+
+
+def overlaps_experts(job: Job, layout: Layout) -> bool:
+    """Whether rows of one micro-batch travel beside the work of another.
+
+    Megatron-LM does that without recomputation of whole layers, and with pipeline stages in virtual ones alone.
+    """
+    shape = job.architecture
+    staged = layout.pp == 1 or layout.virtual_stages > 1
+    able = bool(shape.num_moe_layers) and layout.ep > 1 and layout.recompute != "full" and staged
+    return able and job.software.overlap_dispatch and not shape.num_mtp_layers
+
+
+def max_connections(job: Job, layout: Layout | None) -> int:
+    """CUDA_DEVICE_MAX_CONNECTIONS: 1 orders collectives before the products that hide them, 32 overlaps experts'."""
+    return 32 if layout is not None and overlaps_experts(job, layout) else 1
+
+
 def model_args(shape: Architecture, tp: int = 1) -> dict[str, str]:
     """The flags that make the model, with their values ("" for switches).
 
     Raises `InfeasibleError` for a shape that Megatron-LM cannot express.
     """
-    require_plain(shape, "Megatron-LM", allowed=("qkv_bias",))
+    require_plain(shape, "Megatron-LM", allowed=("qkv_bias", "num_mtp_layers"))
     args: dict[str, object] = {
         "--use-mcore-models": "",
         "--transformer-impl": "transformer_engine",
@@ -70,7 +138,12 @@ def model_args(shape: Architecture, tp: int = 1) -> dict[str, str]:
         "--swiglu": "",
         "--normalization": "RMSNorm",
         "--disable-bias-linear": "",
+        "--norm-epsilon": f"{setting('norm epsilon'):g}",
+        "--hidden-dropout": f"{setting('dropout'):g}",
+        "--attention-dropout": f"{setting('dropout'):g}",
+        "--init-method-std": f"{setting('starting deviation'):g}",
         "--position-embedding-type": "rope",
+        "--rotary-base": f"{setting('rotary base'):g}",
         **({} if shape.tied_embeddings else {"--untie-embeddings-and-output-weights": ""}),
         "--vocab-size": shape.vocab_size,
         # Megatron pads the vocabulary to a multiple of this and tp, which would add params.
@@ -78,6 +151,8 @@ def model_args(shape: Architecture, tp: int = 1) -> dict[str, str]:
     }
     if shape.num_moe_layers:
         args |= _expert_args(shape)
+    if shape.num_mtp_layers:
+        args["--mtp-num-layers"] = shape.num_mtp_layers
     return {flag: str(value) for flag, value in args.items()}
 
 
@@ -101,7 +176,8 @@ def _latent_args(shape: Architecture) -> dict[str, object]:
         "--v-head-dim": shape.v_head_dim,
         "--kv-channels": shape.v_head_dim,
         "--qk-layernorm": "",  # norms the latents
-        "--rope-type": "rope",  # latent attention would take yarn
+        "--rope-type": "rope",  # latent attention would take yarn, and alone fuses it
+        "--no-rope-fusion": "",
     }
 
 
@@ -125,32 +201,42 @@ def _expert_args(shape: Architecture) -> dict[str, object]:
         "--moe-layer-freq": pattern,
         "--moe-router-score-function": "sigmoid",
         "--moe-router-enable-expert-bias": "",
-        "--moe-router-bias-update-rate": BIAS_UPDATE_RATE,
+        "--moe-router-bias-update-rate": f"{setting('router bias step'):g}",
+        **_scale(shape),
         "--moe-router-load-balancing-type": "seq_aux_loss",
-        "--moe-aux-loss-coeff": AUX_LOSS,
+        "--moe-aux-loss-coeff": f"{setting('balance loss of a sequence'):g}",
         "--moe-router-dtype": "fp32",
         "--moe-grouped-gemm": "",
-        "--moe-token-dispatcher-type": "alltoall",
+        "--moe-permute-fusion": "",
     }
 
 
-def stage_args(layout: Layout, shape: Architecture) -> dict[str, str]:
-    """The flags of pipeline stages with unequal layers: the first and the last have their own number.
+def _scale(shape: Architecture) -> dict[str, object]:
+    """Megatron-LM divides scores by their sum if there is more than one, as `moeplan.architecture.routing` does."""
+    if not normalises(shape.num_experts, shape.num_active_experts):
+        return {}
+    return {"--moe-router-topk-scaling-factor": f"{expert_scale(shape.num_active_experts):.6g}"}
 
-    Raises `InfeasibleError` where the stages between them differ, which Megatron-LM's flags cannot say.
-    """
+
+def stage_args(layout: Layout, shape: Architecture) -> dict[str, str]:
+    """The flags of pipeline stages: virtual ones, a first and a last stage of their own, or every stage's layers."""
     chunks = layout.chunks(shape.num_layers)
     if len(set(chunks)) == 1:
-        return {}
-    if layout.virtual_stages > 1 or len(set(chunks[1:-1])) > 1:
-        raise InfeasibleError(
-            f"{shape.num_layers} layers do not divide over pp {layout.pp} in a way that Megatron-LM's flags can say; "
-            "give another with --layout"
+        return (
+            {"--num-virtual-stages-per-pipeline-rank": str(layout.virtual_stages)} if layout.virtual_stages > 1 else {}
         )
+    if layout.virtual_stages > 1 or len(set(chunks[1:-1])) > 1:
+        return {"--pipeline-model-parallel-layout": stage_pattern(chunks, shape.num_mtp_layers)}
     return {
         "--decoder-first-pipeline-num-layers": str(chunks[0]),
         "--decoder-last-pipeline-num-layers": str(chunks[-1]),
     }
+
+
+def stage_pattern(chunks: tuple[int, ...], num_mtp_layers: int = 0) -> str:
+    """Layers of each chunk as Megatron-LM writes them: E embedding, t a layer, m MTP, L the loss, | between chunks."""
+    layers = [f"t*{n}" for n in chunks]
+    return f"E{'|'.join(layers)}{'m' * num_mtp_layers}L"
 
 
 def layout_args(layout: Layout, has_experts: bool) -> dict[str, str]:
