@@ -63,6 +63,9 @@ def check_same(point: Point, plan: Plan) -> None:
     leverage = plan.leverage
     for name in ("efficiency_leverage", "low", "high"):
         assert getattr(point, name) == pytest.approx(getattr(leverage, name), rel=1e-8)
+    pooled = (leverage.pooled.efficiency_leverage, leverage.pooled.low, leverage.pooled.high)
+    assert (point.pooled_leverage, point.pooled_low, point.pooled_high) == pytest.approx(pooled, rel=1e-8)
+    assert point.pooled_decades_outside == leverage.pooled.decades_outside
     assert point.allocation_efficiency == pytest.approx(leverage.allocation_efficiency, rel=1e-8)
     assert point.leverage_by_law == pytest.approx({o.law: o.efficiency_leverage for o in leverage.others}, rel=1e-8)
     assert set(point.outside) == {law.law for law in plan.laws if law.outside}

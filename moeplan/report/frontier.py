@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.quantities import quantity
 from moeplan.report import sources
 from moeplan.report.blocks import Block, Column, Paragraph, Section, table
@@ -26,7 +25,7 @@ _SAID = Source("Said by moeplan of this curve: numbers of its points, which the 
 _POINT = Source(
     "The design that moeplan recommends at this point: the largest V of the declared grid under the limits.",
     convention="params include embeddings; FLOPs of the exact shape, forward + backward; EL by "
-    f"{LEVERAGE_LAW} with its 90 % interval; V/C in shares of the budget",
+    "all laws that know dense models with its 90 % interval; V/C in shares of the budget",
 )
 
 
@@ -93,8 +92,8 @@ def _table(found: View[Frontier]) -> tuple[Block, ...]:
         (">tokens", "{design.tokens}"),
         ("k+s/E", lambda point: point.design(EXPERTS)),
         (">g", "{design.granularity}"),
-        (">EL", lambda point: mark(point("{efficiency_leverage}"), point.decades_outside)),
-        (">90 %", "{low}–{high}"),
+        (">EL", lambda point: mark(point("{pooled_leverage:2}"), point.pooled_decades_outside)),
+        (">90 %", "{pooled_low:2}–{pooled_high:2}"),
         (">V/C", "{value_ratio}"),
         *((f">10 % {name[:3]}.", _gain(f"{name}_price")) for name in prices),
     ]

@@ -26,11 +26,14 @@ def leverage_chart(found: View[Frontier]) -> Chart:
     others = dict.fromkeys(law for point in points for law in point.leverage_by_law)
     order = list(dict.fromkeys((*points[0].compute_ratio_by_law, LEVERAGE_LAW, *others)))
 
-    def line(law: str, says: str, *fields: str, strong: bool = False) -> Series:
-        return _line(points, law, law, Source(says, law), *fields, strong=strong, look=1 + order.index(law))
+    def line(law: str, says: str, *fields: str) -> Series:
+        return _line(points, law, law, Source(says, law), *fields, look=1 + order.index(law))
 
-    says = "EL = dense compute / MoE compute at equal loss, of the recommendation."
-    lines = [line(LEVERAGE_LAW, says, "efficiency_leverage", "low", "high", strong=True)]
+    together = Source("EL by all laws that know dense models, weighted, with its interval.")
+    fields = ("pooled_leverage", "pooled_low", "pooled_high")
+    inside = tuple(not point.pooled_decades_outside for point in points)
+    lines = [_line(points, "pooled", "", together, *fields, inside=inside, strong=True, look=1 + len(order))]
+    lines.append(line(LEVERAGE_LAW, "EL by the law's own formula.", "efficiency_leverage"))
     says = "Compute of the law's best dense model of equal loss / compute of the MoE."
     lines += [line(law, says, *_by_law("leverage", law)) for law in others]
     return Chart(

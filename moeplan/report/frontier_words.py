@@ -51,7 +51,7 @@ def _memory_headline(found: Frontier) -> str:
 
 def _flops_headline(found: Frontier) -> str:
     first, last = found.points[0], found.points[-1]
-    best = max(found.points, key=lambda point: point.efficiency_leverage)
+    best = max(found.points, key=lambda point: point.pooled_low * point.pooled_high)
     limit = f"Within {last.memory}" if last.memory else "Within the memory of the GPUs"
     text = f"{limit}, EL is {el_text(first)} at {format_flops(first.x)} FLOPs"
     if best is first or best is last:
@@ -189,8 +189,10 @@ def x_text(found: Frontier, x: float, memory: str | None = None) -> str:
 
 
 def el_text(point: Point) -> str:
-    """EL by the leverage law, flagged if extrapolated."""
-    return mark(times(point.efficiency_leverage), point.decades_outside)
+    """EL by all laws that know dense models, or its interval where there is no point; flagged if extrapolated."""
+    if point.pooled_leverage is None:
+        return mark(f"{times(point.pooled_low, 2)}–{times(point.pooled_high, 2)}", True)
+    return mark(times(point.pooled_leverage, 2), point.pooled_decades_outside)
 
 
 def gain_text(price: float | None) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from moeplan import records
 from moeplan.plan.document import Request
 from moeplan.plan.search.variables import Design
+from moeplan.quantities import TIMES
 
 SCHEMA = "moeplan.frontier/1"
 
@@ -25,12 +27,20 @@ class Point:
     """The design."""
     value_ratio: float
     """V/C: what the limits leave of the budget."""
-    efficiency_leverage: float
-    """EL by the leverage law."""
-    low: float
+    pooled_leverage: Annotated[float | None, TIMES]
+    """EL by all laws that know dense models, for this split of compute; null beyond two factors of ten outside."""
+    pooled_low: Annotated[float, TIMES]
     """Lower end of its interval."""
-    high: float
+    pooled_high: Annotated[float, TIMES]
     """Upper end of its interval."""
+    pooled_decades_outside: float
+    """How far the compute lies outside everything measured, in factors of 10."""
+    efficiency_leverage: float
+    """EL by the leverage law alone, at its best split of compute."""
+    low: float
+    """Lower end of its own interval."""
+    high: float
+    """Upper end of its own interval."""
     decades_outside: float
     """How far outside its measured range the leverage law's leverage is asked, in factors of 10."""
     allocation_efficiency: float
