@@ -27,10 +27,12 @@ from moeplan.laws.dense import optimal_dense
 from moeplan.plan.budget import Budget
 from moeplan.plan.document import Plan
 from moeplan.plan.planner import recommend
+from moeplan.quantities import times
 from moeplan.report.blocks import Table
 from moeplan.report.comparison import comparison_charts, comparison_sections
 from moeplan.report.markdown import markdown_text
 from moeplan.report.page import numbers_without_source
+from moeplan.report.sections import headline
 from moeplan.report.terminal import terminal_text
 from moeplan.report.text import Text
 from moeplan.studies.comparison import compare
@@ -48,7 +50,7 @@ from moeplan.studies.comparison.resources import (
     zhao2025_rates,
 )
 from moeplan.studies.comparison.result import Comparison
-from moeplan.units import parse_bytes, parse_count, parse_flops
+from moeplan.units import format_count, parse_bytes, parse_count, parse_flops
 from tests.exported import SHAPES
 
 BUDGET = ("1e22", "80GB")
@@ -260,6 +262,29 @@ def test_the_moe_is_worth_what_its_plan_says(overview: Comparison, plan: Plan) -
     assert (own.ratio.low, own.ratio.high) == pytest.approx((plan.leverage.low * phi, plan.leverage.high * phi))
     for opinion in plan.leverage.others:
         assert overview.law(opinion.law).answers[0].leverage == pytest.approx(opinion.efficiency_leverage)
+
+
+def test_the_headline_is_the_plans(overview: Comparison, plan: Plan) -> None:
+    """Comparison and plan have one leverage, the pooled one, and one dense model that the MoE is worth."""
+    assert overview.pooled == plan.leverage.pooled
+    worth = plan.leverage.pooled.dense
+    assert worth is not None
+    lead = text_of(overview).partition("Side by side")[0]
+    for text in (times(plan.leverage.pooled.middle, 2), format_count(worth.total_params, 2)):
+        assert text in lead
+        assert text in headline(plan)
+    assert times(plan.leverage.efficiency_leverage) not in lead
+
+
+def test_far_out_no_dense_shape_is_told() -> None:
+    """Beyond two decades outside everything measured the headline is a range, without layers of a dense equal."""
+    found = compare(Budget("3e24", "640GB"), equal="loss")
+    assert found.pooled is not None
+    assert (found.pooled.efficiency_leverage, found.pooled.dense) == (None, None)
+    text = text_of(found)
+    assert f"does the work of {times(found.pooled.low, 2)} to {times(found.pooled.high, 2)}* its compute" in text
+    says = text.partition("equal loss: as good")[2].partition("FLOPs are")[0]
+    assert "layers" not in says
 
 
 def test_no_dense_model_is_worth_more_than_its_own_compute(overview: Comparison) -> None:
@@ -599,7 +624,7 @@ def test_the_report_answers_first(overview: Comparison) -> None:
     text = text_of(overview)
     assert text.startswith("A 35.6B-A3.18B MoE on 535B tokens does the work of")
     lead = text.partition("Side by side")[0]
-    for words in ("90 % interval", "other laws", "that of a dense", "the memory to serve", "the tokens"):
+    for words in ("90 % interval", "5 laws", "that of a dense", "the memory to serve", "the tokens"):
         assert words in lead
     assert "6 * (active params without input embedding) + causal attention" in text
     laws = next(s for s in comparison_sections(overview) if s.title == "Work by each law").blocks[0]

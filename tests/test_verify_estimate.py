@@ -338,7 +338,11 @@ def test_the_report_says_what_was_found() -> None:
     text = terminal_text(verification_sections(found), 100)
     head = " ".join(text.split())[:300]
     assert head.startswith("Consistent (outside the law's domain): measured leverage 1.")
-    assert f"predicts {plan.leverage.efficiency_leverage:#.3g}x" in head
+    pooled = plan.leverage.pooled
+    assert f"predicts {pooled.middle:#.2g}x ({pooled.low:#.2g}x–{pooled.high:#.2g}x) at" in head.replace("* ", " ")
+    far = dataclasses.replace(found, plan_decades_outside=2.5)
+    head = " ".join(terminal_text(verification_sections(far), 100).split())[:300]
+    assert f"predicts {pooled.low:#.2g}x–{pooled.high:#.2g}x* at" in head, "beyond two decades there is no point"
     assert "as expected" in text
     law = next(line for line in text.splitlines() if line.strip().endswith("consistent"))
     assert law.split()[-2].endswith("x*")
@@ -354,7 +358,7 @@ def test_charts_hold_both_arms_and_both_leverages() -> None:
     runs = loss.series[1]
     assert len(runs.x) == sum(r.arm == "moe" and r.purpose == "measure" for r in found.runs)
     assert leverage.series[0].low[-1] == found.leverages[-1].measured.low
-    assert leverage.series[2].y == (plan.leverage.efficiency_leverage,)
+    assert leverage.series[2].y == (plan.leverage.pooled.middle,)
 
 
 def test_runs_are_saved_as_glossary_columns() -> None:

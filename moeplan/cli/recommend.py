@@ -33,7 +33,12 @@ target_option = functools.partial(option, heading="Target")
 
 @click.command(cls=Command)
 @budget_options
-@target_option("--target-el", type=float, metavar="EL", help="Find the smallest --flops, or --memory, that reaches it.")
+@target_option(
+    "--target-el",
+    type=float,
+    metavar="EL",
+    help="Find the smallest --flops, or --memory, that reaches it by tian2025 alone.",
+)
 @target_option(
     "--match-dense",
     metavar="MODEL",

@@ -45,7 +45,9 @@ def _facts(plan: Plan) -> dict[str, Any]:
     facts |= {f"design.{name}": getattr(plan.design, name) for name in DESIGN_VARIABLES}
     for name in ("num_kv_heads", "head_dim", "d_ff", "num_dense_layers"):
         facts[f"architecture.{name}"] = getattr(plan.architecture, name)
-    leverage = plan.leverage
+    leverage, pooled = plan.leverage, plan.leverage.pooled
+    facts["leverage.pooled.efficiency_leverage"] = pooled.efficiency_leverage
+    facts["leverage.pooled.low"], facts["leverage.pooled.high"] = pooled.low, pooled.high
     facts["leverage.efficiency_leverage"] = leverage.efficiency_leverage
     facts["leverage.low"], facts["leverage.high"] = leverage.low, leverage.high
     facts["leverage.dense.total_params"] = leverage.dense.total_params

@@ -77,7 +77,8 @@ def recommend_for(
     Parameters
     ----------
     target_el : float, optional
-        Efficiency Leverage by the leverage law to reach.
+        Efficiency Leverage to reach, by the leverage law alone: every design of the grid can be asked for its formula,
+        while other laws' dense models are found by searches of their own.
     match_dense : str or float, optional
         The dense model to equal in its place: params ("70B"), a `config.json`, or the name of a bundled model.
     dense_tokens : str or float, optional
@@ -374,8 +375,8 @@ class _Search:
         if self.target_el is not None:
             leverage = math.floor(best.efficiency_leverage * 100) / 100
             return (
-                f"no recommendation within {within} has an Efficiency Leverage of {self.target_el:g} {where} "
-                f"{leverage:g} {at}"
+                f"no recommendation within {within} has an Efficiency Leverage of {self.target_el:g} by {LEVERAGE_LAW} "
+                f"alone {where} {leverage:g} {at}"
             )
         assert self.dense is not None
         return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from moeplan.laws.pooling import PooledLeverage
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.quantities import times
 from moeplan.report.blocks import Block, Items, Paragraph, Section, Table, legend
@@ -12,10 +13,8 @@ from moeplan.report.comparison_charts import comparison_charts
 from moeplan.report.comparison_laws import (
     MODEL,
     equal_loss_blocks,
-    interval_text,
     law_blocks,
     pair_blocks,
-    ratio_text,
     savings_blocks,
     spread_text,
     work_cells,
@@ -68,8 +67,7 @@ def headline(found: Comparison) -> str:
     if found.regime == "models":
         return _pair_headline(c)
     twin = next((model for model in c.models if model.role == "equal_loss"), None)
-    equals = twin(": that of a dense {total_params} model on {tokens} tokens") if twin else ""
-    text = joined(("A ", c.models[0](MODEL), " ", _work(c), equals, "."))
+    text = joined(("A ", c.models[0](MODEL), " does the work of ", _work(c.pooled), "."))
     against = next((one for one in c.versus if one.other != (twin.name if twin else "")), None)
     if against is None:
         return text
@@ -87,16 +85,17 @@ def headline(found: Comparison) -> str:
     )
 
 
-def _work(c: View[Comparison]) -> str:
-    """What the MoE is worth, with interval and spread."""
-    first, *others = [column for column in c.laws if column.answers[0].ratio is not None] or [None]
-    if first is None:
-        return "is worth what no law here can say in dense models"
-    interval = interval_text(first.answers[0])
-    said = joined((first.law, *((", 90 % interval ", interval) if interval else ())))
-    if others:
-        said = joined((said, "; other laws ", spread_text([column.answers[0] for column in others])))
-    return joined(("does the work of ", ratio_text(first.answers[0]), " its compute in dense models (", said, ")"))
+def _work(pooled: View[PooledLeverage]) -> str:
+    """What the MoE is worth by all laws together, with its interval and the dense model of equal loss."""
+    laws = f"{len(pooled.weights)} laws"
+    ends = pooled("{dense_low.total_params:2} to {dense_high.total_params:2}")
+    if pooled.efficiency_leverage is None:
+        said = mark(pooled("{low:2} to {high:2}"), True)
+        basis = pooled(f" its compute in dense models ({laws}, {{level}} interval): that of a dense model of ")
+        return joined((said, basis, ends, " params"))
+    said = mark(pooled("{efficiency_leverage:2}"), pooled.decades_outside)
+    basis = pooled(f" its compute in dense models ({laws}, {{level}} interval {{low:2}}–{{high:2}}): that of a dense ")
+    return joined((said, basis, pooled("{dense.total_params:2} model ("), ends, ")"))
 
 
 def _conditions(c: View[Comparison]) -> Text:
@@ -159,7 +158,7 @@ def _table(c: View[Comparison]) -> tuple[Block, ...]:
     )
     return (
         Table(tuple(cells), columns, right=tuple(range(1, len(columns))), strong=strong),
-        Items(tuple(joined((f"{model.name}: {model.says}; ", _shape(model.architecture), ".")) for model in models)),
+        Items(tuple(joined((f"{model.name}: {model.says}", _built(c, model), ".")) for model in models)),
         Paragraph(made(text), COUNTED),
     )
 
@@ -171,13 +170,19 @@ def _speed(model: View[Candidate], batch: int, of: str) -> str:
 
 
 def _quality_rows(c: View[Comparison]) -> list[tuple[str, ...]]:
-    """Dense-equivalent compute by the leverage law, and how far the others lie apart."""
+    """What the MoE is worth by all laws together, dense-equivalent compute by the leverage law, and by the others."""
     rows: list[tuple[str, ...]] = []
+    if c.pooled is not None:
+        none = [NONE] * (len(c.models) - 1)
+        if c.pooled.efficiency_leverage is not None:
+            point = mark(c.pooled("{efficiency_leverage:2}"), c.pooled.decades_outside)
+            rows.append(("worth, pooled", point, *none))
+        label = "worth, pooled" if c.pooled.efficiency_leverage is None else c.pooled("  {level} interval")
+        rows.append((label, mark(c.pooled("{low:2}–{high:2}"), c.pooled.decades_outside), *none))
     comparing = [column for column in c.laws if any(a.ratio is not None for a in column.answers)]
     for column in comparing:
         if column.law == LEVERAGE_LAW:
             rows.append((f"work, {column.law}", *work_cells(column)))
-            rows.append(("  90 % interval", *(interval_text(answer) or NONE for answer in column.answers)))
     others = [column for column in comparing if column.law != LEVERAGE_LAW]
     if others:
         spreads = (_spread_cell(others, at) for at in range(len(c.models)))
@@ -254,6 +259,12 @@ def _versus(c: View[Comparison], against: View[Versus]) -> Text:
             (good if ratio > 1 else bad).append(against(f"{{decode[{batch}]}} the decode speed at batch {batch}"))
     better, worse = (listed(texts or ["nothing"]) for texts in (good, bad))
     return joined((f"{c.models[0].name} against {against.other}. Better: ", better, ". Worse: ", worse, "."))
+
+
+def _built(c: View[Comparison], model: View[Candidate]) -> Text:
+    """A model's shape; nothing of a dense model that so far out no law can name."""
+    far = model.role == "equal_loss" and c.pooled is not None and c.pooled.dense is None
+    return Text("") if far else joined(("; ", _shape(model.architecture)))
 
 
 def _shape(shape: Any) -> Text:

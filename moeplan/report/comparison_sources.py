@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moeplan.report.sources import ASKED
+from moeplan.report.sources import ASKED, pooled_source
 from moeplan.report.text import Source
 from moeplan.report.view import SourceOf, View
 from moeplan.studies.comparison.result import Comparison
@@ -57,6 +57,8 @@ def comparison_source(found: Comparison) -> SourceOf:
                 return Source(_MODELS[field][0], convention=_MODELS[field][1]) if field in _MODELS else COUNTED
             case ["laws", place, "answers", model, field]:
                 return _answer(found, int(place), int(model), field)
+            case ["pooled", *rest] if found.pooled:
+                return pooled_source(found.pooled, rest)
             case ["versus", _, "quality" | "own_compute", law]:
                 return Source(next(column.basis for column in found.laws if column.law == law), law)
             case ["versus", *_]:

@@ -20,7 +20,7 @@ def goal_blocks(plan: View[Plan]) -> tuple[Block, ...]:
         (f">{'compute [FLOPs]' if unit == 'flops' else 'memory'}", f"{{budget:{unit}}}"),
         ("params", SIZE),
         (">tokens", "{tokens}"),
-        (">EL", "{efficiency_leverage}"),
+        (f">{LEVERAGE_LAW}'s EL", "{efficiency_leverage}"),
         (">of what was asked", "{reached}"),
     )
     found = [place for place, point in enumerate(goal.neighbours) if point.budget == goal.found]
@@ -67,8 +67,9 @@ def _sure(plan: View[Plan], unit: str) -> list[str]:
     better = _limit("low", unit) if goal.low < goal.found else "the same"
     texts: list[str] = [
         plan(
-            "How sure: if EL is {goal.interval_factor} times larger than predicted (the end of its {leverage.level} "
-            f"interval), {better} would do; if it is {{goal.interval_factor}} times smaller, {worse}."
+            f"How sure: if {LEVERAGE_LAW}'s EL is {{goal.interval_factor}} times larger than predicted (the end of its "
+            f"own {{leverage.level}} interval), {better} would do; if it is {{goal.interval_factor}} times smaller, "
+            f"{worse}."
         ),
         plan(
             "How flat: of the limits up to 25 % larger, {goal.also_above} reach it too. Recommendations maximise V, "

@@ -241,7 +241,8 @@ def _chosen(judged: View[Any]) -> tuple[Block, ...]:
         return (Paragraph(f"Nothing: {judged.recommended_says}."),)
     best = judged.recommended(
         f"{SIZE} on {{tokens}} tokens: {{num_active_experts:d}} of {{num_experts:d}} experts of {{d_expert}} and "
-        "{num_shared_experts:d} shared, {num_layers:d} layers of {d_model}, EL {efficiency_leverage}."
+        f"{{num_shared_experts:d}} shared, {{num_layers:d}} layers of {{d_model}}, {LEVERAGE_LAW}'s EL "
+        "{efficiency_leverage}."
     )
     blocks: list[Block] = [Paragraph(best)]
     if judged.value_ratio and judged.recommended_value_ratio:

@@ -167,10 +167,8 @@ def plan_source(plan: Plan) -> SourceOf:
 def leverage_source(found: Leverage, parts: list[str]) -> Source:
     """The source of a number of a leverage, by its place in there."""
     match parts:
-        case ["pooled", part, *_] if part.startswith("dense"):
-            return WORTH
-        case ["pooled", *_]:
-            return _pooled(found.pooled)
+        case ["pooled", *rest]:
+            return pooled_source(found.pooled, rest)
         case ["dense", *_] | ["allocation_efficiency"]:
             return DENSE
         case ["others", place, *_]:
@@ -214,8 +212,10 @@ def _domain_of(plan: Plan, variable: str) -> str:
     )
 
 
-def _pooled(found: PooledLeverage) -> Source:
-    """EL by all laws that know dense models."""
+def pooled_source(found: PooledLeverage, parts: list[str]) -> Source:
+    """The source of a number of the pooled leverage, by its place in there."""
+    if parts and parts[0].startswith("dense"):
+        return WORTH
     far = f"compute {found.decades_outside:.2f} factors of ten outside everything measured"
     return Source(
         f"{found.rule[:1].upper()}{found.rule[1:]}.",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from moeplan.laws.pooling import RANGE_ONLY
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.quantities import FLOPS as AS_FLOPS
 from moeplan.report.blocks import Block, Chart, Column, Items, Level, Paragraph, Section, Series, Table, series, table
@@ -70,8 +71,7 @@ _DETECTABLE = "These runs can tell a leverage of {detectable} or more (or its in
 
 def _seen(found: Verification) -> View[Verification]:
     """A verification whose every number knows its place and source."""
-    at = found.leverages[-1]
-    planned = Source("The plan's predicted leverage with its interval.", at.law)
+    planned = Source("The plan's leverage by all laws that know dense models, with its interval.")
 
     def source(parts: list[str]) -> Source | None:
         match parts:
@@ -100,14 +100,20 @@ def headline(found: Verification) -> Text:
     outside = " (outside the law's domain)" if found.outside_domain else ""
     return v(
         f"{found.verdict[:1].upper()}{found.verdict[1:]}{outside}: measured leverage {{value}} ({{level}} interval "
-        "{interval}) at {at} FLOPs; the plan {plan_name} predicts {own} ({predicted.low}–{predicted.high}) at "
-        "{plan_flops}.",
+        "{interval}) at {at} FLOPs; the plan {plan_name} predicts {own} at {plan_flops}.",
         value=_value(last.measured),
         level=last.measured("{level:2}"),
         interval=_interval(last.measured),
         at=last.measured("{train_flops}"),
-        own=mark(v("{predicted}"), found.plan_decades_outside),
+        own=_planned(v),
     )
+
+
+def _planned(v: View[Verification]) -> Text:
+    """What the plan predicts: a point with its interval, or the interval alone where nothing so large was measured."""
+    if v.plan_decades_outside > RANGE_ONLY:
+        return mark(v("{predicted.low:2}–{predicted.high:2}"), True)
+    return joined((mark(v("{predicted:2}"), v.plan_decades_outside), v(" ({predicted.low:2}–{predicted.high:2})")))
 
 
 def _reason(found: Verification) -> str:

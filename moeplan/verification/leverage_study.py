@@ -125,7 +125,7 @@ class LeverageStudy(Study[Verification]):
         self, prepared: Prepared, tuned: list[RunResult], results: list[RunResult], *, command: str = ""
     ) -> Verification:
         """The measured leverage. Raises `InfeasibleError` if an arm has nothing to read a leverage from."""
-        plan = self.plan
+        plan, pooled = self.plan, self.plan.leverage.pooled
         moe, dense = estimate.group_runs(results, "moe"), estimate.group_runs(results, "dense")
         measured = estimate.measure(moe, dense)
         if not measured:
@@ -135,9 +135,9 @@ class LeverageStudy(Study[Verification]):
         return Verification(
             schema=SCHEMA,
             plan_name=_plan_name(plan),
-            predicted=Estimate(plan.leverage.efficiency_leverage, plan.leverage.low, plan.leverage.high),
+            predicted=Estimate(pooled.middle, pooled.low, pooled.high),
             plan_flops=plan.counts.flops_per_token_tian2025 * plan.design.tokens,
-            plan_decades_outside=plan.leverage.decades_outside,
+            plan_decades_outside=pooled.decades_outside,
             verdict=last.verdict,
             reason=last.reason,
             outside_domain=any(one.outside for one in leverages),
@@ -188,7 +188,8 @@ def _leverage_at(plan: Plan, measured: estimate.MeasuredLeverage, results: list[
     here = float(fit.at(variables, spec.tokens))
     healths = [r.routing for r in behind if r.routing is not None]
     load = max((max(h.load) for h in healths), default=1.0)
-    judged = reach_verdict(measured, plan_low=plan.leverage.low, plan_high=plan.leverage.high, law_here=here, load=load)
+    pooled = plan.leverage.pooled
+    judged = reach_verdict(measured, plan_low=pooled.low, plan_high=pooled.high, law_here=here, load=load)
     return LeverageAt(
         measured=measured,
         law=law.full_name,

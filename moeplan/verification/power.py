@@ -94,7 +94,7 @@ def _where_law_tells(plan: Plan, half_width: float) -> float | None:
     fit = load_law(LEVERAGE_LAW).predicting("efficiency_leverage")
     variables, seq_len = Variables(plan.architecture, plan.request.seq_len), plan.request.seq_len
     per_token = float(Variables(plan.architecture, seq_len).get("flops_per_token", fit.convention("train_flops")))
-    claimed = side(plan.leverage.efficiency_leverage)
+    claimed = side(plan.leverage.pooled.middle)
     flops = 1e9
     while flops <= MOST_FLOPS:
         if claimed * math.log(float(fit.at(variables, flops / per_token))) >= half_width:

@@ -255,11 +255,11 @@ class Verification(records.Record):
     plan_name: str
     """The plan, in short."""
     predicted: Annotated[Estimate, TIMES]
-    """EL that the plan predicts."""
+    """EL that the plan predicts, pooled over laws; two factors of ten outside and more, only its interval counts."""
     plan_flops: float
     """Compute that the prediction is for [FLOPs]."""
     plan_decades_outside: float
-    """How far the plan lies outside the leverage law's domain, in factors of 10, as the plan says."""
+    """How far the plan's compute lies outside everything measured, in factors of 10, as the plan says."""
     verdict: Verdict
     """That of the largest budget."""
     reason: str

@@ -21,7 +21,7 @@ from moeplan.errors import UsageError
 from moeplan.laws import load_law
 from moeplan.laws.dense import optimal_dense
 from moeplan.laws.hyperparameters import hyperparameter_laws, hyperparameters
-from moeplan.laws.leverage import Leverage
+from moeplan.laws.leverage import Leverage, pooled_laws
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.assembly import leverage_of
 from moeplan.plan.budget import Budget
@@ -161,13 +161,18 @@ def _against_dense(
     saved: tuple[Saving, ...] = ()
     if regime in ("overview", "compute"):
         saved = tuple(saving for law in with_dense for saving in savings(law, models[0].train_flops))
-    read = (*everyone, *(load_law(name) for name in (("li2025", "zhao2025", "muennighoff2023") if strict else ())))
+    read = (
+        *pooled_laws(),
+        *everyone,
+        *(load_law(name) for name in (("li2025", "zhao2025", "muennighoff2023") if strict else ())),
+    )
     topics = {"memory": ("memory",), "loss": ("quality", "knowledge", "reasoning"), "resources": ("data", "knowledge")}
     found = Comparison(
         schema=SCHEMA,
         regime=regime,
         setting=setting(budget, serving, selected),
         models=models,
+        pooled=None if strict else leverage.pooled,
         laws=columns,
         silent=silent,
         versus=tuple(versus(number, models, columns) for number in range(1, len(models))),
@@ -209,7 +214,7 @@ def _models(best: Choice, leverage: Leverage, regime: str) -> tuple[tuple[Candid
             models.append((name, role, says, shape, _at_equal_compute(shape, flops, budget)))
     if "equal_loss" in wanted:
         twin = leverage.dense
-        says = f"as good as the MoE by {LEVERAGE_LAW}: of compute C*EL*phi, split as it finds best for dense models"
+        says = f"as good as the MoE by {LEVERAGE_LAW} alone: compute C*EL*phi, split as it finds best for dense models"
         says += ", on fresh data" if math.isfinite(budget.tokens_available) else ""
         models.append(("equal loss", "equal_loss", says, twin.architecture, twin.tokens))
     serving = serving_devices([shape for *_, shape, _ in models], budget)

@@ -91,6 +91,7 @@ def compare_models(
         regime="models",
         setting=conditions,
         models=tuple(models),
+        pooled=None,
         laws=columns,
         silent=silent,
         versus=(versus(1, models, columns),),

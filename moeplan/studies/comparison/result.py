@@ -11,6 +11,7 @@ from typing import Any
 
 from moeplan import records
 from moeplan.errors import UsageError
+from moeplan.laws.pooling import PooledLeverage
 from moeplan.studies.comparison.answers import EqualLoss, LawColumn, SilentLaw
 from moeplan.studies.comparison.candidate import Candidate, ComparisonSetting
 from moeplan.studies.comparison.findings import Finding
@@ -47,6 +48,9 @@ class Comparison(records.Record):
     """Budget, serving and hardware behind it."""
     models: tuple[Candidate, ...]
     """The models; the first is the one the others stand beside."""
+    pooled: PooledLeverage | None
+    """The leverage of a recommended MoE by all laws that know dense models; null for two models and where both have
+    the same unique data."""
     laws: tuple[LawColumn, ...]
     """The laws that speak, the leverage law first; two laws' answers are never averaged."""
     silent: tuple[SilentLaw, ...]
