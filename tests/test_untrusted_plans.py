@@ -6,10 +6,11 @@ import ast
 import copy
 import dataclasses
 import json
+import shlex
 import subprocess
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,15 +22,18 @@ from hypothesis import strategies as st
 
 from moeplan.architecture.shape import Architecture
 from moeplan.cli import cli
-from moeplan.errors import UsageError
+from moeplan.cost.training.parallelism import Layout
+from moeplan.errors import InfeasibleError, UsageError
 from moeplan.plan.document import Plan
-from moeplan.plan.export import export
+from moeplan.plan.export import TARGETS, export, takes_layout
+from moeplan.plan.export.job import job_of_plan
+from moeplan.plan.export.sbatch import sbatch
 from moeplan.texts import comment, is_control, printable
 from tests.exported import SHAPES, plan_of
 from tests.sample import sample_plan
 
-PLANS = {"torchtitan": plan_of(SHAPES["mla-2048"]), "megatron": plan_of(SHAPES["mla-2048"]),
-         "maxtext": plan_of(SHAPES["mla-2048"])}  # fmt: skip
+PLANS = {target: plan_of(SHAPES["mla-2048"]) for target in TARGETS}
+LAYOUT = Layout(dp=8)
 HOSTILE = (
     '0.1.0\n"""\nimport os; os.system("touch PWNED")\n"""',
     "0.1.0'''\nimport os\n'''",
@@ -52,11 +56,14 @@ texts = st.one_of(
 )
 
 
-def with_texts(plan: Plan, text: str) -> Plan:
+def with_texts(plan: Plan, text: str, device: str | None = None) -> Plan:
     """The plan with that text in every place that an export could show, past the reader's checks."""
+    training = dataclasses.replace(plan.training, device=device or text)
     hyperparameters = tuple(dataclasses.replace(each, law=text) for each in plan.hyperparameters)
     provenance = dataclasses.replace(plan.provenance, version=text, command=text)
-    return dataclasses.replace(plan, hyperparameters=hyperparameters, provenance=provenance, notes=(text,))
+    return dataclasses.replace(
+        plan, hyperparameters=hyperparameters, provenance=provenance, notes=(text,), training=training
+    )
 
 
 def statements(text: str) -> str:
@@ -69,13 +76,46 @@ def arguments(text: str) -> list[str]:
     return [line for line in text.splitlines() if not line.startswith("#")]
 
 
+READERS: dict[str, Callable[[str], Any]] = {
+    "aiconfigurator": arguments,
+    "deepspeed": json.loads,
+    "hf": json.loads,
+    "maxtext": yaml.safe_load,
+    "megatron": arguments,
+    "megatron_bridge": statements,
+    "sglang": arguments,
+    "simumax": statements,
+    "torchtitan": statements,
+    "vllm": arguments,
+}
+"""What a trainer, an interpreter or a shell takes of each target's file."""
+
+
 @settings(max_examples=200)
 @given(texts)
 def test_no_text_of_a_plan_leaves_its_comment(text: str) -> None:
-    """Whatever stands as version, command or law, the statements, arguments and keys are those of the harmless plan."""
-    for target, read in (("torchtitan", statements), ("megatron", arguments), ("maxtext", yaml.safe_load)):
+    """Whatever stands as version, command, law or device, what is read is that of the harmless plan.
+
+    aiconfigurator's command names the device: one that it does not know is refused.
+    """
+    assert set(READERS) == set(TARGETS)
+    for target, read in READERS.items():
         plan = PLANS[target]
-        assert read(export(with_texts(plan, text), target)) == read(export(plan, target))
+        layout = LAYOUT if takes_layout(target) else None
+        known = plan.training.device if target == "aiconfigurator" else None
+        assert read(export(with_texts(plan, text, known), target, layout=layout)) == read(
+            export(plan, target, layout=layout)
+        )
+    with pytest.raises(InfeasibleError, match="aiconfigurator has no"):
+        export(with_texts(PLANS["hf"], text, text or "?"), "aiconfigurator")
+
+
+@given(st.text(min_size=1))
+def test_no_file_name_adds_a_word_to_a_batch_file(name: str) -> None:
+    """The name of the file of arguments is one word of the shell, whatever stands in it."""
+    job = job_of_plan(PLANS["megatron"])
+    line = sbatch(job, LAYOUT, name).split("\nargs=", 1)[1].split("\nhead=", 1)[0]
+    assert shlex.split(line) == [name]
 
 
 _SANDBOX = """
@@ -109,6 +149,7 @@ for text in modules:
     running = True
     exec(code, names)
     names["model_spec"]()
+    names.get("moeplan", list)()
     running = False
 print(len(modules))
 """
