@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moeplan.architecture.conventions import Variables
+from moeplan.architecture.counting import Shape
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.inference_memory import total_inference_bytes
 from moeplan.errors import LawError, MoeplanError, UsageError
@@ -411,7 +412,7 @@ class Space:
         return rank
 
 
-def _served_seconds(designs: Designs, budget: Budget, memory_factor: float = 1.0) -> Any:
+def _served_seconds(designs: Shape, budget: Budget, memory_factor: float = 1.0) -> Any:
     """Device time of a served token of each design [s] with so many times the memory; None where nothing is asked."""
     if budget.demand.serve_gpus is None:
         return None
