@@ -1,4 +1,4 @@
-"""What a package of moeplan holds, without importing any of it."""
+"""The modules of a package of moeplan, without importing any."""
 
 from __future__ import annotations
 

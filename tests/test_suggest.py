@@ -19,6 +19,7 @@ from moeplan.cli import cli
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.fitting.candidates import TOKENS_PER_PARAM, make_candidates
 from moeplan.fitting.choosing import around, choose, contrasts, left_by, regrets
+from moeplan.fitting.result import FittedLaw
 from moeplan.fitting.suggest import check_form, suggest
 from moeplan.fitting.suggestion import Suggestion, read_suggestion
 from moeplan.laws import Law, load_law
@@ -26,6 +27,9 @@ from moeplan.laws.law import Covariance, ResidualError
 from moeplan.plan.choice import choose_design
 from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.space import Space
+from moeplan.records import from_json
+from moeplan.report.fitting import fit_sections
+from moeplan.report.markdown import markdown_text
 from moeplan.report.schemas import document_schema
 from tests.drawn_laws import kinds, uncertain, with_covariance
 from tests.fitting_truths import write_runs
@@ -319,7 +323,8 @@ def test_fit_suggests_and_writes_a_list(runs: str, tmp_path: Path) -> None:
     jsonschema.validate(json.loads(result.stdout), document_schema("fit"))
     assert len(printed["runs"]) == 3
     assert printed["target_flops"] == 1e22
-    assert "What to run next" in CliRunner().invoke(cli, [*asked, "--markdown"]).stdout
+    law = from_json(FittedLaw, json.loads(result.stdout))
+    assert "What to run next" in markdown_text(fit_sections(law))
 
 
 @pytest.mark.parametrize(

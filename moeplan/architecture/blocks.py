@@ -1,4 +1,4 @@
-"""What the blocks of a model have that is not the same in all of them, or that few models have: `Blocks`."""
+"""Parts of a model's blocks that differ between them, or that few models have: `Blocks`."""
 
 from __future__ import annotations
 
@@ -44,4 +44,4 @@ class Blocks:
 
 
 UNIFORM = Blocks()
-"""What a plain model has."""
+"""The blocks of a plain model."""

@@ -16,7 +16,7 @@ from moeplan.errors import UsageError
 
 @dataclass(frozen=True)
 class Publication:
-    """What the makers of a published model say of it."""
+    """The makers' figures of a published model."""
 
     hf_id: str
     """Its repository on Hugging Face; "" if it has none."""
@@ -33,7 +33,7 @@ class Publication:
     class_params: int | None
     """Params of the real transformers class on the meta device (transformers 5.23); null if there is none."""
     note: str
-    """What else to know."""
+    """A caveat, in words."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from moeplan.errors import UsageError
 from moeplan.records import Word
 
 ParamConvention = Literal["with_embeddings", "without_input_embedding", "non_embedding"]
-"""What a parameter count includes: both embeddings, all but the input embedding, or neither."""
+"""Scopes of a parameter count: both embeddings, all but the input embedding, or neither."""
 
 PLAIN: dict[str, object] = {
     "qkv_bias": False,
@@ -28,7 +28,7 @@ PLAIN: dict[str, object] = {
     "num_final_norms": 1,
     "num_mtp_layers": 0,
 }
-"""What a usual decoder has in the fields of biases, sinks, gates and odd norms."""
+"""Values of a usual decoder in the fields of biases, sinks, gates and odd norms."""
 
 
 @dataclass(frozen=True, kw_only=True)

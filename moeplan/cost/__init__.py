@@ -1,1 +1,1 @@
-"""What a model costs: devices, memory and speed of serving, memory and time of training."""
+"""The costs of a model: devices, memory and speed of serving, memory and time of training."""

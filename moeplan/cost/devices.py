@@ -118,7 +118,7 @@ class MfuPreset:
 
 @dataclass(frozen=True)
 class PublishedMfu:
-    """What one published run reached."""
+    """The utilisation that one published run reached."""
 
     run: str
     """Model and run."""
@@ -142,7 +142,7 @@ class PublishedMfu:
 
 @dataclass(frozen=True)
 class GpuTime:
-    """What training costs on given devices at a given utilisation."""
+    """GPU time and money of training on given devices at a given utilisation."""
 
     gpus: Gpus
     """The devices."""

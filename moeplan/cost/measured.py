@@ -1,4 +1,4 @@
-"""What a device was measured to do: the block `measured` of a device's file, which `moeplan hardware --measure` writes.
+"""Measurements of a device: the block `measured` of a device's file, which `moeplan hardware --measure` writes.
 
 Speeds are sustained ones on random data, times the median of several. Nothing here imports torch.
 """
@@ -43,11 +43,11 @@ class Collective:
     ranks: int
     """Devices that take part."""
     bytes_per_rank: int
-    """What a device holds of the operation's input [bytes]; of an all-gather it is its share."""
+    """Bytes of the operation's input that a device holds; of an all-gather it is its share."""
     seconds: float
     """Time of the slowest device [s]."""
     bytes_per_second: float
-    """What a device sends to others in that time [bytes/s]."""
+    """Bytes a second that a device sends to others meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class MeasuredSpeeds:
     permute_bytes_per_second: float
     """Rows of tokens gathered in the order of experts, likewise [bytes/s]."""
     launch_seconds: float
-    """What the host takes to start one small operation [s]."""
+    """Seconds that the host takes to start one small operation."""
     sync_seconds: float
     """A small operation and waiting for its result [s]."""
     dense_layer: TimedLayer

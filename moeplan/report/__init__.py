@@ -1,1 +1,1 @@
-"""What people read: `sections` says it once, `terminal`, `markdown` and `html` lay it out; nothing is computed here."""
+"""Reports: `sections` says it once, `terminal`, `markdown` and `html` lay it out; nothing is computed here."""

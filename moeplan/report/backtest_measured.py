@@ -1,4 +1,4 @@
-"""What the back-test makes of measured losses: rankings of designs, a ladder, learning rates; as sections."""
+"""The back-test on measured losses: rankings of designs, a ladder, learning rates; as sections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the laws say of the models of a comparison, as blocks of a report."""
+"""The laws on the models of a comparison, as blocks of a report."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from moeplan.report.view import SourceOf, View
 from moeplan.studies.comparison.result import Comparison
 
 WORK = "compute of the law's best dense model that is as good / compute of the first model, both as the law counts"
-"""What a ratio of work is."""
+"""The definition of a ratio of work."""
 CAUSAL = "6 * (active params without input embedding) + causal attention, forward + backward"
-"""What FLOPs of a model are."""
+"""The definition of a model's FLOPs."""
 COUNTED = Source("Counted from the exact integer shape, or priced from it at stated peaks and shares of them.")
 _SHAPE = "counted from the integer shape"
 _MODELS = {

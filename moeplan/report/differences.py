@@ -1,4 +1,4 @@
-"""What changed between two plans, as a section of a report."""
+"""Differences between two plans, as a section of a report."""
 
 from __future__ import annotations
 

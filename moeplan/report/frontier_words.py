@@ -1,4 +1,4 @@
-"""What a frontier says in words: its headline, its notes, and how its numbers are written. Every number is its own."""
+"""A frontier in words: its headline, its notes, and how its numbers are written. Every number is its own."""
 
 from __future__ import annotations
 

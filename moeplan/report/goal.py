@@ -1,4 +1,4 @@
-"""What a budget was found for, as blocks of a plan's report."""
+"""The target that a budget was found for, as blocks of a plan's report."""
 
 from __future__ import annotations
 

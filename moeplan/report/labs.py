@@ -1,4 +1,4 @@
-"""What laboratories chose, beside what moeplan chooses in their place: a table of models, and how near it comes."""
+"""Designs of laboratories beside moeplan's in their place, as sections: a table of models, and how near it comes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a device was measured to do, as a section of text and tables."""
+"""Measurements of a device, as a section of text and tables."""
 
 from __future__ import annotations
 

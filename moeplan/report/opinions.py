@@ -1,4 +1,4 @@
-"""What the laws say of a plan, as blocks of a report: leverage, prices of the limits, optima, hyper-parameters."""
+"""The laws on a plan, as blocks of a report: leverage, prices of the limits, optima, hyper-parameters."""
 
 from __future__ import annotations
 

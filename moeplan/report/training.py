@@ -1,4 +1,4 @@
-"""What a plan says of its training and serving: GPU time, money, layouts that fit, decode speeds."""
+"""Training and serving of a plan, as blocks of a report: GPU time, money, layouts that fit, decode speeds."""
 
 from __future__ import annotations
 

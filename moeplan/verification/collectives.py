@@ -17,7 +17,7 @@ from moeplan.errors import UsageError
 from moeplan.verification.device import wait
 
 BYTES = {"cuda": 2**28, "cpu": 2**22}
-"""What a device holds of an operation's input [bytes]."""
+"""Bytes of an operation's input that one device holds."""
 ROUNDS = 7
 """Repeats of an operation after one that is not timed; their median counts."""
 
@@ -29,7 +29,7 @@ class Ranks:
     rank: int
     """Number of this one."""
     device: str
-    """What it measures on."""
+    """The device it measures on."""
     groups: dict[str, Any] = field(default_factory=dict)
     """Process groups with more than this one, by where: node, network."""
 

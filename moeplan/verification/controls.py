@@ -14,7 +14,7 @@ CHECKS = {
     "second_seed": "the dense model with other seeds is the dense model: its leverage is 1",
     "frozen_router": "a router left at its random start is worse than the trained one: loss ratio above 1",
 }
-"""What each control compares."""
+"""The two sides of each control."""
 
 
 def control_results(results: Sequence[RunResult]) -> tuple[ControlResult, ...]:

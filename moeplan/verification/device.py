@@ -31,7 +31,7 @@ def pick_device(device: str = "auto") -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """What a result calls its device."""
+    """A device's name in results."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     return f"CPU {platform.machine()}, {torch.get_num_threads()} thread" + "s" * (torch.get_num_threads() > 1)

@@ -7,7 +7,7 @@ from moeplan.verification.spec import RunSpec
 
 
 def memory_bytes(spec: RunSpec) -> float:
-    """What a run needs at its peak [bytes]: params and their states, what a step keeps for its backward pass, text.
+    """Peak memory of a run [bytes]: params and their states, what a step keeps for its backward pass, text.
 
     A param takes 16 bytes (fp32 weight, gradient and two moments) and 4 more with bf16 copies of weight and gradient.
     The text takes a byte a token, or 4 with more than 256 different ones.
@@ -23,7 +23,7 @@ def memory_bytes(spec: RunSpec) -> float:
 
 
 def attention_bytes(shape: Architecture, size: int) -> int:
-    """What one layer's attention keeps of a token [bytes], with matrices of `size` bytes a number.
+    """Bytes of a token that one layer's attention keeps, with matrices of `size` bytes a number.
 
     The fp32 stream, its norm, queries and keys in fp32 before their norms, queries, keys and values of every head, and
     what comes of them.
@@ -33,12 +33,12 @@ def attention_bytes(shape: Architecture, size: int) -> int:
 
 
 def dense_bytes(shape: Architecture, size: int) -> int:
-    """What a dense block keeps of a token [bytes]: the stream, its norm, gate, up and their product."""
+    """Bytes of a token that a dense block keeps: the stream, its norm, gate, up and their product."""
     return 4 * shape.d_model + size * (shape.d_model + 3 * shape.d_ff)
 
 
 def moe_bytes(shape: Architecture, size: int) -> int:
-    """What a MoE block keeps of a token [bytes]: stream and norm in fp32, the norm, and for each expert that it reaches
+    """Bytes of a token that a MoE block keeps: stream and norm in fp32, the norm, and for each expert that it reaches
     its row, gate, up, product and output; scores of all experts, places of its rows, and the shared experts."""
     row = 2 * shape.d_model + 3 * shape.d_expert
     shared = 3 * shape.num_shared_experts * shape.d_shared_expert
@@ -47,5 +47,5 @@ def moe_bytes(shape: Architecture, size: int) -> int:
 
 
 def logit_bytes(shape: Architecture, size: int) -> int:
-    """What the loss takes of a token [bytes]: logits, the same in fp32, their softmax and its gradient."""
+    """Bytes of a token that the loss takes: logits, the same in fp32, their softmax and its gradient."""
     return (12 + size) * shape.vocab_size

@@ -21,7 +21,7 @@ def key_of(asked: Any) -> str:
 
 @dataclass(frozen=True)
 class KeptChoice:
-    """What was chosen, and for how many workers."""
+    """A chosen ladder, with the number of workers it was chosen for."""
 
     base: float
     """Base compute of the ladder [FLOPs]. JSON keeps every digit of it: the runs' digests hang on it."""
@@ -32,7 +32,7 @@ class KeptChoice:
 
     @classmethod
     def read(cls, folder: Path, key: str) -> KeptChoice | None:
-        """What `write` wrote; None if there is nothing, or something torn: then it is chosen again."""
+        """Read what `write` wrote; None if there is nothing, or something torn: then it is chosen again."""
         try:
             kept = json.loads(_path(folder, key).read_text(encoding="utf-8"))
             return cls(float(kept["base"]), int(kept["workers"]), records.from_json(Outline, kept["outline"]))

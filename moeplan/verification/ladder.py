@@ -69,7 +69,7 @@ FIRST_BASE = 1e9
 
 @dataclass(frozen=True)
 class Data:
-    """What a ladder must know of the text it trains on."""
+    """The text a ladder trains on, in numbers."""
 
     name: str
     """Where it is: builtin, or a path."""
@@ -83,7 +83,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is chosen for all runs of a study before its size is."""
+    """Settings of all runs of a study, chosen before its size is."""
 
     precision: Literal["fp32", "bf16"]
     """Arithmetic of matrix products."""
@@ -131,7 +131,7 @@ class Ladder:
     validation_tokens: int
     """Tokens of the validation documents that every run's loss is taken over, if there are as many."""
     settings: Settings
-    """What else all runs share."""
+    """Settings that all runs share."""
     rungs: tuple[Rung, ...]
     """Every size at every budget, controls last; one that stands here twice gets further seeds."""
     tuned: tuple[Rung, ...]
@@ -316,7 +316,7 @@ class LadderChoice:
     ladder: Ladder
     """The ladder."""
     limit: str
-    """What the next larger one breaks, in words."""
+    """The limit that the next larger one breaks, in words."""
 
 
 def choose_ladder(
@@ -356,7 +356,7 @@ def choose_ladder(
 def _broken(
     ladder: Ladder, data: Data, time: float | None, budget: float | None, seconds: Seconds | None, workers: int
 ) -> str:
-    """What a ladder breaks, as the end of a sentence; "" if nothing."""
+    """The limit that a ladder breaks, as the end of a sentence; "" if none."""
     epochs = most_epochs(ladder, data)
     if epochs > MAX_EPOCHS:
         return (

@@ -115,7 +115,7 @@ class LeverageStudy(Study[Verification]):
         )
 
     def outline_of(self, choice: LadderChoice, data: Data, machine: Machine) -> Outline:
-        """What a chosen ladder runs, grouped by rung."""
+        """The outline of a chosen ladder, grouped by rung."""
         ladder = choice.ladder
         proxies = tuple({r.architecture: None for r in ladder.rungs if r.arm == "moe" and not r.control})
         kept = shrink.kept(self.plan.architecture, proxies)

@@ -20,7 +20,7 @@ from moeplan.verification.verification import OUTLINE_SCHEMA, Outline, PlannedRu
 
 @dataclass(frozen=True)
 class Machine:
-    """What a study must know of the machine: the probe's answer."""
+    """The machine as a study knows it: the probe's answer."""
 
     device: str
     """What it is."""
@@ -58,7 +58,7 @@ def ladder_outline(
     limit: str = "",
     notes: tuple[str, ...] = (),
 ) -> Outline:
-    """What a ladder runs on a machine, grouped by rung."""
+    """The runs of a ladder on a machine, grouped by rung."""
     return Outline(
         schema=OUTLINE_SCHEMA,
         runs=planned_runs(ladder.specs(data), data, machine),

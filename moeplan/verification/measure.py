@@ -34,7 +34,7 @@ Operation = Callable[[], object]
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is measured on one kind of device."""
+    """Sizes that are measured on one kind of device."""
 
     product: int
     """Edge of the large product."""

@@ -1,4 +1,4 @@
-"""What is asked of a study: how long, on which text, and where its runs happen."""
+"""Options of a study: how long, on which text, and where its runs happen."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ ENGINES = {
 }
 """Where runs happen, by engine."""
 DEVICES = ("auto", "cpu", "cuda")
-"""What runs can be asked to train on; auto takes GPUs where there are any. CUDA_VISIBLE_DEVICES says which."""
+"""Devices that runs may train on; auto takes GPUs where there are any. CUDA_VISIBLE_DEVICES says which."""
 
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """What is asked of a study."""
+    """Options of a study."""
 
     time: float | None = None
     """Time of the runs [s]; null for the default, or with a budget."""

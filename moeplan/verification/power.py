@@ -1,4 +1,4 @@
-"""What would resolve the side of 1: more seeds at the same budgets, or larger budgets."""
+"""Ways to resolve the side of 1: more seeds at the same budgets, or larger budgets."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def forecast(planned: Outline) -> Seconds:
 
 
 def power(plan: Plan, at: LeverageAt, ladder: Ladder, data: Data, planned: Outline) -> Power:
-    """What would resolve the side of 1, with its time on the machine that the outline is for.
+    """Seeds or budgets that would resolve the side of 1, with its time on the machine that the outline is for.
 
     Seeds: by how far the bootstrap's interval reaches past 1, if the measured leverage holds. Budget: where the law,
     extrapolated, lies on the plan's side by the present half-width; it tells where to look, not what will be found.

@@ -1,4 +1,4 @@
-"""What `moeplan verify` answers for suggested runs: `ProxyRuns`, frozen and JSON, beside a plan's `Verification`."""
+"""The answer of `moeplan verify` for suggested runs: `ProxyRuns`, frozen and JSON, beside a plan's `Verification`."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ProxyRuns(records.Record):
     runs: tuple[RunSummary, ...]
     """Every run, those that chose a learning rate included."""
     outline: Outline
-    """What was planned."""
+    """The plan of the runs, before any was made."""
     notes: tuple[str, ...]
     """Divergences, edges and caveats, in sentences."""
     command: str

@@ -71,7 +71,7 @@ def without_timings(result: RunResult) -> RunResult:
 
 
 def _whole(path: Path) -> dict[str, Any] | None:
-    """What a file of a result holds, if its checksum says that it is whole."""
+    """The content of a result's file, if its checksum says that it is whole."""
     try:
         data = read_json(path)
     except UsageError:

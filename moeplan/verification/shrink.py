@@ -199,7 +199,7 @@ def _unusual(ranked: list[Architecture], chosen: list[int]) -> float:
 
 
 def kept(planned: Architecture, proxies: tuple[Architecture, ...]) -> tuple[KeptProperty, ...]:
-    """What the MoE proxies keep of the plan, and why not where they do not."""
+    """Properties of the plan in the MoE proxies, with the reason where one is not kept."""
     found = []
     for variable in ("activation_ratio", "num_active_experts", "shared_ratio", "granularity"):
         wanted = float(getattr(planned, variable))

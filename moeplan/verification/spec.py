@@ -17,7 +17,7 @@ from moeplan.errors import UsageError
 
 SPEC_SCHEMA = "moeplan.run/1"
 _FIXED = PLAIN | {"attention": "gqa", "qk_norm": "head", "moe_layer_pattern": None}
-"""What a proxy must have in these fields; everything else is free."""
+"""Values that these fields of a proxy must have; all others are free."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,12 @@ class RoutingHealth:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of a run."""
+    """The result of a run."""
 
     schema: str
     """Version of this structure, moeplan.run/1."""
     spec: RunSpec
-    """What was run."""
+    """The run's specification."""
     status: Literal["finished", "diverged"]
     """diverged: the loss was not a number, or ended above where it began, twice."""
     learning_rate: float
@@ -133,7 +133,7 @@ class RunResult:
     routing: RoutingHealth | None
     """How the router fared; null for dense models."""
     device: str
-    """What it ran on."""
+    """The device it ran on."""
     execution: str
     """How its steps were run: eager, graph (replayed by a GPU as one CUDA graph), or eager with the reason why not."""
     expert_products: str | None

@@ -23,14 +23,14 @@ Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("bf16", "fp32")
 
 START_SECONDS = {"cpu": 0.3, "cuda": 1.5}
-"""What a run takes beside its steps and validation: building the model, on a GPU the capture (an H200: .5 to 1.5)."""
+"""Seconds of a run beside its steps and validation: building the model, on a GPU the capture (an H200: .5 to 1.5)."""
 VALIDATION_COST = 0.4
 """Time of validating a token / time of training on one: the forward pass, with whole batches only."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the probe found."""
+    """The answers of a probe: times of steps, and the machine."""
 
     device: str
     """Name of the device."""
@@ -64,7 +64,7 @@ class Probe:
 
 
 def features(a: Architecture, seq_len: int, batch_sequences: int) -> list[float]:
-    """What c0 to c7 multiply."""
+    """The features that c0 to c7 multiply."""
     tokens = batch_sequences * seq_len
     flops = a.flops_per_token(seq_len, attention="none")
     layers, moe = a.num_layers, a.num_moe_layers

@@ -25,7 +25,7 @@ from moeplan.verification.text import describe
 from moeplan.verification.verification import Outline
 
 Found = TypeVar("Found", covariant=True)
-"""What a study answers."""
+"""The answer of a study."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Prepared:
 
 
 class Study(ABC, Generic[Found]):
-    """What one kind of study has of its own; `outline` and `run` do the rest."""
+    """The part that differs between kinds of study; `outline` and `run` do the rest."""
 
     request: StudyOptions
-    """What is asked of it."""
+    """The options asked for."""
 
     @property
     @abstractmethod
@@ -56,7 +56,7 @@ class Study(ABC, Generic[Found]):
 
     @abstractmethod
     def key(self, data: Data, where: Where) -> Any:
-        """What its choice is kept under, as JSON's types: whoever asks the same gets the same runs."""
+        """The key that its choice is kept under, as JSON's types: whoever asks the same gets the same runs."""
 
     @abstractmethod
     def ladder_again(self, kept: KeptChoice, settings: Settings, data: Data) -> Ladder:
@@ -80,10 +80,10 @@ class Study(ABC, Generic[Found]):
     def conclude(
         self, prepared: Prepared, tuned: list[RunResult], results: list[RunResult], *, command: str = ""
     ) -> Found:
-        """What finished runs say. Raises `InfeasibleError` where too many of them diverged."""
+        """Conclude from finished runs. Raises `InfeasibleError` where too many of them diverged."""
 
     def settings(self, precision: str) -> Settings:
-        """What is the same for all its runs, in this arithmetic."""
+        """Settings common to all its runs, in this arithmetic."""
         return Settings(cast(Literal["fp32", "bf16"], precision), self.seeds, self.request.controls)
 
 

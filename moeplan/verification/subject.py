@@ -1,4 +1,4 @@
-"""What a study is about: a plan, or runs that `moeplan fit --suggest` wrote, told apart by their schema."""
+"""The subject of a study: a plan, or runs that `moeplan fit --suggest` wrote, told apart by their schema."""
 
 from __future__ import annotations
 

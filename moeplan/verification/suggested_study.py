@@ -90,7 +90,7 @@ class SuggestedStudy(Study[ProxyRuns]):
         return fastest, self.outline_of(fastest, data, machine)
 
     def outline_of(self, ladder: Ladder, data: Data, machine: Machine) -> Outline:
-        """What the suggested runs need on a machine. Where the text is too short for them, a note says so."""
+        """The outline of the suggested runs on a machine. Where the text is too short for them, a note says so."""
         return ladder_outline(ladder, data, machine, notes=_outline_notes(self.suggestion, ladder, data, machine))
 
     def check_prepared(self, prepared: Prepared) -> None:

@@ -1,4 +1,4 @@
-"""What is said of finished runs, a plan's or suggested ones: summaries, tuned rates, what to beware of."""
+"""Finished runs in words, a plan's or suggested ones: summaries, tuned rates, caveats."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def tuning_notes(found: Iterable[Tuning]) -> list[str]:
 
 
 def retry_notes(results: Iterable[RunResult]) -> list[str]:
-    """What became of runs that diverged at first."""
+    """Sentences on runs that diverged at first."""
     retried = [r for r in results if r.attempts > 1]
     if not retried:
         return []

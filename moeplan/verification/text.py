@@ -27,7 +27,7 @@ _SCHEMA = "moeplan.text/1"
 
 
 def describe(source: str, folder: Path) -> Data:
-    """What a ladder must know of `source`; reads it only if `folder` does not keep it.
+    """The text of `source` in numbers, for a ladder; reads it only if `folder` does not keep it.
 
     Raises `UsageError` for data that cannot be read or is too small, and for a folder that cannot be written.
     """

@@ -272,7 +272,7 @@ def check_spec(spec: RunSpec, corpus: Corpus) -> None:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What came of one learning rate."""
+    """The outcome of one learning rate."""
 
     losses: np.ndarray
     """Training loss of every step [nats/token]."""

@@ -1,4 +1,4 @@
-"""What a measured leverage says of a plan: four verdicts, and when each is given.
+"""The verdict of a measured leverage on a plan: four of them, and when each is given.
 
 A plan claims a side: its predicted Efficiency Leverage lies above 1 or below. Short runs cannot test its size, and the
 law's domain (1e18 FLOPs and more) lies above everything that trains in minutes, so only the side is judged:

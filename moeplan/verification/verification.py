@@ -1,4 +1,4 @@
-"""What `moeplan verify` answers: `Outline` before anything trains, `Verification` afterwards; both frozen and JSON."""
+"""Answers of `moeplan verify`: `Outline` before anything trains, `Verification` afterwards; both frozen and JSON."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Outline(records.Record):
-    """What will be run."""
+    """Outline of a study: the runs to come, with time and memory."""
 
     schema: str
     """Version of this structure, moeplan.verification_outline/1."""
     runs: tuple[PlannedRun, ...]
     """Every run, tuning first, controls last."""
     kept: tuple[KeptProperty, ...]
-    """What the proxies keep of the plan; empty for suggested runs."""
+    """Properties of the plan that the proxies keep; empty for suggested runs."""
     moe_budgets: tuple[float, ...]
     """Budgets at which the leverage is measured; compute of suggested MoE runs [FLOPs]."""
     dense_budgets: tuple[float, ...]
@@ -89,11 +89,11 @@ class Outline(records.Record):
     workers: int
     """Runs at a time that the forecast counts with."""
     device: str
-    """What it was probed on."""
+    """The device it was probed on."""
     limit: str
-    """What the next larger ladder would need; "" if nothing, and for suggested runs."""
+    """The limit that the next larger ladder would break; "" if nothing, and for suggested runs."""
     notes: tuple[str, ...]
-    """What to know before starting."""
+    """Caveats, in sentences."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class RunSummary:
     entropy: float | None
     """Least entropy of the load over all layers, 1 being even; null for dense runs."""
     device: str
-    """What it ran on."""
+    """The device it ran on."""
     execution: str
     """How its steps were run: eager, graph, or eager with the reason why it was no graph on a GPU."""
     expert_products: str | None
@@ -279,7 +279,7 @@ class Verification(records.Record):
     runs: tuple[RunSummary, ...]
     """Every run."""
     outline: Outline
-    """What was planned."""
+    """The outline of the study, before any run."""
     notes: tuple[str, ...]
     """Divergences, edges and caveats, in sentences."""
     command: str

@@ -30,7 +30,7 @@ _BETWEEN_REPORTS = 0.5
 
 
 def name_of_run(spec: RunSpec) -> str:
-    """What people see of a run while it trains: moe 1.9e10/d32L1 seed 1."""
+    """A run's name on screen while it trains: moe 1.9e10/d32L1 seed 1."""
     return f"{spec.control or spec.arm} {spec.rung} " + (f"seed {spec.seed}" if spec.purpose == "measure" else "tuning")
 
 
@@ -75,7 +75,7 @@ def run_returned(text: str, corpus: Any, device: str = "auto") -> str:
 
 
 def probe_text(device: str = "auto") -> str:
-    """What the machine that runs this is, as JSON of `moeplan.verification.speed.Probe`. For engines elsewhere."""
+    """Describe the machine that runs this, as JSON of `moeplan.verification.speed.Probe`. For engines elsewhere."""
     from moeplan.verification.probe import probe
 
     return json.dumps(records.to_json(probe(device)))

@@ -1,4 +1,4 @@
-"""What every kind of attention answers: its weights, its FLOPs, what it caches, and how devices share it.
+"""The interface of every kind of attention: its weights, its FLOPs, what it caches, and how devices share it.
 
 A kind is a frozen dataclass of sizes, which may be integers (one model) or int64 arrays of equal length (a grid of
 them), as in `moeplan.architecture.counting`; switches are always scalars. Every number it gives is of one block.

@@ -1,4 +1,4 @@
-"""What blocks with a state in place of a cache have in common: linear attention, state spaces, short convolutions."""
+"""Blocks with a state in place of a cache: linear attention, state spaces, short convolutions."""
 
 from __future__ import annotations
 

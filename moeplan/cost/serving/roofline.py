@@ -1,4 +1,4 @@
-"""What serving can reach at best: the decode roofline of a batch, and the FLOPs of a prompt.
+"""Bounds on serving: the decode roofline of a batch, and the FLOPs of a prompt.
 
 One decode step of a batch of B sequences reads every weight that some token needs and every cached token, and computes:
 

@@ -1,4 +1,4 @@
-"""What a group of devices serves: tokens a second of prompts and answers, for one design or for a grid of them.
+"""Throughput of serving on a group of devices: tokens a second of prompts and answers, for one design or a grid.
 
 A request is a prompt of p tokens and an answer of a tokens. n equal devices hold one copy of the model and decode B
 requests at a time; prompts are read between the steps. One step gives each of the B requests a token and takes

@@ -29,7 +29,7 @@ _probed: dict[str, str] = {}
 
 
 def probe(where: Where, folder: Path) -> str:
-    """What this machine is, as JSON of `moeplan.verification.speed.Probe`; raises `UsageError` if it cannot be told."""
+    """Describe this machine as JSON of `moeplan.verification.speed.Probe`; raises `UsageError` if it cannot be told."""
     optional("torch", "verify")
     if where.device not in _probed:
         _probed[where.device] = _measured(where.device)
@@ -37,7 +37,7 @@ def probe(where: Where, folder: Path) -> str:
 
 
 def _measured(device: str, *options: str) -> str:
-    """What the probe prints, in a process of its own: this one then holds nothing of a GPU while workers train."""
+    """The probe's output, from a process of its own: this one then holds nothing of a GPU while workers train."""
     command = [sys.executable, "-m", "moeplan.verification.probe", device, *options]
     environment = {**os.environ, **worker_environment()}
     done = subprocess.run(

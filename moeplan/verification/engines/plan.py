@@ -12,7 +12,7 @@ from moeplan.verification.spec import RunSpec
 
 
 class Commands(Exception):  # not an error: the study stops here until the runs are done
-    """What must be run before the study can go on."""
+    """Commands that must be run before the study can go on."""
 
     def __init__(self, commands: list[str]) -> None:
         super().__init__(f"{len(commands)} runs are left to others")

@@ -27,7 +27,7 @@ RETRIES = 2
 
 
 def probe(where: Where, folder: Path) -> str:
-    """What one machine of the cluster is, with the number of GPUs or cores that all have; see `local.probe`."""
+    """Describe one machine of the cluster, with the number of GPUs or cores that all have; see `local.probe`."""
     if not where.address:
         return local.probe(where, folder)
     with _session(where) as (ray, gpus):

@@ -21,7 +21,7 @@ _POLL = 0.5
 
 
 def probe(where: Where, folder: Path) -> str:
-    """What the machine of a job is, by a job that measures it: the one that submits may be another kind."""
+    """Describe the machine of a job, by a job that measures it: the one that submits may be another kind."""
     job = _executor(where, folder).submit(probe_text, where.device)
     try:
         return str(job.result())
@@ -56,7 +56,7 @@ def launch(specs: Sequence[RunSpec], folder: Path, where: Where, listen: Listene
 
 
 def _executor(where: Where, folder: Path) -> Any:
-    """What submits jobs; with the device cuda each has one GPU unless something else is asked for."""
+    """The executor that submits jobs; with the device cuda each has one GPU unless something else is asked for."""
     submitit = optional("submitit", "slurm")
     options: dict[str, Any] = {
         name if name in _OWN else f"slurm_{name}": int(value) if value.isdigit() else value

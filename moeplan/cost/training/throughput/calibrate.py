@@ -45,7 +45,7 @@ class LeftOut:
     """Errors of runs by fits that did not see their group."""
 
     what: str
-    """What was left out: model, device or family."""
+    """The kind of group left out: model, device or family."""
     groups: tuple[str, ...]
     """The group of each run."""
     errors: tuple[float, ...]
@@ -132,7 +132,7 @@ GROUPS: dict[str, Callable[[Run], str]] = {
     "device": lambda run: run.device.name,
     "family": lambda run: run.family,
 }
-"""What can be left out together."""
+"""Groups of runs that can be left out together."""
 
 
 def leave_out(runs: Sequence[Run], what: str, start: Constants | None = None) -> LeftOut:

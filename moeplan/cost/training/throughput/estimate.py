@@ -16,7 +16,7 @@ from moeplan.cost.training.throughput.step import StepTime, step_time
 from moeplan.errors import InfeasibleError
 
 MFU_CONVENTION = "6*active params + causal attention a token, nothing recomputed, over the dense bf16 peak"
-"""What MFU means here."""
+"""The FLOPs and the peak that MFU is counted by."""
 _Z80 = 1.2815515655446004
 """Standard deviations on either side that hold 80 % of a normal distribution."""
 
