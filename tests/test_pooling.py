@@ -7,11 +7,12 @@ import json
 import math
 from itertools import combinations
 
+import jsonschema
 import numpy as np
 import pytest
 from scipy import stats
 
-from moeplan import Budget, backtest, recommend
+from moeplan import Budget, backtest, plan_schema, recommend
 from moeplan.architecture.published import find_model
 from moeplan.laws import load_law
 from moeplan.laws.law import Outside
@@ -32,6 +33,8 @@ from moeplan.laws.pooling import (
 from moeplan.laws.roles import LEVERAGE_LAW, POOLED_LAWS, SECOND_OPINIONS
 from moeplan.plan.document import Plan
 from moeplan.records import to_json
+from moeplan.report.page import numbers_without_source
+from moeplan.report.plan_page import page_sections
 from moeplan.studies.backtest.scores import BackTest, IntervalScore
 from tests.generated import ROOT
 
@@ -175,6 +178,15 @@ def test_a_plan_far_out_has_a_range_that_holds_what_the_laws_say(large: Plan) ->
     assert max(values) / min(values) > 15
     assert held(large, pooled.low, pooled.high) >= 4
     assert pooled.high / pooled.low > 10
+
+
+def test_a_plan_without_a_point_is_a_plan(large: Plan) -> None:
+    """Its JSON meets the schema and reads back, and on its page every number has a source."""
+    data = json.loads(large.to_text())
+    jsonschema.validate(data, plan_schema())
+    assert data["leverage"]["pooled"]["efficiency_leverage"] is None
+    assert Plan.from_json(data) == large
+    assert numbers_without_source(page_sections(large), data) == []
 
 
 def test_published_models_hold_most_laws() -> None:

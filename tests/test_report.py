@@ -23,7 +23,7 @@ from moeplan.report.blocks import Items, Paragraph, Section, Table
 from moeplan.report.differences import change_section
 from moeplan.report.html import html_fragment, plan_fragment
 from moeplan.report.markdown import markdown_text
-from moeplan.report.plan_page import plan_card
+from moeplan.report.plan_page import leverage_chart, plan_card
 from moeplan.report.sections import headline, plan_sections
 from moeplan.report.terminal import terminal_text
 from tests.sample import sample_plan
@@ -105,8 +105,8 @@ def test_leverage_has_one_headline() -> None:
     line, table, *_ = section.blocks
     assert isinstance(line, Paragraph)
     assert line.text == (
-        "Against dense, compute for equal loss: 3.2x (1.2x to 8.4x at 92.5 %; 2 laws, 13 studies; extrapolated 0.75 "
-        "decades)."
+        "Against the best dense model, compute for equal loss: 3.2x (1.2x to 8.4x at 92.5 %; 2 laws, 13 studies; "
+        "extrapolated 0.75 decades)."
     )
     assert isinstance(table, Table)
     assert [row[:3] for row in table.rows] == [
@@ -127,13 +127,16 @@ def test_beyond_two_decades_leverage_is_a_range() -> None:
     section = next(s for s in plan_sections(plan) if s.title == "Efficiency Leverage")
     said = list(texts([section]))
     assert (
-        "Against dense, compute for equal loss: 1.2x to 8.4x (a range at 92.5 %, no point; 2 laws, 13 studies; "
-        "extrapolated 2.7 decades)."
+        "Against the best dense model, compute for equal loss: 1.2x to 8.4x (a range at 92.5 %, no point; 2 laws, 13 "
+        "studies; extrapolated 2.7 decades)."
     ) in said
     assert not any("layers" in text or "3.2x" in text for text in said)
     card = plan_card(plan)
     assert card.rows[0][1] == "1.2x to 8.4x*"
     assert card.rows[4][:2] == ("Dense equivalent", "8.6B to 47B")
+    chart = leverage_chart(plan)
+    assert chart.series[0].kind == "line", "a stretch, as of near-optimal values"
+    assert chart.series[0].texts == ("1.2x–8.4x",)
 
 
 def test_sections_stand_in_order() -> None:

@@ -61,7 +61,7 @@ def pooled_line(leverage: View[Leverage]) -> Text:
         said = pooled("{low:2} to {high:2} (a range at {level}, no point; ")
     else:
         said = pooled("{efficiency_leverage:2} ({low:2} to {high:2} at {level}; ")
-    return joined(("Against dense, compute for equal loss: ", said, basis, ")."))
+    return joined(("Against the best dense model, compute for equal loss: ", said, basis, ")."))
 
 
 def leverage_blocks(leverage: View[Leverage]) -> tuple[Block, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import Plan
@@ -105,7 +106,11 @@ def leverage_chart(plan: Plan) -> Chart:
     pooled = p.leverage.pooled
     inside = (not pooled.decades_outside,)
     name = f"pooled, {percent(found.pooled.level)} interval"
-    own = series(name, [pooled], "middle", "low", "high", kind="points", inside=inside, strong=True)
+    if pooled.efficiency_leverage is None:  # a stretch without a point
+        ends: dict[str, Any] = {"low": (pooled.low,), "high": (pooled.high,), "texts": (pooled("{low:2}–{high:2}"),)}
+        own = Series(name, (0.0,), (pooled.middle,), strong=True, source=pooled.source_at(), **ends)
+    else:
+        own = series(name, [pooled], "efficiency_leverage", "low", "high", kind="points", inside=inside, strong=True)
     alone = Series(
         f"{LEVERAGE_LAW}, as split",
         (1.0,),
