@@ -29,8 +29,9 @@ def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
 
 
 HELD = """
-import os, runpy
+import os, runpy, signal
 from moeplan.report import output
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 plain = output.Progress.__call__
 def told(self, text):
     plain(self, text)
