@@ -158,6 +158,15 @@ def _intervals(_: str) -> str:
     return markdown_text([Section("", (interval_table(View(backtest())),))])
 
 
+def _labs(_: str) -> str:
+    from moeplan.report.blocks import Section
+    from moeplan.report.labs import labs_table
+    from moeplan.report.markdown import markdown_text
+    from moeplan.studies.labs import labs
+
+    return markdown_text([Section("", (labs_table(labs(demands=(0.0, 3.0)), 3.0),))])
+
+
 def _conventions(_: str) -> str:
     from moeplan.architecture.conventions import CONVENTIONS
 
@@ -231,9 +240,12 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "targets": _targets,
     "recipe": _recipe,
     "conventions": _conventions,
+    "labs": _labs,
     "files": _files,
 }
 """What makes each block from what stood there before."""
+SLOW = ("labs",)
+"""The blocks that take minutes: --slow renews them too, and a slow test holds them."""
 
 
 def _help(name: str) -> Callable[[], str]:
@@ -277,23 +289,26 @@ def files() -> dict[Path, Callable[[], str]]:
     return made | {ROOT / "moeplan" / "__init__.pyi": _stub}
 
 
-def renewed(page: Path) -> str:
-    """A page with every generated block as it should be."""
+def renewed(page: Path, slow: bool = False) -> str:
+    """A page with every generated block as it should be; those that take minutes stay as they are unless `slow`."""
     text = page.read_text(encoding="utf-8")
+    makers = BLOCKS | ({} if slow else dict.fromkeys(SLOW, str))
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        return BLOCK.sub(lambda match: match[1] + BLOCKS[match[2]](match[3]) + match[4], text)
+        return BLOCK.sub(lambda match: match[1] + makers[match[2]](match[3]) + match[4], text)
 
 
 def main() -> None:
-    """Renew all generated text with --write; say which files are stale without."""
+    """Renew all generated text with --write; say which files are stale without; --slow includes what takes minutes."""
+    arguments = sys.argv[1:]
+    slow = "--slow" in arguments
     whole = files()
     made = {path: make() for path, make in whole.items()}
-    made |= {page: renewed(page) for page in pages() if page not in whole}
+    made |= {page: renewed(page, slow) for page in pages() if page not in whole}
     stale = [path for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     left = [
         path for folder in ("commands", "laws") for path in (ROOT / "docs" / folder).glob("*.md") if path not in made
     ]
-    if sys.argv[1:] == ["--write"]:
+    if "--write" in arguments:
         for path in stale:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(made[path], encoding="utf-8", newline="\n")

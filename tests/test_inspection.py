@@ -56,7 +56,29 @@ def test_bundled_totals_are_those_of_real_classes() -> None:
         if model.class_params and not model.not_counted:
             assert model.architecture.total_params() == model.class_params
             checked += 1
-    assert checked == 37
+    assert checked == 47
+
+
+@pytest.mark.parametrize(
+    "name, total, active, tokens",
+    [
+        ("GLM-5", 743_911_199_232, 41_784_709_632, 28.5e12),
+        ("MiMo-V2-Flash", 308_778_768_832, 15_445_924_288, 27e12),
+        ("Trinity-Nano", 6_120_003_328, 1_023_923_968, 10e12),
+        ("Nemotron-3-Nano", 31_577_937_344, 3_580_073_408, 25e12),
+        ("Nemotron-3-Super", 120_668_687_360, 12_770_216_960, 25e12),
+        ("Nemotron-3-Ultra", 549_308_968_960, 56_058_818_560, 20e12),
+        ("Qwen3-Next-80B-A3B", 79_674_391_296, 3_874_929_408, 15e12),
+        ("Kimi-Linear-48B-A3B", 49_122_675_072, 3_484_453_248, 5.7e12),
+        ("LFM2-8B-A1B", 8_339_929_856, 1_557_740_288, 12e12),
+    ],
+)
+def test_hybrids_are_counted_exactly(name: str, total: int, active: int, tokens: float) -> None:
+    """Totals are those of the real classes on the meta device (transformers 5.23), tokens the publications'."""
+    model = published_models()[name]
+    assert model.architecture.total_params() == total
+    assert model.architecture.active_params() == active
+    assert model.training_tokens == tokens
 
 
 def test_bundled_totals_are_near_the_model_cards() -> None:

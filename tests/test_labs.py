@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import jsonschema
 import pytest
 
+from moeplan.architecture.published import find_model
+from moeplan.cost.inference_memory import InferenceSettings
 from moeplan.errors import UsageError
+from moeplan.plan.budget import Budget
+from moeplan.plan.law_selection import select_laws
+from moeplan.plan.planner import search
+from moeplan.plan.search.grid import Grid
 from moeplan.records import to_json
+from moeplan.report.inspection import inspection_sections
 from moeplan.report.labs import labs_sections
 from moeplan.report.schemas import document_schema
 from moeplan.report.terminal import terminal_text
+from moeplan.studies.inspection import inspect
 from moeplan.studies.labs import Labs, labs
+from moeplan.units import MemoryLimit
+from tests.generated import ROOT, renewed
 
 CHOSEN = {
     "DeepSeek-V3": {0: (1.680, 0.612, 20.0, 4, 10.06, 106, 11264), 3: (0.883, 1.286, 38.0, 4, 7.06, 87, 7680)},
@@ -69,6 +80,13 @@ def test_all_laboratories() -> None:
     assert served.worst_factor == pytest.approx(1.40, abs=5e-3)
 
 
+@pytest.mark.slow
+def test_the_page_on_accuracy_is_current() -> None:
+    """The table of all laboratories in the docs is what the report gives."""
+    page = ROOT / "docs" / "accuracy.md"
+    assert renewed(page, slow=True) == page.read_text(encoding="utf-8")
+
+
 def test_the_budget_is_what_the_laboratory_spends(olmoe: Labs) -> None:
     """Training compute is 6 N_a D with the attention on top, and the memory its weights with one cached sequence."""
     lab = olmoe.labs[0]
@@ -86,6 +104,48 @@ def test_the_report_says_what_it_is_worth(olmoe: Labs) -> None:
     jsonschema.validate(json.loads(json.dumps(data)), document_schema("labs"))
     assert json.loads(json.dumps(data))["schema"] == "moeplan.labs/1"
     assert all(each.value_factor is not None and each.value_factor >= 1 for each in olmoe.labs[0].chosen)
+
+
+@pytest.mark.slow
+def test_more_active_experts_cost_little() -> None:
+    """With three times its tokens to serve, DeepSeek-V3's budget loses 1 to 2 % of V by k of at least 8."""
+    lab = labs(["DeepSeek-V3"], demands=(3.0,)).labs[0]
+    model = find_model("DeepSeek-V3")
+    assert model.training_tokens is not None
+    served = 3 * model.training_tokens
+    budget = Budget(
+        lab.train_flops + 2 * model.architecture.active_params() * served,
+        MemoryLimit(round(lab.memory_bytes)),
+        vocab_size=model.architecture.vocab_size,
+        tied_embeddings=False,
+        attention="mla",
+        serving=InferenceSettings(weight_dtype="fp8"),
+        headroom=0.0,
+        inference_tokens=served,
+        ranges={"num_active_experts": (8, 12)},
+    )
+    held = search(budget, select_laws(), say=lambda _: None)
+    best = lab.chosen[0].value_ratio
+    assert best is not None
+    assert 0.98 < math.exp(held.best_ln_value) / lab.train_flops / best < 0.99 / (1 - 0.005)
+
+
+def test_a_laws_own_best_is_the_grids() -> None:
+    """By tian2025 GLM-4.5 beats the grid's best at its compute and memory: over half its FLOPs are attention."""
+    found = inspect("glm-4.5", tokens="23T", serving=InferenceSettings(weight_dtype="fp8"))
+    assert found.judgement is not None
+    shape = found.architecture
+    assert shape is not None
+    attention = 12 * shape.head_dim * shape.d_model * (shape.num_heads + shape.num_kv_heads)
+    attention += 12 * shape.num_heads * shape.head_dim * 4096
+    share = attention / (attention + 18 * shape.d_model * shape.G * shape.d_expert)
+    assert share == pytest.approx(0.527, abs=2e-3)
+    assert share > Grid().attention_share[1]
+    (own,) = (law.efficiency for law in found.judgement.laws if law.law == "tian2025")
+    assert own is not None
+    assert own > 1
+    text = " ".join(terminal_text(inspection_sections(found), 100).split())
+    assert "Above 100 % the model, which is not on the grid, is better by that law" in text
 
 
 def test_unknown_models_are_named() -> None:

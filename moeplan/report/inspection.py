@@ -218,8 +218,9 @@ def _laws(judged: View[Any]) -> tuple[Block, ...]:
     blocks: list[Block] = [
         table(judged.laws, columns),
         Paragraph(
-            "Efficiency: C_l of the model / C_l of the law's own best design at the same compute and memory; C_l is "
-            "the compute at which the law's best design without a memory limit is as good. Memory: "
+            "Efficiency: C_l of the model / C_l of the law's own best design of the declared grid at the same compute "
+            "and memory; C_l is the compute at which the law's best design without a memory limit is as good. Above "
+            "100 % the model, which is not on the grid, is better by that law than any design that is. Memory: "
             f"{each}{format_decimal_bytes(limit.bytes_per_device, 4)}, {judged.memory_basis}."
         ),
     ]

@@ -15,7 +15,9 @@ _COUNTED = Source(
     "Counted from exact shapes; chosen by a search over the declared grid with equal weights of the laws.",
     convention="params with embeddings; FLOPs 6 x active params without input embedding + causal attention",
 )
-_COLUMNS = ("served", "params", "tokens", "k+s/E", "g", "layers x d_model", "N_a / lab's", "D / lab's", "V / lab's")
+_COLUMNS = (
+    "served", "params", "tokens", "k+s/E", "g", "layers x d_model", "V / C", "N_a / lab's", "D / lab's", "V / lab's",
+)  # fmt: skip
 
 
 def labs_sections(found: Labs) -> list[Section]:
@@ -51,15 +53,29 @@ def _agreement(seen: View[Labs]) -> Table:
 
 
 def _table(lab: View[Any]) -> Table:
-    rows = [("the lab", *_cells(lab.choice), NONE, NONE, NONE)]
+    rows = [("the lab", *_cells(lab.choice), lab("{value_ratio}"), NONE, NONE, NONE)]
     for each in lab.chosen:
         name = f"{each.demand:g} x D"
         if each.choice is None:
-            rows.append((name, each.says, *[NONE] * 7))
+            rows.append((name, each.says, *[NONE] * 8))
             continue
-        factors = ("{active_params_factor:.2f}", "{tokens_factor:.2f}", "{value_factor:.2f}")
+        factors = ("{value_ratio}", "{active_params_factor:.2f}", "{tokens_factor:.2f}", "{value_factor:.2f}")
         rows.append((name, *_cells(each.choice), *map(each, factors)))
-    return Table(tuple(rows), _COLUMNS, right=tuple(range(1, 9)), strong=(0,), source=_COUNTED)
+    return Table(tuple(rows), _COLUMNS, right=tuple(range(1, 10)), strong=(0,), source=_COUNTED)
+
+
+def labs_table(found: Labs, demand: float) -> Table:
+    """One row a model: its design, N_a of training alone over its own, and the choice with a demand beside it."""
+    rows = []
+    for lab in View(found, lambda parts: _COUNTED).labs:
+        by_demand = {each.demand: each for each in lab.chosen}
+        alone, served = by_demand[0.0], by_demand[demand]
+        choice = (*_cells(served.choice),) if served.choice else (NONE,) * 5
+        factors = [served(f"{{{name}:.2f}}") for name in ("active_params_factor", "tokens_factor", "value_factor")]
+        rows.append((lab.model, *_cells(lab.choice), alone("{active_params_factor:.2f}"), *choice, *factors))
+    shape = ("params", "tokens", "k+s/E", "g", "layers x d_model")
+    columns = ("model", *shape, "N_a, trained alone", *shape, "N_a", "D", "V")
+    return Table(tuple(rows), columns, right=tuple(range(2, len(columns))), source=_COUNTED)
 
 
 def _cells(choice: View[Any]) -> tuple[str, ...]:
@@ -67,12 +83,16 @@ def _cells(choice: View[Any]) -> tuple[str, ...]:
 
 
 def _notes(found: Labs) -> tuple[str, ...]:
+    hybrids = ", ".join(lab.model for lab in found.labs if lab.is_hybrid)
+    own = "Blocks with windows, linear attention, states or an indexer, which moeplan's own designs do not have:"
     return (
         "Budget: training FLOPs of the laboratory + 2 x its N_a for each served token; moeplan pays 2 x its own N_a "
         "for the same served tokens out of the same budget.",
         f"Memory: weights as served and one sequence of 8,192 cached tokens of the laboratory's model, times "
         f"{MEMORY_SLACK:g}, without headroom.",
-        f"V by {', '.join(found.laws)} with equal weights.",
+        f"V by {', '.join(found.laws)} with equal weights; C: the laboratory's training compute. The choice is the "
+        "best of the declared grid, which holds no laboratory's design, so V / lab's may lie below 1.",
+        *([f"{own} {hybrids}."] if hybrids else []),
         "Weak evidence: laboratories follow each other, their choices had reasons that no law sees, and their N_a "
         "enters the budget. It weighs no law.",
     )

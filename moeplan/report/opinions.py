@@ -160,8 +160,8 @@ def law_blocks(plan: View[Plan]) -> tuple[Block, ...]:
             ),
         ),
         Paragraph(
-            "Efficiency and regret [FLOPs]: the plan against the law's own best design under the same limits, in "
-            "compute."
+            "Efficiency and regret [FLOPs]: the plan against the law's own best design of the declared grid under the "
+            "same limits, in compute."
         ),
     ]
     optima = tuple(

@@ -7,6 +7,16 @@ weights and one sequence of 8,192 cached tokens take, and chooses. With m = 0 tr
 
 This is weak evidence: laboratories follow each other, their choices had reasons that no law sees, and N_a of the
 laboratory enters the budget. It weighs no law.
+
+Known differences, with what each is worth at these budgets (docs/accuracy.md has the numbers):
+
+* k of 4 to 6 where laboratories take 6 to 10: one shared expert is fixed and tian2025 is read to count A without it, so
+  that fewer routed experts look sparser; its paper does not say. Counted with it, 6 to 7 are chosen; k of 8 and more
+  cost 1 to 3 % of V. That is less than the laws differ by, and k can be fixed.
+* Up to 113 layers: no law sees depth, so it follows the width, at the usual proportions; with a demand to serve, the
+  designs are about as narrow and shallow as the laboratories'.
+* A law's "own best" is the declared grid's: models with more attention than the grid allows can be better by laws that
+  count attention's FLOPs as compute.
 """
 
 from __future__ import annotations
@@ -15,10 +25,11 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
 from moeplan import __version__
 from moeplan.architecture.conventions import Variables
+from moeplan.architecture.hybrid import HybridArchitecture
 from moeplan.architecture.published import find_model
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import bundled
@@ -27,6 +38,7 @@ from moeplan.errors import InfeasibleError, UsageError
 from moeplan.plan.budget import Budget
 from moeplan.plan.law_selection import select_laws
 from moeplan.plan.planner import search
+from moeplan.quantities import SHARE
 from moeplan.units import MemoryLimit
 
 SCHEMA = "moeplan.labs/1"
@@ -75,7 +87,9 @@ class Chosen:
     tokens_factor: float | None
     """D / the laboratory's."""
     value_factor: float | None
-    """V / V of the laboratory's design."""
+    """V / V of the laboratory's design; below 1 where that, which is not on the grid, is better by the laws."""
+    value_ratio: Annotated[float | None, SHARE]
+    """V / the laboratory's training compute."""
     says: str
     """Why there is none; "" if there is one."""
 
@@ -96,6 +110,10 @@ class Lab:
     """Memory that is given: what the model needs to be served, times `MEMORY_SLACK` [bytes]."""
     choice: ChosenDesign
     """The laboratory's own design."""
+    value_ratio: Annotated[float | None, SHARE]
+    """V of it / its training compute; null if nothing fits."""
+    is_hybrid: bool
+    """Whether blocks have windows, linear attention, states or the like, which moeplan's own designs do not have."""
     chosen: tuple[Chosen, ...]
     """The designs that moeplan chooses, one for each demand."""
 
@@ -184,7 +202,18 @@ def _lab(name: str, weights: WeightDtype, source: str, demands: Sequence[float],
             inference_tokens=demand * tokens,
         )
         chosen.append(_chosen(shape, tokens, demand, budget, train_flops, threads))
-    return Lab(name, weights, source, train_flops, memory, _choice(shape, tokens), tuple(chosen))
+    found = next((each for each in chosen if each.value_ratio is not None and each.value_factor), None)
+    return Lab(
+        model=name,
+        weights=weights,
+        source=source,
+        train_flops=train_flops,
+        memory_bytes=memory,
+        choice=_choice(shape, tokens),
+        value_ratio=None if found is None else found.value_ratio / found.value_factor,  # type: ignore[operator]
+        is_hybrid=isinstance(shape, HybridArchitecture),
+        chosen=tuple(chosen),
+    )
 
 
 def _chosen(
@@ -194,7 +223,7 @@ def _chosen(
     try:
         ours = search(budget, laws, threads=threads, say=lambda _: None)
     except InfeasibleError as error:
-        return Chosen(demand, None, None, None, None, str(error))
+        return Chosen(demand, None, None, None, None, None, str(error))
     variables = Variables(shape, budget.seq_len)
     references = [ours.space.reference(law) for law in laws.objective]
     ln_theirs = statistics.fmean(float(each.judge(variables, tokens, train_flops)) for each in references)
@@ -205,6 +234,7 @@ def _chosen(
         active_params_factor=ours.architecture.active_params() / shape.active_params(),
         tokens_factor=ours.tokens / tokens,
         value_factor=math.exp(ln_ours - ln_theirs),
+        value_ratio=math.exp(ln_ours) / train_flops,
         says="",
     )
 
