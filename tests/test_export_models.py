@@ -15,11 +15,14 @@ from typing import Any
 
 import pytest
 
+from moeplan.architecture.counting import GROUPS
 from moeplan.architecture.hf.config import load_json, read_config
 from moeplan.architecture.hf.keys import class_defaults
+from moeplan.architecture.hf.safetensors import group_of
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
 from moeplan.plan.export import export
+from moeplan.studies.stored_weights import stored_weights
 from tests import make_hf_defaults
 from tests.exported import SHAPES, TINY, plan_of
 from tests.make_hf_configs import FOLDER, file_name
@@ -317,6 +320,30 @@ def test_every_class_with_experts_is_right_or_listed(transformers: Any) -> None:
     exact = causal - silent - {"longcat_flash"}
     assert len(exact) >= 0.95 * len(causal)
     assert len(causal & others) >= 0.95 * len(causal)
+
+
+@pytest.mark.parametrize(
+    "kind", [*MOST_USED, "deepseek_v4", "hy_v4", "jetmoe", "kimi_linear", "muse_spark_text", "zaya"]
+)
+def test_names_of_tensors_speak_of_their_groups(transformers: Any, kind: str) -> None:
+    """The params of the real class by the groups that its tensors' names speak of are those of the architecture."""
+    config = other_size(transformers, kind)
+    shape = read_config(json.loads(config.to_json_string(use_diff=False))).architecture
+    found = dict.fromkeys(GROUPS, 0)
+    model, with_head = language_model(transformers, config)
+    for name, parameter in model.named_parameters():
+        found[group_of(name, shape.num_layers)] += parameter.numel()
+    counted = shape.params_by_group()
+    assert found == (counted if with_head else counted | {"output_head": 0})
+
+
+def test_a_saved_model_holds_what_its_config_counts(transformers: Any, tmp_path: Path) -> None:
+    """A tiny model saved by transformers: its files' headers and its config.json say the same, group by group."""
+    (tmp_path / "config.json").write_text(export(plan_of(TINY), "hf"), encoding="utf-8")
+    built(transformers, transformers.AutoConfig.from_pretrained(tmp_path), "cpu").save_pretrained(tmp_path)
+    found = stored_weights(tmp_path)
+    assert found.differing == ()
+    assert found.total_params == found.counted_params == TINY.total_params()
 
 
 def test_defaults_are_those_of_the_classes() -> None:

@@ -36,8 +36,8 @@ COMMANDS = [
     ("backtest", ("backtest",)),
 ]
 """Commands by the kind of JSON that they print, but for `ELSEWHERE`."""
-ELSEWHERE = {"labs", "suggestion", "verification", "verification_outline", "proxy_runs"}
-"""Kinds of JSON that take long to make: held to their schemas by the tests that make them."""
+ELSEWHERE = {"labs", "suggestion", "verification", "verification_outline", "proxy_runs", "weights"}
+"""Kinds of JSON that take long to make, or files: held to their schemas by the tests that make them."""
 
 
 @pytest.mark.parametrize("name, words", COMMANDS, ids=lambda value: value if isinstance(value, str) else "")

@@ -75,8 +75,8 @@ def inspect(
     """Say what an existing model is, and what the laws say of it.
 
     MODEL is a Hugging Face config.json, its folder, a plan file, or a bundled published model; without it, the bundled
-    models are listed. With --tokens or --flops the laws judge it, with --gpus it is trained and with --memory served.
-    Nothing is downloaded.
+    models are listed. Of weight files (*.safetensors, their index, a folder) the headers give the exact params. With
+    --tokens or --flops the laws judge it, with --gpus it is trained and with --memory served. Nothing is downloaded.
 
     \b
     Examples:
@@ -85,6 +85,7 @@ def inspect(
       moeplan inspect qwen3-30b-a3b --gpus 64xH100 --layout tp=1,pp=2,ep=8
       moeplan inspect deepseek-v3 --memory 8x141GB --weights fp8 --context 32768
       moeplan inspect my/model/config.json --context 32768 --weights fp8
+      moeplan inspect my/model/model.safetensors.index.json
     """
     from moeplan.report import output as out
 
@@ -98,6 +99,16 @@ def inspect(
             out.emit_json(records.to_json(list(published_models().values())))
         else:
             out.emit_sections(model_list_sections(published_models().values()), markdown=as_markdown)
+        return
+    if _weights_alone(model):
+        from moeplan.report.stored_weights import weights_sections
+        from moeplan.studies.stored_weights import stored_weights
+
+        held = stored_weights(model)
+        if as_json:
+            out.emit_json(held.to_json())
+        else:
+            out.emit_sections(weights_sections(held), markdown=as_markdown)
         return
     from moeplan.cost.inference_memory import InferenceSettings
     from moeplan.studies.inspection import inspect as look
@@ -125,6 +136,16 @@ def inspect(
         from moeplan.report.inspection import inspection_sections
 
         out.emit_sections(inspection_sections(found), markdown=as_markdown)
+
+
+def _weights_alone(model: str) -> bool:
+    """Whether a path leads to weights and to no config of their model."""
+    from pathlib import Path
+
+    from moeplan.architecture.hf.safetensors import has_weights
+
+    path = Path(model)
+    return bool(model.strip()) and path.exists() and has_weights(path) and not (path / "config.json").exists()
 
 
 def _training(gpus: str | None, layout: str | None, balanced: bool, **given: Any) -> Any:

@@ -12,6 +12,7 @@ from moeplan.report.blocks import Block, Column, Items, Paragraph, Section, Tabl
 from moeplan.report.opinions import SIZE, leverage_blocks, shape_cells
 from moeplan.report.sections import PARAMS
 from moeplan.report.sources import leverage_source
+from moeplan.report.stored_weights import weights_blocks
 from moeplan.report.text import EXTRAPOLATED, NONE, Source, Text, mark
 from moeplan.report.view import View
 from moeplan.studies.inspection import Inspection
@@ -36,6 +37,7 @@ def inspection_sections(found: Inspection) -> list[Section]:
         ("", (Paragraph(_headline(seen)), *_origin(seen))),
         ("Not counted", _not_counted(found) if found.not_counted else ()),
         ("Params", _params(seen)),
+        ("Weight files", weights_blocks(seen.stored) if found.stored is not None else ()),
         ("Shape", _shape(seen)),
         ("FLOPs and memory", _costs(seen) if found.memory is not None else ()),
         ("Training", _training(seen.training) if found.training is not None else ()),

@@ -29,6 +29,7 @@ DOCUMENTS = {
     "comparison": Document("moeplan compare", "studies.comparison.result", "Comparison"),
     "frontier": Document("moeplan frontier", "studies.frontier.curves", "Frontier"),
     "inspection": Document("moeplan inspect MODEL", "studies.inspection", "Inspection"),
+    "weights": Document("moeplan inspect WEIGHTS", "studies.stored_weights", "StoredWeights"),
     "models": Document("moeplan inspect", "architecture.published", "PublishedModel", "", several=True),
     "fit": Document("moeplan fit", "fitting.result", "FittedLaw"),
     "suggestion": Document("moeplan fit --runs", "fitting.suggestion", "Suggestion"),

@@ -15,6 +15,7 @@ from pathlib import Path
 from moeplan import records
 from moeplan.architecture import counting
 from moeplan.architecture.conventions import CONVENTIONS
+from moeplan.architecture.hf.safetensors import has_weights
 from moeplan.architecture.hybrid import HybridArchitecture
 from moeplan.architecture.published import Publication
 from moeplan.architecture.shape import Architecture
@@ -29,6 +30,7 @@ from moeplan.errors import UsageError
 from moeplan.plan.existing import read_model
 from moeplan.studies.law_evaluation import LawEvaluation, evaluate_laws
 from moeplan.studies.serving_fit import ServingFit, serving_fit
+from moeplan.studies.stored_weights import StoredWeights, stored_weights
 from moeplan.studies.training_fit import TrainingFit, TrainingRequest, training_fit
 from moeplan.units import MemoryLimit, parse_count, parse_flops, parse_memory
 
@@ -143,6 +145,8 @@ class Inspection(records.Record):
     """Whether and how it can be served in a given memory; null without one."""
     judgement: LawEvaluation | None
     """The laws evaluated at it; null without tokens or compute."""
+    stored: StoredWeights | None
+    """What the weight files of its folder hold; null without them."""
 
 
 def inspect(
@@ -249,7 +253,14 @@ def inspect(
         training=training_fit(shape, training, seq_len=seq_len, tokens=count or subject.tokens) if training else None,
         serving=serving_fit(shape, limit, serving, load_device(device) if device else None) if limit else None,
         judgement=judgement,
+        stored=_stored(source),
     )
+
+
+def _stored(source: str | Path) -> StoredWeights | None:
+    """What the weight files of a folder hold, if it is one and has them."""
+    path = Path(source)
+    return stored_weights(path) if path.is_dir() and has_weights(path) else None
 
 
 def _shape(a: Architecture) -> ExpertRatios:
