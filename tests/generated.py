@@ -31,7 +31,7 @@ TOP = {
     "moeplan/": "the package",
     "tests/": "test_<what>.py by module; generated.py makes this list; benchmarks/ holds timings, gpu/ runs on a GPU",
     "docs/": "these pages",
-    "examples/": "scripts that use moeplan from Python, run by the tests; h200.yaml is a measured device",
+    "examples/": "scripts, run by the tests; devices: h200.yaml is measured, atlas-800t-a2.yaml is no GPU",
     ".ci/run": "what continuous integration runs",
     "constraints.txt": "the versions it tests with",
 }

@@ -56,12 +56,13 @@ def test_bundled_totals_are_those_of_real_classes() -> None:
         if model.class_params and not model.not_counted:
             assert model.architecture.total_params() == model.class_params
             checked += 1
-    assert checked == 47
+    assert checked == 48
 
 
 @pytest.mark.parametrize(
     "name, total, active, tokens",
     [
+        ("DeepSeek-V4-Flash", 284_325_869_015, 13_793_261_015, 32e12),
         ("GLM-5", 743_911_199_232, 41_784_709_632, 28.5e12),
         ("MiMo-V2-Flash", 308_778_768_832, 15_445_924_288, 27e12),
         ("Trinity-Nano", 6_120_003_328, 1_023_923_968, 10e12),

@@ -326,6 +326,24 @@ def test_leverage_chooses_nothing(small: Plan, monkeypatch: pytest.MonkeyPatch) 
     assert json.dumps(other, sort_keys=True) == json.dumps(mine, sort_keys=True)
 
 
-def test_docs_have_the_scores() -> None:
-    """The table in the docs is generated (tests/generated.py keeps it current)."""
-    assert "begin generated: intervals" in (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("PER_DECADE", 0.0, "0 in its place scores {:.2f}"),
+        ("PER_DECADE", 0.3, ".3 scores {:.2f}"),
+        ("_STUDENT", (_NORMAL,) * 10, "normal quantiles in place of Student's ({:.2f}, misses)"),
+    ],
+)
+def test_docs_tell_what_else_was_tried(
+    name: str, value: object, words: str, test: BackTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The docs' scores of other constants are those that the back-test gives with them; its table is generated."""
+    from moeplan.laws import pooling
+    from moeplan.studies.backtest import intervals
+
+    monkeypatch.setattr(pooling, name, value)
+    monkeypatch.setattr(intervals, name, value, raising=False)
+    _, _, found = intervals.leverage_intervals(pooled_laws(), test.results, test.ladder)
+    docs = " ".join((ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8").split())
+    assert words.format(next(score for score in found if score.method == "pooled").score) in docs
+    assert "begin generated: intervals" in docs

@@ -22,7 +22,7 @@ def interval_blocks(test: View[BackTest]) -> tuple[Block, ...]:
         "Interval score in ln EL, with each publication left out: the width, and twenty times what is missed; lower is "
         f"better. {POOLED}: the headline of plans. A law alone: its own interval. {CONSTANT}: a log-normal fitted to "
         "the studies at equal loss, whatever the design. Left out of the pool is also the publication's own law. The "
-        "widening of tian2025's own interval was fitted to the studies above the ladder's, so of these it is no test."
+        "widening of tian2025's own interval was fitted to the studies at equal loss, the ladder aside: no test of it."
     )
     fitted = test.pool(
         "Nothing left out, a law is off by {scatter:.2f} in ln EL, less what lies outside its range; measured is "
