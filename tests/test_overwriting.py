@@ -124,6 +124,8 @@ INPUTS: MappingProxyType[str, dict[str, Case]] = MappingProxyType(
                                          "num_active_experts=8"], law),
             "config": lambda d: (["export", str(file := _config(d)), *_megatron(d), "--tokens", "1B"], file),
         },
+        "upcycle": {"config": lambda d: (["upcycle", str(file := _config(d)), "--dense-tokens", "1T", "--flops", "1e20",
+                                          "--to", "megatron"], file)},
         "hardware": {},  # --output is for --measure alone, which reads no file
         "verify": {
             "plan": lambda d: (["verify", str(plan := _plan(d))], plan),

@@ -25,6 +25,7 @@ COMMANDS = [
     ("frontier", ("frontier", *BUDGET, "--over", "granularity")),
     ("inspection", ("inspect", "qwen3-30b-a3b")),
     ("inspection", ("inspect", "olmoe-1b-7b-0924", "--tokens", "5T")),
+    ("upcycling", ("upcycle", "llama-3-8b", "--flops", "1e21", "--memory", "8x80GB")),
     ("models", ("inspect",)),
     ("fit", ("fit", "RUNS", "--form", "additive_power_law", "--draws", "20")),
     ("laws", ("laws",)),

@@ -18,6 +18,7 @@ from moeplan.cli.models import export, inspect
 from moeplan.cli.program import Program
 from moeplan.cli.recommend import recommend
 from moeplan.cli.schema import schema
+from moeplan.cli.upcycle import upcycle
 from moeplan.cli.verify import verify
 
 
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-for command in (recommend, compare, frontier, inspect, export, fit, laws, hardware, backtest, verify, schema):
+for command in (recommend, compare, frontier, inspect, upcycle, export, fit, laws, hardware, backtest, verify, schema):
     cli.add_command(command)
 
 

@@ -12,8 +12,8 @@ from moeplan.cli.program import Command
 def schema(name: str) -> None:
     """Print the JSON Schema of a command's --json.
 
-    NAME is a kind of JSON: plan (the default), comparison, frontier, inspection, weights, models, fit, suggestion,
-    laws, law, checks, hardware, backtest, labs, verification, verification_outline or proxy_runs.
+    NAME is a kind of JSON: plan (the default), comparison, frontier, inspection, weights, upcycling, models, fit,
+    suggestion, laws, law, checks, hardware, backtest, labs, verification, verification_outline or proxy_runs.
 
     \b
     Examples:

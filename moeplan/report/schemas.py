@@ -30,6 +30,7 @@ DOCUMENTS = {
     "frontier": Document("moeplan frontier", "studies.frontier.curves", "Frontier"),
     "inspection": Document("moeplan inspect MODEL", "studies.inspection", "Inspection"),
     "weights": Document("moeplan inspect WEIGHTS", "studies.stored_weights", "StoredWeights"),
+    "upcycling": Document("moeplan upcycle", "studies.upcycling.result", "Upcycling"),
     "models": Document("moeplan inspect", "architecture.published", "PublishedModel", "", several=True),
     "fit": Document("moeplan fit", "fitting.result", "FittedLaw"),
     "suggestion": Document("moeplan fit --runs", "fitting.suggestion", "Suggestion"),

@@ -9,7 +9,7 @@ from typing import Any, cast
 from moeplan import __version__
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import HEADROOM, Device, load_device
-from moeplan.cost.inference_memory import InferenceSettings
+from moeplan.cost.inference_memory import InferenceSettings, WeightDtype
 from moeplan.cost.serving.roofline import devices_needed
 from moeplan.cost.training.parallelism import Layout, Recompute
 from moeplan.cost.training.throughput.settings import Software, load_software
@@ -100,10 +100,9 @@ def job_of_plan(plan: Plan) -> Job:
 
 
 def job_of_model(model: ExistingModel, tokens: int | None = None) -> Job:
-    """An existing model, trained anew on `tokens` (default: as published) by the laws' learning rate and batch.
+    """An existing model, trained anew on `tokens` (default: as published).
 
-    It is served with its file's weights on the fewest H100 that hold it. Raises `InfeasibleError` for a model that is
-    not counted whole, or whose layers differ.
+    Raises `InfeasibleError` for a model that is not counted whole, or whose layers differ.
     """
     shape = model.architecture
     if model.gaps or not isinstance(shape, Architecture):
@@ -111,17 +110,24 @@ def job_of_model(model: ExistingModel, tokens: int | None = None) -> Job:
         raise InfeasibleError(f"{model.name}: no target is written for {what}")
     if tokens is None and model.tokens is not None:
         tokens = round(model.tokens)
-    hyper = hyperparameters(map(load_law, HYPERPARAMETER_LAWS), shape, tokens, model.seq_len) if tokens else ()
+    return job_of_shape(model.name, shape, model.seq_len, tokens, model.weight_dtype or "bf16")
+
+
+def job_of_shape(
+    name: str, shape: Architecture, seq_len: int, tokens: int | None, weight_dtype: WeightDtype = "bf16"
+) -> Job:
+    """A shape, trained on `tokens` by the laws' learning rate and batch, and served on the fewest H100 that hold it."""
+    hyper = hyperparameters(map(load_law, HYPERPARAMETER_LAWS), shape, tokens, seq_len) if tokens else ()
     batch = next((own.batch_tokens for own in hyper if own.law == LEVERAGE_LAW), 0.0)
-    serving = InferenceSettings(weight_dtype=model.weight_dtype or "bf16")
+    serving = InferenceSettings(weight_dtype=weight_dtype)
     device = load_device(DEFAULT_DEVICE)
     return Job(
-        name=model.name,
+        name=name,
         architecture=shape,
-        seq_len=model.seq_len,
+        seq_len=seq_len,
         tokens=tokens,
         hyperparameters=hyper,
-        batch_sequences=batch_sequences(batch, model.seq_len, 1),
+        batch_sequences=batch_sequences(batch, seq_len, 1),
         num_gpus=None,
         device=device.name,
         optimizer="megatron",

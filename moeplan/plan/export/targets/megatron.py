@@ -26,9 +26,14 @@ WITHOUT_LAYOUT = Layout()
 
 def export(job: Job, layout: Layout | None = None) -> str:
     """The job's model and training as arguments."""
+    return text_of(job, layout, arguments(job, layout))
+
+
+def arguments(job: Job, layout: Layout | None = None) -> dict[str, object]:
+    """Every flag with its value, "" for switches."""
     check_optimizer(job)
     chosen, shape = recipe(job, layout), job.architecture
-    args: dict[str, object] = {
+    return {
         **model_args(shape, layout.tp if layout else 1),
         "--seq-length": chosen.seq_len,
         "--max-position-embeddings": job.context,
@@ -37,11 +42,17 @@ def export(job: Job, layout: Layout | None = None) -> str:
         **(stage_args(layout, shape) if layout else {}),
         **software_args(job, layout or WITHOUT_LAYOUT),
     }
+
+
+def text_of(job: Job, layout: Layout | None, args: dict[str, object], *more: str) -> str:
+    """A file of arguments, with comments that say where they come from, and `more` of them."""
+    chosen = recipe(job, layout)
     lines = [
         comment(summary(job)),
         comment(f"{by_law(chosen)}; {chosen.tokens:,} tokens in whole steps"),
         comment(f"environment: CUDA_DEVICE_MAX_CONNECTIONS={max_connections(job, layout)}"),
         comment("left to you: --data-path, --split, --tokenizer-type, --save, --load, and a ramp of the batch"),
+        *map(comment, more),
     ]
     if layout is None:
         lines.append(comment("no layout: Megatron trains it on one replica a GPU unless told otherwise"))
