@@ -104,7 +104,7 @@ def test_choose_makes_the_plan_of_that_row(tmp_path: Path) -> None:
     file = tmp_path / "lean.json"
     args = ("--flops", "1e20", "--memory", "8GB", "--alternatives", "0", "--choose", "lean", "--output", str(file))
     shown = " ".join(run("recommend", *args).stdout.split())
-    assert "the lean choice: the fewest active params within 5 % of it" in shown
+    assert "the lean choice: the fewest active params within 5 % of the best V" in shown
     plan = read_plan(file)
     assert plan.request.choose == "lean"
     assert plan.design == rows["lean"] != rows["best"]

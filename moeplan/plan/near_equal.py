@@ -30,7 +30,7 @@ from moeplan.plan.search.space import Scores
 
 RULES = {
     "best": "the largest V, ties of .5 % broken",
-    "lean": "the fewest active params within 5 % of it",
+    "lean": "the fewest active params within 5 % of the best V",
     "robust": "the least loss by the law that loses most",
 }
 """The rules that a plan can be chosen by, with what each takes."""

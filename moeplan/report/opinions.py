@@ -269,12 +269,13 @@ def near_equal_blocks(plan: View[Plan]) -> tuple[Block, ...]:
         (">g", lambda row: row.design("{granularity:number}")),
         (">layers x d_model", lambda row: row.design("{num_layers} x {d_model}")),
         (">V / best", "{value_share}"),
-        ("worst law", "{worst_efficiency} {worst_law}"),
+        (">worst", "{worst_efficiency}"),
+        ("by", "{worst_law}"),
     )
     rules = {row.rule for row in plan.near_equal}
     words = "; ".join(f"{name}: {says}" for name, says in RULES.items() if name in rules)
     text = (
-        f"{words[:1].upper()}{words[1:]}. --choose takes one in place of the best. Worst law: C_l over that of "
+        f"{words[:1].upper()}{words[1:]}. --choose takes one in place of the best. Worst: C_l over that of "
         "the law's own best design under the same limits, by the objective law where that is least."
     )
     return (table(plan.near_equal, columns), Paragraph(text))
