@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moeplan.errors import InfeasibleError, UsageError
+from moeplan.estimates import Estimate
 from moeplan.fitting import fit
 from moeplan.fitting.cells import read_number, unit_of_header
 from moeplan.fitting.identify import identify
@@ -347,8 +348,8 @@ def test_at_is_answered_or_refused_by_every_form(form: str, tmp_path: Path) -> N
 def test_an_interval_far_wider_than_the_runs_scatter_is_told() -> None:
     """Runs that scatter by .13 % know a loss amid them to better than 3.458-3.876; 3.458-3.478 is no reason to warn."""
     residuals = 0.0013 * np.sin(np.arange(25.0)) * np.sqrt(2)
-    broken, sound = (Optimum(1e20, True, None, None, None, None, None, None, 3.461, 3.458, h) for h in (3.876, 3.478))
-    beyond = Optimum(1e22, False, None, None, None, None, None, None, 3.0, 2.0, 4.0)
+    broken, sound = (Optimum(1e20, True, None, None, Estimate(3.461, 3.458, h)) for h in (3.876, 3.478))
+    beyond = Optimum(1e22, False, None, None, Estimate(3.0, 2.0, 4.0))
     assert len(interval_warnings([broken, sound, beyond], residuals)) == 1
 
 
