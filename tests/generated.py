@@ -162,9 +162,9 @@ def _labs(_: str) -> str:
     from moeplan.report.blocks import Section
     from moeplan.report.labs import labs_table
     from moeplan.report.markdown import markdown_text
-    from moeplan.studies.labs import labs
+    from moeplan.studies.labs import HOURS, labs
 
-    return markdown_text([Section("", (labs_table(labs(demands=(0.0, 3.0)), 3.0),))])
+    return markdown_text([Section("", (labs_table(labs(demands=(0.0, 3.0), hours=HOURS), 3.0),))])
 
 
 def _conventions(_: str) -> str:

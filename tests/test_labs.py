@@ -22,7 +22,7 @@ from moeplan.report.labs import labs_sections
 from moeplan.report.schemas import document_schema
 from moeplan.report.terminal import terminal_text
 from moeplan.studies.inspection import inspect
-from moeplan.studies.labs import Labs, labs
+from moeplan.studies.labs import Labs, _in_hours, labs
 from moeplan.units import MemoryLimit
 from tests.generated import ROOT, renewed
 
@@ -152,3 +152,23 @@ def test_unknown_models_are_named() -> None:
     """A model outside the list is refused with the list."""
     with pytest.raises(UsageError, match="Kimi-K2"):
         labs(["GPT-5"])
+
+
+def test_the_same_in_gpu_hours() -> None:
+    """Paid in GPU-hours the laboratory's own design spends its budget, too, on its own tokens and three times as many
+    served; moeplan's choice is within 2 times its active params."""
+    found = labs(["OLMoE-1B-7B"], demands=(), hours=(3.0,))
+    (chosen,), (agreement,) = found.labs[0].chosen, found.agreement
+    assert (chosen.paid_in, agreement.paid_in, agreement.demand) == ("gpu_hours", "gpu_hours", 3.0)
+    assert chosen.active_params_factor is not None
+    assert 1 / 2 < chosen.active_params_factor < 2
+    model = find_model("OLMoE-1B-7B")
+    shape, tokens = model.architecture, model.training_tokens
+    assert tokens is not None
+    per_token = float(shape.flops_per_token(4096))
+    given = {"memory": MemoryLimit(10**11), "serving": InferenceSettings(), "headroom": 0.0}
+    budget = _in_hours(shape, per_token * tokens, 3 * tokens, given)
+    own = budget.demand.throughput(shape, budget.serving, 1.0)
+    assert float(own.tokens_per_second_per_user) >= 30 * (1 - 1e-6)
+    left = budget.flops * (1 - float(budget.serving_share(own.gpu_seconds_per_token)))
+    assert left == pytest.approx(per_token * tokens)

@@ -21,6 +21,7 @@ from moeplan.errors import InfeasibleError, UsageError
 from moeplan.plan.budget import Budget
 from moeplan.plan.choice import choose_design, make_space
 from moeplan.plan.document import Plan
+from moeplan.plan.inverse import recommend_for
 from moeplan.plan.planner import recommend
 from moeplan.plan.search.space import Space
 from tests.small import VOCAB, laws, small_grid
@@ -235,3 +236,43 @@ def test_choosing_is_stable() -> None:
     """The choice among served designs is the same whichever way the space was made."""
     space = small_space()
     assert choose_design(space, laws()).index == choose_design(space.at(space.budget), laws()).index
+
+
+def test_the_cheapest_life_that_does_a_dense_models_work() -> None:
+    """The smallest price of training and serving whose recommendation does it: a step of 1 % less does not, and what
+    training and serving take is that price."""
+    asked: dict[str, Any] = {
+        "match_dense": "1B",
+        "dense_tokens": "50B",
+        "served": "200B",
+        "serve_gpus": "1xH100",
+        "gpus": "8xH100",
+        "price_per_gpu_hour": 2.0,
+        "optimise": "money",
+        "weight_dtype": "fp8",
+        "alternatives": 0,
+        "grid": small_grid(num_shared_experts=(1,)),
+        "vocab_size": VOCAB,
+        "tied_embeddings": True,
+    }
+    found = recommend_for(**asked)
+    goal, life = found.goal, found.life
+    assert goal is not None
+    assert goal.gpu_hours is not None
+    assert life is not None
+    assert life.train_money is not None
+    assert life.serve_money is not None
+    assert goal.money == pytest.approx(2 * goal.gpu_hours)
+    assert life.train_money + life.serve_money == pytest.approx(goal.money, rel=1e-3)
+    reached = {point.budget: point.reached for point in goal.neighbours}
+    assert reached[goal.found] >= 1
+    dear = recommend_for(**{**asked, "served": "800B"})
+    assert dear.goal is not None
+    assert dear.goal.money is not None
+    assert dear.goal.money > goal.money
+
+
+def test_the_cheapest_life_needs_prices() -> None:
+    """Without prices, users or devices there is no cheapest life, and the sentence names what is missing."""
+    with pytest.raises(UsageError, match=r"add --price-per-gpu-hour 2\.5 --served 1T --serve-gpus 8xH100 --gpus"):
+        recommend_for(match_dense="1B", dense_tokens="50B", memory="80GB", optimise="money")

@@ -50,10 +50,10 @@ def backtest(
         if laws:
             raise click.UsageError("--labs shows the laws' own choices with equal weights; leave out --law")
         from moeplan.report.labs import labs_sections
-        from moeplan.studies.labs import labs
+        from moeplan.studies.labs import HOURS, labs
 
         with out.Progress() as progress:
-            chosen = labs(progress=progress)
+            chosen = labs(hours=HOURS, progress=progress)
         data, sections, title = to_json(chosen), labs_sections(chosen), "What laboratories chose"
     else:
         from moeplan.report.backtest import backtest_sections

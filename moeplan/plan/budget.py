@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from moeplan.architecture.plannable import PLANNABLE
 from moeplan.architecture.proportions import SMALL_D_MODEL
-from moeplan.cost.devices import HEADROOM, Gpus, flops_of_time, parse_gpus
+from moeplan.cost.devices import HEADROOM, Device, Gpus, flops_of_time, parse_gpus
 from moeplan.cost.inference_memory import InferenceSettings
 from moeplan.cost.serving.demand import Demand
 from moeplan.cost.training.states import load_scheme
@@ -270,11 +270,10 @@ class Budget:
         if not self.pays_hours:
             return
         assert serve is not None
-        assert self.gpus is not None
         prices = self.price_per_gpu_hour, demand.serve_price_per_gpu_hour
-        if serve.device != self.gpus.device and None in prices:
+        if serve.device != self.hours_device and None in prices:
             raise UsageError(
-                f"hours of {serve.device.name} and of {self.gpus.device.name} make one budget only by their prices; "
+                f"hours of {serve.device.name} and of {self.hours_device.name} make one budget only by their prices; "
                 "give price_per_gpu_hour and serve_price_per_gpu_hour"
             )
         if prices[1] is not None and not self.price_per_gpu_hour:
@@ -282,8 +281,18 @@ class Budget:
 
     @property
     def pays_hours(self) -> bool:
-        """Whether serving is paid in GPU-hours: tokens are served, on devices that are known, as is what trains."""
-        return bool(self.demand.served and self.demand.serve_gpus and self.gpus)
+        """Whether serving is paid in GPU-hours: tokens are served, on devices that are known, as is what trains.
+
+        Without `gpus`, `mfu` says what the serving device reaches in training.
+        """
+        return bool(self.demand.served and self.demand.serve_gpus and (self.gpus or self.mfu))
+
+    @property
+    def hours_device(self) -> Device:
+        """The device whose hours the budget is counted in, where serving is paid in hours."""
+        known = self.gpus or self.demand.serve_gpus
+        assert known is not None
+        return known.device
 
     @property
     def served_tokens(self) -> float:
@@ -293,10 +302,9 @@ class Budget:
     @property
     def gpu_hours(self) -> float:
         """Hours of training GPUs that the whole budget is: gpus * days, or FLOPs at `mfu` (ordinary unless given)."""
-        assert self.gpus is not None
-        if self.days:
+        if self.days and self.gpus:
             return self.gpus.count * self.days * 24
-        return self.flops / (self.gpus.device.bf16_flops * (self.mfu or ORDINARY_MFU)) / 3600
+        return self.flops / (self.hours_device.bf16_flops * (self.mfu or ORDINARY_MFU)) / 3600
 
     @property
     def serving_hour(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from moeplan.quantities import SHARE
+from moeplan.quantities import COUNT, SHARE
 from moeplan.records import Line
 
 
@@ -75,3 +75,7 @@ class Goal:
     """Share of the limits up to 25 % larger whose recommendations reach the target too."""
     neighbours: tuple[GoalPoint, ...]
     """Recommendations at a tenth to ten times the limit found."""
+    gpu_hours: Annotated[float | None, COUNT] = None
+    """Hours of training GPUs that the budget found is, where serving is paid in hours out of it; else null."""
+    money: float | None = None
+    """Their price: training and serving; null without one."""

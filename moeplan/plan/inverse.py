@@ -64,6 +64,7 @@ def recommend_for(
     dense_tokens: str | float | None = None,
     flops: str | float | None = None,
     memory: str | MemoryLimit | None = None,
+    optimise: str = "",
     laws: Laws = None,
     alternatives: int = 5,
     threads: int = 2,
@@ -86,6 +87,9 @@ def recommend_for(
     flops, memory
         The limit that is given [FLOPs, bytes]; the other is found. With `match_dense`, neither finds the compute within
         the memory that the dense model itself needs.
+    optimise : str, optional
+        "money": the budget found is the price of training and serving (`moeplan.plan.budget.Budget.demand`), in
+        proportion to its GPU-hours; it needs prices, and what is served.
     laws, alternatives, threads, command, progress
         As `moeplan.plan.planner.recommend` takes them.
     grid : Grid, optional
@@ -111,10 +115,13 @@ def recommend_for(
     selected = select_laws(laws)
     law = load_law(LEVERAGE_LAW)
     dense = None if match_dense is None else _read_dense(match_dense, dense_tokens, given, law)
-    own_memory = dense is not None and not {"flops", "days", "memory"} & set(given)
+    served_on = given.get("serve_gpus")
+    own_memory = dense is not None and served_on is None and not {"flops", "days", "memory"} & set(given)
     if dense is not None and own_memory:
         given["memory"] = dense.memory
-    finds = _what_to_find(given)
+    finds = _what_to_find(given if served_on is None else {"memory": served_on, **given})
+    if optimise == "money":
+        _check_money(given, finds)
     budgets = _budgets(finds, given)
     say = progress or (lambda _: None)
     sweep = Sweep(budgets, selected, threads=threads, say=say, grid=grid)
@@ -134,6 +141,21 @@ def recommend_for(
     if dense is not None:
         goal = dataclasses.replace(goal, dense=dense.goal(choice, selected))
     return Plan.from_json(dataclasses.replace(plan, goal=goal).to_json())
+
+
+def _check_money(given: Mapping[str, Any], finds: str) -> None:
+    """Refuse to look for the least money where nothing says what a budget costs."""
+    needs = {
+        "price_per_gpu_hour": "--price-per-gpu-hour 2.5",
+        "served": "--served 1T",
+        "serve_gpus": "--serve-gpus 8xH100",
+        "gpus": "--gpus 64xH100",
+    }
+    missing = [example for name, example in needs.items() if not given.get(name)]
+    if missing:
+        raise UsageError(f"the cheapest life needs its prices and its demand; add {' '.join(missing)}")
+    if finds != "flops":
+        raise UsageError("the cheapest life is a budget that is found; leave out --flops and --days")
 
 
 def _check_target(target_el: float | None, match_dense: object, dense_tokens: object) -> None:
@@ -323,6 +345,8 @@ class _Search:
         self.say("asking how flat it is")
         points = self._points(sorted(near | set(above)))
         held = [points[each].reached >= 1 for each in above if each in points]
+        budget = sweep.budgets[step]
+        price = budget.price_per_gpu_hour
         return step, Goal(
             finds=self.finds,
             target_efficiency_leverage=self.target_el,
@@ -336,6 +360,8 @@ class _Search:
             most=self.limit(last),
             also_above=sum(held) / len(held) if held else 1.0,
             neighbours=tuple(points[each] for each in sorted(near) if each in points),
+            gpu_hours=budget.gpu_hours if budget.pays_hours else None,
+            money=budget.gpu_hours * price if budget.pays_hours and price is not None else None,
         )
 
     def _points(self, steps: Sequence[int]) -> dict[int, GoalPoint]:

@@ -192,8 +192,8 @@ def _tokens(design: Design, architecture: Architecture, budget: Budget) -> Itera
         )
     if budget.demand.served and not budget.pays_hours:
         yield (
-            "Serving is paid in FLOPs, which counts no memory bandwidth: GPU-hours need what trains (--gpus 256xH100) "
-            "and what serves (--serve-gpus 8xH100)."
+            "Serving is paid in FLOPs, which counts no memory bandwidth: GPU-hours need what serves (--serve-gpus "
+            "8xH100) and what trains (--gpus 256xH100, or --mfu 0.3 for the same device)."
         )
 
 

@@ -57,7 +57,7 @@ def utilisation(architecture: Architecture, budget: Budget) -> tuple[float, str]
 
 def training_run(architecture: Architecture, train_flops: float, batch_tokens: float, budget: Budget) -> TrainingRun:
     """GPU-hours, days, money and the fastest layouts of one training run."""
-    gpus = budget.gpus or Gpus(1, load_device(DEFAULT_DEVICE))
+    gpus = budget.gpus or Gpus(1, budget.hours_device if budget.pays_hours else load_device(DEFAULT_DEVICE))
     mfu, basis = utilisation(architecture, budget)
     time = gpu_time(train_flops, gpus, mfu, price_per_gpu_hour=budget.price_per_gpu_hour)
     batch = batch_sequences(batch_tokens, budget.seq_len, gpus.count if budget.gpus else 1)

@@ -40,6 +40,9 @@ def _found(plan: View[Plan], unit: str) -> Text:
     within = "{request.memory}" if unit == "flops" else "{request.flops} FLOPs"
     what = "compute" if unit == "flops" else "memory"
     found = f"In steps of 1 %, the smallest {what} whose recommendation reaches it is {_limit('found', unit)}"
+    if plan.goal.gpu_hours is not None:
+        money = " for {goal.money:,.0f}" if plan.goal.money is not None else ""
+        found += f", {{goal.gpu_hours}} {{training.device}}-hours{money} of training and serving"
     if dense is None:
         asked = (
             f"Asked for: an Efficiency Leverage of {{goal.target_efficiency_leverage:g}} within {within}, by "
