@@ -27,7 +27,7 @@ from moeplan.plan.search.space import Space
 from tests.small import VOCAB, laws, small_grid
 
 FP8 = InferenceSettings(weight_dtype="fp8")
-HOURS = {"gpus": "64xH100", "days": 60.0, "serving": FP8, "vocab_size": VOCAB, "tied_embeddings": True}
+HOURS = {"gpus": "64xH100", "days": 60.0, "mfu": 0.25, "serving": FP8, "vocab_size": VOCAB, "tied_embeddings": True}
 
 
 @functools.cache
@@ -246,7 +246,7 @@ def test_the_cheapest_life_that_does_a_dense_models_work() -> None:
         "dense_tokens": "50B",
         "served": "200B",
         "serve_gpus": "1xH100",
-        "gpus": "8xH100",
+        "mfu": 0.3,
         "price_per_gpu_hour": 2.0,
         "optimise": "money",
         "weight_dtype": "fp8",

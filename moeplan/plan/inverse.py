@@ -151,7 +151,8 @@ def _check_money(given: Mapping[str, Any], finds: str) -> None:
         "serve_gpus": "--serve-gpus 8xH100",
         "gpus": "--gpus 64xH100",
     }
-    missing = [example for name, example in needs.items() if not given.get(name)]
+    known = dict(given) | ({"gpus": True} if given.get("mfu") else {})  # of the serving device
+    missing = [example for name, example in needs.items() if not known.get(name)]
     if missing:
         raise UsageError(f"the cheapest life needs its prices and its demand; add {' '.join(missing)}")
     if finds != "flops":
