@@ -34,3 +34,15 @@ class Estimate(float):
         return not self == other
 
     __hash__ = float.__hash__
+
+
+def times(number: Estimate, factor: float) -> Estimate:
+    """The number and its ends times a positive factor."""
+    low, high = (None if end is None else end * factor for end in (number.low, number.high))
+    return Estimate(float(number) * factor, low, high)
+
+
+def inverse(number: Estimate, over: float) -> Estimate:
+    """`over` divided by the number and its ends, which change places."""
+    low, high = (None if end is None else over / end for end in (number.high, number.low))
+    return Estimate(over / float(number), low, high)

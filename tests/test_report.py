@@ -59,6 +59,22 @@ NOT_SHOWN = {
     "request.memory_for",  # training is said, inference is the rule
     "training.layouts.bytes_by_group",  # their sum shows
     "training.layout_note",  # shown where there is no layout
+    "request.batch",  # shown as the training's
+    "request.goodput",
+    "request.optimise",  # shown where time was the budget
+    "request.software",
+    "request.train_precision",
+    "training.gpu_hours_low",  # shown as those of the days
+    "training.gpu_hours_high",
+    "training.money_low",
+    "training.money_high",
+    "training.layouts.days_low",  # the same shares of each
+    "training.layouts.days_high",
+    "training.layouts.tokens_per_second_per_gpu_low",
+    "training.layouts.tokens_per_second_per_gpu_high",
+    "training.layouts.batch_sequences",  # shown as the training's
+    "training.layouts.num_gpus",  # its degrees show
+    "training.layouts.step_time",  # shown in plans of versions that had no days
     "serving.points.kv_bytes",  # their sum with the weights makes the speed
     "serving.points.seconds",  # the speed shows
     "serving.points.flops",  # of the first context only

@@ -151,8 +151,39 @@ budget_options = stacked(
 
 training_options = stacked(
     training_option("--gpus", metavar="GPUS", help="Devices to train on: 256xH100, or 64xmy/device.yaml."),
-    training_option("--days", type=float, help="Days of training on them, in place of --flops."),
-    training_option("--mfu", type=float, help="Share of the dense bf16 peak reached. [default: a preset by the model]"),
+    training_option("--days", type=float, help="Days on them: the budget, in place of --flops."),
+    training_option("--goodput", type=float, help="Share of the days that trains. [default: 0.9]"),
+    training_option(
+        "--optimise",
+        type=click.Choice(["flops", "time", "money"]),
+        help="What designs are compared at equal amounts of; on given GPUs money is time. "
+        "[default: time with --days, else flops]",
+    ),
+    training_option(
+        "--train-precision",
+        type=click.Choice(["bf16", "fp8", "mxfp8", "nvfp4"]),
+        help="Of matrix products in training. [default: bf16]",
+    ),
+    training_option(
+        "--software",
+        metavar="NAME",
+        help="Training software: eager, partial graphs, full graphs, ... [default: partial graphs]",
+    ),
+    training_option(
+        "--layout", metavar="DEGREES", help="Fix these of the layout: tp=1,pp=8,ep=16. [default: the fastest that fits]"
+    ),
+    training_option("--batch", type=int, help="Most sequences of a step. [default: by the law of the batch]"),
+    training_option(
+        "--multiple-of",
+        multiple=True,
+        metavar="NAME=N",
+        help="Sizes that must be multiples: num_experts=32, d_expert=128; repeatable.",
+    ),
+    training_option(
+        "--mfu",
+        type=float,
+        help="Share of the dense bf16 peak reached over all days. [default: predicted for each design]",
+    ),
     training_option("--price-per-gpu-hour", type=float, help="Price of a device-hour, in any currency."),
     training_option(
         "--memory-for",
@@ -221,7 +252,7 @@ request_options = stacked(
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given, as the fields of a budget that `moeplan.plan.budget_fields.make_budget` takes."""
-    from moeplan.plan.budget_fields import parse_fix, parse_ranges
+    from moeplan.plan.budget_fields import parse_fix, parse_multiples, parse_ranges
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
     for name in (
@@ -235,4 +266,6 @@ def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
             raise click.UsageError(f"--{name.replace('_', '-')} 0 must be above 0")
     if "both" in given.get("memory_for", ()):
         given["memory_for"] = ("inference", "training")
+    if "multiple_of" in given:
+        given["multiple_of"] = parse_multiples(given["multiple_of"])
     return given | {"fix": parse_fix(options["fix"]), "ranges": parse_ranges(options["ranges"])}

@@ -48,7 +48,7 @@ def assemble(
     if choose not in beside:
         raise InfeasibleError(f"no {choose} design that fits can be trained; leave out --choose {choose}")
     choice = beside[choose]
-    budget, architecture, tokens, scores = choice.budget, choice.architecture, choice.tokens, choice.scores
+    budget, architecture, tokens = choice.budget, choice.architecture, choice.tokens
     hyper_laws = hyperparameter_laws(budget.hyperparameters)
     hyper = hyperparameters(hyper_laws, architecture, tokens, budget.seq_len)
     by_name = {law.full_name: law for law in (*pooled_laws(), *laws.everyone, *hyper_laws)}
@@ -56,10 +56,10 @@ def assemble(
     opinions = tuple(_opinion(choice, law) for law in laws.everyone)
     leverage = leverage_of(choice, laws.everyone)
     train_flops = float(architecture.flops_per_token(budget.seq_len)) * tokens
-    training = training_run(architecture, train_flops, hyper[0].batch_tokens, budget)
+    training = training_run(architecture, tokens, hyper[0].batch_tokens, budget)
     return Plan(
         schema=SCHEMA,
-        request=request_for(budget, laws, num_alternatives, choose),
+        request=request_for(budget, laws, num_alternatives, choose, flops=choice.flops),
         design=design,
         architecture=architecture,
         counts=_counts(architecture, tokens, budget.seq_len),
@@ -70,7 +70,7 @@ def assemble(
         serving=serving_use(architecture, budget),
         life=life_of(architecture, train_flops, training.gpu_hours, budget),
         if_served=if_served(choice),
-        value_ratio=math.exp(float(choice.ln_value[choice.index])) / budget.flops,
+        value_ratio=math.exp(float(choice.ln_value[choice.index])) / choice.flops,
         best_value=math.exp(best),
         binding=_binding(choice, prices),
         prices=prices,
@@ -97,7 +97,7 @@ def assemble(
             law_digests={name: law.digest for name, law in sorted(by_name.items())},
             grid_digest=choice.space.grid.digest,
             num_designs=choice.space.num_designs,
-            num_feasible=int(np.count_nonzero(scores.feasible)),
+            num_feasible=choice.num_feasible,
         ),
     )
 
@@ -108,10 +108,12 @@ def leverage_of(choice: Choice, others: Sequence[Law] = ()) -> Leverage:
     return predict(load_law(LEVERAGE_LAW), others, choice.architecture, budget.worth(choice.tokens), budget.seq_len)
 
 
-def request_for(budget: Budget, laws: LawSelection, num_alternatives: int = 0, choose: str = "best") -> Request:
-    """The question, as resolved."""
+def request_for(
+    budget: Budget, laws: LawSelection, num_alternatives: int = 0, choose: str = "best", flops: float = 0.0
+) -> Request:
+    """The question, as resolved; `flops` where they are not the budget's."""
     return Request(
-        flops=budget.flops,
+        flops=flops or budget.flops,
         memory=str(budget.memory) if budget.memory else None,
         laws=tuple(law.source for law in laws.objective),
         weights=laws.weights,
@@ -139,6 +141,13 @@ def request_for(budget: Budget, laws: LawSelection, num_alternatives: int = 0, c
         gpus=str(budget.gpus) if budget.gpus else None,
         days=budget.days,
         mfu=budget.mfu,
+        goodput=budget.goodput,
+        optimise=budget.optimise or ("time" if budget.timed else "flops"),
+        train_precision=budget.train_precision,
+        software=budget.software,
+        layout=budget.layout,
+        batch=budget.batch,
+        multiple_of=dict(budget.multiple_of),
         price_per_gpu_hour=budget.price_per_gpu_hour,
         memory_for=budget.memory_for,
         optimizer=budget.optimizer,
@@ -268,22 +277,25 @@ def _says(law: Law, variables: Variables, tokens: int) -> str:
 
 def _alternatives(choice: Choice, count: int) -> tuple[Design, ...]:
     """The best designs that differ markedly from the plan and from each other."""
-    names = ("active_params", "total_params", "tokens", "num_experts", "G")
+    names = ["active_params", "total_params", "tokens", "num_experts", "G"]
+    limits = [math.log1p(MARKED)] * 3 + [math.log(2)] * 2
+    if choice.timed:  # tokens are known of those alone that were asked exactly
+        del names[2], limits[2]
     everything = np.arange(len(choice.space))
     ln = [np.log(choice.space.values(name, everything, choice.scores)) for name in names]
-    limits = np.array([math.log1p(MARKED)] * 3 + [math.log(2)] * 2) * (1 - 1e-9)
-    free = choice.scores.feasible.copy()
+    free = np.ones(len(choice.space), dtype=bool)
     found = [choice.index]
     while len(found) <= count:
         alike = everything  # the designs that differ markedly from the last in no variable so far
         for column, limit in zip(ln, limits, strict=True):
-            alike = alike[np.abs(column[alike] - column[found[-1]]) < limit]
+            alike = alike[np.abs(column[alike] - column[found[-1]]) < limit * (1 - 1e-9)]
         free[alike] = False
-        index = choice.space.choose(np.where(free, choice.ln_value, -np.inf), choice.scores)
+        index = choice.best_among(free)
         if index is None:
             break
         found.append(index)
-    return tuple(choice.describe(index, choice.ln_value) for index in found[1:])
+    ln_value = choice.scores.mean(choice.laws)
+    return tuple(choice.describe(index, ln_value) for index in found[1:])
 
 
 def _counts(architecture: Architecture, tokens: int, seq_len: int) -> Counts:

@@ -7,14 +7,16 @@ import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from moeplan.architecture.plannable import PLANNABLE
 from moeplan.architecture.proportions import SMALL_D_MODEL
 from moeplan.cost.devices import HEADROOM, Device, Gpus, flops_of_time, parse_gpus
 from moeplan.cost.inference_memory import InferenceSettings
 from moeplan.cost.serving.demand import Demand
+from moeplan.cost.training.parallelism import read_degrees
 from moeplan.cost.training.states import load_scheme
+from moeplan.cost.training.throughput.settings import TrainPrecision, load_software, peak_flops
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.laws import load_law
 from moeplan.laws.hyperparameters import hyperparameter_laws
@@ -27,8 +29,13 @@ SMALL_BUDGET = 1e21
 """Below this compute [FLOPs] embeddings would be most of a small model: tied, with a smaller vocabulary."""
 TOKEN_CAP = 100e12
 """Most training tokens a plan may ask for unless told otherwise."""
-ORDINARY_MFU = 0.25
-"""Utilisation at which days on GPUs are turned into compute unless told otherwise: the ordinary preset."""
+NOMINAL_MFU = 0.25
+"""Utilisation at which days on GPUs stand for compute where one number must do for all designs: for the batch, the
+vocabulary and the tying of embeddings, and the hours of a budget in FLOPs."""
+GOODPUT = 0.9
+"""Share of the days that trains, restarts and lost work off: Llama 3's run had over 90 % (arXiv 2407.21783, 3.3.4)."""
+OPTIMISE = ("flops", "time", "money")
+"""What designs may be compared at equal amounts of."""
 FEWEST_TOKENS = 1e6
 """Fewest training tokens that a plan is made for."""
 LARGEST = {"d_model": 65536, "num_experts": 8192, "d_expert": 65536, "num_heads": 512}
@@ -49,6 +56,19 @@ REAL_TOLERANCE = 0.02
 """How near a realised real variable must be to a fixed one."""
 
 
+def nominal_batch(law: str, flops: float, seq_len: int) -> int:
+    """Sequences of a step that a law asks for at a compute [FLOPs], to a quarter of a doubling: 4, 5, 6 or 7 times 2^n.
+
+    A law of size and tokens is asked at 20 tokens a param, for the size that this makes of the compute.
+    """
+    fit = load_law(law).predicting("batch_tokens")
+    params = math.sqrt(flops / 120)
+    at = {"train_flops": flops, "total_params": params, "active_params": params, "tokens": 20 * params}
+    wanted = max(float(fit(*(at[name] for name in fit.variables))) / seq_len, 1.0)
+    step = 2.0 ** max(math.floor(math.log2(wanted)) - 2, 0)
+    return max(1, round(wanted / step)) * round(step)
+
+
 def defaults_by_compute(flops: float) -> dict[str, int | bool]:
     """Vocabulary and tying of embeddings that a compute budget [FLOPs] chooses where they are not given."""
     small = flops < SMALL_BUDGET
@@ -67,7 +87,7 @@ class Budget:
     """Compute for training [FLOPs] (with `inference_tokens`, for training and serving together); 0 if `gpus` and
     `days` say it."""
     memory: MemoryLimit | None = None
-    """Memory that the served model must fit into; None only if `memory_for` is training alone."""
+    """Memory that the served model must fit into; None for no limit, where training on `gpus` is one."""
     _: dataclasses.KW_ONLY
     vocab_size: int = 0
     """Rows of the embedding; 0 chooses 131072, or 49152 below 1e21 FLOPs and 32768 below 1e20."""
@@ -94,9 +114,26 @@ class Budget:
     gpus: Gpus | None = None
     """Devices to train on, "256xH100"."""
     days: float = 0.0
-    """Days of training on them, in place of `flops`."""
+    """Days on them, in place of `flops`: the designs are then compared at what each of them trains in that time, and
+    `flops` is what the time buys at `NOMINAL_MFU`."""
     mfu: float = 0.0
-    """Share of the dense bf16 peak that training reaches; 0 takes a preset."""
+    """Share of the dense bf16 peak that training reaches over all days, in place of what is predicted of each design;
+    0 predicts it."""
+    goodput: float = GOODPUT
+    """Share of the days that trains; with `mfu`, which counts all of them, it has no effect."""
+    optimise: str = ""
+    """What designs are compared at equal amounts of: flops, time or money, which on given GPUs is time; "" takes time
+    with `days` and flops without."""
+    train_precision: str = "bf16"
+    """Of matrix products in training."""
+    software: str = "partial graphs"
+    """Preset of the training software (`data/throughput.yaml`)."""
+    layout: str = ""
+    """What of the training layout is given, as in tp=1,pp=8,ep=16; the rest is searched."""
+    batch: int = 0
+    """Most sequences of a training step; 0 takes the leverage law's at the compute, to a quarter of a doubling."""
+    multiple_of: Mapping[str, int] = field(default_factory=dict)
+    """Sizes of the design that must be multiples, as in num_experts=32."""
     price_per_gpu_hour: float | None = None
     """Price of a device-hour, in any currency."""
     memory_for: tuple[str, ...] = ("inference",)
@@ -131,6 +168,13 @@ class Budget:
             gpus: Gpus | str | None = ...,
             days: float = ...,
             mfu: float = ...,
+            goodput: float = ...,
+            optimise: str = ...,
+            train_precision: str = ...,
+            software: str = ...,
+            layout: str = ...,
+            batch: int = ...,
+            multiple_of: Mapping[str, int] = ...,
             price_per_gpu_hour: float | None = ...,
             memory_for: Sequence[str] = ...,
             optimizer: str = ...,
@@ -146,10 +190,11 @@ class Budget:
         self._check_types(put)
         self._check_training(put)
         self._check_demand(put)
+        self._check_throughput(put)
         put("flops", parse_flops(self.flops))
         if self.memory is not None:
             put("memory", parse_memory(self.memory))
-        elif "inference" in self.memory_for:
+        elif "inference" in self.memory_for and self.gpus is None:
             raise UsageError("a memory limit is missing; give one, for example 80GB")
         if self.flops < 1e15:
             raise UsageError(
@@ -208,7 +253,7 @@ class Budget:
         def real(value: object) -> bool:
             return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
 
-        for name, example in (("headroom", 0.1), ("max_epochs", 4.0), ("days", 30), ("mfu", 0.35)):
+        for name, example in (("headroom", 0.1), ("max_epochs", 4.0), ("days", 30), ("mfu", 0.35), ("goodput", 0.9)):
             if not real(getattr(self, name)):
                 raise UsageError(f"{name} {getattr(self, name)!r} must be a number, for example {example}")
         if self.tied_embeddings not in (None, True, False):
@@ -255,7 +300,43 @@ class Budget:
             raise UsageError("flops and days both say the budget; give one")
         if self.gpus is None:
             raise UsageError("days need gpus, for example 256xH100")
-        put("flops", flops_of_time(self.gpus, self.days, self.mfu or ORDINARY_MFU))
+        put("flops", flops_of_time(self.gpus, self.days, self.mfu or NOMINAL_MFU * self.goodput))
+
+    def _check_throughput(self, put: Callable[[str, object], None]) -> None:
+        """Read how training runs; raise for what the GPUs do not have."""
+        if not 0 < self.goodput <= 1:
+            raise UsageError(f"goodput {self.goodput!r} must be above 0 and at most 1, for example 0.9")
+        if self.optimise not in ("", *OPTIMISE):
+            raise UsageError(f"optimise {self.optimise!r} must be {', '.join(OPTIMISE[:-1])} or {OPTIMISE[-1]}")
+        if self.optimise in ("time", "money") and not self.days:
+            raise UsageError(f"optimise {self.optimise} needs gpus and days, for example --gpus 256xH100 --days 30")
+        load_software(self.software)
+        if self.gpus is not None:
+            peak_flops(self.gpus.device, self.train_precision)
+        elif self.train_precision not in get_args(TrainPrecision):
+            raise UsageError(f"precision {self.train_precision!r} must be {', '.join(get_args(TrainPrecision))}")
+        if isinstance(self.batch, bool) or not isinstance(self.batch, int) or self.batch < 0:
+            raise UsageError(f"batch {self.batch!r} must be a whole number of sequences, for example 2048")
+        read_degrees(self.layout)
+        if self.layout and self.gpus is None:
+            raise UsageError(f"layout {self.layout} needs gpus, for example --gpus 256xH100")
+        for name, multiple in self.multiple_of.items():
+            if name not in DESIGN_VARIABLES or not DESIGN_VARIABLES[name].integer:
+                known = ", ".join(each for each, variable in DESIGN_VARIABLES.items() if variable.integer)
+                raise UsageError(f"multiple_of {name!r} is no whole size of a design; known are {known}")
+            if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
+                raise UsageError(f"multiple_of {name}={multiple!r} must be a whole number of at least 1")
+        put("multiple_of", dict(self.multiple_of))
+
+    @property
+    def timed(self) -> bool:
+        """Whether designs are compared at equal time."""
+        return bool(self.days) and not self.mfu and self.optimise != "flops"
+
+    @property
+    def seconds(self) -> float:
+        """Time that trains [s]."""
+        return self.days * 86400 * self.goodput
 
     def _check_demand(self, put: Callable[[str, object], None]) -> None:
         """Take the memory limit of the serving devices where none is given, and refuse what cannot be paid."""
@@ -301,10 +382,10 @@ class Budget:
 
     @property
     def gpu_hours(self) -> float:
-        """Hours of training GPUs that the whole budget is: gpus * days, or FLOPs at `mfu` (ordinary unless given)."""
+        """Hours of training GPUs that the whole budget is: gpus * days, or FLOPs at `mfu` (nominal unless given)."""
         if self.days and self.gpus:
             return self.gpus.count * self.days * 24
-        return self.flops / (self.hours_device.bf16_flops * (self.mfu or ORDINARY_MFU)) / 3600
+        return self.flops / (self.hours_device.bf16_flops * (self.mfu or NOMINAL_MFU)) / 3600
 
     @property
     def serving_hour(self) -> float:

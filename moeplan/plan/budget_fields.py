@@ -44,6 +44,18 @@ def parse_ranges(texts: Iterable[str]) -> dict[str, tuple[float, float]]:
     return ranges
 
 
+def parse_multiples(texts: Iterable[str]) -> dict[str, int]:
+    """Read "num_experts=32"; raises `UsageError` for anything else, or a size named twice."""
+    multiples: dict[str, int] = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not name or not equals or not (value.isascii() and value.isdigit()):
+            raise UsageError(f"--multiple-of {text!r} is not NAME=N; write it like num_experts=32 or d_expert=128")
+        if multiples.setdefault(name, int(value)) != int(value):
+            raise UsageError(f"--multiple-of {name} is given twice, as {multiples[name]} and {value}; give one")
+    return multiples
+
+
 def _number(text: str, what: str) -> float:
     try:
         if float(text) == 0:  # no count, but a variable (num_shared_experts) may be 0
@@ -57,7 +69,8 @@ def make_budget(fields: Mapping[str, Any]) -> Budget:
     """A `Budget` of fields by name, with defaults for the others; raises `UsageError` for values that cannot be."""
     absent = {
         "flops": not fields.get("days"),
-        "memory": "inference" in fields.get("memory_for", ("inference",)) and not fields.get("serve_gpus"),
+        "memory": "inference" in fields.get("memory_for", ("inference",))
+        and not (fields.get("serve_gpus") or fields.get("gpus")),
     }
     for name, example in (("flops", "--flops 1e22"), ("memory", "--memory 80GB")):
         if name not in fields and absent[name]:

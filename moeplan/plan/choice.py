@@ -7,33 +7,34 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moeplan.architecture.conventions import Variables
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError
 from moeplan.laws import Law, load_law
-from moeplan.laws.hyperparameters import hyperparameter_laws, hyperparameters
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.numerics import Floats
 from moeplan.plan.budget import Budget
 from moeplan.plan.infeasibility import why_no_designs, why_none_feasible
-from moeplan.plan.search.space import Scores, Space
+from moeplan.plan.search.space import TIE, Scores, Space
 from moeplan.plan.search.variables import Design, design_of
-from moeplan.plan.training_and_serving import batch_sequences, state_bytes_per_gpu
 
-MOST_RULED_OUT = 500
-"""Designs that no layout may spread before the search for a trainable one gives up."""
-_OVERHEADS = 8
-"""After every so many designs that cannot be trained, those of clearly as much model state are dropped unasked."""
+if TYPE_CHECKING:
+    from moeplan.plan.search.clock import Clock
 
-
+NEAR_BEST = 0.05
+"""Of designs within this share of the best V the training time is asked exactly, where GPUs are given."""
+Objective = Callable[[Scores], Floats]
+"""A value of every design of the scores, feasible or not, that is to be large."""
 Pick = Callable[[Scores], int]
 """A rule that picks one of the designs that are feasible by their scores."""
 
@@ -50,8 +51,8 @@ class Choice:
     """Every design's score at the budget; what cannot be trained is not feasible where training must fit."""
     index: int
     """The chosen design's place among them."""
-    most_params: float = math.inf
-    """Params whose state, times the least overhead seen, fills the training GPUs, where training must fit."""
+    clock: Clock | None = None
+    """What training takes on the budget's GPUs; None without GPUs."""
 
     @property
     def budget(self) -> Budget:
@@ -67,6 +68,16 @@ class Choice:
     def tokens(self) -> int:
         """Its training tokens."""
         return int(self.scores.tokens[self.index])
+
+    @property
+    def timed(self) -> bool:
+        """Whether time was the budget."""
+        return self.clock is not None and self.clock.timed
+
+    @property
+    def flops(self) -> float:
+        """Compute of the budget; where time is the budget, what the chosen design trains for in it [FLOPs]."""
+        return float(self.scores.train_flops[self.index]) if self.timed else self.budget.flops
 
     @cached_property
     def ln_value(self) -> Floats:
@@ -88,11 +99,11 @@ class Choice:
         return dataclasses.replace(self, index=index)
 
     def chosen_by(self, pick: Pick) -> Choice:
-        """The same search with what a rule picks in place of the best; where training must fit, the first that does.
+        """The same search with what a rule picks in place of the best.
 
         The scores stay those of the best, so that both are told by the same numbers.
         """
-        return self.at(_choose(self.space, self.laws, self.scores, pick).index)
+        return self.at(pick(self.scores))
 
     def best_by(self, ln_value: Floats, scores: Scores | None = None) -> int:
         """The design that `ln_value` would choose, by these scores or others of the same space."""
@@ -107,12 +118,28 @@ class Choice:
         return design_of(alone, tokens, math.exp(float(ln_value[index])), leverage)
 
     def with_more(self, compute: float = 1.0, memory: float = 1.0) -> Scores:
-        """The scores at so many times the compute and the memory."""
+        """The scores at so many times the compute, or the time where that is the budget, and the memory."""
+        if self.clock is not None:
+            from moeplan.plan.trainable import clock_of  # late, so that a plan without GPUs starts fast
+
+            # without a limit of the served model, memory is that of the GPUs
+            clock = self.clock if self.budget.memory is not None or memory == 1 else clock_of(self.space, memory)
+            return clock.scores(_prices_of(self.laws), time=compute, memory=memory)
         if compute == 1 and not self.budget.pays_hours:
-            scores = self.space.limit(self.scores, memory)
-        else:
-            scores = self.space.score(self.budget.flops * compute, memory)
-        return _within_state(self.space, scores, self.most_params * memory)
+            return self.space.limit(self.scores, memory)
+        return self.space.score(self.budget.flops * compute, memory)
+
+    @property
+    def num_feasible(self) -> int:
+        """Designs that meet every condition; whether GPUs can train them is asked of those near the best alone."""
+        return int(np.count_nonzero(self.space.limit(self.scores).feasible))
+
+    def best_among(self, free: NDArray[np.bool_]) -> int | None:
+        """The best design of some; None if none of them is feasible."""
+        if self.clock is not None:
+            self.clock.settle(self.scores, functools.partial(_mean, self.laws), among=free)
+        ln_value = self.scores.mean(self.laws)
+        return self.space.choose(np.where(free, ln_value, -np.inf), self.scores)
 
 
 def make_space(budget: Budget, laws: Sequence[Law], **options: Any) -> Space:
@@ -132,79 +159,52 @@ def choose_by(space: Space, ln_value: Floats, scores: Scores) -> int:
 
 
 def choose_design(space: Space, laws: Sequence[Law], scores: Scores | None = None) -> Choice:
-    """The best design of a space by the objective laws; with training limits, the first of the best that trains.
+    """The best design of a space by the objective laws; on GPUs, the best that they can train.
 
-    `scores` are the space's at its budget, if they are known already.
+    `scores` are the space's at its budget, if they are known already; on GPUs they are asked for anew.
     """
     laws = tuple(laws)
+    if space.budget.gpus is None:
+        scores = scores or space.score(space.budget.flops)
+        return Choice(space, laws, scores, choose_by(space, scores.mean(laws), scores))
+    from moeplan.plan.trainable import clock_of, why_untrainable  # late, so that a plan without GPUs starts fast
 
-    def best(scores: Scores) -> int:
-        return choose_by(space, scores.mean(laws), scores)
-
-    return _choose(space, laws, scores or space.score(space.budget.flops), best)
-
-
-def _choose(space: Space, laws: tuple[Law, ...], scores: Scores, pick: Pick) -> Choice:
-    if "training" not in space.budget.memory_for:
-        return Choice(space, laws, scores, pick(scores))
-    return _choose_trainable(space, laws, scores, pick)
-
-
-def _choose_trainable(space: Space, laws: tuple[Law, ...], scores: Scores, pick: Pick) -> Choice:
-    """The first design that `pick` takes and some layout can train on the budget's GPUs.
-
-    Asking for a layout takes milliseconds, so the designs are asked one by one from the best down; those that fail
-    leave the scores, and those whose model state alone is too large leave them beforehand.
-    """
-    from moeplan.plan.layouts import least_bytes  # late, so that a plan whose training need not fit starts fast
-
-    budget, gpus, usable = space.budget, space.budget.gpus, space.budget.usable_training_bytes
-    assert gpus is not None
-    assert usable is not None
-    state = state_bytes_per_gpu(1.0, budget.optimizer, gpus.count)
-    most_params = usable / state
-    scores = _within_state(space, scores, most_params)
-    if not scores.feasible.any():
-        raise InfeasibleError(
-            f"no design that fits can be trained on {gpus} with {budget.optimizer}: weights, gradients and "
-            "optimizer state take too much memory; use more GPUs"
-        )
-    overheads: list[float] = []
-    ruled_out = 0
+    clock = clock_of(space)
     while True:
-        index = pick(scores)
-        architecture = space.architecture(index)
-        least = least_bytes(architecture, budget, _batch(architecture, float(scores.tokens[index]), budget))
-        if least is not None and least <= usable:
-            return Choice(space, laws, scores, index, most_params)
-        scores.feasible[index] = False
-        if least is None:
-            ruled_out += 1
-            if ruled_out > MOST_RULED_OUT:
-                raise InfeasibleError(
-                    f"no layout of {gpus} divides heads, experts, layers and batch of {ruled_out} designs; "
-                    "try a number of GPUs with more factors of 2"
-                )
-        else:
-            overheads.append(least / (state * architecture.total_params()))
-            if len(overheads) % _OVERHEADS == _OVERHEADS - 1:
-                # What the state grew by in designs that failed, the next ones will hardly escape.
-                most_params = usable / state / (1 + 0.9 * (min(overheads) - 1))
-                scores = _within_state(space, scores, most_params)
+        scores = clock.scores(_objectives(space.laws, laws))
         if not scores.feasible.any():
-            raise InfeasibleError(f"no design that fits can be trained on {gpus}: every layout breaks a rule or memory")
+            raise InfeasibleError(why_untrainable(space, scores, clock))
+        index = choose_by(space, scores.mean(laws), scores)
+        # Where many were asked, another layout may be faster after all.
+        if clock.speeds.check(index):
+            return Choice(space, laws, scores, index, clock)
 
 
-def _within_state(space: Space, scores: Scores, most_params: float) -> Scores:
-    """The scores without the designs of more params, where that is a limit; a copy that may be changed."""
-    if most_params == math.inf:
-        return scores
-    params = space.values("total_params", np.arange(len(space)), scores)
-    return dataclasses.replace(scores, feasible=scores.feasible & (params <= most_params))
+def _objectives(everyone: Sequence[Law], laws: tuple[Law, ...]) -> list[tuple[Objective, float]]:
+    """What a plan asks the best of: V, each law alone, all but one, and the worst of them."""
+    sets: list[tuple[Law, ...]] = [(law,) for law in everyone]
+    if len(laws) > 1:
+        sets += [tuple(other for other in laws if other != law) for law in laws]
+    others: list[Objective] = [functools.partial(_mean, some) for some in _distinct(sets) if some != laws]
+    worst: list[Objective] = [functools.partial(_worst, laws)] if len(laws) > 1 else []
+    return [(functools.partial(_mean, laws), NEAR_BEST), *((objective, TIE) for objective in (*others, *worst))]
 
 
-def _batch(architecture: Architecture, tokens: float, budget: Budget) -> int:
-    """Sequences of a step by the law whose batch is taken."""
-    law, *_ = hyperparameter_laws(budget.hyperparameters)
-    (own,) = hyperparameters([law], architecture, tokens, budget.seq_len)
-    return batch_sequences(own.batch_tokens, budget.seq_len, budget.gpus.count if budget.gpus else 1)
+def _prices_of(laws: tuple[Law, ...]) -> list[tuple[Objective, float]]:
+    """What the price of more asks the best of: V, and each law alone."""
+    sets = [laws, *((law,) for law in laws)]
+    return [(functools.partial(_mean, some), TIE) for some in _distinct(sets)]
+
+
+def _mean(laws: tuple[Law, ...], scores: Scores) -> Floats:
+    return scores.unlimited_mean(laws)
+
+
+def _worst(laws: tuple[Law, ...], scores: Scores) -> Floats:
+    """ln of the least efficiency by any of the laws."""
+    own: Floats = np.min([scores.of(law) - scores.mean([law]).max() for law in laws], axis=0)
+    return own
+
+
+def _distinct(sets: list[tuple[Law, ...]]) -> list[tuple[Law, ...]]:
+    return [some for place, some in enumerate(sets) if some not in sets[:place]]

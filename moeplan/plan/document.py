@@ -16,12 +16,14 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.serving.concurrency import Concurrency
 from moeplan.cost.serving.roofline import DecodePoint
 from moeplan.errors import UsageError
+from moeplan.estimates import Estimate
 from moeplan.files import read_json
 from moeplan.laws.hyperparameters import HyperParameters
 from moeplan.laws.law import Outside
 from moeplan.laws.leverage import Leverage
 from moeplan.plan.goal import Goal
 from moeplan.plan.life import IfServed, Life, ServedLoad
+from moeplan.plan.older import completed
 from moeplan.plan.search.variables import Design
 from moeplan.plan.uncertainty.result import PlanUncertainty
 from moeplan.quantities import BY_KEY, BY_VARIABLE, BYTES, COUNT, FLOPS, NUMBER, SHARE
@@ -87,9 +89,23 @@ class Request:
     gpus: Line | None
     """Devices to train on, as in 256xH100; null if not given."""
     days: float
-    """Days of training on them that made the budget; 0 if it was given in FLOPs."""
+    """Days on them that are the budget; 0 if it was given in FLOPs. With them, `flops` is what the design trains."""
     mfu: float
     """Share of the dense bf16 peak that was given; 0 if not."""
+    goodput: Annotated[float, SHARE]
+    """Share of the days that trains."""
+    optimise: Word
+    """What designs were compared at equal amounts of: flops, time or money."""
+    train_precision: Word
+    """Of matrix products in training."""
+    software: Line
+    """Preset of the training software."""
+    layout: Line
+    """What of the training layout was given; "" if nothing."""
+    batch: int
+    """Most sequences of a training step that were given; 0 if not."""
+    multiple_of: Annotated[dict[Word, int], BY_KEY]
+    """Sizes of the design that had to be multiples."""
     price_per_gpu_hour: float | None
     """Price of a device-hour; null if not given."""
     memory_for: tuple[Word, ...]
@@ -156,8 +172,20 @@ class LayoutOption:
     """Data parallelism."""
     micro_batch: int
     """Sequences of a micro-batch."""
+    virtual_stages: int
+    """Chunks of layers a pipeline stage holds."""
     recompute: Word
     """Activations that the backward pass computes again: none, selective or full."""
+    num_gpus: int
+    """GPUs that it uses; others stay idle."""
+    batch_sequences: int
+    """Sequences of its step."""
+    tokens_per_second_per_gpu: Estimate | None
+    """Tokens a second of each of all GPUs, idle ones too, with an 80 % interval; null in older plans."""
+    mfu: Annotated[float | None, SHARE]
+    """Model FLOPs utilisation of all GPUs, idle ones too, by `training.mfu_convention`; null in older plans."""
+    days: Estimate | None
+    """Days of the run at the plan's goodput; null in older plans."""
     bytes_per_gpu: Annotated[float, BYTES]
     """Peak memory of a GPU of the heaviest stage [bytes]."""
     bytes_by_group: Annotated[dict[Line, float], BYTES]
@@ -176,20 +204,37 @@ class TrainingRun:
     """The device that time is counted on."""
     num_gpus: int | None
     """How many of them; null if not given."""
+    idle_gpus: int
+    """How many of them the layout leaves idle, paid for all the same."""
+    precision: Word
+    """Of matrix products."""
+    software: Line
+    """Preset of the training software."""
+    goodput: Annotated[float, SHARE]
+    """Share of the days that trains."""
+    tokens_per_second_per_gpu: Estimate | None
+    """Tokens a second of each of all GPUs while they train, with an 80 % interval; null in older plans."""
     mfu: float
-    """Share of the dense bf16 peak assumed."""
+    """Model FLOPs utilisation while they train, by `mfu_convention`."""
+    mfu_convention: Line
+    """FLOPs and peak that utilisation is counted by."""
     mfu_basis: Line
-    """Where that share is from, with published runs."""
-    gpu_hours: float
-    """Device-hours of the whole run."""
-    days: float | None
-    """Days of the run; null without a number of devices."""
-    money: float | None
+    """Where it is from."""
+    site_ln_sd: float | None
+    """Part of the interval that all designs at a site have in common, as a standard deviation of the logarithm; null
+    where the utilisation was given."""
+    design_ln_sd: float | None
+    """Part that differs from design to design."""
+    gpu_hours: Estimate
+    """Device-hours of the whole run, pauses included."""
+    days: Estimate | None
+    """Days of the run, pauses included; null without a number of devices."""
+    money: Estimate | None
     """Price of the run; null without a price."""
     optimizer: Word
     """Scheme of weights, gradients and optimizer state."""
     batch_sequences: int
-    """Sequences of a step: the leverage law's batch, rounded to what divides over the GPUs."""
+    """Sequences of a step: those of the batch that the first layout takes."""
     usable_bytes: float | None
     """Memory of a training GPU less the headroom [bytes]; null without GPUs."""
     layouts: tuple[LayoutOption, ...]
@@ -387,7 +432,7 @@ class Plan(records.Record):
             raise UsageError("this is no plan: it lacks the key 'schema'")
         if data["schema"] != SCHEMA:
             raise UsageError(f"the plan has schema {data['schema']!r}, this version of moeplan reads {SCHEMA}")
-        return records.from_json(cls, data)
+        return records.from_json(cls, completed(data))
 
     def _repr_html_(self) -> str:
         from moeplan.report.html import plan_fragment

@@ -81,7 +81,7 @@ def why_none_feasible(space: Space, scores: Scores) -> str:
             together = [f"{other}={_range_text(budget, other)}" for other in names if other != name]
             under = " with " + ", ".join(together) if together else ""
             return (
-                f"no design that fits {_limits(budget)} has "
+                f"no design that fits {limits_text(budget)} has "
                 f"{name}={_range_text(budget, name)}{under}; nearest is {_number(name, nearest)}"
             )
     meets = np.logical_and.reduce([fits, *inside.values()])
@@ -91,7 +91,7 @@ def why_none_feasible(space: Space, scores: Scores) -> str:
             return reason
     given = ", ".join(f"{name}={_range_text(budget, name)}" for name in names)
     if given:
-        return f"no design that fits {_limits(budget)} meets {given} together"
+        return f"no design that fits {limits_text(budget)} meets {given} together"
     return (
         f"no design can be trained on {format_flops(budget.flops)} FLOPs: "
         f"serving {format_count(budget.served_tokens)} tokens alone costs more"
@@ -146,8 +146,10 @@ def _nearest(space: Space, name: str) -> float | None:
     return None if nearest is None or low <= nearest <= high else nearest
 
 
-def _limits(budget: Budget) -> str:
-    return f"{format_flops(budget.flops)} FLOPs" + (f" and {budget.memory}" if budget.memory else "")
+def limits_text(budget: Budget) -> str:
+    """The limits of a budget, in words."""
+    flops = f"{budget.days:g} days" if budget.timed else f"{format_flops(budget.flops)} FLOPs"
+    return flops + (f" and {budget.memory}" if budget.memory else "")
 
 
 def _number(name: str, value: float) -> str:

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from moeplan.architecture.conventions import Variables
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.devices import mfu_preset
 from moeplan.laws import Law
 from moeplan.laws.leverage import Leverage
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.laws.terms import extrapolated_turns
-from moeplan.plan.budget import ORDINARY_MFU, Budget
+from moeplan.plan.budget import Budget
 from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.variables import Design
 from moeplan.units import format_count, format_flops
@@ -39,7 +38,6 @@ def notes(
 ) -> tuple[str, ...]:
     """The notes of a plan, in sentences; `without` has the best design if a law is left out, by the law's name."""
     return (
-        *_utilisation(architecture, budget),
         *_worth(leverage),
         *_edges(grid, design, budget),
         *_unseen(budget),
@@ -79,16 +77,6 @@ def _pull(design: Design, without: Design | None) -> str:
         f"{100 * abs(without.active_params / design.active_params - 1):.0f} % "
         f"{'fewer' if without.active_params < design.active_params else 'more'} active params"
     )
-
-
-def _utilisation(architecture: Architecture, budget: Budget) -> Iterator[str]:
-    own = mfu_preset(architecture)
-    if budget.days and not budget.mfu and own.mfu != ORDINARY_MFU:
-        yield (
-            f"The days were turned into compute at {100 * ORDINARY_MFU:g} % of peak; models of this kind ({own.name}) "
-            f"are planned at {100 * own.mfu:g} %, where this takes {budget.days * ORDINARY_MFU / own.mfu:.3g} days. "
-            "Give --mfu to choose."
-        )
 
 
 def _worth(leverage: Leverage) -> Iterator[str]:

@@ -19,8 +19,8 @@ def request_fields(request: Request) -> dict[str, Any]:
     """The fields of the budget that a plan was asked for; `make_budget` turns them into the same budget again."""
     names = (
         "flops memory vocab_size tied_embeddings seq_len attention headroom fix ranges max_epochs max_tokens "
-        "inference_tokens days mfu price_per_gpu_hour memory_for optimizer "
-        "hyperparameters"
+        "inference_tokens days mfu price_per_gpu_hour memory_for optimizer hyperparameters "
+        "goodput optimise train_precision software layout batch multiple_of"
     )
     fields: dict[str, Any] = {name: getattr(request, name) for name in (*names.split(), *SERVING, *DEMAND)}
     fields |= {name: getattr(request, name) for name in ("gpus",) if getattr(request, name)}
@@ -28,6 +28,8 @@ def request_fields(request: Request) -> dict[str, Any]:
         del fields["memory"]
     if request.days:  # the days make the budget again
         fields["flops"] = 0.0
+    else:
+        del fields["optimise"]
     fields["tokens_available"] = math.inf if request.tokens_available is None else request.tokens_available
     for name, bounds in request.ranges.items():
         if len(bounds) != 2:
@@ -40,8 +42,11 @@ def override(fields: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     result = {**fields, **given}
     if "flops" in given:  # one of the two makes the budget: the one given
         result["days"] = 0.0
+        result.pop("optimise", None)
     elif "days" in given:
         result["flops"] = 0.0
+        result.pop("optimise", None)
+    result |= {"optimise": given["optimise"]} if "optimise" in given else {}
     fix, ranges = given.get("fix", {}), given.get("ranges", {})
     for key, own in (("fix", fix), ("ranges", ranges)):
         kept = {name: value for name, value in fields.get(key, {}).items() if name not in {**fix, **ranges}}

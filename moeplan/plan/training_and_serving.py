@@ -9,9 +9,11 @@ from moeplan.cost.devices import Gpus, gpu_time, load_device, mfu_preset, publis
 from moeplan.cost.serving.concurrency import concurrency, decode_seconds, fits, serving_gpus
 from moeplan.cost.serving.roofline import DecodePoint, devices_needed, serving_estimate
 from moeplan.cost.training.states import load_scheme
+from moeplan.cost.training.throughput.settings import MFU_CONVENTION
 from moeplan.errors import InfeasibleError
-from moeplan.plan.budget import ORDINARY_MFU, Budget
-from moeplan.plan.document import LayoutOption, ServingPoint, ServingUse, TrainingRun
+from moeplan.estimates import Estimate
+from moeplan.plan.budget import NOMINAL_MFU, Budget
+from moeplan.plan.document import ServingPoint, ServingUse, TrainingRun
 from moeplan.plan.life import served_load
 
 DEFAULT_DEVICE = "H100"
@@ -35,15 +37,8 @@ def state_bytes_per_gpu(total_params: float, optimizer: str, num_gpus: int) -> f
 def utilisation(architecture: Architecture, budget: Budget) -> tuple[float, str]:
     """Share of the dense bf16 peak that training is planned at, and where it is from, with published runs."""
     preset = mfu_preset(architecture)
-    # A budget made of GPU time keeps the utilisation that made it.
-    mfu = budget.mfu or (ORDINARY_MFU if budget.days or budget.pays_hours else preset.mfu)
-    basis = (
-        "as given"
-        if budget.mfu
-        else "the ordinary preset"
-        if budget.days or budget.pays_hours
-        else f"the preset {preset.name}"
-    )
+    mfu = budget.mfu or (NOMINAL_MFU if budget.pays_hours else preset.mfu)
+    basis = "as given" if budget.mfu else "nominal" if budget.pays_hours else f"the preset {preset.name}"
     if not budget.mfu:
         runs = [run for run in published_mfu(preset) if run.mfu and (run.granularity is None) == architecture.is_dense]
         examples = ", ".join(
@@ -55,31 +50,41 @@ def utilisation(architecture: Architecture, budget: Budget) -> tuple[float, str]
     return mfu, basis
 
 
-def training_run(architecture: Architecture, train_flops: float, batch_tokens: float, budget: Budget) -> TrainingRun:
-    """GPU-hours, days, money and the fastest layouts of one training run."""
-    gpus = budget.gpus or Gpus(1, budget.hours_device if budget.pays_hours else load_device(DEFAULT_DEVICE))
-    mfu, basis = utilisation(architecture, budget)
-    time = gpu_time(train_flops, gpus, mfu, price_per_gpu_hour=budget.price_per_gpu_hour)
-    batch = batch_sequences(batch_tokens, budget.seq_len, gpus.count if budget.gpus else 1)
-    layouts: tuple[LayoutOption, ...] = ()
-    note = "no GPUs are given"
-    if budget.gpus:
-        from moeplan.plan.layouts import fastest_layouts  # late, so that a plan without GPUs starts fast
+def training_run(architecture: Architecture, tokens: float, batch_tokens: float, budget: Budget) -> TrainingRun:
+    """Speed, GPU-hours, days, money and the fastest layouts of one training run, pauses included."""
+    if budget.gpus is None:
+        flops = float(architecture.flops_per_token(budget.seq_len)) * tokens
+        return _without_gpus(architecture, flops, batch_tokens, budget)
+    from moeplan.plan.layouts import run_on_gpus  # late, so that a plan without GPUs starts fast
 
-        layouts, note = fastest_layouts(architecture, budget, batch)
+    return run_on_gpus(architecture, tokens, budget)
+
+
+def _without_gpus(architecture: Architecture, flops: float, batch_tokens: float, budget: Budget) -> TrainingRun:
+    gpus = Gpus(1, budget.hours_device if budget.pays_hours else load_device(DEFAULT_DEVICE))
+    mfu, basis = utilisation(architecture, budget)
+    time = gpu_time(flops, gpus, mfu, price_per_gpu_hour=budget.price_per_gpu_hour)
     return TrainingRun(
         device=gpus.device.name,
-        num_gpus=gpus.count if budget.gpus else None,
+        num_gpus=None,
+        idle_gpus=0,
+        precision=budget.train_precision,
+        software=budget.software,
+        goodput=1.0,
+        tokens_per_second_per_gpu=None,
         mfu=mfu,
+        mfu_convention=MFU_CONVENTION,
         mfu_basis=basis,
-        gpu_hours=time.gpu_hours,
-        days=time.days if budget.gpus else None,
-        money=time.money,
+        site_ln_sd=None,
+        design_ln_sd=None,
+        gpu_hours=Estimate(time.gpu_hours),
+        days=None,
+        money=None if time.money is None else Estimate(time.money),
         optimizer=budget.optimizer,
-        batch_sequences=batch,
-        usable_bytes=budget.usable_training_bytes,
-        layouts=layouts,
-        layout_note=note,
+        batch_sequences=batch_sequences(batch_tokens, budget.seq_len, 1),
+        usable_bytes=None,
+        layouts=(),
+        layout_note="no GPUs are given",
     )
 
 

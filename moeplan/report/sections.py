@@ -87,12 +87,15 @@ def _answer(plan: Plan) -> Source:
 def _conditions(p: View[Plan]) -> Text:
     """What was asked and assumed, defaults included."""
     request = p.request
-    days = " ({request.days} days of {request.gpus} at {training.mfu} of peak)" if request.days else ""
+    budget = "{request.flops} FLOPs"
+    if request.days:
+        budget = "{request.days} days of {request.gpus}, {training.goodput} of them training: {request.flops} FLOPs"
     memory = " and {request.memory}" if request.memory else ""
-    trained = ", trained within the memory of {request.gpus}" if "training" in request.memory_for else ""
+    where = "there" if request.days else "on {request.gpus}"
+    trained = f", trained {where} within their memory" if request.gpus else ""
     vocabulary = "tied" if request.tied_embeddings else "untied"
     parts = [
-        f"For {{request.flops}} FLOPs{days}{memory}{trained}, judged by {{laws}}",
+        f"For {budget}{memory}{trained}, judged by {{laws}}",
         f"vocabulary {{request.vocab_size}} ({vocabulary}), sequences of {{request.seq_len}} tokens, "
         f"{request.attention.upper()}, at most {{request.max_tokens}} tokens",
         "served in {request.weight_dtype} with a {request.kv_dtype} cache of {request.context} tokens x "
@@ -101,6 +104,11 @@ def _conditions(p: View[Plan]) -> Text:
     if request.choose != "best":
         rule = RULES.get(request.choose, "a rule of another version")
         parts.append(f"the {request.choose} choice: {rule}")
+    if request.layout:
+        parts.append("trained under {request.layout}")
+    if request.multiple_of:
+        sizes = ", ".join(f"{name} of {size}" for name, size in request.multiple_of.items())
+        parts.append(f"multiples: {sizes}")
     if request.fix or request.ranges:
         parts.append("with {chosen}")
     if request.tokens_available is not None:
@@ -170,9 +178,9 @@ PARAMS = {
 
 
 def _compute(p: View[Plan]) -> tuple[Block, ...]:
-    counts = p.counts
+    counts, spent = p.counts, "{request.flops} FLOPs"
     rows = (
-        ("budget", p("{request.flops} FLOPs")),
+        ("budget", p(f"{{request.days}} days, in which it trains {spent}" if p.request.days else spent)),
         ("training", p("{counts.train_flops} FLOPs on {design.tokens:,} tokens")),
         (
             "FLOPs per token",

@@ -112,9 +112,11 @@ def plan_source(plan: Plan) -> SourceOf:
             case ["training", "layouts", *_] | ["training", "usable_bytes"]:
                 return LAYOUT
             case ["training", *_]:
+                run = plan.training
                 return Source(
-                    f"Training FLOPs / (device's dense bf16 peak x MFU); MFU: {plan.training.mfu_basis}.",
-                    convention=f"model FLOPs: {_MODEL_FLOPS}",
+                    "Tokens / tokens a second under the first layout, by the calibrated model of throughput; MFU "
+                    f"{run.mfu_basis}. Goodput, the share of the days that trains: {run.goodput:g}.",
+                    convention=f"{run.mfu_convention}; model FLOPs: {_MODEL_FLOPS}",
                 )
             case ["serving", *_]:
                 return SERVING

@@ -4,49 +4,72 @@ from __future__ import annotations
 
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import LayoutOption, Plan
+from moeplan.quantities import percent
 from moeplan.report import sources
 from moeplan.report.blocks import Block, Column, Paragraph, Table, table
 from moeplan.report.life import load_text
 from moeplan.report.text import NONE, Text, listed
 from moeplan.report.view import View
 
+_SHORT = {"virtual_stages": "virtual"}
 _DEGREES = ("tp", "pp", "ep", "etp", "cp", "dp")
 
 
 def training_blocks(plan: View[Plan]) -> tuple[Block, ...]:
-    """GPU-hours, days and money at a stated utilisation, and the fastest layouts."""
+    """GPU-hours, days and money at the predicted speed, and the fastest layouts."""
     run = plan.training
     days = ", {days} days on {num_gpus}" if run.days is not None and run.num_gpus else ""
     price = plan("{training.money:,.0f} at {request.price_per_gpu_hour} a {training.device}-hour")
+    law = plan.it.hyperparameters[0].law if plan.it.hyperparameters else LEVERAGE_LAW
     batch = run(
         "{batch_sequences} sequences, {tokens} tokens: {law}'s, rounded to the GPUs",
-        law=plan.it.hyperparameters[0].law if plan.it.hyperparameters else LEVERAGE_LAW,
+        law=law,
         tokens=plan.kind_at("design.tokens").text(run.batch_sequences * plan.request.seq_len),
     )
-    rows = (
-        ("GPU time", run(f"{{gpu_hours}} {{device}}-hours{days}")),
-        *([("price", price)] if run.money is not None else []),
-        ("at", run("{mfu} of the dense bf16 peak (MFU): {mfu_basis}")),
+    rows = [("GPU time", run(f"{{gpu_hours}} {{device}}-hours{days}"))]
+    if run.days is not None and run.days.low is not None:
+        pauses = ", {goodput} of them training; 80 % interval {days.low}–{days.high} days"
+        rows[0] = ("GPU time", run(f"{{gpu_hours}} {{device}}-hours{days}{pauses}"))
+    if run.money is not None:
+        rows.append(("price", price))
+    if run.tokens_per_second_per_gpu is not None:
+        idle = ", of which {idle_gpus} stay idle" if run.idle_gpus else ""
+        ends = run.tokens_per_second_per_gpu.low is not None
+        interval = " ({tokens_per_second_per_gpu.low}–{tokens_per_second_per_gpu.high})" if ends else ""
+        speed = f"{{tokens_per_second_per_gpu}}{interval} tokens/s a GPU{idle}; {{precision}}, {{software}}"
+        rows.append(("speed", run(speed)))
+    rows += [
+        ("MFU", run("{mfu} of the dense bf16 peak: {mfu_basis}")),
         ("batch", batch),
         ("optimizer", run.optimizer),
-    )
-    blocks: list[Block] = [Table(rows)]
+    ]
+    blocks: list[Block] = [Table(tuple(rows))]
     if run.layouts:
-        degrees = [name for name in _DEGREES if any(getattr(x, name) > 1 for x in run.layouts)]
-        columns: tuple[Column, ...] = (
-            *((f">{name}", f"{{{name}:d}}") for name in degrees),
+        names = (*_DEGREES, "virtual_stages")
+        degrees = [name for name in names if any(getattr(x, name) > 1 for x in run.layouts)]
+        columns: list[Column] = [
+            *((f">{_SHORT.get(name, name)}", f"{{{name}:d}}") for name in degrees),
             (">micro-batch", "{micro_batch:d}"),
             ("recompute", lambda layout: NONE if layout.recompute == "none" else layout.recompute),
             ("memory a GPU", "{bytes_per_gpu}"),
-            ("step", "{step_time:.2f}"),
-            ("largest terms", _terms),
-        )
-        blocks.append(table(run.layouts, columns, source=sources.LAYOUT))
-        text = (
-            "Layouts on {num_gpus} GPUs, of {usable_bytes} usable each, the fastest first by a calibrated model of "
-            "a step's time (moeplan.cost.training.throughput); times are relative to the first."
-        )
+        ]
+        if all(x.tokens_per_second_per_gpu is not None for x in run.layouts):
+            columns += [(">tokens/s/GPU", "{tokens_per_second_per_gpu}"), (">MFU", "{mfu}"), (">days", "{days}")]
+        else:
+            columns.append(("step", "{step_time:.2f}"))
+        columns.append(("largest terms", _terms))
+        blocks.append(table(run.layouts, tuple(columns), source=sources.LAYOUT))
+        text = "Layouts on {num_gpus} GPUs, of {usable_bytes} usable each, the fastest first. MFU: {mfu_convention}."
         blocks.append(Paragraph(run(text), sources.LAYOUT))
+        if run.site_ln_sd is not None and run.design_ln_sd is not None:
+            parts = (
+                "The interval of time has two parts, as standard deviations: {site} by site, which all designs share, "
+                "and {design} by design. Designs were compared at speeds drawn towards what is usual for their size, "
+                "so that what the model cannot tell apart does not decide; the speeds here are its own."
+            )
+            timed = plan.request.optimise == "time"
+            said = parts if timed else parts[: parts.index(" Designs were")]
+            blocks.append(Paragraph(said.format(site=percent(run.site_ln_sd), design=percent(run.design_ln_sd))))
     elif plan.request.gpus:
         blocks.append(Paragraph(f"No layout is listed: {run.layout_note}."))
     return tuple(blocks)

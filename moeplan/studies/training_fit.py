@@ -16,7 +16,8 @@ from moeplan.cost.training.layout import search_layouts
 from moeplan.cost.training.memory import TrainingMemory, TrainingSettings, training_memory
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.states import load_scheme
-from moeplan.cost.training.throughput.estimate import MFU_CONVENTION, TrainingEstimate, training_estimate
+from moeplan.cost.training.throughput.estimate import TrainingEstimate, training_estimate
+from moeplan.cost.training.throughput.settings import MFU_CONVENTION
 from moeplan.cost.training.throughput.step import StepTime
 from moeplan.errors import InfeasibleError
 from moeplan.estimates import Estimate

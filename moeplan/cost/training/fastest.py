@@ -25,10 +25,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from moeplan.architecture import counting
+from moeplan.architecture.attention import Attention, attention_of
 from moeplan.architecture.counting import Shape, Size
+from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Gpus
 from moeplan.cost.training.activations import kept_tensors
-from moeplan.cost.training.memory import TrainingSettings, layer_params, training_bytes
+from moeplan.cost.training.memory import (
+    Counted,
+    TrainingMemory,
+    TrainingSettings,
+    layer_params,
+    training_bytes,
+    training_memory,
+)
 from moeplan.cost.training.parallelism import Layout, Recompute
 from moeplan.cost.training.states import load_scheme
 from moeplan.cost.training.throughput.layer import StepSetting, layer_terms, recomputed_by, sync_moe
@@ -100,6 +110,18 @@ class Fastest:
         return None if place < 0 else self.spreads[place]
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """A layout that fits one architecture."""
+
+    spread: Spread
+    """The layout."""
+    tokens_per_second: float
+    """Of all GPUs together, before it is scaled to the site."""
+    memory: TrainingMemory
+    """Its memory by stage and group."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
     """What trains: GPUs, the batch, and how."""
@@ -163,8 +185,8 @@ class Trainer:
             # an interleaved schedule deals micro-batches in rounds of pp
             yield Spread(layout, m if degrees.virtual_stages == 1 else m // pp * pp)
 
-    def step(self, shape: Shape, spread: Spread) -> StepTime:
-        """Time of a step, before it is scaled to the site."""
+    def step(self, shape: Shape, spread: Spread, counted: dict[tuple[Any, ...], Any] | None = None) -> StepTime:
+        """Time of a step, before it is scaled to the site; `counted` as `step_time` has it."""
         return step_time(
             shape,
             spread.layout,
@@ -174,6 +196,7 @@ class Trainer:
             precision=self.precision,
             software=self.software,
             sharded_weights="weights" in load_scheme(self.optimizer).split,
+            counted=counted,
         )
 
     def tokens_per_second(self, shape: Shape, spread: Spread) -> Size:
@@ -182,10 +205,12 @@ class Trainer:
 
     def fits(self, shape: Shape, spread: Spread) -> Size:
         """Whether each architecture's heaviest stage fits a GPU."""
-        settings = TrainingSettings(
+        return training_bytes(shape, spread.layout, self._settings(spread)) <= self.usable_bytes
+
+    def _settings(self, spread: Spread) -> TrainingSettings:
+        return TrainingSettings(
             seq_len=self.seq_len, optimizer=self.optimizer, num_micro_batches=spread.num_micro_batches
         )
-        return training_bytes(shape, spread.layout, settings) <= self.usable_bytes
 
     def ceiling(self, designs: Any, *, close: bool = False) -> Floats:
         """Tokens a second that no layout that fits exceeds, of each of `designs`; `Ceiling` says what is close."""
@@ -220,6 +245,13 @@ class Trainer:
         r = rates(self.gpus.device, self.precision, constants())
         return self.scale * max(r.flops, r.bf16_flops, r.grouped_flops) / self.gpus.device.bf16_flops
 
+    @property
+    def least_state_bytes(self) -> float:
+        """Weights, gradients and optimizer state of a param, spread over all GPUs [bytes]; no layout needs less."""
+        scheme = load_scheme(self.optimizer)
+        # embeddings, router and norms may carry more state
+        return min(sum(scheme.state_bytes(1.0, 1, vector=v).values()) for v in (False, True)) / self.gpus.count
+
     def fastest(self, designs: Any, among: frozenset[tuple[Degrees, int]] | None = None) -> Fastest:
         """The fastest layout that fits, of each of `designs`: a grid as `counting` takes it, with `take(index)`.
 
@@ -249,6 +281,37 @@ class Trainer:
         near = frozenset(key for key, index, speed in fitting if (speed >= (1 - NEAR) * best[index]).any())
         return Fastest(best, place, tuple(found), near)
 
+    def ranking(self, architecture: Architecture, count: int = 1) -> list[Ranked]:
+        """The fastest layouts that fit one architecture, which differ in more than dp and the micro-batch."""
+        row = _Row(architecture)
+        simple = not architecture.is_dense and architecture.moe_layer_pattern is None
+        simple = simple and architecture.num_dense_layers <= 1 and len(counting.attentions(architecture)) == 1
+        ceiling = Ceiling(self, row, close=True) if simple else None
+        experts = self.experts if not architecture.is_dense else (1,)
+        keys = [(degrees, ep) for degrees in self.degrees for ep in experts]
+        high = {key: float(ceiling.of(*key)[0]) if ceiling else math.inf for key in keys}
+        timed: dict[tuple[Any, ...], Any] = {}
+        counted = Counted()
+        found: dict[tuple[Any, ...], Ranked] = {}
+        least = 0.0
+        for degrees, ep in sorted(keys, key=lambda key: -high[key]):
+            if high[degrees, ep] <= least:
+                break
+            for spread in self.spreads(degrees, ep):
+                layout = spread.layout
+                if layout.problems(architecture, self.seq_len):
+                    continue
+                speed = float(spread.batch * self.seq_len / self.step(architecture, spread, timed).total)
+                alike = layout.tp, layout.pp, layout.ep, layout.etp, layout.cp, layout.recompute
+                if speed <= least or (alike in found and speed <= found[alike].tokens_per_second):
+                    continue
+                memory = training_memory(architecture, layout, self._settings(spread), counted)
+                if memory.total <= self.usable_bytes:
+                    found[alike] = Ranked(spread, speed, memory)
+                    ordered = sorted((x.tokens_per_second for x in found.values()), reverse=True)
+                    least = ordered[count - 1] if len(ordered) >= count else 0.0
+        return sorted(found.values(), key=lambda x: -x.tokens_per_second)[:count]
+
     def _in_order(
         self, ceiling: Ceiling, among: frozenset[tuple[Degrees, int]] | None
     ) -> Iterator[tuple[Degrees, int]]:
@@ -259,6 +322,27 @@ class Trainer:
         for degrees in sorted(self.degrees, key=lambda degrees: -float(ceiling.of(degrees).mean())):
             for ep in self.experts:
                 yield degrees, ep
+
+
+class _Row:
+    """One architecture as a grid of one."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.num_layers = np.array([architecture.num_layers])
+        self._architecture = architecture
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._architecture, name)
+
+    def __len__(self) -> int:
+        return 1
+
+    @property
+    def uniform_attention(self) -> Attention:
+        return attention_of(self._architecture)
+
+    def take(self, index: Any) -> _Row:
+        return self
 
 
 class Ceiling:

@@ -227,11 +227,10 @@ _WRITTEN = (*_DEGREES, "virtual_stages", "micro_batch", "recompute")
 _ALIASES = {"vp": "virtual_stages", "mbs": "micro_batch"}
 
 
-def read_layout(text: str, num_gpus: int | None = None) -> Layout:
-    """Read "tp=2,pp=4,ep=8,dp=4,micro_batch=1,recompute=full"; vp and mbs stand for virtual_stages and micro_batch.
+def read_degrees(text: str) -> dict[str, Any]:
+    """Read "tp=2,pp=4,recompute=full" as what it names; vp and mbs stand for virtual_stages and micro_batch.
 
-    With `num_gpus`, dp fills them unless it is given. Raises `UsageError` for anything else, and `InfeasibleError` for
-    degrees that do not divide the GPUs.
+    Raises `UsageError` for anything else.
     """
     values: dict[str, Any] = {}
     for part in filter(None, text.replace(" ", ",").split(",")):
@@ -241,6 +240,17 @@ def read_layout(text: str, num_gpus: int | None = None) -> Layout:
             known = ", ".join(_WRITTEN)
             raise UsageError(f"layout {text!r} must name each of {known} at most once, as in tp=2,pp=4,dp=8")
         values[name] = int(value) if value.isascii() and value.isdigit() else value
+    Layout(**values)
+    return values
+
+
+def read_layout(text: str, num_gpus: int | None = None) -> Layout:
+    """Read a layout; what `read_degrees` does not find is 1.
+
+    With `num_gpus`, dp fills them unless it is given. Raises `UsageError` for anything else, and `InfeasibleError` for
+    degrees that do not divide the GPUs.
+    """
+    values = read_degrees(text)
     if num_gpus is None:
         return Layout(**values)
     copies = Layout(**{**values, "dp": 1}).num_gpus

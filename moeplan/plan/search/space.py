@@ -176,6 +176,8 @@ class Space:
         self._limit = budget.usable_bytes * memory_factor
         self.references = [make_reference(law, flops, allocation=allocation) for law in self.laws]
         self.blocks: list[Block] = []
+        self.known: dict[str, Any] = {}
+        """What is known of its designs beside their scores, by what was asked (`moeplan.plan.search.clock`)."""
         self.num_designs, self.smallest_bytes = 0, float("inf")
         least, most = span or (budget.flops, budget.flops)
         same = self.grid == self.reference_grid
@@ -228,7 +230,8 @@ class Space:
         other = copy.copy(self)
         other.budget, other.blocks = budget, blocks
         if blocks is not self.blocks:
-            for name in ("_offsets", "memory"):
+            other.known = {}
+            for name in ("_offsets", "memory", "flops_per_token", "active_params", "total_params"):
                 vars(other).pop(name, None)
         return other
 
@@ -284,17 +287,21 @@ class Space:
     def __len__(self) -> int:
         return sum(len(block.designs) for block in self.blocks)
 
-    def score(self, train_flops: float, memory_factor: float = 1.0) -> Scores:
-        """Judge every design at a budget of `train_flops` and `memory_factor` times the memory."""
-        few = len(self) < FEW_DESIGNS
+    def score(
+        self,
+        train_flops: float | Floats,
+        memory_factor: float = 1.0,
+        *,
+        judged: float | Floats | None = None,
+        more: float = 1.0,
+    ) -> Scores:
+        """Judge every design at a budget of `train_flops` and `memory_factor` times the memory.
+
+        The compute is one for all, or one of each design, `more` times what the budget gives it. `judged` is the
+        compute that the laws judge, where that is not the compute that a design is trained for.
+        """
         while True:
-            judged = (map if few else self._map)(
-                lambda block: self._score_block(block, train_flops, memory_factor), self.blocks
-            )
-            *columns, ln_compute = zip(*judged, strict=True)
-            tokens, train, allowed = (np.concatenate(arrays) for arrays in columns)
-            everything = Scores(self.laws, tokens, train, allowed, np.concatenate(ln_compute, axis=1), allowed)
-            scores = self.limit(everything, memory_factor)
+            scores = self.limit(self.judge(train_flops, judged, memory_factor, more), memory_factor)
             # Where a budget buys little, the tables must reach further down.
             extended = [reference.extend(3) for reference in self.short(scores)]
             if not any(extended):
@@ -303,6 +310,27 @@ class Space:
             if not np.isfinite(scores.of(law)[scores.feasible]).all():
                 raise LawError(f"law {law.full_name} gives results that are not finite numbers; check its coefficients")
         return scores
+
+    def judge(
+        self,
+        train_flops: float | Floats,
+        judged: float | Floats | None = None,
+        memory_factor: float = 1.0,
+        more: float = 1.0,
+    ) -> Scores:
+        """`score` by the tables of the laws as they are, whatever the memory limit."""
+        judged = train_flops if judged is None else judged
+
+        def block(number: int) -> tuple[Any, ...]:
+            part = slice(int(self._offsets[number]), int(self._offsets[number + 1]))
+            own = train_flops[part] if isinstance(train_flops, np.ndarray) else train_flops
+            seen = own if judged is train_flops else judged[part] if isinstance(judged, np.ndarray) else judged
+            return self._score_block(self.blocks[number], own, seen, memory_factor, more)
+
+        few = len(self) < FEW_DESIGNS
+        *columns, ln_compute = zip(*(map if few else self._map)(block, range(len(self.blocks))), strict=True)
+        tokens, train, allowed = (np.concatenate(arrays) for arrays in columns)
+        return Scores(self.laws, tokens, train, allowed, np.concatenate(ln_compute, axis=1), allowed.copy())
 
     def short(self, scores: Scores) -> list[LossReference]:
         """The references whose tables do not reach far enough below the best design of their law."""
@@ -319,23 +347,31 @@ class Space:
         fits = self.memory <= self.budget.usable_bytes * memory_factor
         return dataclasses.replace(scores, feasible=scores.allowed & fits)
 
-    def _score_block(self, block: Block, train_flops: float, memory_factor: float) -> tuple[Any, ...]:
+    def _score_block(
+        self, block: Block, train_flops: float | Floats, judged: float | Floats, memory_factor: float, more: float
+    ) -> tuple[Any, ...]:
         budget, v = self.budget, block.variables
         served = block.served_seconds
         if budget.pays_hours and memory_factor != 1:  # with more memory more users share a step
             served = _served_seconds(block.designs, budget, memory_factor)
-        if budget.pays_hours:
-            spendable = train_flops - budget.serving_share(served) * budget.flops
-        else:
-            spendable = train_flops - 2 * v.get("active_params") * budget.served_tokens
-        positive = spendable > 0
-        if served is not None:
-            positive &= np.isfinite(served)
-        tokens = np.where(positive, spendable, 1.0) / block.flops_per_token
+
+        def tokens_of(flops: float | Floats) -> tuple[NDArray[np.bool_], Floats]:
+            if budget.pays_hours:
+                whole = flops / more if isinstance(flops, np.ndarray) else budget.flops
+                spendable = flops - budget.serving_share(served) * whole
+            else:
+                spendable = flops - 2 * v.get("active_params") * budget.served_tokens
+            positive = spendable > 0
+            if served is not None:
+                positive &= np.isfinite(served)
+            return positive, np.where(positive, spendable, 1.0) / block.flops_per_token
+
         low, high = budget.limits("tokens") or (0.0, np.inf)
         if "tokens" in budget.fix:
             low = high = float(budget.fix["tokens"])
+        positive, tokens = tokens_of(train_flops)
         tokens = np.minimum(tokens, min(high, budget.token_cap))
+        seen = tokens if judged is train_flops else np.minimum(tokens_of(judged)[1], min(high, budget.token_cap))
         allowed = positive & (tokens >= low)
         for name in (*budget.fix, *budget.ranges):
             if name != "tokens":
@@ -343,10 +379,37 @@ class Space:
                 assert bounds is not None
                 values = DESIGN_VARIABLES[name].of(v, tokens)
                 allowed &= (bounds[0] <= values) & (values <= bounds[1])
-        worth = budget.worth(tokens)
+        worth = budget.worth(seen)
         train = block.flops_per_token * tokens
-        judged = [reference.judge(v, worth, block.flops_per_token * worth) for reference in self.references]
-        return tokens, train, allowed, np.stack(judged)
+        ln_compute = [reference.judge(v, worth, block.flops_per_token * worth) for reference in self.references]
+        return tokens, train, allowed, np.stack(ln_compute)
+
+    @cached_property
+    def flops_per_token(self) -> Floats:
+        """Training FLOPs per token of each design, by the budget's convention."""
+        return np.concatenate([block.flops_per_token for block in self.blocks])
+
+    @cached_property
+    def active_params(self) -> Floats:
+        """N_a of each design."""
+        return self._of_each("active_params")
+
+    @cached_property
+    def total_params(self) -> Floats:
+        """N of each design."""
+        return self._of_each("total_params")
+
+    def _of_each(self, name: str) -> Floats:
+        sizes = ((block.variables.get(name), len(block.designs)) for block in self.blocks)
+        return np.concatenate([np.broadcast_to(size, count) for size, count in sizes]).astype(float)
+
+    def taken(self, index: NDArray[np.intp]) -> list[Designs]:
+        """The designs at `index` (sorted), of each width those that are there."""
+        cuts = np.searchsorted(index, self._offsets)
+        return [
+            self.blocks[number].designs.take(index[cuts[number] : cuts[number + 1]] - self._offsets[number])
+            for number in np.flatnonzero(np.diff(cuts))
+        ]
 
     @cached_property
     def memory(self) -> NDArray[np.int64]:

@@ -15,8 +15,6 @@ from moeplan.cost.training.throughput.site import Site, site_of_device
 from moeplan.cost.training.throughput.step import StepTime, step_time
 from moeplan.errors import InfeasibleError
 
-MFU_CONVENTION = "6*active params + causal attention a token, nothing recomputed, over the dense bf16 peak"
-"""The FLOPs and the peak that MFU is counted by."""
 _Z80 = 1.2815515655446004
 """Standard deviations on either side that hold 80 % of a normal distribution."""
 
@@ -81,7 +79,7 @@ class TrainingEstimate:
 
     @property
     def mfu(self) -> float:
-        """Model FLOPs utilisation: `MFU_CONVENTION`."""
+        """Model FLOPs utilisation: `settings.MFU_CONVENTION`."""
         return float(self.time.mfu(self.gpus.device))
 
     def days(self, tokens: float) -> float:

@@ -1,0 +1,292 @@
+"""Training time in the search: what the designs of a space take on given GPUs, known as closely as it is asked.
+
+A budget of N GPUs for D days trains a design x on
+
+    tokens(x) = D * goodput * T(x),
+
+T(x) the tokens a second of all GPUs under its fastest layout that fits (`moeplan.cost.training.fastest`). Designs are
+judged at tokens of a speed that is drawn towards what is usual for their size,
+
+    T_judged = T^s * (N*peak*u(N_a) / flops_per_token)^(1-s),    s = var/(var + err^2):
+
+u is the trend of utilisation in ln N_a over the declared grid, var the variance that it leaves, and err the standard
+deviation by which the model errs from design to design (`Band.design_ln_sd`), so that differences which the model
+cannot tell apart weigh little. Neither trend nor s depends on days, number of GPUs or memory: more of these never
+lowers a score. With a compute budget the designs are judged at that, and the GPUs only decide what can be trained.
+
+The search is best first. All designs are scored at a bound of T; where this may reach the best, it is bounded closer,
+and at last asked exactly. Few are all asked exactly, under every layout. Where they are many, a sample of them gives
+two things, which tests compare with asking all: how near T comes to its bound, and which layouts matter.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moeplan.architecture import counting
+from moeplan.cost.devices import Device, Gpus
+from moeplan.cost.training.fastest import Degrees, Spread, Trainer
+from moeplan.cost.training.throughput.settings import Software, band
+from moeplan.numerics import Floats
+from moeplan.plan.search.designs import Designs, joined
+from moeplan.plan.search.grid import Grid
+from moeplan.plan.search.space import TIE, Scores, Space
+
+FEW = 2000
+"""So many designs are asked exactly at once, without a sample."""
+SAMPLE = 256
+"""Designs of a sample, and of the first that are asked by each objective."""
+REACH = 1.03
+"""How far beyond the nearest of the sample a design may come to its bound."""
+MOST = 8192
+"""Designs asked at a time, for memory's sake."""
+_REFERENCE_GPUS = 4096
+_REFERENCE_DESIGNS = 2000
+
+Objective = Callable[[Scores], Floats]
+"""A value of every design of the scores, feasible or not, that is to be large."""
+
+
+@dataclass(frozen=True)
+class Typical:
+    """Utilisation that is usual for a size, and how much a design's own counts beside it."""
+
+    slope: float
+    """Of ln utilisation in ln N_a."""
+    intercept: float
+    """At N_a = 1."""
+    weight: float
+    """s: variance around the trend / (that + variance of the model's error)."""
+
+    def utilisation(self, active_params: Floats) -> Floats:
+        """Share of the dense bf16 peak that is usual."""
+        found: Floats = np.exp(self.intercept + self.slope * np.log(active_params))
+        return found
+
+
+@functools.lru_cache(maxsize=8)
+def typical(device: Device, precision: str, software: Software, grid: Grid) -> Typical:
+    """The trend over a sample of the declared grid, in micro-batches of one sequence with no memory limit."""
+    trainer = Trainer(
+        gpus=Gpus(_REFERENCE_GPUS, device),
+        batch=_REFERENCE_GPUS,
+        seq_len=grid.seq_len,
+        precision=precision,
+        software=software,
+        given={"tp": 1, "pp": 1, "cp": 1, "micro_batch": 1, "recompute": "none"},
+    )
+    every = max(1, grid.most_designs() // _REFERENCE_DESIGNS)
+    tables = [table for d in grid.d_model if (table := grid.product(d)) is not None]
+    parts = [table.take(np.arange(every // 2, len(table), every)) for table in tables if len(table) > every // 2]
+    sizes, shares = [], []
+    for designs in joined(parts):
+        speed, flops = trainer.ceiling(designs), counting.flops_per_token(designs, grid.seq_len)
+        sizes.append(np.log(counting.active_params(designs)))
+        shares.append(np.log(speed * flops / (_REFERENCE_GPUS * device.bf16_flops)))
+    x, y = np.concatenate(sizes), np.concatenate(shares)
+    slope, intercept = np.polyfit(x, y, 1)
+    left = float(np.var(y - intercept - slope * x))
+    return Typical(float(slope), float(intercept), left / (left + band().design_ln_sd ** 2))
+
+
+class Speeds:
+    """Tokens a second of all designs of a space by one trainer: bounds, and exact where they were asked."""
+
+    def __init__(self, space: Space, trainer: Trainer) -> None:
+        self.space, self.trainer = space, trainer
+        count = len(space)
+        peak = trainer.gpus.count * trainer.gpus.device.bf16_flops
+        self.tokens_per_second: Floats = peak * trainer.best_utilisation / space.flops_per_token
+        least = trainer.least_state_bytes * space.total_params
+        self.exact = least > trainer.usable_bytes
+        self.tokens_per_second[self.exact] = 0.0
+        self.roof: Floats = np.full(count, np.inf)
+        self._place = np.full(count, -1, dtype=np.intp)
+        self._spreads: list[Spread] = []
+        self._near: frozenset[tuple[Degrees, int]] | None = None
+        self.reach: float | None = None
+        """Largest share of its roof that a design is taken to reach, once a sample says so."""
+
+    def bound(self, index: NDArray[np.intp]) -> None:
+        """Bound those at `index` (sorted) by their roofs."""
+        for part, designs in self._designs(index):
+            self.roof[part] = self.trainer.roof(designs)
+        self.tokens_per_second[index] = self.roof[index] * (self.reach or 1.0)
+
+    def drop(self, index: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Those at `index` (sorted) that some layout may fit, by a bound; the others are known not to be trained."""
+        kept = np.zeros(len(self.exact), dtype=bool)
+        for part, designs in self._designs(index):
+            kept[part] = self.trainer.ceiling(designs) > 0
+        lost = index[~kept[index]]
+        self.tokens_per_second[lost], self.exact[lost] = 0.0, True
+        return index[kept[index]]
+
+    def ask(self, index: NDArray[np.intp], *, every_layout: bool) -> None:
+        """Find the fastest layouts of those at `index` (sorted): of all layouts, or of those that matter."""
+        for part, designs in self._designs(index):
+            found = self.trainer.fastest(designs, None if every_layout else self._near)
+            self.tokens_per_second[part] = found.tokens_per_second
+            self._place[part] = np.where(found.place < 0, -1, found.place + len(self._spreads))
+            self._spreads += found.spreads
+            if every_layout:
+                self._near = found.near | (self._near or frozenset())
+        self.exact[index] = True
+
+    def learn(self, index: NDArray[np.intp]) -> None:
+        """Take from a sample at `index`, asked exactly, how near designs come to their roofs."""
+        share = self.tokens_per_second[index] / self.roof[index]
+        self.reach = min(1.0, REACH * float(share.max()))
+        roofed = np.flatnonzero(~self.exact & np.isfinite(self.roof))
+        self.tokens_per_second[roofed] = self.roof[roofed] * self.reach
+
+    def spread(self, index: int) -> Spread | None:
+        """The fastest layout found of a design; None if none fits."""
+        place = int(self._place[index])
+        return None if place < 0 else self._spreads[place]
+
+    def check(self, index: int) -> bool:
+        """Ask for every layout of one design; false if one is faster than those that matter."""
+        before = self.tokens_per_second[index]
+        self.ask(np.array([index]), every_layout=True)
+        return bool(self.tokens_per_second[index] <= before)
+
+    def _designs(self, index: NDArray[np.intp]) -> list[tuple[NDArray[np.intp], Designs]]:
+        """The designs at `index` (sorted) in few rows, each with its part of the index."""
+        rows = joined(self.space.taken(index)) if len(index) else []
+        cuts = np.cumsum([0, *(len(row) for row in rows)])
+        return [(index[a:b], row) for a, b, row in zip(cuts, cuts[1:], rows, strict=False)]
+
+
+class Clock:
+    """What the designs of a space are worth in the time, or for the compute, of a budget with GPUs."""
+
+    def __init__(self, space: Space, trainer: Trainer, *, seconds: float = 0.0, flops: float = 0.0) -> None:
+        self.space, self.seconds, self.flops = space, seconds, flops
+        self.speeds = _speeds(space, trainer)
+        self._changed: NDArray[np.intp] = np.empty(0, dtype=np.intp)
+        self.trainer = trainer
+        gpus, grid = trainer.gpus, space.reference_grid
+        self.typical = typical(gpus.device, trainer.precision, trainer.software, grid) if seconds else None
+
+    @property
+    def timed(self) -> bool:
+        """Whether time is the budget, not compute."""
+        return self.seconds > 0
+
+    def _spend(self, time: float) -> tuple[Floats | float, Floats | float]:
+        """Compute of each design in so many times the time: as predicted, and as judged [FLOPs]."""
+        if self.typical is None:
+            return self.flops * time, self.flops * time
+        gpus, seconds, s = self.trainer.gpus, self.seconds * time, self.typical.weight
+        predicted = self.speeds.tokens_per_second * self.space.flops_per_token * seconds
+        peak = self.trainer.scale * gpus.count * gpus.device.bf16_flops
+        usual = peak * seconds * self.typical.utilisation(self.space.active_params)
+        return predicted, predicted**s * usual ** (1 - s)
+
+    def scores(
+        self, objectives: Sequence[tuple[Objective, float]], *, time: float = 1.0, memory: float = 1.0
+    ) -> Scores:
+        """Every design at so many times the time (or compute) and memory; exact near the best of each objective.
+
+        Feasible are those that were asked exactly and that some layout trains.
+        """
+        spend, judged = self._spend(time)
+        scores = self.space.score(spend, memory, judged=judged, more=time)
+        for objective, near in objectives:
+            self.settle(scores, objective, near, time=time, memory=memory)
+        return scores
+
+    def settle(
+        self,
+        scores: Scores,
+        objective: Objective,
+        near: float = TIE,
+        *,
+        among: NDArray[np.bool_] | None = None,
+        time: float = 1.0,
+        memory: float = 1.0,
+    ) -> None:
+        """Ask exactly, in place, all designs within `near` of the best by an objective, of all or `among` some."""
+        speeds = self.speeds
+        fits = self.space.memory <= self.space.budget.usable_bytes * memory
+        first = SAMPLE
+        while True:
+            self._mark(scores, fits)
+            possible = scores.allowed & fits & ~speeds.exact & (speeds.tokens_per_second > 0)
+            if among is not None:
+                possible &= among
+            value = objective(scores)
+            known = scores.feasible if among is None else scores.feasible & among
+            best = float(value[known].max(initial=-np.inf))
+            if best == -np.inf:
+                wanted = _largest(np.where(possible, value, -np.inf), first)
+                first *= 2  # until one can be trained
+            else:
+                wanted = np.flatnonzero(possible & (value >= best + math.log1p(-near)))
+            if not len(wanted):
+                return
+            self._know(wanted, value, best)
+            self._rescore(scores, time, memory)
+
+    def _know(self, wanted: NDArray[np.intp], value: Floats, best: float) -> None:
+        """Know more of those that are `wanted`."""
+        speeds = self.speeds
+        rough = wanted[~np.isfinite(speeds.roof[wanted])]
+        self._changed = wanted
+        if best == -np.inf:
+            speeds.bound(rough)
+            speeds.ask(speeds.drop(wanted), every_layout=True)
+        elif len(rough):
+            speeds.bound(rough)
+            self._changed = rough
+        elif len(wanted) <= FEW and speeds.reach is None:
+            speeds.ask(wanted, every_layout=True)
+        elif speeds.reach is None:
+            sample = wanted[:: max(1, len(wanted) // SAMPLE)]
+            speeds.ask(sample, every_layout=True)
+            speeds.learn(sample)
+            self._changed = np.flatnonzero(np.isfinite(speeds.roof))
+        else:
+            first = wanted if len(wanted) <= MOST else np.sort(wanted[np.argsort(-value[wanted], kind="stable")[:MOST]])
+            speeds.ask(first, every_layout=False)
+            self._changed = first
+
+    def _rescore(self, scores: Scores, time: float, memory: float) -> None:
+        """Judge again, in place, those of which more is known."""
+        if not self.timed:
+            return
+        changed = np.zeros(len(self.space), dtype=bool)
+        changed[self._changed] = True
+        spend, judged = self._spend(time)
+        assert isinstance(spend, np.ndarray)
+        assert isinstance(judged, np.ndarray)
+        again = self.space.take(changed).judge(spend[changed], judged[changed], memory, time)
+        scores.tokens[changed], scores.train_flops[changed] = again.tokens, again.train_flops
+        scores.allowed[changed] = again.allowed
+        scores.ln_compute[:, changed] = again.ln_compute
+
+    def _mark(self, scores: Scores, fits: NDArray[np.bool_]) -> None:
+        speeds = self.speeds
+        scores.feasible[:] = scores.allowed & fits & speeds.exact & (speeds.tokens_per_second > 0)
+
+
+def _speeds(space: Space, trainer: Trainer) -> Speeds:
+    """What is known of a space's designs by a trainer."""
+    key = repr(trainer)
+    if key not in space.known:
+        space.known[key] = Speeds(space, trainer)
+    found: Speeds = space.known[key]
+    return found
+
+
+def _largest(value: Floats, count: int) -> NDArray[np.intp]:
+    """The places of the largest values, sorted; fewer where others are -inf."""
+    few = np.argpartition(-value, min(count, len(value) - 1))[:count]
+    return np.sort(few[value[few] > -np.inf])
