@@ -11,7 +11,8 @@ renamed since stands in tests/data/versions/map.json, old to new:
 * not_compared: places whose value may differ, each with the reason.
 
 An entry that nothing needs is an error, too. `--golden DIR` keeps the old version's plans, so that the next comparison
-with the same wheel takes a minute.
+with the same wheel takes a minute. `--cpu N` runs the plan of 1e22 FLOPs and 80 GB N times by each version in turn
+instead, and says the ratio of their CPU time.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shlex
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -71,6 +74,37 @@ def plan(python: Path, path: Path | None, name: str) -> str:
     if done.returncode:
         raise SystemExit(f"{shlex.join(command)}: {done.stderr.strip()}")
     return done.stdout
+
+
+def cpu_seconds(python: Path, path: Path | None, pycache: Path) -> float:
+    """CPU time of one plan [s], user and system, of a moeplan whose modules are compiled as an installed one's are."""
+    command = [str(python), "-m", "moeplan", "recommend", *shlex.split(BUDGETS["1e22"])]
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("MOEPLAN", "PYTHON"))}
+    own |= {"PYTHONPATH": str(path)} if path else {}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        command, cwd=DATA, env={**own, "PYTHONPYCACHEPREFIX": str(pycache)}, stdout=subprocess.DEVNULL, check=True
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def compare_cpu(wheel: Path, rounds: int) -> float:
+    """CPU time of a plan by this version / by the old one, medians of runs in turn; printed."""
+    with tempfile.TemporaryDirectory(prefix="moeplan-versions-") as scratch:
+        versions = {
+            "old": (environment(wheel, Path(scratch) / "environment"), None),
+            "new": (Path(sys.executable), ROOT),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in versions}
+        for place in range(rounds + 1):  # the first compiles
+            for name, version in versions.items():
+                taken = cpu_seconds(*version, Path(scratch) / "pycache")
+                if place:
+                    seconds[name].append(taken)
+    old, new = (statistics.median(seconds[name]) for name in ("old", "new"))
+    print(f"CPU time of a plan: old {old:.2f} s, new {new:.2f} s, ratio {new / old:.2f} (medians of {rounds} in turn)")
+    return new / old
 
 
 def old_plans(wheel: Path, golden: Path | None, names: list[str]) -> dict[str, Any]:
@@ -187,7 +221,11 @@ def main() -> int:
     parser.add_argument("wheel", type=Path, metavar="OLD_WHEEL")
     parser.add_argument("--golden", type=Path, metavar="DIR", help="keep the old version's plans there")
     parser.add_argument("--only", nargs="+", choices=BUDGETS, metavar="NAME", help=f"of {', '.join(BUDGETS)}")
+    parser.add_argument("--cpu", type=int, metavar="N", help="compare the CPU time of N runs of each instead")
     chosen = parser.parse_args()
+    if chosen.cpu:
+        compare_cpu(chosen.wheel, chosen.cpu)
+        return 0
     names = chosen.only or list(BUDGETS)
     old = old_plans(chosen.wheel, chosen.golden, names)
     renames = Renames(json.loads((DATA / "map.json").read_text(encoding="utf-8")))

@@ -21,7 +21,8 @@ from moeplan.studies.backtest.compute import (
     fitted_exponent,
     interpolated_compute,
 )
-from moeplan.studies.backtest.evidence import ladders, practices, ranking_studies
+from moeplan.studies.backtest.evidence import ladders, ranking_studies
+from moeplan.studies.backtest.practice import practices
 from moeplan.studies.backtest.rankings import Ranking, RankingPrediction, voted_rms
 from moeplan.studies.backtest.scores import BackTest
 

@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import dataclass, fields
 from importlib.resources import files
+from typing import Any
 
 from moeplan.architecture.hf.types import Gap
 from moeplan.architecture.hybrid import HybridArchitecture, architecture_from_dict
@@ -56,33 +57,34 @@ class PublishedModel(Publication):
 
 
 @functools.cache
+def _rows() -> dict[str, dict[str, Any]]:
+    """The data file by the models' names, in its order."""
+    rows = json.loads((files("moeplan") / "data" / "models.json").read_text(encoding="utf-8"))
+    return {row["name"]: row for row in rows}
+
+
+@functools.cache
+def _model(name: str) -> PublishedModel:
+    row = _rows()[name]
+    gaps = tuple(Gap(gap["what"], tuple(gap["groups"])) for gap in row["not_counted"])
+    shape = architecture_from_dict(row["architecture"])
+    return PublishedModel(**{**row, "not_counted": gaps, "architecture": shape})
+
+
 def published_models() -> dict[str, PublishedModel]:
     """Every bundled model by its name, in the order of the data file."""
-    rows = json.loads((files("moeplan") / "data" / "models.json").read_text(encoding="utf-8"))
-    models = [
-        PublishedModel(
-            **{
-                **row,
-                "not_counted": tuple(Gap(gap["what"], tuple(gap["groups"])) for gap in row["not_counted"]),
-                "architecture": architecture_from_dict(row["architecture"]),
-            }
-        )
-        for row in rows
-    ]
-    return {model.name: model for model in models}
+    return {name: _model(name) for name in _rows()}
 
 
 def find_model(name: str) -> PublishedModel:
     """The bundled model called `name`, in any case, or by its repository; raises `UsageError` with near names."""
     wanted = _plain(name)
-    models = published_models().values()
-    for model in models:
-        names = {_plain(model.name), _plain(model.hf_id), _plain(model.hf_id.rpartition("/")[2])} - {""}
-        if wanted in names:
-            return model
+    for own, row in _rows().items():
+        if wanted in {_plain(own), _plain(row["hf_id"]), _plain(row["hf_id"].rpartition("/")[2])} - {""}:
+            return _model(own)
     import difflib
 
-    plain = {_plain(model.name): model.name.lower().replace(" (text)", "").replace(" (llm)", "") for model in models}
+    plain = {_plain(own): own.lower().replace(" (text)", "").replace(" (llm)", "") for own in _rows()}
     near = difflib.get_close_matches(wanted, plain, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(plain[x] for x in near)}?" if near else "moeplan inspect lists the bundled ones"
     raise UsageError(f"{name}: is no file, no folder and no bundled model; {hint}")

@@ -5,6 +5,10 @@ Nothing but click is imported until a command runs.
 
 from __future__ import annotations
 
+import gc
+import os
+import sys
+
 import click
 
 from moeplan import __version__
@@ -37,4 +41,12 @@ for command in (recommend, compare, frontier, inspect, upcycle, export, fit, law
 
 def main() -> None:
     """Run the command line."""
-    cli(prog_name="moeplan")
+    if sys.argv[1:2] not in (["fit"], ["verify"]):  # these multiply matrices, and run for long
+        # Starting OpenBLAS's threads takes as long as loading numpy. Loading modules makes many objects, all of which
+        # stay: looking among them for garbage, at exit too, takes a tenth of a plan's time.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        gc.set_threshold(100_000)
+    try:
+        cli(prog_name="moeplan")
+    finally:
+        gc.freeze()

@@ -167,8 +167,9 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", re.sub(r"\(.*\)", "", name.lower()))
 
 
+@functools.cache
 def bundled(name: str) -> FileSection:
-    """A data file of this package, read strictly."""
+    """A data file of this package, read strictly; the same for all who ask, so to be left as it is."""
     return read_yaml((resources.files("moeplan") / "data" / name).read_text(encoding="utf-8"), name)
 
 

@@ -50,16 +50,25 @@ def _bundled_folder() -> Path:
     return Path(unpacked.name)
 
 
+@functools.cache
+def _bundled_files() -> dict[str, Path]:
+    """The bundled law files by name."""
+    return _in_folder(_bundled_folder())
+
+
+def _in_folder(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
 def _files() -> dict[str, Path]:
     """Every law file by name; a user's folder adds to the bundled ones and wins over them."""
-    files = {path.stem: path for path in sorted(_bundled_folder().glob("*.yaml"))}
     own = os.environ.get(ENVIRONMENT)
     if own:
         folder = Path(own)
         if not folder.is_dir():
             raise LawError(f"{ENVIRONMENT} is {own!r}, which is not a folder")
-        files |= {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-    return files
+        return _bundled_files() | _in_folder(folder)
+    return _bundled_files()
 
 
 def _read(path: Path) -> Law:

@@ -5,9 +5,10 @@ The list of kinds is the list of modules in this folder: a new one is a new modu
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from moeplan.architecture.attention.kind import Activation, Attention
@@ -17,9 +18,35 @@ from moeplan.errors import UsageError
 __all__ = ["KINDS", "Activation", "Attention", "attention_of", "kind_named"]
 
 
-def _kinds() -> dict[str, type[Attention]]:
+class _Kinds(Mapping[str, type[Attention]]):
+    """Every kind by its name. A plan's own are modules of their name, loaded alone, so that it starts fast."""
+
+    def __getitem__(self, name: str) -> type[Attention]:
+        return _kind(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_all())
+
+    def __len__(self) -> int:
+        return len(_all())
+
+
+@functools.cache
+def _kind(name: str) -> type[Attention]:
+    if name in PLANNABLE:
+        importlib.import_module(f"{__name__}.{name}")
+        return _loaded()[name]
+    return _all()[name]
+
+
+@functools.cache
+def _all() -> dict[str, type[Attention]]:
     for module in sorted(found.name for found in pkgutil.iter_modules(__path__)):
         importlib.import_module(f"{__name__}.{module}")
+    return _loaded()
+
+
+def _loaded() -> dict[str, type[Attention]]:
     return {cls.kind: cls for cls in _subclasses(Attention) if cls.kind}
 
 
@@ -27,7 +54,7 @@ def _subclasses(cls: type[Attention]) -> list[type[Attention]]:
     return [found for sub in cls.__subclasses__() for found in (sub, *_subclasses(sub))]
 
 
-KINDS = MappingProxyType(_kinds())
+KINDS = _Kinds()
 """Every kind by its name."""
 
 

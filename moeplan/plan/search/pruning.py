@@ -30,6 +30,7 @@ class Costs:
         self.per_token = np.asarray(per_token, dtype=float)
         self.shape = self.per_token.shape
         self._bins: dict[int, NDArray[np.intp]] = {}
+        self._cells: dict[tuple[float, float, int], NDArray[np.intp]] = {}
 
     @cached_property
     def ln(self) -> Floats:
@@ -41,6 +42,16 @@ class Costs:
         """The place of each between the cheapest, 0, and the dearest, 1."""
         span = float(np.ptp(self.ln)) or 1.0
         return np.asarray((self.ln - self.ln.min()) / span)
+
+    def cells(self, first: float, step: float, count: int) -> NDArray[np.intp]:
+        """The cell of each between nodes in ln from `first`, `step` apart; 0 below all, the last above all.
+
+        The bounds of several laws have the same nodes.
+        """
+        key = first, step, count
+        if key not in self._cells:
+            self._cells[key] = np.clip((self.ln - first) / step + 1, 0, count - 1).astype(np.intp)
+        return self._cells[key]
 
     def bins(self, count: int) -> NDArray[np.intp]:
         """The bin of each of `count` ones; laws without partners ask for the same."""
@@ -143,8 +154,7 @@ class Bound:
     def allows(self, costs: Costs, codes: Any, loss: Floats) -> NDArray[np.bool_]:
         """Which designs may be the best at a knot."""
         width = self.level.shape[1]
-        place = np.clip((costs.ln - self.first) / self.step + 1, 0, width - 1).astype(np.intp)
-        place += codes * width
+        place = costs.cells(self.first, self.step, width) + codes * width
         bound = self.slope.reshape(-1)[place]
         bound *= costs.per_token
         bound += self.level.reshape(-1)[place]

@@ -217,7 +217,8 @@ class LossReference:
             kept = undominated(costs, own.codes(self._partner_values(values)), own.count, losses)
         else:  # nothing is comparable
             kept = np.ones(shape, dtype=bool)
-        return np.stack([np.broadcast_to(row, shape)[kept] for row in rows])
+        places = np.nonzero(kept)
+        return np.stack([np.broadcast_to(row, shape)[places] for row in rows])
 
     def _at(self, fit: Fit, values: Sequence[Any], tokens: float) -> Any:
         """Losses by a fit at the law's variables but tokens, given in order."""
@@ -281,12 +282,8 @@ class LossReference:
     def ln_compute(self, loss: Any) -> Any:
         """ln C_l at a loss [nats]: interpolated; continued straight beyond the ends of the table."""
         x, y = self._losses, self._ln_compute
-        found = np.interp(loss, x, y)
-        for edge, inner in ((0, 1), (-1, -2)):
-            slope = (y[edge] - y[inner]) / (x[edge] - x[inner]) if x[edge] != x[inner] else 0.0
-            beyond = loss < x[0] if edge == 0 else loss > x[-1]
-            found = np.where(beyond, y[edge] + slope * (loss - x[edge]), found)
-        return found
+        slopes = [(y[a] - y[b]) / (x[a] - x[b]) if x[a] != x[b] else 0.0 for a, b in ((0, 1), (-1, -2))]
+        return _continued(loss, x, y, slopes)
 
     def judge(self, v: Variables, tokens: Any, train_flops: Any) -> Any:
         """ln C_l of designs trained on `tokens` for `train_flops` (moeplan's count, unused: the loss says it all)."""
@@ -296,6 +293,15 @@ class LossReference:
 def _knots(first: int, last: int) -> Floats:
     """ln C of the knots from 10**first to 10**last."""
     return np.arange(first * KNOTS_PER_DECADE, last * KNOTS_PER_DECADE + 1.0) * (_LN10 / KNOTS_PER_DECADE)
+
+
+def _continued(at: Any, x: Floats, y: Floats, slopes: Sequence[float]) -> Any:
+    """y at values of x: interpolated, and continued straight beyond the ends at the two slopes."""
+    found = np.interp(at, x, y)
+    for beyond, end, slope in ((at < x[0], 0, slopes[0]), (at > x[-1], -1, slopes[1])):
+        if np.any(beyond):
+            found = np.where(beyond, y[end] + slope * (at - x[end]), found)
+    return found
 
 
 def _fill(
@@ -393,14 +399,11 @@ class LeverageReference:
 
     def judge(self, v: Variables, tokens: Any, train_flops: Any) -> Any:
         """ln C_l of designs trained on `tokens` for `train_flops` by moeplan's count."""
-        own_flops = v.get("train_flops", self.fit.convention("train_flops"), tokens)
-        worth = np.log(own_flops) + np.log(self.fit.at(v, tokens))
+        ln_own = np.log(v.get("train_flops", self.fit.convention("train_flops"), tokens))
+        worth = ln_own + np.log(self.fit.at(v, tokens))
         if self.allocation is not None:
             worth = worth + np.log(self.allocation.at(v, tokens))
-        x, y = self._ln_worth, self._ln_compute
-        found = np.interp(worth, x, y)
-        found = np.where(worth < x[0], y[0] + (worth - x[0]), np.where(worth > x[-1], y[-1] + (worth - x[-1]), found))
-        return found + np.log(train_flops) - np.log(own_flops)
+        return _continued(worth, self._ln_worth, self._ln_compute, (1.0, 1.0)) + np.log(train_flops) - ln_own
 
 
 Reference = LossReference | LeverageReference

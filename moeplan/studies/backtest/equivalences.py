@@ -157,7 +157,7 @@ def preregistered() -> tuple[Preregistered, ...]:
 def backtest_file() -> FileSection:
     """The data file, its sections checked."""
     root = bundled("backtest.yaml")
-    keys = (*_KINDS, "rankings", "ladders", "hyperparameters", "law_claims", "preregistered")
+    keys = (*_KINDS, "rankings", "ladders", "law_claims", "preregistered")
     root.only(keys, keys)
     return root
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from moeplan.architecture.published import find_model
 from moeplan.architecture.shape import Architecture
 from moeplan.laws.reader import FileSection
 from moeplan.studies.backtest.equivalences import backtest_file, read_shape
@@ -100,32 +99,6 @@ class ModelLadder:
     """The MoEs."""
 
 
-@dataclass(frozen=True)
-class Practice:
-    """The learning rate and batch that a published model was trained with."""
-
-    name: str
-    """Short name."""
-    model: str
-    """The model."""
-    architecture: Architecture
-    """The model's shape."""
-    tokens: float
-    """Its training tokens."""
-    seq_len: int
-    """Its sequence length [tokens]."""
-    learning_rate: float
-    """Its peak learning rate."""
-    batch_tokens: float
-    """Its batch [tokens]."""
-    source: str
-    """Where it is published."""
-    confidence: str
-    """How sure it is."""
-    note: str
-    """A caveat, in words."""
-
-
 _ORIGIN = ("name", "says", "source", "confidence", "assumed", "note")
 
 
@@ -183,38 +156,3 @@ def _design(row: FileSection) -> TrainedModel:
     row.only(keys, keys)
     numbers = (row.number(key) for key in keys[2:])
     return TrainedModel(row.text("title"), read_shape(row), *numbers)
-
-
-@functools.cache
-def practices() -> tuple[Practice, ...]:
-    """Every published learning rate and batch, in the order of the data file."""
-    found = []
-    for row in backtest_file().sections("hyperparameters"):
-        keys = (
-            "name",
-            "model",
-            "tokens",
-            "seq_len",
-            "learning_rate",
-            "batch_sequences",
-            "source",
-            "confidence",
-            "note",
-        )
-        row.only(keys, keys)
-        seq_len = int(row.number("seq_len"))
-        found.append(
-            Practice(
-                name=row.text("name"),
-                model=row.text("model"),
-                architecture=find_model(row.text("model")).architecture,
-                tokens=row.number("tokens"),
-                seq_len=seq_len,
-                learning_rate=row.number("learning_rate"),
-                batch_tokens=row.number("batch_sequences") * seq_len,
-                source=row.text("source"),
-                confidence=row.text("confidence"),
-                note=row.text("note"),
-            )
-        )
-    return tuple(found)

@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from moeplan.architecture.conventions import Variables
+from moeplan.architecture.published import find_model
+from moeplan.architecture.shape import Architecture
+from moeplan.cost.devices import bundled
 from moeplan.laws import Law
 from moeplan.laws.hyperparameters import gives_both, hyperparameters
-from moeplan.studies.backtest.evidence import Practice, practices
+
+
+@dataclass(frozen=True)
+class Practice:
+    """The learning rate and batch that a published model was trained with."""
+
+    name: str
+    """Short name."""
+    model: str
+    """The model."""
+    architecture: Architecture
+    """The model's shape."""
+    tokens: float
+    """Its training tokens."""
+    seq_len: int
+    """Its sequence length [tokens]."""
+    learning_rate: float
+    """Its peak learning rate."""
+    batch_tokens: float
+    """Its batch [tokens]."""
+    source: str
+    """Where it is published."""
+    confidence: str
+    """How sure it is."""
+    note: str
+    """A caveat, in words."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +82,43 @@ class HyperParameterRow:
     """A caveat, in words."""
     predictions: tuple[HyperParameterPrediction, ...]
     """The laws' predictions."""
+
+
+@functools.cache
+def practices() -> tuple[Practice, ...]:
+    """Every published learning rate and batch, in the order of the data file."""
+    found = []
+    data = bundled("practice.yaml")
+    data.only(("models",), ("models",))
+    for row in data.sections("models"):
+        keys = (
+            "name",
+            "model",
+            "tokens",
+            "seq_len",
+            "learning_rate",
+            "batch_sequences",
+            "source",
+            "confidence",
+            "note",
+        )
+        row.only(keys, keys)
+        seq_len = int(row.number("seq_len"))
+        found.append(
+            Practice(
+                name=row.text("name"),
+                model=row.text("model"),
+                architecture=find_model(row.text("model")).architecture,
+                tokens=row.number("tokens"),
+                seq_len=seq_len,
+                learning_rate=row.number("learning_rate"),
+                batch_tokens=row.number("batch_sequences") * seq_len,
+                source=row.text("source"),
+                confidence=row.text("confidence"),
+                note=row.text("note"),
+            )
+        )
+    return tuple(found)
 
 
 def hyperparameter_rows(laws: Sequence[Law]) -> tuple[HyperParameterRow, ...]:
