@@ -69,6 +69,15 @@ def test_speeds_are_named(plan: Plan) -> None:
     assert ("does not fit" in text) == (not all(point.fits for point in plan.serving.points))
 
 
+def test_small_models_are_said_to_be_extrapolated(plan: Plan) -> None:
+    """The smallest model that serving was published of has 4.19B active params; a smaller one says so."""
+    (serving,) = (section for section in plan_sections(plan) if section.title == "Serving")
+    said = "The figures are of 4.19B to 70.6B active params: extrapolated here." in " ".join(
+        terminal_text([serving], 200).split()
+    )
+    assert said == (plan.design.active_params < 4.19e9)
+
+
 def test_without_a_limit_the_fewest_gpus_serve() -> None:
     """A plan whose training alone must fit is served on the fewest GPUs that hold one sequence, headroom left free."""
     plan = recommend(Budget("1e20", gpus="8xH100", memory_for=("training",)), alternatives=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from moeplan.cost.serving.published import published_sizes
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import LayoutOption, Plan
 from moeplan.quantities import percent
@@ -10,6 +11,7 @@ from moeplan.report.blocks import Block, Column, Paragraph, Table, table
 from moeplan.report.life import load_text
 from moeplan.report.text import NONE, Text, listed
 from moeplan.report.view import View
+from moeplan.units import format_count
 
 _SHORT = {"virtual_stages": "virtual"}
 _DEGREES = ("tp", "pp", "ep", "etp", "cp", "dp")
@@ -108,6 +110,9 @@ def serving_blocks(plan: View[Plan]) -> tuple[Block, ...]:
         f'"at most", by bytes over bandwidth and FLOPs over peak (bound by {bounds}). Prompts take at least: '
         "{prompts}."
     )
+    fewest, most = published_sizes()
+    if not fewest <= plan.design.active_params <= most:
+        text += f" The figures are of {format_count(fewest)} to {format_count(most)} active params: extrapolated here."
     return (
         Paragraph(_concurrency(plan)),
         *([Paragraph(load_text(plan))] if use.load is not None else []),

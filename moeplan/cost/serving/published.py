@@ -95,6 +95,12 @@ def published_serving() -> tuple[Served, ...]:
     return tuple(rows)
 
 
+def published_sizes() -> tuple[int, int]:
+    """The fewest and the most active params of the models that the rows are of."""
+    sizes = [row.architecture.active_params() for row in published_serving()]
+    return min(sizes), max(sizes)
+
+
 def fit(rows: Sequence[Served]) -> tuple[Constants, dict[str, float]]:
     """The constants that fit rows best, and the standard errors of their logarithms.
 
