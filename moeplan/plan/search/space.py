@@ -355,15 +355,17 @@ class Space:
         if budget.pays_hours and memory_factor != 1:  # with more memory more users share a step
             served = _served_seconds(block.designs, budget, memory_factor)
 
+        can_serve = None if served is None else np.isfinite(served)
+
         def tokens_of(flops: float | Floats) -> tuple[NDArray[np.bool_], Floats]:
             if budget.pays_hours:
                 whole = flops / more if isinstance(flops, np.ndarray) else budget.flops
-                spendable = flops - budget.serving_share(served) * whole
+                spendable = flops - budget.serving_share(np.where(can_serve, served, 0.0)) * whole
             else:
                 spendable = flops - 2 * v.get("active_params") * budget.served_tokens
             positive = spendable > 0
-            if served is not None:
-                positive &= np.isfinite(served)
+            if can_serve is not None:
+                positive &= can_serve
             return positive, np.where(positive, spendable, 1.0) / block.flops_per_token
 
         low, high = budget.limits("tokens") or (0.0, np.inf)
