@@ -355,12 +355,15 @@ class Space:
         if budget.pays_hours and memory_factor != 1:  # with more memory more users share a step
             served = _served_seconds(block.designs, budget, memory_factor)
 
-        can_serve = None if served is None else np.isfinite(served)
+        can_serve = share = None
+        if served is not None:
+            can_serve = np.isfinite(served)
+            share = budget.serving_share(np.where(can_serve, served, 0.0)) if budget.pays_hours else None
 
         def tokens_of(flops: float | Floats) -> tuple[NDArray[np.bool_], Floats]:
-            if budget.pays_hours:
+            if share is not None:
                 whole = flops / more if isinstance(flops, np.ndarray) else budget.flops
-                spendable = flops - budget.serving_share(np.where(can_serve, served, 0.0)) * whole
+                spendable = flops - share * whole
             else:
                 spendable = flops - 2 * v.get("active_params") * budget.served_tokens
             positive = spendable > 0
