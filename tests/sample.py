@@ -17,19 +17,17 @@ from moeplan.plan.document import (
     Band,
     Counts,
     LawOpinion,
-    LayoutOption,
     MemoryUse,
     NearEqual,
     Plan,
     Price,
     Provenance,
     Request,
-    ServingPoint,
-    ServingUse,
-    TrainingRun,
 )
 from moeplan.plan.life import IfServed, Life, ServedLoad
 from moeplan.plan.search.variables import DESIGN_VARIABLES, Design
+from moeplan.plan.training_and_serving import ServingPoint, ServingUse
+from moeplan.plan.training_run import LayoutOption, TrainingRun
 from moeplan.plan.uncertainty.result import LawUncertainty, PlanUncertainty, VariableUncertainty
 
 MOE = Architecture(

@@ -13,18 +13,17 @@ from typing import Annotated, Any
 
 from moeplan import records
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.serving.concurrency import Concurrency
-from moeplan.cost.serving.roofline import DecodePoint
 from moeplan.errors import UsageError
-from moeplan.estimates import Estimate
 from moeplan.files import read_json
 from moeplan.laws.hyperparameters import HyperParameters
 from moeplan.laws.law import Outside
 from moeplan.laws.leverage import Leverage
 from moeplan.plan.goal import Goal
-from moeplan.plan.life import IfServed, Life, ServedLoad
+from moeplan.plan.life import IfServed, Life
 from moeplan.plan.older import completed
 from moeplan.plan.search.variables import Design
+from moeplan.plan.training_and_serving import ServingUse
+from moeplan.plan.training_run import TrainingRun
 from moeplan.plan.uncertainty.result import PlanUncertainty
 from moeplan.quantities import BY_KEY, BY_VARIABLE, BYTES, COUNT, FLOPS, NUMBER, SHARE
 from moeplan.records import Digest, Line, Version, Word
@@ -152,125 +151,6 @@ class MemoryUse:
     """Memory of one device [bytes]; null without a limit."""
     num_devices: int
     """Devices the model is spread over."""
-
-
-@dataclass(frozen=True)
-class LayoutOption:
-    """One way to spread training over the GPUs that fits their memory."""
-
-    tp: int
-    """Tensor parallelism."""
-    pp: int
-    """Pipeline stages."""
-    ep: int
-    """Expert parallelism."""
-    etp: int
-    """Expert tensor parallelism."""
-    cp: int
-    """Context parallelism."""
-    dp: int
-    """Data parallelism."""
-    micro_batch: int
-    """Sequences of a micro-batch."""
-    virtual_stages: int
-    """Chunks of layers a pipeline stage holds."""
-    recompute: Word
-    """Activations that the backward pass computes again: none, selective or full."""
-    num_gpus: int
-    """GPUs that it uses; others stay idle."""
-    batch_sequences: int
-    """Sequences of its step."""
-    tokens_per_second_per_gpu: Estimate | None
-    """Tokens a second of each of all GPUs, idle ones too, with an 80 % interval; null in older plans."""
-    mfu: Annotated[float | None, SHARE]
-    """Model FLOPs utilisation of all GPUs, idle ones too, by `training.mfu_convention`; null in older plans."""
-    days: Estimate | None
-    """Days of the run at the plan's goodput; null in older plans."""
-    bytes_per_gpu: Annotated[float, BYTES]
-    """Peak memory of a GPU of the heaviest stage [bytes]."""
-    bytes_by_group: Annotated[dict[Line, float], BYTES]
-    """The same by group."""
-    step_time: float
-    """Time of a step by `moeplan.cost.training.throughput`, relative to the first layout listed."""
-    step_terms: Annotated[dict[Line, float], SHARE]
-    """Its terms as shares of this layout's step."""
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """Cost of training, and layouts for it."""
-
-    device: Line
-    """The device that time is counted on."""
-    num_gpus: int | None
-    """How many of them; null if not given."""
-    idle_gpus: int
-    """How many of them the layout leaves idle, paid for all the same."""
-    precision: Word
-    """Of matrix products."""
-    software: Line
-    """Preset of the training software."""
-    goodput: Annotated[float, SHARE]
-    """Share of the days that trains."""
-    tokens_per_second_per_gpu: Estimate | None
-    """Tokens a second of each of all GPUs while they train, with an 80 % interval; null in older plans."""
-    mfu: float
-    """Model FLOPs utilisation while they train, by `mfu_convention`."""
-    mfu_convention: Line
-    """FLOPs and peak that utilisation is counted by."""
-    mfu_basis: Line
-    """Where it is from."""
-    site_ln_sd: float | None
-    """Part of the interval that all designs at a site have in common, as a standard deviation of the logarithm; null
-    where the utilisation was given."""
-    design_ln_sd: float | None
-    """Part that differs from design to design."""
-    gpu_hours: Estimate
-    """Device-hours of the whole run, pauses included."""
-    days: Estimate | None
-    """Days of the run, pauses included; null without a number of devices."""
-    money: Estimate | None
-    """Price of the run; null without a price."""
-    optimizer: Word
-    """Scheme of weights, gradients and optimizer state."""
-    batch_sequences: int
-    """Sequences of a step: those of the batch that the first layout takes."""
-    usable_bytes: float | None
-    """Memory of a training GPU less the headroom [bytes]; null without GPUs."""
-    layouts: tuple[LayoutOption, ...]
-    """The fastest layouts that fit; empty without GPUs or if none fits."""
-    layout_note: Line
-    """Why there are none, if there are none."""
-
-
-@dataclass(frozen=True)
-class ServingPoint(DecodePoint):
-    """A decode step, at best (`moeplan.cost.serving.roofline`) and as it is to be expected."""
-
-    expected_tokens_per_second_per_user: float
-    """Tokens a second of each user, expected (`moeplan.cost.serving.throughput`)."""
-    expected_tokens_per_second_per_gpu: float
-    """Tokens a second of one device, expected."""
-
-
-@dataclass(frozen=True)
-class ServingUse:
-    """How many users are served at a time, and how fast. What fits is asked of the plan's own memory limit."""
-
-    device: Line
-    """The device."""
-    num_devices: int
-    """How many of them serve one copy; 0 if 1024 do not hold it."""
-    concurrency: Concurrency | None
-    """Sequences of the stated context, and their speed; null if 1024 devices do not hold one."""
-    load: ServedLoad | None
-    """Prompts and answers that serve_gpus serve; null without them."""
-    points: tuple[ServingPoint, ...]
-    """Decode steps by batch and context; empty if 1024 devices do not hold the model."""
-    prefill_flops: dict[Line, float]
-    """FLOPs of a prompt, by its tokens."""
-    prefill_seconds: dict[Line, float]
-    """Least time of a prompt on all the devices [s], by its tokens."""
 
 
 @dataclass(frozen=True)

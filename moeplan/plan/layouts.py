@@ -14,8 +14,8 @@ from moeplan.cost.training.throughput.estimate import TrainingEstimate, training
 from moeplan.cost.training.throughput.settings import MFU_CONVENTION
 from moeplan.estimates import Estimate, inverse, times
 from moeplan.plan.budget import Budget
-from moeplan.plan.document import LayoutOption, TrainingRun
 from moeplan.plan.trainable import trainer_of
+from moeplan.plan.training_run import LayoutOption, TrainingRun
 from moeplan.units import format_bytes
 
 LISTED = 3

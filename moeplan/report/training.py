@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from moeplan.cost.serving.published import published_sizes
 from moeplan.laws.roles import LEVERAGE_LAW
-from moeplan.plan.document import LayoutOption, Plan
+from moeplan.plan.document import Plan
+from moeplan.plan.training_run import LayoutOption
 from moeplan.quantities import percent
 from moeplan.report import sources
 from moeplan.report.blocks import Block, Column, Paragraph, Table, table
