@@ -76,6 +76,6 @@ class Goal:
     neighbours: tuple[GoalPoint, ...]
     """Recommendations at a tenth to ten times the limit found."""
     gpu_hours: Annotated[float | None, COUNT] = None
-    """Hours of training GPUs that the budget found is, where serving is paid in hours out of it; else null."""
+    """Hours that the life of the plan takes, serving at its price in training's; null where it is not paid in hours."""
     money: float | None = None
     """Their price: training and serving; null without one."""

@@ -140,6 +140,9 @@ def recommend_for(
     plan = assemble(choice, selected, num_alternatives=alternatives, command=command)
     if dense is not None:
         goal = dataclasses.replace(goal, dense=dense.goal(choice, selected))
+    if plan.life is not None:
+        hours = plan.life.gpu_hours(choice.budget.serving_hour)
+        goal = dataclasses.replace(goal, gpu_hours=hours, money=plan.life.money)
     return Plan.from_json(dataclasses.replace(plan, goal=goal).to_json())
 
 
@@ -346,8 +349,6 @@ class _Search:
         self.say("asking how flat it is")
         points = self._points(sorted(near | set(above)))
         held = [points[each].reached >= 1 for each in above if each in points]
-        budget = sweep.budgets[step]
-        price = budget.price_per_gpu_hour
         return step, Goal(
             finds=self.finds,
             target_efficiency_leverage=self.target_el,
@@ -361,8 +362,6 @@ class _Search:
             most=self.limit(last),
             also_above=sum(held) / len(held) if held else 1.0,
             neighbours=tuple(points[each] for each in sorted(near) if each in points),
-            gpu_hours=budget.gpu_hours if budget.pays_hours else None,
-            money=budget.gpu_hours * price if budget.pays_hours and price is not None else None,
         )
 
     def _points(self, steps: Sequence[int]) -> dict[int, GoalPoint]:

@@ -55,11 +55,24 @@ class Life:
     serve_gpu_hours: Annotated[float | None, COUNT]
     """Device-hours of serving; null where it is paid in FLOPs."""
     serve_share: Annotated[float, SHARE]
-    """Share of the budget that serving takes."""
+    """Share of both that serving takes: of FLOPs, or of hours at their prices."""
     train_money: Annotated[float | None, NUMBER]
     """Price of training; null without one."""
     serve_money: Annotated[float | None, NUMBER]
     """Price of serving; null without one."""
+
+    def gpu_hours(self, serving_hour: float = 1.0) -> float | None:
+        """Hours of training GPUs in all, one of a serving device counted as `serving_hour`; None if paid in FLOPs."""
+        if self.train_gpu_hours is None or self.serve_gpu_hours is None:
+            return None
+        return self.train_gpu_hours + self.serve_gpu_hours * serving_hour
+
+    @property
+    def money(self) -> float | None:
+        """Price of training and serving; None without one."""
+        if self.train_money is None or self.serve_money is None:
+            return None
+        return self.train_money + self.serve_money
 
 
 @dataclass(frozen=True)
@@ -114,7 +127,7 @@ def life_of(architecture: Architecture, train_flops: float, train_hours: float, 
         return None
     if not budget.pays_hours:
         flops = 2.0 * architecture.active_params() * served
-        share = flops / budget.flops
+        share = flops / (train_flops + flops)
         return Life(served, "flops", train_flops, flops, None, None, share, None, None)
     found = budget.demand.throughput(architecture, budget.serving, 1 - budget.headroom)
     seconds = float(found.gpu_seconds_per_token)
@@ -124,9 +137,9 @@ def life_of(architecture: Architecture, train_flops: float, train_hours: float, 
         paid_in="gpu_hours",
         train_flops=train_flops,
         serve_flops=None,
-        train_gpu_hours=train_hours,
+        train_gpu_hours=float(train_hours),
         serve_gpu_hours=hours,
-        serve_share=float(budget.serving_share(seconds)),
+        serve_share=hours * budget.serving_hour / (train_hours + hours * budget.serving_hour),
         train_money=None if price is None else train_hours * price,
         serve_money=None if price is None else hours * price * budget.serving_hour,
     )

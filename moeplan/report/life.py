@@ -11,7 +11,7 @@ from moeplan.report.view import View
 def life_blocks(plan: View[Plan]) -> tuple[Block, ...]:
     """Training and serving beside each other."""
     life = plan.life
-    share = life("{serve_share} of the budget")
+    share = life("{serve_share} of both")
     if life.paid_in == "flops":
         served = life("{serve_flops} FLOPs on {served} tokens, 2 N_a FLOPs each: {share}", share=share)
         return (Table((("training", life("{train_flops} FLOPs")), ("serving", served))),)
