@@ -385,7 +385,7 @@ class Budget:
         """Hours of training GPUs that the whole budget is: gpus * days, or FLOPs at `mfu` (nominal unless given)."""
         if self.days and self.gpus:
             return self.gpus.count * self.days * 24
-        return self.flops / (self.hours_device.bf16_flops * (self.mfu or NOMINAL_MFU)) / 3600
+        return self.flops / (self.hours_device.bf16_flops * (self.mfu or NOMINAL_MFU * self.goodput)) / 3600
 
     @property
     def serving_hour(self) -> float:
