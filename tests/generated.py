@@ -21,6 +21,8 @@ from unittest import mock
 
 from click.testing import CliRunner, Result
 
+from moeplan.architecture.attention.recurrent import Recurrent
+
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- begin generated: (\w+) -->\n)(.*?)(<!-- end generated: \2 -->)", re.DOTALL)
 
@@ -111,6 +113,17 @@ def _targets(_: str) -> str:
 
     rows = ["| --to | what is written | a layout has a place |", "| --- | --- | --- |"]
     rows += [f"| `{name}` | {what} | {'yes' if takes_layout(name) else ''} |" for name, what in TARGETS.items()]
+    return "\n".join(rows) + "\n"
+
+
+def _kinds(_: str) -> str:
+    from moeplan.architecture.attention import KINDS
+
+    rows = ["| kind | what it is | grows with the sequence |", "|---|---|---|"]
+    for name, kind in sorted(KINDS.items()):
+        label, said = kind.label, (kind.__doc__ or "").split("\n\n")[0].split(". ")[0].rstrip(".")
+        grows = "no: a state" if issubclass(kind, Recurrent) else "yes: a cache"
+        rows.append(f"| `{name}` | {label}: {' '.join(said.split())} | {grows} |")
     return "\n".join(rows) + "\n"
 
 
@@ -238,6 +251,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "rankings": _rankings,
     "intervals": _intervals,
     "targets": _targets,
+    "kinds": _kinds,
     "recipe": _recipe,
     "conventions": _conventions,
     "labs": _labs,

@@ -11,6 +11,7 @@ import pytest
 from moeplan.architecture.attention import KINDS
 from moeplan.architecture.hf.config import read_config
 from moeplan.architecture.plannable import PLANNABLE
+from moeplan.architecture.published import published_models
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.inference_memory import cache_bytes, kv_cache_bytes_per_token, state_bytes
 from tests.published import MODELS
@@ -101,6 +102,28 @@ def test_cache_and_state_of_nemotron_3_super() -> None:
     state = 40 * (4 * 128 * 64 * 128 + 2 * 4 * (128 * 64 + 2 * 8 * 128))
     for context in (8192, 131072):
         assert cache_bytes(shape, context) == 8 * 2 * 2 * 128 * 2 * context + state
+
+
+def test_cache_and_state_of_nemotron_3_nano() -> None:
+    """6 attention layers cache 2 KV heads of 128; 23 of Mamba-2 keep 64 heads of 64 x 128 and 4 taps of 6,144."""
+    shape = published_models()["Nemotron-3-Nano"].architecture
+    state = 23 * (4 * 64 * 64 * 128 + 2 * 4 * (64 * 64 + 2 * 8 * 128))
+    assert state_bytes(shape) == state
+    for context in (8192, 131072):
+        assert cache_bytes(shape, context) == 6 * 2 * 2 * 128 * 2 * context + state
+
+
+def test_cache_of_deepseek_v4() -> None:
+    """Keys of a window of 128 in 43 layers; entries of 4 tokens with the indexer's in some, of 128 in others.
+
+    Values are keys; each is 512 wide, the indexer's 128, in bf16.
+    """
+    shape = published_models()["DeepSeek-V4-Flash"].architecture
+    runs = {run.attention.compress_rate: len(run.layers) for run in shape.blocks.attentions}  # type: ignore[union-attr, attr-defined]
+    assert sum(runs.values()) == 43
+    for context in (8192, 131072):
+        sparse, heavy = runs[4] * context // 4 * (512 + 128), runs[128] * context // 128 * 512
+        assert cache_bytes(shape, context) == 2 * (43 * 128 * 512 + sparse + heavy)
 
 
 def test_cache_of_deepseek_v32() -> None:

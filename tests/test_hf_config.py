@@ -291,6 +291,36 @@ def test_unknown_model_types_are_read_by_structure() -> None:
     assert read_config(MOE).assumptions == ()
 
 
+def test_blocks_of_different_widths() -> None:
+    """DeciLM's block_configs: KV heads and widths by layer, 2/3 of ffn_mult*d_model up to 256; norms by part."""
+    blocks = [
+        {"attention": {"n_heads_in_group": 2}, "ffn": {"ffn_mult": 2.5}},
+        {"attention": {"no_op": True}, "ffn": {"ffn_mult": 10}},
+        {"attention": {"n_heads_in_group": 4}, "ffn": {"no_op": True}},
+        {"attention": {"no_op": True}, "ffn": {"no_op": True}},
+    ]
+    config = {key: value for key, value in SMALL.items() if key not in ("intermediate_size", "num_key_value_heads")}
+    found = read_config(config | {"model_type": "nemotron-nas", "block_configs": blocks})
+    assert found.unknown_groups == ()
+    attention = 2 * 64 * 64 + 2 * 64 * 2 * 16 + 2 * 64 * 64 + 2 * 64 * 16
+    assert found.architecture.params_by_group() == {
+        "routed_experts": 0, "shared_experts": 0, "router": 0, "attention": attention,
+        "dense_ffn": 3 * 64 * (256 + 512), "norms": 64 * (4 + 1), "input_embedding": 6400, "output_head": 6400,
+    }  # fmt: skip
+    assert "The widths of its dense blocks differ by layer, from 256 to 512." in found.assumptions
+    linear = read_config(
+        config | {"block_configs": [*blocks[:3], {"attention": {"replace_with_linear": True}, "ffn": {"no_op": True}}]}
+    )
+    assert "attention" in linear.unknown_groups
+
+
+def test_a_language_model_beside_its_config_is_no_certain_one() -> None:
+    """A class that reads text_config alone takes its own vocabulary where the file states another beside it."""
+    found = read_config(TRUTH["flagged-qwen35moe-trimmed"]["config"]["text_config"] | {"model_type": "qwen3_5_moe"})
+    assert {"input_embedding", "output_head"} <= set(found.unknown_groups)
+    assert any("which alone the class of qwen3_5_moe reads" in gap.what for gap in found.gaps)
+
+
 def test_absent_tying_is_said() -> None:
     """Where the file does not say whether embeddings are tied, the assumption does."""
     found = read_config({key: value for key, value in SMALL.items() if key != "tie_word_embeddings"})

@@ -47,6 +47,8 @@ class GroupedQueryAttention(Attention):
     """Whether values are the keys before their norm, with no map of their own."""
     shares_kv: bool = False
     """Whether keys and values are those of a block before, with no maps and no cache of its own."""
+    query_rank: int = 0
+    """Features that queries go through, with a norm (MFA, Step-3, arXiv 2507.19427); 0 for none."""
     index_heads: int = 0
     """Heads of an indexer that picks the tokens to attend to (MiniMax-M3); 0 without one."""
     index_head_dim: int = 0
@@ -101,9 +103,12 @@ class GroupedQueryAttention(Attention):
             widths += [self._key_width] if self.values_are_keys else [self._key_width, self._value_width]
         if self.gate != "none":
             widths.append(self._gate_width)
+        if self.query_rank:
+            widths[0] = self.query_rank
         if self.index_heads:
             widths += [self.index_heads * self.index_head_dim, self.index_head_dim]
-        return [*((d_model, width) for width in widths), (self.width, d_model)]
+        queries = [(self.query_rank, self._query_width)] if self.query_rank else []
+        return [*((d_model, width) for width in widths), *queries, (self.width, d_model)]
 
     def vectors(self, d_model: Size) -> Size:
         params = 0
@@ -120,10 +125,12 @@ class GroupedQueryAttention(Attention):
             params = params + self._query_width + (0 if self.shares_kv else self._key_width)
         if self.gate_bias:
             params = params + self.num_heads
-        return params + 2 * self.index_head_dim  # norms of the indexer's queries and key
+        return params + self.query_rank + 2 * self.index_head_dim  # norms of the indexer's queries and key
 
     def stored_matrices(self, d_model: Size) -> list[Matrix]:
         """Query, key and value as one, and output."""
+        if self.query_rank:
+            return super().stored_matrices(d_model)
         *inputs, output = self.matrices(d_model)
         return [(sum(width for _, width in inputs), d_model), (d_model, output[0])]
 

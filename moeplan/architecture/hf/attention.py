@@ -185,6 +185,9 @@ def _changes_by_layer(keys: Keys, facts: TypeFacts, number: int, gaps: list[Gap]
         if unknown:
             gaps.append(Gap(f"layers of their own {', '.join(unknown)} (per_layer_config)", ("attention", "dense_ffn")))
         found[i] |= {_OF_LAYER[key]: value for key, value in stated.items() if key in _OF_LAYER}
+    for i, block in enumerate(keys.objects("block_configs", "attention", number)):
+        if (group := Keys(block).size("n_heads_in_group")) is not None:
+            found[i]["num_kv_heads"] = (keys.number(*ALIASES["num_heads"]) or 0) // group
     heads = keys.entries("num_attention_heads_per_layer")
     for i in range(number if heads is not None else 0):
         found[i] |= _heads_of_layer(heads or [], i, number)

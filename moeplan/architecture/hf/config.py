@@ -132,6 +132,9 @@ def _read(data: Mapping[str, Any]) -> ModelConfig:
     gaps += remarks.activation(keys, facts)
     gaps += remarks.beside_text_config(keys, model_type) if data is outer else []
     widths = fields.pop("dense_widths", ())
+    if widths:
+        least = min(width for width in widths if width)
+        assumptions.append(f"The widths of its dense blocks differ by layer, from {least} to {max(widths)}.")
     extra = extra_params(keys, facts, fields, kinds, pattern, gaps)
     stated = keys.values(facts.blocks)
     attentions = attention_of_blocks(keys, facts, Architecture(**fields), kinds, gaps, assumptions)

@@ -296,6 +296,16 @@ class Keys:
                 raise UsageError(f"{key} is 0, must be at least 1")
         return self.number(*keys)
 
+    def objects(self, name: str, part: str, length: int) -> list[Mapping[str, Any]]:
+        """One part of every object in a list with one for each layer; empty if the list is absent."""
+        listed = self.entries(name)
+        if listed is None:
+            return []
+        found = [entry.get(part) if isinstance(entry, Mapping) else None for entry in listed]
+        if len(found) != length or not all(isinstance(entry, Mapping) for entry in found):
+            raise UsageError(f"{name} must hold an object with {part} for each of {length} layers")
+        return [entry for entry in found if entry is not None]
+
     def by_layer(self, name: str, length: int) -> dict[int, dict[str, int | None]]:
         """Whole numbers that an object states for single layers, by layer and key; empty if it is absent."""
         stated = self.get(name)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from moeplan.architecture.attention import Attention
@@ -51,6 +51,8 @@ def kinds_of_layers(keys: Keys, num_layers: int) -> list[str] | None:
         if len(listed) != num_layers:
             raise UsageError(f"{name} has {len(listed)} entries, num_hidden_layers is {num_layers}")
         return [str(kind) for kind in listed]
+    if blocks := keys.objects("block_configs", "attention", num_layers):
+        return [_kind_of_block(block) for block in blocks]
     for name, find in _PATTERNS.items():
         if keys.stated().get(name) is not None:
             return find(keys, num_layers)
@@ -59,6 +61,13 @@ def kinds_of_layers(keys: Keys, num_layers: int) -> list[str] | None:
     if keys.default("attn_layer_period"):
         return _periodic(keys, num_layers)
     return None
+
+
+def _kind_of_block(block: Mapping[str, Any]) -> str:
+    """The kind of a block by DeciLM's block_configs (Nemotron-NAS)."""
+    if block.get("replace_with_linear") or block.get("sparsify"):
+        return "one map in place of attention"
+    return "no_attention" if block.get("no_op") else "full_attention"
 
 
 def _interval(keys: Keys, name: str, other: str, num_layers: int) -> list[str]:
@@ -120,7 +129,7 @@ def attention_of_kind(kind: str, keys: Keys, plain: Attention) -> Attention | No
         return _full(keys, plain)
     if kind in WINDOWED:
         return _windowed(kind, keys, plain)
-    if kind in BARE:
+    if kind in (*BARE, "no_attention"):
         return NoAttention()
     if kind == "conv" and keys.size("conv_L_cache"):
         channels = keys.size("conv_dim") or keys.size("hidden_size")

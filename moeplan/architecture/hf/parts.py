@@ -42,6 +42,9 @@ def extra_params(
             continue
         params = sum(times * (sizes[formula] or 0) for formula, times in part.params.items())
         found[part.group] = found.get(part.group, 0) + number * params
+    parts = [*keys.objects("block_configs", "attention", num_layers), *keys.objects("block_configs", "ffn", num_layers)]
+    if idle := sum(bool(part.get("no_op")) for part in parts):  # a part that is not there has no norm before it
+        found["norms"] = found.get("norms", 0) - idle * fields["d_model"]
     if facts.ngrams:
         for group, params in _ngrams(keys, fields["d_model"]):
             found[group] = found.get(group, 0) + params

@@ -150,19 +150,13 @@ _ROUNDING = 256
 
 def _block_widths(keys: Keys, gaps: list[Gap]) -> list[int]:
     """Widths by block_configs (DeciLM, Nemotron-NAS): 2/3 of ffn_mult*d_model, rounded up to 256; 0 for none."""
-    blocks = keys.entries("block_configs")
-    if blocks is None:
-        return []
-    d_model, number = keys.number(*ALIASES["d_model"]) or 0, keys.number(*ALIASES["num_layers"])
+    d_model, number = keys.number(*ALIASES["d_model"]) or 0, keys.number(*ALIASES["num_layers"]) or 0
     found = []
-    for block in blocks:
-        ffn = block.get("ffn") if isinstance(block, dict) else None
-        if not isinstance(ffn, dict) or len(blocks) != number:
-            raise UsageError(f"block_configs must hold an object with ffn for each of {number} layers")
-        factor = ffn.get("ffn_mult")
-        if ffn.get("replace_with_linear") or ffn.get("sparsify"):
+    for block in keys.objects("block_configs", "ffn", number):
+        factor = block.get("ffn_mult")
+        if block.get("replace_with_linear") or block.get("sparsify"):
             gaps.append(Gap("feed-forward blocks that are one map or sparse (block_configs)", ("dense_ffn",)))
-        if ffn.get("no_op") or ffn.get("replace_with_linear"):
+        if block.get("no_op") or block.get("replace_with_linear"):
             found.append(0)
         elif isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < 1000:
             raise UsageError(f"block_configs has the ffn_mult {factor!r:.40}, must be a number above 0")
