@@ -340,6 +340,22 @@ def test_mistakes_are_one_sentence(args: list[str], sentence: str, plan: Plan, t
     assert sentence in done.stderr
 
 
+def test_what_a_trainer_does_not_do_is_said(tmp_path: Path) -> None:
+    """transformers never updates the correction bias: said for classes that have one, of no other."""
+    for name, said in (
+        ("gqa-2048", True),
+        ("mla-2048", True),
+        ("gqa-no-shared-2048", False),
+        ("dense-mla-2048", False),
+    ):
+        path = tmp_path / f"{name}.json"
+        path.write_text(plan_of(SHAPES[name]).to_text(), encoding="utf-8")
+        done = run("export", str(path), "--to", "hf")
+        assert done.exit_code == 0
+        assert ("e_score_correction_bias" in done.stderr) == said, name
+        assert done.stderr.count("\n") == int(said)
+
+
 def test_options_of_a_plan_are_refused_for_a_model() -> None:
     """A published model has no alternatives, and tokens that are no number are refused."""
     for args in (["--alternative", "1"], ["--fix", "G=8"], ["--tokens", "many"]):

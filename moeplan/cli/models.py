@@ -242,8 +242,8 @@ def export(
         from moeplan.plan.export.sbatch import sbatch as batch_file
 
         files[sbatch] = batch_file(job, found.layout, str(output))
-    if found.note:
-        click.echo(f"Note: {found.note}", err=True)
+    for note in found.notes:
+        click.echo(f"Note: {note}", err=True)
     if output is None:
         out.emit(found.text)
         return

@@ -30,8 +30,8 @@ class Exported:
     """The text of a file."""
     layout: Layout | None
     """The layout that it was written for; None if none is given and the plan lists none."""
-    note: str
-    """Why it is not the fastest layout of the plan, in a sentence; "" where it is, or where one is given."""
+    notes: tuple[str, ...]
+    """Sentences on what it leaves open: why it is not the plan's fastest layout, what the trainer does not do."""
 
 
 def export(subject: Plan | Job, to: str, *, layout: Layout | None = None, hyperparameters: str = "") -> str:
@@ -57,9 +57,9 @@ def exported(subject: Plan | Job, to: str, *, layout: Layout | None = None, hype
     if hyperparameters:
         job = with_hyperparameters(job, hyperparameters)
     if layout is not None:
-        return Exported(_write(job, to, layout), layout, "")
+        return Exported(_write(job, to, layout), layout, _notes(job, to))
     if not job.layouts or not takes_layout(to):
-        return Exported(_write(job, to, None), None, "")
+        return Exported(_write(job, to, None), None, _notes(job, to))
     reason: InfeasibleError | None = None
     for step_time, planned in zip(job.step_times, job.layouts, strict=True):
         try:
@@ -68,12 +68,12 @@ def exported(subject: Plan | Job, to: str, *, layout: Layout | None = None, hype
             reason = reason or error
             continue
         if reason is None:
-            return Exported(text, planned, "")
+            return Exported(text, planned, _notes(job, to))
         note = (
             f"written for the plan's layout {planned}, whose step takes {step_time:.2f} times as long as that "
             f"of its fastest, {job.layouts[0]}: {str(reason).partition(';')[0]}"
         )
-        return Exported(text, planned, note)
+        return Exported(text, planned, (note, *_notes(job, to)))
     assert reason is not None
     raise reason
 
@@ -84,6 +84,12 @@ def _write(job: Job, to: str, layout: Layout | None) -> str:
         job = dataclasses.replace(job, num_gpus=layout.num_gpus)
     text: str = _target(to).export(job, layout)
     return text
+
+
+def _notes(job: Job, to: str) -> tuple[str, ...]:
+    """What the target itself says of a job, if it says anything."""
+    says = getattr(_target(to), "notes", None)
+    return () if says is None else tuple(says(job))
 
 
 def takes_layout(to: str) -> bool:

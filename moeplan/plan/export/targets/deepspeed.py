@@ -27,6 +27,11 @@ def export(job: Job, layout: Layout | None = None) -> str:
     return json.dumps(deepspeed_config(job, layout), indent=2) + "\n"
 
 
+def notes(job: Job) -> list[str]:
+    """What DeepSpeed's schedules do not have."""
+    return ["DeepSpeed has no constant rate with a decay at the end: the schedule is a cosine to the least rate"]
+
+
 def deepspeed_config(job: Job, layout: Layout | None = None) -> dict[str, Any]:
     """The keys of a DeepSpeed config.
 

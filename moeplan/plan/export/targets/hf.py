@@ -32,6 +32,16 @@ def export(job: Job, layout: Layout | None = None) -> str:
     return json.dumps(hf_config(job.architecture, job.context), indent=2) + "\n"
 
 
+def notes(job: Job) -> list[str]:
+    """What transformers does not do for a router with a correction bias."""
+    if json.loads(export(job)).get("topk_method") != "noaux_tc" or job.architecture.is_dense:
+        return []
+    return [
+        "transformers never updates the router's e_score_correction_bias and has no balance loss for this class: train "
+        "elsewhere and load the weights, or update the bias in your loop"
+    ]
+
+
 def hf_config(shape: Architecture, context: int) -> dict[str, Any]:
     """A `config.json` whose class has exactly the params of `shape`; raises `InfeasibleError` where none has."""
     config = {
