@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
 from moeplan.architecture.plannable import PLANNABLE
-from moeplan.architecture.proportions import SMALL_D_MODEL
 from moeplan.cost.devices import HEADROOM, Device, Gpus, flops_of_time, parse_gpus
 from moeplan.cost.inference_memory import InferenceSettings
 from moeplan.cost.serving.demand import Demand
 from moeplan.cost.training.parallelism import read_degrees
 from moeplan.cost.training.states import load_scheme
 from moeplan.cost.training.throughput.settings import TrainPrecision, load_software, peak_flops
-from moeplan.errors import InfeasibleError, UsageError
+from moeplan.errors import UsageError
 from moeplan.laws import load_law
 from moeplan.laws.hyperparameters import hyperparameter_laws
 from moeplan.laws.roles import LEVERAGE_LAW
+from moeplan.plan.budget_grid import narrowed
 from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.units import MemoryLimit, parse_count, parse_flops, parse_memory
@@ -38,8 +38,6 @@ OPTIMISE = ("flops", "time", "money")
 """What designs may be compared at equal amounts of."""
 FEWEST_TOKENS = 1e6
 """Fewest training tokens that a plan is made for."""
-LARGEST = {"d_model": 65536, "num_experts": 8192, "d_expert": 65536, "num_heads": 512}
-"""Largest sizes that a grid is widened to."""
 SYMBOLS = {
     "N": "total_params",
     "N_a": "active_params",
@@ -449,70 +447,4 @@ class Budget:
 
         Raises `InfeasibleError` for a value that the divisibility rules forbid, with the nearest ones that they allow.
         """
-        changes: dict[str, Any] = {}
-        for axis, step in (("d_model", 64), ("num_experts", 8), ("d_expert", 16), ("num_heads", 4)):
-            limits = self.limits(axis)
-            if limits and limits[1] > LARGEST[axis] * (1 + 1e-6):
-                raise InfeasibleError(f"{axis}={limits[1]:g} is beyond any grid here; the largest is {LARGEST[axis]}")
-            if axis in self.fix:
-                value = int(self.fix[axis])
-                if axis in ("d_model", "d_expert") and value >= SMALL_D_MODEL:
-                    step = 128 if axis == "d_model" else 64
-                if value < step or value % step:
-                    lower = value // step * step
-                    near = f"are {lower} and {lower + step}" if lower else f"is {step}"
-                    raise InfeasibleError(f"{axis}={value} must be a multiple of {step}; nearest {near}")
-                changes[axis] = (value,)
-            elif axis in self.ranges:
-                changes[axis] = _within(getattr(base, axis), *self.ranges[axis], step)
-        for axis, least in (("num_active_experts", 1), ("num_shared_experts", 0), ("num_layers", 1)):
-            if self.limits(axis):
-                first, last = (int(self.fix[axis]),) * 2 if axis in self.fix else map(int, self.ranges[axis])
-                changes[axis] = tuple(range(max(first, least), min(last, 1024) + 1))
-        if "num_layers" in changes:
-            changes["min_layers"], changes["max_layers"] = 1, 1024
-        if self.limits("granularity") and not (self.limits("num_active_experts") or self.limits("G")):
-            # Fine experts need many of them to keep the attention share.
-            changes["num_active_experts"] = (*base.num_active_experts, 16, 20, 24, 32)
-        if "granularity" in self.fix:
-            changes["granularity"] = (float(self.fix["granularity"]) or 1.0,)
-        elif "granularity" in self.ranges:
-            low, high = self.ranges["granularity"]
-            outside = [x for x in (low, high) if x > 0 and not 2 <= x <= 16]
-            changes["granularity"] = tuple(
-                sorted({x for x in base.granularity if low <= x <= high} | set(outside))
-            ) or (max(low, 1e-3),)
-        # Ratios and sums that the declared axes cannot reach widen them.
-        if self.limits("shared_ratio") and not self.limits("num_shared_experts"):
-            changes["num_shared_experts"] = tuple(range(9))
-        active = self.limits("G")
-        if active and not self.limits("num_active_experts"):
-            most = max(changes.get("num_shared_experts", base.num_shared_experts))
-            fewest, most = max(1, int(active[0]) - most), min(int(active[1]), 1024)
-            changes["num_active_experts"] = tuple(range(fewest, max(most, fewest) + 1))
-        for name in ("G", "shared_ratio"):
-            bounds = self.limits(name)
-            if bounds:
-                changes[name] = bounds
-        share = self.limits("attention_share")
-        if share:
-            changes["attention_share"] = share
-        activation = self.limits("activation_ratio")
-        if activation:
-            changes["min_activation_ratio"] = min(base.min_activation_ratio, activation[0])
-        return dataclasses.replace(base, **changes)
-
-
-def _within(values: tuple[int, ...], low: float, high: float, step: int) -> tuple[int, ...]:
-    """The axis' own values inside [low, high], the ends, and beyond the axis eight more steps a doubling."""
-    inside = {x for x in values if low <= x <= high}
-    first, last = -(-math.ceil(low) // step) * step, int(high) // step * step
-    if first > last:
-        raise InfeasibleError(f"{low:g}..{high:g} holds no multiple of {step}; nearest is {max(first, step)}")
-    inside |= {max(first, step), last}
-    beyond = max(values, default=step)
-    while beyond < last:
-        beyond += max(step, beyond // 8 // step * step)
-        if low <= beyond <= high:
-            inside.add(beyond)
-    return tuple(sorted(inside))
+        return narrowed(base, self.fix, self.ranges, self.limits)
