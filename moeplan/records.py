@@ -1,9 +1,9 @@
 """Frozen dataclasses to JSON and back, and their JSON Schema: one truth for files, docs and types.
 
-Fields may be str, int, float, bool, None, other such dataclasses, tuples of one type, dicts from str, and unions with
-None; an `Estimate` has a key for the number and one for each end. JSON has no infinity and no NaN: both are refused, in
-either direction. A text that a file may bring says its kind (`Line`, `Word`, `Version`, `Digest`), which is checked
-where it is read.
+Fields may be str, int, float, bool, None, other such dataclasses, tuples of one type or of given ones, dicts from str,
+and unions with None; an `Estimate` has a key for the number and one for each end. JSON has no infinity and no NaN: both
+are refused, in either direction. A text that a file may bring says its kind (`Line`, `Word`, `Version`, `Digest`),
+which is checked where it is read.
 """
 
 from __future__ import annotations
@@ -145,7 +145,10 @@ def _read(kind: Any, data: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(data, list):
             raise UsageError(f"{place} must be a list, not {_short(data)}")
-        return tuple(_read(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data))
+        kinds = arguments[:1] * len(data) if arguments[-1] is ... else arguments
+        if len(kinds) != len(data):
+            raise UsageError(f"{place} must be a list of {len(kinds)}, not of {len(data)}")
+        return tuple(_read(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, data, strict=True)))
     if origin is dict:
         if not isinstance(data, dict):
             raise UsageError(f"{place} must be an object, not {_short(data)}")
@@ -263,7 +266,10 @@ def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
             }
         return {"$ref": f"#/$defs/{kind.__name__}"}
     if origin is tuple:
-        return {"type": "array", "items": _schema(arguments[0], definitions)}
+        if arguments[-1] is ...:
+            return {"type": "array", "items": _schema(arguments[0], definitions)}
+        parts = [_schema(argument, definitions) for argument in arguments]
+        return {"type": "array", "prefixItems": parts, "minItems": len(parts), "items": False}
     if origin is dict:
         return {"type": "object", "additionalProperties": _schema(arguments[1], definitions)}
     if origin is typing.Literal:

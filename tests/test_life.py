@@ -276,3 +276,17 @@ def test_the_cheapest_life_needs_prices() -> None:
     """Without prices, users or devices there is no cheapest life, and the sentence names what is missing."""
     with pytest.raises(UsageError, match=r"add --price-per-gpu-hour 2\.5 --served 1T --serve-gpus 8xH100 --gpus"):
         recommend_for(match_dense="1B", dense_tokens="50B", memory="80GB", optimise="money")
+
+
+def test_by_the_clock_more_to_serve_leaves_less(plan: Plan) -> None:
+    """With time as the budget, each design at its own speed, twice the tokens served leave less V and fewer trained."""
+    assert plan.request.optimise == "time"
+    demand = Demand(served="400B", serve_gpus="2xH100", tokens_per_second_per_user=40)
+    more = recommend(
+        Budget(gpus="16xH100", days=60, price_per_gpu_hour=2.0, serving=FP8, demand=demand), alternatives=0
+    )
+    assert more.life is not None
+    assert plan.life is not None
+    assert more.best_value < plan.best_value
+    assert more.life.train_flops < plan.life.train_flops
+    assert more.life.money == pytest.approx(plan.life.money, rel=1e-6)

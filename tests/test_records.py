@@ -259,3 +259,26 @@ def test_a_plan_is_frozen() -> None:
     """A plan cannot be changed."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         sample_plan().schema = "other"  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Names with counts."""
+
+    pairs: tuple[tuple[str, int], ...]
+    """Each a name and its count."""
+
+
+def test_tuples_of_different_types() -> None:
+    """A pair of a name and a number comes back as it was and passes its schema; anything else is refused by both."""
+    made = _Pairs((("a", 1), ("b", 2)))
+    data = records.to_json(made)
+    assert data == {"pairs": [["a", 1], ["b", 2]]}
+    assert records.from_json(_Pairs, data) == made
+    schema = records.json_schema(_Pairs, "x/1")
+    jsonschema.validate(data, schema)
+    for wrong in ([["a", "b"]], [["a"]], [["a", 1, 2]], [[1, 1]]):
+        with pytest.raises(UsageError):
+            records.from_json(_Pairs, {"pairs": wrong})
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({"pairs": wrong}, schema)
