@@ -156,11 +156,16 @@ def _training(gpus: str | None, layout: str | None, balanced: bool, **given: Any
             raise click.UsageError("--layout, --batch and other options of training need --gpus, for example 64xH100")
         return None
     from moeplan.cost.devices import parse_gpus
-    from moeplan.cost.training.parallelism import read_layout
+    from moeplan.cost.training.parallelism import Layout, read_degrees, read_layout
     from moeplan.studies.training_fit import TrainingRequest
 
     found = parse_gpus(gpus)
-    stated = read_layout(layout, found.count) if layout is not None else None
+    stated = None
+    if layout is not None:
+        own = Layout(**read_degrees(layout))
+        # with dp stated, the rest of the GPUs stays idle
+        idle = "dp=" in layout and own.num_gpus < found.count
+        stated = own if idle else read_layout(layout, found.count)
     return TrainingRequest(gpus=found, layout=stated, balanced=balanced, **chosen)
 
 

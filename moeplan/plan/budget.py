@@ -292,6 +292,8 @@ class Budget:
             raise UsageError(f"price_per_gpu_hour {self.price_per_gpu_hour!r} must be at least 0, for example 2.5")
         load_scheme(self.optimizer)
         hyperparameter_laws(self.hyperparameters)
+        if not 0 < self.goodput <= 1:
+            raise UsageError(f"goodput {self.goodput!r} must be above 0 and at most 1, for example 0.9")
         if not self.days:
             return
         if self.flops:
@@ -302,8 +304,6 @@ class Budget:
 
     def _check_throughput(self, put: Callable[[str, object], None]) -> None:
         """Read how training runs; raise for what the GPUs do not have."""
-        if not 0 < self.goodput <= 1:
-            raise UsageError(f"goodput {self.goodput!r} must be above 0 and at most 1, for example 0.9")
         if self.optimise not in ("", *OPTIMISE):
             raise UsageError(f"optimise {self.optimise!r} must be {', '.join(OPTIMISE[:-1])} or {OPTIMISE[-1]}")
         if self.optimise in ("time", "money") and not self.days:

@@ -77,7 +77,9 @@ class Choice:
     @property
     def flops(self) -> float:
         """Compute of the budget; where time is the budget, what the chosen design trains for in it [FLOPs]."""
-        return float(self.scores.train_flops[self.index]) if self.timed else self.budget.flops
+        if self.clock is None:
+            return self.budget.flops
+        return float(self.scores.train_flops[self.index]) if self.timed else self.clock.flops
 
     @cached_property
     def ln_value(self) -> Floats:
@@ -137,7 +139,7 @@ class Choice:
     def best_among(self, free: NDArray[np.bool_]) -> int | None:
         """The best design of some; None if none of them is feasible."""
         if self.clock is not None:
-            self.clock.settle(self.scores, functools.partial(_mean, self.laws), among=free)
+            self.clock.settle(self.scores, [(functools.partial(_mean, self.laws), TIE)], among=free)
         ln_value = self.scores.mean(self.laws)
         return self.space.choose(np.where(free, ln_value, -np.inf), self.scores)
 
@@ -175,8 +177,8 @@ def choose_design(space: Space, laws: Sequence[Law], scores: Scores | None = Non
         if not scores.feasible.any():
             raise InfeasibleError(why_untrainable(space, scores, clock))
         index = choose_by(space, scores.mean(laws), scores)
-        # Where many were asked, another layout may be faster after all.
-        if clock.speeds.check(index):
+        # Another layout may be faster after all where many were asked, and the compute that fills days is the choice's.
+        if clock.speeds.check(index) and clock.fills_days(index):
             return Choice(space, laws, scores, index, clock)
 
 

@@ -89,6 +89,9 @@ def why_none_feasible(space: Space, scores: Scores) -> str:
         reason = _why_not_served(space, meets)
         if reason:
             return reason
+    if budget.multiple_of:
+        multiples = ", ".join(f"{name} of {multiple}" for name, multiple in budget.multiple_of.items())
+        return f"no design that fits {limits_text(budget)} has multiples: {multiples}; leave out the largest"
     given = ", ".join(f"{name}={_range_text(budget, name)}" for name in names)
     if given:
         return f"no design that fits {limits_text(budget)} meets {given} together"

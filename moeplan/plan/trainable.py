@@ -41,7 +41,9 @@ def clock_of(space: Space, memory: float = 1.0) -> Clock:
     """What the designs of a space are worth on its budget's GPUs, of so many times their memory."""
     budget, trainer = space.budget, trainer_of(space.budget)
     trainer = dataclasses.replace(trainer, usable_bytes=trainer.usable_bytes * memory)
-    return Clock(space, trainer, seconds=budget.seconds if budget.timed else 0.0, flops=budget.flops)
+    if budget.timed:
+        return Clock(space, trainer, seconds=budget.seconds)
+    return Clock(space, trainer, flops=budget.flops, days=0.0 if budget.mfu else budget.seconds)
 
 
 def why_untrainable(space: Space, scores: Scores, clock: Clock) -> str:

@@ -250,7 +250,9 @@ def inspect(
         memory=served_memory(shape, serving) if complete else None,
         publication=subject.publication,
         planned_tokens=subject.tokens,
-        training=training_fit(shape, training, seq_len=seq_len, tokens=count or subject.tokens) if training else None,
+        training=training_fit(shape, training, seq_len=seq_len, tokens=count or subject.tokens, plan=subject.plan)
+        if training
+        else None,
         serving=serving_fit(shape, limit, serving, load_device(device) if device else None) if limit else None,
         judgement=judgement,
         stored=_stored(source),

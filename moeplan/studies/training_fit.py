@@ -12,18 +12,20 @@ from typing import Annotated
 
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import HEADROOM, Gpus
+from moeplan.cost.training.fastest import Trainer
 from moeplan.cost.training.layout import search_layouts
 from moeplan.cost.training.memory import TrainingMemory, TrainingSettings, training_memory
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.states import load_scheme
 from moeplan.cost.training.throughput.estimate import TrainingEstimate, training_estimate
-from moeplan.cost.training.throughput.settings import MFU_CONVENTION
+from moeplan.cost.training.throughput.settings import MFU_CONVENTION, load_software
 from moeplan.cost.training.throughput.step import StepTime
 from moeplan.errors import InfeasibleError
-from moeplan.estimates import Estimate
+from moeplan.estimates import Estimate, times
 from moeplan.laws import load_law
 from moeplan.laws.hyperparameters import hyperparameters
 from moeplan.laws.roles import LEVERAGE_LAW
+from moeplan.plan.document import Plan
 from moeplan.plan.training_and_serving import batch_sequences
 from moeplan.quantities import BYTES
 from moeplan.units import format_decimal_bytes
@@ -42,14 +44,28 @@ class TrainingRequest:
     """How it is spread over them; None lists the fastest that fit."""
     batch: int | None = None
     """Sequences of a step; None takes the leverage law's for the training tokens."""
-    precision: str = "bf16"
-    """Of matrix products."""
-    software: str = "partial graphs"
-    """Preset of the training software."""
-    optimizer: str = "megatron"
-    """Scheme of weights, gradients and optimizer state."""
+    precision: str = ""
+    """Of matrix products; "" takes the plan's, or bf16."""
+    software: str = ""
+    """Preset of the training software; "" takes the plan's, or partial graphs."""
+    optimizer: str = ""
+    """Scheme of weights, gradients and optimizer state; "" takes the plan's, or megatron."""
     balanced: bool = False
     """Whether routing is forced to be even, as benchmarks do."""
+
+    def resolved(self, plan: Plan | None) -> TrainingRequest:
+        """The same with what is left open taken from the plan that the model is of, or the defaults."""
+        asked, batch = plan.request if plan else None, self.batch
+        if batch is None and plan is not None and plan.training.num_gpus:
+            step = self.layout.dp * self.layout.micro_batch if self.layout else 1
+            batch = plan.training.batch_sequences if plan.training.batch_sequences % step == 0 else None
+        return dataclasses.replace(
+            self,
+            batch=batch,
+            precision=self.precision or (asked.train_precision if asked else "bf16"),
+            software=self.software or (asked.software if asked else "partial graphs"),
+            optimizer=self.optimizer or (asked.optimizer if asked else "megatron"),
+        )
 
 
 @dataclass(frozen=True)
@@ -127,14 +143,21 @@ class TrainingFit:
 
 
 def training_fit(
-    shape: Architecture, request: TrainingRequest, *, seq_len: int, tokens: float | None = None
+    shape: Architecture,
+    request: TrainingRequest,
+    *,
+    seq_len: int,
+    tokens: float | None = None,
+    plan: Plan | None = None,
 ) -> TrainingFit:
-    """The stated layout of `request`, or the fastest that fit its GPUs.
+    """The stated layout of `request`, or the fastest that fit its GPUs; those of a `plan`, where the model is one.
+
+    A stated layout may leave GPUs idle; tokens/s and utilisation are of all of them.
 
     Raises `InfeasibleError` for a stated layout that the architecture, the batch or the GPUs cannot have, and
     `UsageError` for a precision that the device does not have.
     """
-    gpus = request.gpus
+    request, gpus = request.resolved(plan), request.gpus
     batch = request.batch or _batch(shape, tokens, seq_len, gpus.count, request.layout)
     usable = gpus.device.memory_bytes * (1 - HEADROOM)
     settings = TrainingSettings(seq_len=seq_len, optimizer=request.optimizer)
@@ -144,9 +167,18 @@ def training_fit(
         estimate = _estimate(shape, request, request.layout, batch, seq_len)
         micro_batches = batch // (request.layout.dp * request.layout.micro_batch)
         memory = training_memory(shape, request.layout, dataclasses.replace(settings, num_micro_batches=micro_batches))
-        layouts.append(_trained(estimate, memory, usable, tokens))
+        layouts.append(_trained(estimate, memory, usable, tokens, request.layout.num_gpus / gpus.count))
         if not layouts[0].fits:
             says = f"it needs {format_decimal_bytes(memory.total)} a GPU and {format_decimal_bytes(usable)} are usable"
+    elif plan is not None and not request.balanced:
+        trainer = Trainer(
+            gpus=gpus, batch=batch, seq_len=seq_len, precision=request.precision,
+            software=load_software(request.software), optimizer=request.optimizer, usable_bytes=usable,
+        )  # fmt: skip
+        for each in trainer.ranking(shape, LISTED):
+            estimate = _estimate(shape, request, each.spread.layout, each.spread.batch, seq_len)
+            layouts.append(_trained(estimate, each.memory, usable, tokens, each.spread.layout.num_gpus / gpus.count))
+        says = "" if layouts else f"no layout of {gpus} fits"
     else:
         try:
             found = search_layouts(
@@ -195,7 +227,7 @@ def _estimate(
 ) -> TrainingEstimate:
     return training_estimate(
         shape,
-        request.gpus,
+        dataclasses.replace(request.gpus, count=layout.num_gpus),
         layout,
         batch=batch,
         seq_len=seq_len,
@@ -207,7 +239,10 @@ def _estimate(
     )
 
 
-def _trained(estimate: TrainingEstimate, memory: TrainingMemory, usable: float, tokens: float | None) -> TrainedLayout:
+def _trained(
+    estimate: TrainingEstimate, memory: TrainingMemory, usable: float, tokens: float | None, used: float = 1.0
+) -> TrainedLayout:
+    """One layout that uses such a share of the GPUs."""
     layout = estimate.layout
     seconds = estimate.step_seconds
     return TrainedLayout(
@@ -220,10 +255,10 @@ def _trained(estimate: TrainingEstimate, memory: TrainingMemory, usable: float, 
         virtual_stages=layout.virtual_stages,
         micro_batch=layout.micro_batch,
         recompute=layout.recompute,
-        tokens_per_second_per_gpu=Estimate(estimate.tokens_per_second_per_gpu, *estimate.interval),
+        tokens_per_second_per_gpu=times(Estimate(estimate.tokens_per_second_per_gpu, *estimate.interval), used),
         site_ln_sd=estimate.spread.site_ln_sd,
         design_ln_sd=estimate.spread.design_ln_sd,
-        mfu=estimate.mfu,
+        mfu=used * estimate.mfu,
         step_seconds=seconds,
         step_terms={name: float(value) / seconds for name, value in estimate.time.terms().items()},
         days=estimate.days(tokens) if tokens else None,

@@ -36,7 +36,7 @@ from moeplan.cost.training.throughput.settings import Software, band
 from moeplan.numerics import Floats
 from moeplan.plan.search.designs import Designs, joined
 from moeplan.plan.search.grid import Grid
-from moeplan.plan.search.space import TIE, Scores, Space
+from moeplan.plan.search.space import Scores, Space
 
 FEW = 2000
 """So many designs are asked exactly at once, without a sample."""
@@ -46,6 +46,10 @@ REACH = 1.03
 """How far beyond the nearest of the sample a design may come to its bound."""
 MOST = 8192
 """Designs asked at a time, for memory's sake."""
+_AFTER = 30_000
+"""Designs after the first, by a bound, that a sample is taken of."""
+_FILLED = 1e-9
+_MOST_TURNS = 8
 _REFERENCE_GPUS = 4096
 _REFERENCE_DESIGNS = 2000
 
@@ -142,6 +146,8 @@ class Speeds:
     def learn(self, index: NDArray[np.intp]) -> None:
         """Take from a sample at `index`, asked exactly, how near designs come to their roofs."""
         share = self.tokens_per_second[index] / self.roof[index]
+        if not share.any():  # none of them can be trained
+            return
         self.reach = min(1.0, REACH * float(share.max()))
         roofed = np.flatnonzero(~self.exact & np.isfinite(self.roof))
         self.tokens_per_second[roofed] = self.roof[roofed] * self.reach
@@ -165,10 +171,17 @@ class Speeds:
 
 
 class Clock:
-    """What the designs of a space are worth in the time, or for the compute, of a budget with GPUs."""
+    """What the designs of a space are worth in the time, or for the compute, of a budget with GPUs.
 
-    def __init__(self, space: Space, trainer: Trainer, *, seconds: float = 0.0, flops: float = 0.0) -> None:
-        self.space, self.seconds, self.flops = space, seconds, flops
+    `seconds` is the time that trains, where it is the budget. Else `flops` is the compute; with `days`, again as time
+    that trains [s], it is that of a design chosen at equal compute that takes just so long.
+    """
+
+    def __init__(
+        self, space: Space, trainer: Trainer, *, seconds: float = 0.0, flops: float = 0.0, days: float = 0.0
+    ) -> None:
+        self.space, self.seconds, self.flops, self.days = space, seconds, flops, days
+        self._turns = 0
         self.speeds = _speeds(space, trainer)
         self._changed: NDArray[np.intp] = np.empty(0, dtype=np.intp)
         self.trainer = trainer
@@ -179,6 +192,18 @@ class Clock:
     def timed(self) -> bool:
         """Whether time is the budget, not compute."""
         return self.seconds > 0
+
+    def fills_days(self, index: int) -> bool:
+        """Whether a design chosen at equal compute takes all days; if not, the compute becomes what it does in them.
+
+        After a few designs in turn the last one is taken at its own compute.
+        """
+        if self.days == 0:
+            return True
+        own = float(self.speeds.tokens_per_second[index] * self.space.flops_per_token[index]) * self.days
+        near = abs(own / self.flops - 1) < _FILLED or self._turns >= _MOST_TURNS
+        self.flops, self._turns = own if not near else self.flops, self._turns + 1
+        return near
 
     def _spend(self, time: float) -> tuple[Floats | float, Floats | float]:
         """Compute of each design in so many times the time: as predicted, and as judged [FLOPs]."""
@@ -199,60 +224,69 @@ class Clock:
         """
         spend, judged = self._spend(time)
         scores = self.space.score(spend, memory, judged=judged, more=time)
-        for objective, near in objectives:
-            self.settle(scores, objective, near, time=time, memory=memory)
+        self.settle(scores, objectives, time=time, memory=memory)
         return scores
 
     def settle(
         self,
         scores: Scores,
-        objective: Objective,
-        near: float = TIE,
+        objectives: Sequence[tuple[Objective, float]],
         *,
         among: NDArray[np.bool_] | None = None,
         time: float = 1.0,
         memory: float = 1.0,
     ) -> None:
-        """Ask exactly, in place, all designs within `near` of the best by an objective, of all or `among` some."""
+        """Ask exactly, in place, all designs near the best by any objective, of all or `among` some.
+
+        Each objective stands with the share of its best that is near.
+        """
         speeds = self.speeds
         fits = self.space.memory <= self.space.budget.usable_bytes * memory
         first = SAMPLE
         while True:
             self._mark(scores, fits)
             possible = scores.allowed & fits & ~speeds.exact & (speeds.tokens_per_second > 0)
+            known = scores.feasible
             if among is not None:
-                possible &= among
-            value = objective(scores)
-            known = scores.feasible if among is None else scores.feasible & among
-            best = float(value[known].max(initial=-np.inf))
-            if best == -np.inf:
-                wanted = _largest(np.where(possible, value, -np.inf), first)
+                possible, known = possible & among, known & among
+            wanted, value = np.zeros(len(self.space), dtype=bool), np.empty(0)
+            if not known.any():
+                value = np.where(possible, objectives[0][0](scores), -np.inf)
+                wanted[_largest(value, first)] = True
                 first *= 2  # until one can be trained
-            else:
-                wanted = np.flatnonzero(possible & (value >= best + math.log1p(-near)))
-            if not len(wanted):
+            for objective, near in objectives if known.any() else ():
+                own = objective(scores)
+                value = own if not len(value) else value
+                wanted |= possible & (own >= float(own[known].max()) + math.log1p(-near))
+            index = np.flatnonzero(wanted)
+            if not len(index):
                 return
-            self._know(wanted, value, best)
+            self._know(index, value, possible, known_any=bool(known.any()))
             self._rescore(scores, time, memory)
 
-    def _know(self, wanted: NDArray[np.intp], value: Floats, best: float) -> None:
+    def _know(self, wanted: NDArray[np.intp], value: Floats, possible: NDArray[np.bool_], *, known_any: bool) -> None:
         """Know more of those that are `wanted`."""
         speeds = self.speeds
-        rough = wanted[~np.isfinite(speeds.roof[wanted])]
         self._changed = wanted
-        if best == -np.inf:
-            speeds.bound(rough)
-            speeds.ask(speeds.drop(wanted), every_layout=True)
+        rough = wanted[~np.isfinite(speeds.roof[wanted])]
+        if not known_any:
+            asked = speeds.drop(wanted)
+            others = np.flatnonzero(possible)
+            if speeds.reach is None and len(others) > FEW:
+                # the best, and some of those that come after them, tell of the others
+                after = np.sort(others[np.argsort(-value[others], kind="stable")[:_AFTER]])
+                sample = np.union1d(asked, after[:: max(1, len(after) // SAMPLE)])
+                speeds.bound(sample)
+                speeds.ask(sample, every_layout=True)
+                speeds.learn(sample)
+                self._changed = np.union1d(wanted, sample)
+            else:
+                speeds.ask(asked, every_layout=True)
         elif len(rough):
             speeds.bound(rough)
             self._changed = rough
-        elif len(wanted) <= FEW and speeds.reach is None:
-            speeds.ask(wanted, every_layout=True)
         elif speeds.reach is None:
-            sample = wanted[:: max(1, len(wanted) // SAMPLE)]
-            speeds.ask(sample, every_layout=True)
-            speeds.learn(sample)
-            self._changed = np.flatnonzero(np.isfinite(speeds.roof))
+            speeds.ask(wanted, every_layout=True)
         else:
             first = wanted if len(wanted) <= MOST else np.sort(wanted[np.argsort(-value[wanted], kind="stable")[:MOST]])
             speeds.ask(first, every_layout=False)

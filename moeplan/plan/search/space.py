@@ -384,6 +384,8 @@ class Space:
                 assert bounds is not None
                 values = DESIGN_VARIABLES[name].of(v, tokens)
                 allowed &= (bounds[0] <= values) & (values <= bounds[1])
+        for name, multiple in budget.multiple_of.items():
+            allowed &= DESIGN_VARIABLES[name].of(v, tokens) % multiple == 0
         worth = budget.worth(seen)
         train = block.flops_per_token * tokens
         ln_compute = [reference.judge(v, worth, block.flops_per_token * worth) for reference in self.references]

@@ -1,0 +1,280 @@
+"""Plans by the clock: time, throughput, layout and tokens agree, and the search finds what trying everything finds."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from moeplan import Budget, Plan, recommend
+from moeplan.cli import cli
+from moeplan.cost.devices import parse_gpus
+from moeplan.cost.training.memory import TrainingSettings, training_memory
+from moeplan.cost.training.parallelism import Layout
+from moeplan.cost.training.throughput.step import step_time
+from moeplan.errors import InfeasibleError, UsageError
+from moeplan.plan.choice import choose_design
+from moeplan.plan.search import clock as clocks
+from moeplan.plan.search.space import Space
+from moeplan.plan.trainable import clock_of, trainer_of
+from moeplan.studies.inspection import inspect
+from moeplan.studies.training_fit import TrainingRequest
+from tests.small import VOCAB, laws, small_grid
+
+
+def small(gpus: str, days: float, memory: str | None = "80GB", **conditions: Any) -> Budget:
+    """A budget of time whose grid can be the small one."""
+    return Budget(memory=memory, gpus=gpus, days=days, vocab_size=VOCAB, tied_embeddings=True, **conditions)
+
+
+def space_of(budget: Budget, **axes: object) -> Space:
+    """The small grid under a budget."""
+    grid = small_grid(**axes)
+    return Space(budget, laws(), base=grid, reference=grid)
+
+
+def first_layout(plan: Plan) -> Layout:
+    """The first layout of a plan."""
+    names = ("tp", "pp", "ep", "etp", "cp", "dp", "micro_batch", "recompute", "virtual_stages")
+    return Layout(**{name: getattr(plan.training.layouts[0], name) for name in names})
+
+
+def assert_consistent(plan: Plan, folder: Any) -> None:
+    """Everything that a plan says of time is one story, told again by an inspection of its file."""
+    run, request, first = plan.training, plan.request, plan.training.layouts[0]
+    gpus = parse_gpus(request.gpus or "")
+    file = folder / "plan.json"
+    file.write_text(plan.to_text(), encoding="utf-8")
+    asked = TrainingRequest(gpus=gpus, layout=first_layout(plan))
+    seen = inspect(file, training=asked).training
+    assert seen is not None
+    (again,) = seen.layouts
+    speed = again.tokens_per_second_per_gpu
+    assert again.fits
+    assert again.bytes_per_gpu == pytest.approx(first.bytes_per_gpu, rel=1e-9)
+    assert first.bytes_per_gpu <= (run.usable_bytes or 0)
+    assert run.tokens_per_second_per_gpu == pytest.approx(speed, rel=1e-9)
+    assert again.mfu == pytest.approx(run.mfu, rel=1e-9)
+    assert again.mfu == pytest.approx(first.mfu, rel=1e-9)
+    assert plan.counts.train_flops == pytest.approx(request.flops, rel=1e-9)
+    assert run.days is not None
+    assert run.gpu_hours == pytest.approx(run.days * 24 * gpus.count, rel=1e-9)
+    assert run.batch_sequences == first.batch_sequences
+    per_day = speed * gpus.count * 86400 * request.goodput
+    assert plan.design.tokens == pytest.approx(per_day * run.days, rel=1e-6)
+    model_flops = plan.counts.flops_per_token * speed
+    assert run.mfu == pytest.approx(model_flops / gpus.device.bf16_flops, rel=1e-6)
+    if "tokens" not in plan.binding:
+        assert run.days == pytest.approx(request.days, rel=5e-3)
+    if request.price_per_gpu_hour:
+        assert run.money == pytest.approx(run.gpu_hours * request.price_per_gpu_hour, rel=1e-9)
+    low, high = run.days.low, run.days.high
+    assert low is not None
+    assert high is not None
+    assert low < run.days < high
+
+
+DEVICES = ["H100", "H200", "GB200", "A100-80GB", "B200"]
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_time_layout_and_tokens_agree(number: int, tmp_path: Any) -> None:
+    """For random requests tokens/s of an inspection x time x goodput are the plan's tokens, and all figures agree."""
+    random = np.random.default_rng(number)
+    device = DEVICES[number % len(DEVICES)]
+    count = int(random.choice([8, 24, 64, 100, 250, 256, 1000, 1021, 4000]))
+    precision = "fp8" if device != "A100-80GB" and random.random() < 0.5 else "bf16"
+    budget = Budget(
+        memory=["8x80GB", "80GB", "640GB", None][number % 4],
+        gpus=f"{count}x{device}",
+        days=float(np.round(random.uniform(2, 60), 2)),
+        goodput=float(np.round(random.uniform(0.7, 1.0), 2)),
+        train_precision=precision,
+        price_per_gpu_hour=2.5,
+    )
+    try:
+        plan = recommend(budget, alternatives=1)
+    except InfeasibleError:
+        return  # few GPUs for much memory: nothing to compare
+    assert_consistent(plan, tmp_path)
+
+
+def everything(budget: Budget, space: Space) -> list[float]:
+    """Tokens/s of every design of a space, by trying every layout of it one by one."""
+    trainer, found = trainer_of(budget), []
+    for index in range(len(space)):
+        one, best = space.architecture(index), 0.0
+        for degrees, ep in itertools.product(trainer.degrees, trainer.experts):
+            for spread in trainer.spreads(degrees, ep):
+                layout = spread.layout
+                if layout.problems(one, budget.seq_len):
+                    continue
+                settings = TrainingSettings(num_micro_batches=spread.num_micro_batches)
+                if training_memory(one, layout, settings).total > trainer.usable_bytes:
+                    continue
+                time = step_time(one, layout, trainer.gpus.device, spread.batch, budget.seq_len)
+                best = max(best, spread.batch * budget.seq_len / float(time.total))
+        found.append(best)
+    return found
+
+
+def test_the_joint_search_is_enumeration() -> None:
+    """On a small grid the largest score is that of every design under every layout, and ties go to one of its ties."""
+    budget = small("8xH100", 10.0, None, batch=128)
+    space = space_of(budget, d_model=(1024, 2048), num_experts=(16, 64), granularity=(2.0, 8.0), aspect_ratio=(64,))
+    speeds = np.array(everything(budget, space))
+    choice = choose_design(space, laws())
+    usual = clock_of(space).typical
+    assert usual is not None
+    s, seconds = usual.weight, budget.seconds
+    assert 0 < s < 1
+    trains = speeds > 0
+    peak = 8 * parse_gpus("8xH100").device.bf16_flops
+    own = np.where(trains, speeds, 1.0) * space.flops_per_token
+    judged = own**s * (peak * usual.utilisation(space.active_params)) ** (1 - s) * seconds
+    scores = space.score(own * seconds, judged=judged)
+    value = np.where(trains & scores.feasible, scores.unlimited_mean(laws()), -np.inf)
+    assert choice.best_ln_value == pytest.approx(float(value.max()), abs=1e-9)
+    assert value[choice.index] >= value.max() + math.log1p(-0.005)
+    assert choice.tokens == int(own[choice.index] * seconds / space.flops_per_token[choice.index])
+
+
+def test_many_designs_are_chosen_as_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a sample says which layouts matter and how near designs come to their bounds, the answer is the same."""
+    budget = small("64xH100", 20.0)
+    exact = choose_design(space_of(budget), laws())
+    monkeypatch.setattr(clocks, "FEW", 10)
+    monkeypatch.setattr(clocks, "SAMPLE", 24)
+    sampled = choose_design(space_of(budget), laws())
+    assert sampled.best_ln_value == pytest.approx(exact.best_ln_value, abs=1e-9)
+    assert sampled.index == exact.index
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+def test_more_never_lowers_the_best(precision: str) -> None:
+    """A longer time, more GPUs of a kind, more memory of them or of the served model never lower the largest score."""
+
+    def best(gpus: str = "24xH100", days: float = 9.0, memory: str | None = "40GB") -> float:
+        budget = small(gpus, days, memory, train_precision=precision)
+        return choose_design(space_of(budget), laws()).best_ln_value
+
+    base = best()
+    assert best(days=9.5) >= base
+    assert best(days=40) >= base
+    assert best(gpus="25xH100") >= base
+    assert best(gpus="37xH100") >= base
+    assert best(memory="60GB") >= base
+    assert best(memory=None) >= base
+
+
+def test_what_no_layout_trains_is_never_recommended() -> None:
+    """64 H200 for 30 days and 8x141GB get a model that they train, with its layout; hopeless GPUs get a sentence."""
+    plan = recommend(Budget(memory="8x141GB", gpus="64xH200", days=30), alternatives=0)
+    assert plan.training.layouts
+    assert plan.training.layouts[0].bytes_per_gpu <= 141e9 * 0.9
+    assert plan.training.days == pytest.approx(30, rel=1e-6)
+    done = CliRunner().invoke(
+        cli,
+        [
+            "recommend",
+            "--gpus",
+            "8xH100",
+            "--flops",
+            "1e23",
+            "--memory",
+            "8x80GB",
+            "--range",
+            "total_params=200B..300B",
+        ],
+        prog_name="moeplan",
+    )
+    assert done.exit_code == 1
+    assert "cannot" not in done.output
+    assert "would do for the smallest" in done.output
+
+
+def test_compute_with_gpus_gives_days() -> None:
+    """--flops with --gpus keeps the compute, and takes the days that the first layout takes, pauses included."""
+    plan = recommend(Budget("1e22", "80GB", gpus="100xH100"), alternatives=0)
+    run = plan.training
+    assert plan.request.optimise == "flops"
+    assert run.days is not None
+    assert run.tokens_per_second_per_gpu is not None
+    assert run.days == pytest.approx(plan.design.tokens / (100 * run.tokens_per_second_per_gpu * 0.9 * 86400), rel=1e-9)
+    assert plan.request.flops == 1e22
+
+
+def test_days_at_equal_compute() -> None:
+    """--optimise flops with days chooses at equal compute the design that takes just these days."""
+    plan = recommend(Budget(memory="80GB", gpus="64xH100", days=10, optimise="flops"), alternatives=0)
+    assert plan.training.days == pytest.approx(10, rel=1e-3)
+    assert plan.request.optimise == "flops"
+
+
+def test_sizes_are_multiples() -> None:
+    """--multiple-of holds for the plan and its alternatives."""
+    budget = Budget("1e22", "80GB", multiple_of={"num_experts": 64, "d_expert": 256})
+    plan = recommend(budget, alternatives=2)
+    for design in (plan.design, *plan.alternatives):
+        assert design.num_experts % 64 == 0
+        assert design.d_expert % 256 == 0
+
+
+def test_a_fixed_layout_is_kept() -> None:
+    """What --layout names is so in every layout of the plan."""
+    plan = recommend(Budget(memory="80GB", gpus="64xH100", days=5, layout="tp=2,pp=4,recompute=full"), alternatives=0)
+    assert plan.training.layouts
+    for layout in plan.training.layouts:
+        assert (layout.tp, layout.pp, layout.recompute) == (2, 4, "full")
+
+
+@pytest.mark.parametrize(
+    "conditions, answer",
+    [
+        ({"goodput": 0.0}, "goodput 0.0 must be above 0"),
+        ({"optimise": "speed"}, "optimise 'speed' must be"),
+        ({"train_precision": "mxfp8"}, "H100 SXM has no mxfp8 for training; use bf16 or fp8"),
+        ({"software": "partial graph"}, "unknown software 'partial graph'; did you mean partial graphs"),
+        ({"layout": "tp=0"}, "tp 0 must be a whole number"),
+        ({"layout": "zp=2"}, "must name each of tp"),
+        ({"batch": -1}, "batch -1 must be a whole number"),
+        ({"multiple_of": {"granularity": 2}}, "multiple_of 'granularity' is no whole size"),
+        ({"multiple_of": {"num_experts": 0}}, "multiple_of num_experts=0 must be"),
+    ],
+)
+def test_what_cannot_be_is_refused(conditions: dict[str, Any], answer: str) -> None:
+    """A condition that cannot be is refused in one sentence with the value and what would work."""
+    with pytest.raises(UsageError, match=answer):
+        small("8xH100", 3.0, **conditions)
+
+
+def test_time_needs_days() -> None:
+    """Equal time or money needs days on GPUs; a layout needs GPUs."""
+    for optimise in ("time", "money"):
+        with pytest.raises(UsageError, match=f"optimise {optimise} needs gpus and days"):
+            Budget("1e22", "80GB", optimise=optimise)
+    with pytest.raises(UsageError, match="layout tp=2 needs gpus"):
+        Budget("1e22", "80GB", layout="tp=2")
+
+
+def test_an_old_plan_file_is_read() -> None:
+    """A plan file without the keys of time is read as it was meant: one utilisation that had the pauses in it."""
+    data = recommend(Budget("1e20", "24GB"), alternatives=0).to_json()
+    for name in ("goodput", "optimise", "train_precision", "software", "layout", "batch", "multiple_of"):
+        del data["request"][name]
+    new = ("idle_gpus", "precision", "software", "goodput", "tokens_per_second_per_gpu", "mfu_convention")
+    ends = [f"{name}_{end}" for name in ("gpu_hours", "days", "money") for end in ("low", "high")]
+    for name in (*new, *ends, "site_ln_sd", "design_ln_sd"):
+        del data["training"][name]
+    for end in ("low", "high"):
+        del data["training"][f"tokens_per_second_per_gpu_{end}"]
+    plan = Plan.from_json(data)
+    assert plan.request.goodput == 1.0
+    assert plan.request.optimise == "flops"
+    assert plan.training.tokens_per_second_per_gpu is None
+    assert dataclasses.asdict(plan.architecture)
