@@ -123,8 +123,10 @@ def _read(kind: Any, data: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if data is None and type(None) in arguments:
             return None
-        return _read(next(a for a in arguments if a is not type(None)), data, where)
+        return _read(_one_of([a for a in arguments if a is not type(None)], data), data, where)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if vars(kind).get("stands_for_subclasses"):
+            return _read(_one_of(_subclasses(kind), data), data, where)
         if not isinstance(data, dict):
             raise UsageError(f"{place} must be an object, not {_short(data)}")
         fields = [f for f in dataclasses.fields(kind) if f.init]
@@ -175,6 +177,19 @@ def _read(kind: Any, data: Any, where: str) -> Any:
     raise UsageError(f"{place} is {_short(data)}, must be {kind.__name__}")
 
 
+def _one_of(classes: list[Any], data: Any) -> Any:
+    """The class whose JSON `data` is, by its keys and by the name that a class may keep in `kind`; else the first."""
+
+    def fits(one: Any) -> bool:
+        if not (dataclasses.is_dataclass(one) and isinstance(data, dict)):
+            return False
+        fields = {f.name: f for f in dataclasses.fields(one)}
+        named = "kind" not in fields or fields["kind"].init or fields["kind"].default == data.get("kind")
+        return named and set(data) == set(fields)
+
+    return next((one for one in classes if fits(one)), classes[0])
+
+
 def _estimate(value: float | None, data: dict[str, Any], ends: list[str], prefix: str) -> Estimate | None:
     """A number that was read, with the ends of its interval."""
     low, high = (_read(float | None, data[key], prefix + key) for key in ends)
@@ -207,7 +222,7 @@ def field_docs(kind: type) -> dict[str, str]:
 def json_schema(kind: Any, identity: str = "") -> dict[str, Any]:
     """The JSON Schema (2020-12) of a dataclass, or of a tuple of them, every field with its sentence.
 
-    `identity` is a name and version such as moeplan.plan/1: it makes the schema's `$id`, and is the only value of the
+    `identity` is a name and version such as moeplan.plan/2: it makes the schema's `$id`, and is the only value of the
     class's own field `schema`.
     """
     definitions: dict[str, Any] = {}

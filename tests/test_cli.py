@@ -349,7 +349,7 @@ def test_a_law_whose_coefficients_do_not_fit_its_form(tmp_path: Path) -> None:
         ("", "is not JSON, so no plan file"),
         ("{}", "this is no plan: it lacks the key 'schema'"),
         ('{"schema": "moeplan.plan/0"}', "the plan has schema 'moeplan.plan/0', this version of moeplan reads"),
-        ('{"schema": "moeplan.plan/1"}', "lacks the key 'request'"),
+        ('{"schema": "moeplan.plan/2"}', "lacks the key 'request'"),
     ],
 )
 def test_broken_plan_files(tmp_path: Path, searches: Searches, content: str | None, reason: str) -> None:

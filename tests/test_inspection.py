@@ -325,7 +325,7 @@ def test_command_line_reads_files_names_and_nothing(tmp_path: Path) -> None:
         "no json",
         "[1, 2]",
         '{"hidden_size": 64}',
-        '{"schema": "moeplan.plan/1"}',
+        '{"schema": "moeplan.plan/2"}',
         '{"schema": "moeplan.plan/99"}',
         json.dumps({"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 9,
                     "intermediate_size": 8, "num_experts": 2, "num_experts_per_tok": 3}),

@@ -208,6 +208,24 @@ def test_the_schema_refuses_what_the_reader_refuses() -> None:
             jsonschema.validate(data, plan_schema())
 
 
+@pytest.mark.parametrize(
+    "command, advice",
+    [
+        ("moeplan recommend --flops 1e20 --memory 24GB --output a.json --html=b.html", "--flops 1e20 --memory 24GB"),
+        ("moeplan recommend --flops 1e20; rm x", "--flops FLOPS --memory SIZE"),
+        ("moeplan recommend --flops 1e20\x1b[2J", "--flops FLOPS --memory SIZE"),
+        ("sudo moeplan recommend --flops 1e20", "--flops FLOPS --memory SIZE"),
+        (7, "--flops FLOPS --memory SIZE"),
+    ],
+)
+def test_a_plan_of_the_first_schema_is_refused_with_the_command_that_makes_it_anew(command: Any, advice: str) -> None:
+    """The advice is the file's own command if that is plain words, without the files that it would write."""
+    data = {"schema": "moeplan.plan/1", "provenance": {"command": command}}
+    with pytest.raises(UsageError) as caught:
+        Plan.from_json(data)
+    assert str(caught.value).endswith(f"; make a new one with moeplan recommend {advice} --output PLAN.json")
+
+
 def _without_schema(data: dict[str, Any]) -> Any:
     del data["schema"]
     return data
@@ -237,7 +255,7 @@ def test_files_that_are_no_plans(tmp_path: Path, spoil: Callable[[Any], Any], re
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"schema: moeplan.plan/1", b"\xff\xfe\x00", b"[" * 100_000, b"1" * 5000],
+    [b"", b"{", b"schema: moeplan.plan/2", b"\xff\xfe\x00", b"[" * 100_000, b"1" * 5000],
     ids=["empty", "half", "yaml", "binary", "deep", "long"],
 )
 def test_files_that_are_not_json(tmp_path: Path, content: bytes) -> None:

@@ -313,7 +313,7 @@ def run(*args: str) -> Result:
         (LISTED.to_text(), ["--controls"], "the option controls is for a plan"),
         (LISTED.to_text(), ["--seeds", "0"], "seeds 0 must be 1 to 100"),
         (LISTED.to_text().replace('"law"', '"lore"'), [], "unknown key 'lore'"),
-        ('{"schema": "moeplan.verification/1"}', [], "verify takes a plan (moeplan.plan/1) or runs that moeplan fit"),
+        ('{"schema": "moeplan.verification/1"}', [], "verify takes a plan (moeplan.plan/2) or runs that moeplan fit"),
         ('{"schema": ["a"]}', [], "verify takes a plan"),
         ("{}", [], "lacks the key 'schema'"),
         ("[]", [], "schema"),

@@ -6,6 +6,7 @@ Params and memory are exact counts of the exact architecture; compute is in FLOP
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,6 @@ from moeplan.laws.law import Outside
 from moeplan.laws.leverage import Leverage
 from moeplan.plan.goal import Goal
 from moeplan.plan.life import IfServed, Life
-from moeplan.plan.older import completed
 from moeplan.plan.search.variables import Design
 from moeplan.plan.training_and_serving import ServingUse
 from moeplan.plan.training_run import TrainingRun
@@ -28,7 +28,7 @@ from moeplan.plan.uncertainty.result import PlanUncertainty
 from moeplan.quantities import BY_KEY, BY_VARIABLE, BYTES, COUNT, FLOPS, NUMBER, SHARE
 from moeplan.records import Digest, Line, Version, Word
 
-SCHEMA = "moeplan.plan/1"
+SCHEMA = "moeplan.plan/2"
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ class Plan(records.Record):
     """An exact Mixture-of-Experts model for a budget, with everything said about it."""
 
     schema: Line
-    """Version of this structure, moeplan.plan/1."""
+    """Version of this structure, moeplan.plan/2."""
     request: Request
     """The question."""
     design: Design
@@ -311,13 +311,28 @@ class Plan(records.Record):
         if not isinstance(data, Mapping) or "schema" not in data:
             raise UsageError("this is no plan: it lacks the key 'schema'")
         if data["schema"] != SCHEMA:
-            raise UsageError(f"the plan has schema {data['schema']!r}, this version of moeplan reads {SCHEMA}")
-        return records.from_json(cls, completed(data))
+            raise UsageError(
+                f"the plan has schema {data['schema']!r}, this version of moeplan reads {SCHEMA}; "
+                f"make a new one with {_command_of(data)}"
+            )
+        return records.from_json(cls, data)
 
     def _repr_html_(self) -> str:
         from moeplan.report.html import plan_fragment
 
         return plan_fragment(self)
+
+
+def _command_of(data: Mapping[str, Any]) -> str:
+    """The command that a plan of another version says it was made by, or how to make any."""
+    try:
+        command = str(data["provenance"]["command"])
+    except (KeyError, TypeError):
+        command = ""
+    # It stands in a file that nobody has checked, and someone may paste it: plain words alone, and no file to write.
+    command = re.sub(r" --(?:output|html|plot)[ =]\S+", "", command)
+    plain = re.fullmatch(r"moeplan recommend(?: [\w.,:=/+@%~-]+)+", command)
+    return f"{command if plain else 'moeplan recommend --flops FLOPS --memory SIZE'} --output PLAN.json"
 
 
 def read_plan(path: str | Path) -> Plan:

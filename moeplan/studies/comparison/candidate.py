@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+from moeplan.architecture.hybrid import HybridArchitecture
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Gpus, gpu_time, load_device
 from moeplan.cost.inference_memory import kv_cache_bytes_per_token, total_inference_bytes
@@ -57,7 +58,7 @@ class Candidate:
     """recommended, compute_optimal, equal_total_params, equal_active_params, equal_loss or given."""
     says: str
     """How it was chosen, in a sentence."""
-    architecture: Architecture
+    architecture: Architecture | HybridArchitecture
     """The exact integer shape."""
     is_dense: bool
     """Whether no layer has experts."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moeplan import records
+from moeplan.architecture.attention import KINDS
 from moeplan.errors import UsageError
 from moeplan.laws.pooling import PooledLeverage
 from moeplan.studies.comparison.answers import EqualLoss, LawColumn, SilentLaw
@@ -78,6 +79,7 @@ class Comparison(records.Record):
         found = data.get("schema") if isinstance(data, dict) else None
         if found != SCHEMA:
             raise UsageError(f"the comparison has schema {found!r}, this version of moeplan reads {SCHEMA}")
+        tuple(KINDS)  # loads every kind of attention, so that a model's own is found by its name
         return records.from_json(cls, data)
 
     def law(self, name: str) -> LawColumn:
