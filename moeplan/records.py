@@ -63,10 +63,11 @@ def to_json(value: Any) -> Any:
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         data = {}
-        for name in (f.name for f in dataclasses.fields(value)):
+        for name, ends in _keys(type(value)).items():
             item = getattr(value, name)
             data[name] = to_json(item)
-            data |= {key: to_json(getattr(item, end, None)) for end, key in _ends(type(value), name).items()}
+            for end, key in ends.items():
+                data[key] = to_json(getattr(item, end, None))
         return data
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -103,12 +104,16 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 @functools.cache
-def _ends(kind: type, name: str) -> dict[str, str]:
-    """The keys of the ends of a field that holds an `Estimate`, by attribute; empty for every other field."""
-    hint = _hints(kind)[name]
-    if typing.get_origin(hint) is Annotated:
-        hint = typing.get_args(hint)[0]
-    return {end: f"{name}_{end}" for end in ("low", "high") if Estimate in (hint, *typing.get_args(hint))}
+def _keys(kind: type) -> dict[str, dict[str, str]]:
+    """The fields of a dataclass; for one that holds an `Estimate` also the keys of its ends, by attribute."""
+    found = {}
+    for name in (f.name for f in dataclasses.fields(kind)):
+        hint = _hints(kind)[name]
+        if typing.get_origin(hint) is Annotated:
+            hint = typing.get_args(hint)[0]
+        is_estimate = Estimate in (hint, *typing.get_args(hint))
+        found[name] = {end: f"{name}_{end}" for end in ("low", "high")} if is_estimate else {}
+    return found
 
 
 def _read(kind: Any, data: Any, where: str) -> Any:
@@ -130,16 +135,18 @@ def _read(kind: Any, data: Any, where: str) -> Any:
         if not isinstance(data, dict):
             raise UsageError(f"{place} must be an object, not {_short(data)}")
         fields = [f for f in dataclasses.fields(kind) if f.init]
-        keys = {f.name: (f.name, *_ends(kind, f.name).values()) for f in dataclasses.fields(kind)}
-        unknown = sorted(set(data) - {key for own in keys.values() for key in own})
+        keys = _keys(kind)
+        unknown = sorted(set(data) - {*keys, *(key for ends in keys.values() for key in ends.values())})
         if unknown:
             raise UsageError(f"{place} has the unknown key {unknown[0]!r}")
-        missing = [key for f in fields for key in keys[f.name] if key not in data]
+        missing = [key for f in fields for key in (f.name, *keys[f.name].values()) if key not in data]
         if missing:
             raise UsageError(f"{place} lacks the key {missing[0]!r}")
         prefix = f"{where}." if where else ""
         values = {f.name: _read(_hints(kind)[f.name], data[f.name], prefix + f.name) for f in fields}
-        values |= {name: _estimate(values[name], data, ends, prefix) for name, (_, *ends) in keys.items() if ends}
+        for name, ends in keys.items():
+            if ends:
+                values[name] = _estimate(values[name], data, [*ends.values()], prefix)
         try:
             return kind(**values)
         except UsageError as error:  # a class that checks itself, such as Architecture
@@ -269,7 +276,7 @@ def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
             properties = {}
             for name in names:
                 properties[name] = {**_schema(hints[name], definitions), **_said(docs.get(name, ""), name, kinds[name])}
-                for end, key in _ends(kind, name).items():
+                for end, key in _keys(kind)[name].items():
                     said = _said(f"The {end} end of the interval of {name}.", "", kinds[name])
                     properties[key] = {**_schema(float | None, definitions), **said}
             definitions[kind.__name__] = {

@@ -95,6 +95,7 @@ def published_serving() -> tuple[Served, ...]:
     return tuple(rows)
 
 
+@functools.cache
 def published_sizes() -> tuple[int, int]:
     """The fewest and the most active params of the models that the rows are of."""
     sizes = [row.architecture.active_params() for row in published_serving()]
