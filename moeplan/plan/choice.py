@@ -136,10 +136,15 @@ class Choice:
         """Designs that meet every condition; whether GPUs can train them is asked of those near the best alone."""
         return int(np.count_nonzero(self.space.limit(self.scores).feasible))
 
+    def settle(self, some: NDArray[np.bool_], *, opinions: bool = True) -> None:
+        """Ask exactly, on GPUs, what the best of some designs take to train: by V, and with `opinions` by each law."""
+        if self.clock is not None:
+            sets = [self.laws, *((law,) for law in self.space.laws)] if opinions else [self.laws]
+            self.clock.settle(self.scores, [(functools.partial(_mean, laws), TIE) for laws in sets], among=some)
+
     def best_among(self, free: NDArray[np.bool_]) -> int | None:
         """The best design of some; None if none of them is feasible."""
-        if self.clock is not None:
-            self.clock.settle(self.scores, [(functools.partial(_mean, self.laws), TIE)], among=free)
+        self.settle(free, opinions=False)
         ln_value = self.scores.mean(self.laws)
         return self.space.choose(np.where(free, ln_value, -np.inf), self.scores)
 
@@ -160,10 +165,11 @@ def choose_by(space: Space, ln_value: Floats, scores: Scores) -> int:
     return index
 
 
-def choose_design(space: Space, laws: Sequence[Law], scores: Scores | None = None) -> Choice:
+def choose_design(space: Space, laws: Sequence[Law], scores: Scores | None = None, *, opinions: bool = True) -> Choice:
     """The best design of a space by the objective laws; on GPUs, the best that they can train.
 
-    `scores` are the space's at its budget, if they are known already; on GPUs they are asked for anew.
+    `scores` are the space's at its budget, if they are known already; on GPUs they are asked for anew. Without
+    `opinions` they are exact near the best V alone, not near the best by each law.
     """
     laws = tuple(laws)
     if space.budget.gpus is None:
@@ -173,7 +179,8 @@ def choose_design(space: Space, laws: Sequence[Law], scores: Scores | None = Non
 
     clock = clock_of(space)
     while True:
-        scores = clock.scores(_objectives(space.laws, laws))
+        objectives = _objectives(space.laws, laws) if opinions else [(functools.partial(_mean, laws), TIE)]
+        scores = clock.scores(objectives)
         if not scores.feasible.any():
             raise InfeasibleError(why_untrainable(space, scores, clock))
         index = choose_by(space, scores.mean(laws), scores)

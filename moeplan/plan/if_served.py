@@ -25,7 +25,7 @@ def if_served(choice: Choice) -> IfServed | None:
     served = float(f"{MULTIPLE * choice.tokens:.2g}")
     try:
         space = choice.space.at(_serving(choice.budget, served))
-        other = choose_design(space, choice.laws)
+        other = choose_design(space, choice.laws, opinions=False)
     except InfeasibleError:
         return None
     return IfServed(

@@ -186,7 +186,7 @@ class Sweep:
         budget = self.budgets[last]
         before, after = low.unlimited_mean(self.laws.objective), high.unlimited_mean(self.laws.objective)
         rises = bool((after >= before - _SLACK)[low.allowed & high.allowed].all())
-        if "training" in budget.memory_for or not rises:  # layouts decide too; or a law of one's own that falls
+        if budget.gpus is not None or not rises:  # layouts decide too; or a law of one's own that falls
             return np.ones(len(space), dtype=bool)
         # What a bound on tokens_per_param allows may cease to be allowed; anything else stays feasible.
         sure = low.feasible & high.feasible

@@ -198,7 +198,7 @@ def _over(
     space, scores = choice.space, choice.scores
     everything = np.arange(len(space))
     values = space.values(over, everything, scores).astype(float)
-    eligible, held = scores.feasible, {}
+    eligible, held = scores.feasible if choice.clock is None else space.limit(scores).feasible, {}
     if over == "active_param_ratio" and not budget.limits("total_params"):
         # N_a/N falls as N fills the memory: with N free the curve would show size, not sparsity.
         params = choice.design.total_params
@@ -210,6 +210,11 @@ def _over(
     # Rounded expert widths make many granularities of which few designs have each: the grid's own steps tell more.
     steps = space.grid.granularity if over == "granularity" and not space.grid.d_expert else ()
     places = _bins(values, shown, num_points, steps)
+    if choice.clock is not None:
+        for place in np.unique(places[eligible & (places >= 0)]):
+            choice.settle(eligible & (places == place))
+        eligible = eligible & scores.feasible
+        ln_value = np.where(eligible, scores.unlimited_mean(choice.laws), -np.inf)
     kept = np.unique(places[eligible & (places >= 0)])
     if len(kept) < 2:
         raise UsageError(
@@ -224,6 +229,10 @@ def _over(
         masked[here] = ln_value[here]
         index = choice.best_by(masked)
         point = _point(choice.at(index), laws, float(values[index]))
+        share = point.flops / choice.flops  # where time is the budget, compute differs; all are told by the same
+        if share != 1:
+            ratios = {law: ratio * share for law, ratio in point.compute_ratio_by_law.items()}
+            point = dataclasses.replace(point, value_ratio=point.value_ratio * share, compute_ratio_by_law=ratios)
         points.append(dataclasses.replace(point, memory_price=None, binding=()))  # these are the best design's
         for name, top in tops.items():
             top.append(int(here[np.argmax(alone[name][here])]))
@@ -231,7 +240,7 @@ def _over(
     return Frontier(
         schema=SCHEMA,
         over=over,
-        request=request_for(budget, laws),
+        request=request_for(budget, laws, flops=choice.flops),
         points=tuple(points),
         left_out=(),
         recommended=_point(choice, laws, float(values[choice.index])),
@@ -275,10 +284,10 @@ def _point(choice: Choice, laws: LawSelection, x: float) -> Point:
     binding = ["memory"] if price is not None and price > BINDS else []
     return Point(
         x=x,
-        flops=budget.flops,
+        flops=choice.flops,
         memory=None if budget.memory is None else str(budget.memory),
         design=design,
-        value_ratio=design.value / budget.flops,
+        value_ratio=design.value / choice.flops,
         pooled_leverage=leverage.pooled.efficiency_leverage,
         pooled_low=leverage.pooled.low,
         pooled_high=leverage.pooled.high,
@@ -291,7 +300,7 @@ def _point(choice: Choice, laws: LawSelection, x: float) -> Point:
         leverage_by_law={opinion.law: opinion.efficiency_leverage for opinion in leverage.others},
         leverage_ends_by_law=leverage_ends(laws, variables, float(budget.worth(choice.tokens))),
         compute_ratio_by_law={
-            law.full_name: math.exp(float(choice.scores.of(law)[choice.index])) / budget.flops
+            law.full_name: math.exp(float(choice.scores.of(law)[choice.index])) / choice.flops
             for law in choice.space.laws
         },
         compute_ends_by_law={},
@@ -305,7 +314,7 @@ def _point(choice: Choice, laws: LawSelection, x: float) -> Point:
 
 def _line(choice: Choice, laws: LawSelection, law: Law, indices: list[int], values: Floats) -> Line:
     ln_compute = choice.scores.of(law)
-    ratios = [math.exp(float(ln_compute[index])) / choice.budget.flops for index in indices]
+    ratios = [math.exp(float(ln_compute[index])) / choice.flops for index in indices]
     most = max(ratios)
     inside = []
     for index in indices:
