@@ -302,6 +302,18 @@ def test_report_has_every_number(olmoe: Inspection) -> None:
     assert "OLMoE-1B-7B" in terminal_text(model_list_sections(published_models().values()), 100)
 
 
+@pytest.mark.parametrize(
+    "name, words",
+    [("deepseek-v4-flash", "compressed attention"), ("nemotron-3-nano", "Mamba-2"), ("jamba-v0.1", "Mamba")],
+)
+def test_hybrids_say_why_they_are_not_trained(name: str, words: str) -> None:
+    """Training of blocks that the model of memory does not know is refused in one sentence that names them."""
+    done = run("inspect", name, "--gpus", "64xH100")
+    assert done.exit_code in (0, 1)
+    assert "Cannot be trained on 64 H100" in done.output
+    assert words in " ".join(done.output.split())
+
+
 def test_json_holds_the_inspection(olmoe: Inspection) -> None:
     """The JSON has every field, null where something is not counted."""
     data = olmoe.to_json()

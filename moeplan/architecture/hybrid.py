@@ -47,13 +47,15 @@ class HybridArchitecture(Architecture):
             raise InfeasibleError("training is modelled for dense blocks of one width; this model has several")
         if not kinds:
             return super().uniform_attention
+        labels = sorted({attention.label for attention in kinds})
+        if unknown := sorted({attention.label for attention in kinds if not attention.trainable}):
+            raise InfeasibleError(f"training is not modelled for {' and '.join(unknown)}")
+        if len(labels) == 1 and len(kinds) > 1:
+            raise InfeasibleError(f"training is modelled for blocks of one size; this model's differ in {labels[0]}")
         if len(kinds) > 1:
-            words = " and ".join(sorted({attention.label for attention in kinds}))
+            words = " and ".join(labels)
             raise InfeasibleError(f"training is modelled for blocks of one kind; this model has {words}")
-        attention = kinds.pop()
-        if not attention.trainable:
-            raise InfeasibleError(f"training is not modelled for {attention.label}")
-        return attention
+        return kinds.pop()
 
     def to_dict(self) -> dict[str, Any]:
         """Every field that differs from its default; `architecture_from_dict` gives this back."""
@@ -84,11 +86,11 @@ def _stated(attention: Attention) -> dict[str, Any]:
 
 
 def without_window(attention: Attention) -> Attention:
-    """The same without its window, where it has one."""
-    if getattr(attention, "window", 0):
-        plain: dict[str, Any] = {"window": 0, "chunked": False}
-        return dataclasses.replace(attention, **plain)
-    return attention
+    """The same without its window, where it has one and would see all tokens before without it."""
+    if not attention.trainable or not getattr(attention, "window", 0):
+        return attention
+    plain: dict[str, Any] = {"window": 0} | ({"chunked": False} if hasattr(attention, "chunked") else {})
+    return dataclasses.replace(attention, **plain)
 
 
 def hybrid(architecture: dict[str, Any], blocks: Blocks) -> Architecture:

@@ -193,7 +193,9 @@ class GroupedQueryAttention(Attention):
 
     def activations(self) -> list[Activation]:
         before = [Activation("queries and keys before their norm", self._query_width + self._key_width)]
+        latent = [Activation("query latent", self.query_rank), Activation("query latent norm output", self.query_rank)]
         return [
+            *(latent if self.query_rank else []),
             *(before if self.qk_norm != "none" else []),
             Activation("queries", self._query_width),
             Activation("keys", self._key_width),
