@@ -48,9 +48,9 @@ BUDGETS = {
     "1e22-mla-fp8": "--flops 1e22 --memory 80GB --attention mla --weights fp8 --kv-dtype fp8 --concurrency 8",
     "1e22-fixes": "--flops 1e22 --memory 80GB --fix granularity=8 --fix num_shared_experts=0 --range num_layers=24..40",
     "1e22-fitted": "--flops 1e22 --memory 80GB --law fitted.yaml --law zhao2025",
-    "1e23-gpus": "--flops 1e23 --memory 8x80GB --gpus 256xH100 --price-per-gpu-hour 2.5",
-    "30-days": "--gpus 512xH100 --days 30 --memory 8x80GB --memory-for both --optimizer fsdp2",
-    "1e25-life": "--flops 1e25 --memory 8x192GB --inference-tokens 9T --attention mla --law zhao2025 --law abnar2025",
+    "1e23-gpus": "--flops 1e23 --memory 8x80GB --gpus 256xH100 --mfu 0.3 --price-per-gpu-hour 2.5",
+    "30-days": "--gpus 512xH100 --days 30 --mfu 0.25 --memory 8x80GB --memory-for both --optimizer fsdp2",
+    "1e25-life": "--flops 1e25 --memory 16x80GB --inference-tokens 9T --attention mla --law zhao2025 --law abnar2025",
     "1e26": "--flops 1e26 --memory 64x80GB --max-tokens 60T",
 }
 """Options of `moeplan recommend` by the plan's name: 1e18 to 1e26 FLOPs, GQA and MLA, GPUs, fixes and a fitted law."""
