@@ -103,7 +103,7 @@ class TrainedLayout:
     step_terms: dict[str, float]
     """Share of the step by term."""
     days: float | None
-    """Days to train the tokens without a pause; null without tokens."""
+    """Days to train the tokens without a pause, or with those of the plan's goodput; null without tokens."""
     bytes_per_gpu: Annotated[float, BYTES]
     """Memory of a GPU of the heaviest stage [bytes]."""
     bytes_by_group: dict[str, float]
@@ -158,6 +158,7 @@ def training_fit(
     `UsageError` for a precision that the device does not have.
     """
     request, gpus = request.resolved(plan), request.gpus
+    goodput = plan.training.goodput if plan is not None else 1.0
     batch = request.batch or _batch(shape, tokens, seq_len, gpus.count, request.layout)
     usable = gpus.device.memory_bytes * (1 - HEADROOM)
     settings = TrainingSettings(seq_len=seq_len, optimizer=request.optimizer)
@@ -167,7 +168,7 @@ def training_fit(
         estimate = _estimate(shape, request, request.layout, batch, seq_len)
         micro_batches = batch // (request.layout.dp * request.layout.micro_batch)
         memory = training_memory(shape, request.layout, dataclasses.replace(settings, num_micro_batches=micro_batches))
-        layouts.append(_trained(estimate, memory, usable, tokens, request.layout.num_gpus / gpus.count))
+        layouts.append(_trained(estimate, memory, usable, tokens, request.layout.num_gpus / gpus.count, goodput))
         if not layouts[0].fits:
             says = f"it needs {format_decimal_bytes(memory.total)} a GPU and {format_decimal_bytes(usable)} are usable"
     elif plan is not None and not request.balanced:
@@ -177,7 +178,9 @@ def training_fit(
         )  # fmt: skip
         for each in trainer.ranking(shape, LISTED):
             estimate = _estimate(shape, request, each.spread.layout, each.spread.batch, seq_len)
-            layouts.append(_trained(estimate, each.memory, usable, tokens, each.spread.layout.num_gpus / gpus.count))
+            layouts.append(
+                _trained(estimate, each.memory, usable, tokens, each.spread.layout.num_gpus / gpus.count, goodput)
+            )
         says = "" if layouts else f"no layout of {gpus} fits"
     else:
         try:
@@ -240,9 +243,14 @@ def _estimate(
 
 
 def _trained(
-    estimate: TrainingEstimate, memory: TrainingMemory, usable: float, tokens: float | None, used: float = 1.0
+    estimate: TrainingEstimate,
+    memory: TrainingMemory,
+    usable: float,
+    tokens: float | None,
+    used: float = 1.0,
+    goodput: float = 1.0,
 ) -> TrainedLayout:
-    """One layout that uses such a share of the GPUs."""
+    """One layout that uses such a share of the GPUs, and trains for such a share of the days."""
     layout = estimate.layout
     seconds = estimate.step_seconds
     return TrainedLayout(
@@ -261,7 +269,7 @@ def _trained(
         mfu=used * estimate.mfu,
         step_seconds=seconds,
         step_terms={name: float(value) / seconds for name, value in estimate.time.terms().items()},
-        days=estimate.days(tokens) if tokens else None,
+        days=estimate.days(tokens) / goodput if tokens else None,
         bytes_per_gpu=float(memory.total),
         bytes_by_group={name: float(size) for name, size in memory.heaviest.groups.items()},
         fits=memory.total <= usable,
