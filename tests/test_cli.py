@@ -144,7 +144,13 @@ def test_help_states_the_true_defaults() -> None:
     assert (texts.pop("memory_for"),) == budget.memory_for
     assert texts.pop("optimizer") == budget.optimizer
     assert texts.pop("hyperparameters") == budget.hyperparameters
-    assert texts.pop("mfu") == "a preset by the model"
+    assert texts.pop("mfu") == "predicted for each design"
+    assert float(texts.pop("goodput")) == budget.goodput
+    for name in ("software", "train_precision"):
+        assert texts.pop(name) == getattr(budget, name)
+    assert (texts.pop("batch"), budget.batch) == ("by the law of the batch", 0)
+    assert (texts.pop("layout"), budget.layout) == ("the fastest that fits", "")
+    assert (texts.pop("optimise"), budget.optimise) == ("time with --days, else flops", "")
     assert texts.pop("dense_tokens") == "as published"
     assert texts == {}
 
@@ -558,6 +564,12 @@ def test_from_repeats_the_request(searches: Searches, plan_file: str) -> None:
         ),
         gpus=request.gpus,  # type: ignore[arg-type]
         mfu=request.mfu,
+        goodput=request.goodput,
+        train_precision=request.train_precision,
+        software=request.software,
+        layout=request.layout,
+        batch=request.batch,
+        multiple_of={name: int(value) for name, value in request.multiple_of.items()},
         price_per_gpu_hour=request.price_per_gpu_hour,
         memory_for=request.memory_for,
         optimizer=request.optimizer,
