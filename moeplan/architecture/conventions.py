@@ -92,6 +92,8 @@ class Variables:
             return self.get("flops_per_token", convention) * tokens
         if name == "tokens_per_param":
             return tokens / self.get("active_params", "with_embeddings")
+        if name in ("total_params", "active_params") and convention != "with_embeddings":
+            return _FUNCTIONS[name](self, convention)  # one subtraction, not worth the memory of a grid of them
         key = (name, convention)
         if key not in self._known:
             self._known[key] = _FUNCTIONS[name](self, convention)

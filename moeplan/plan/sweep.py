@@ -8,6 +8,7 @@ reference tables are built once for all budgets with the same vocabulary.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,14 @@ _SLACK = 1e-9
 """Rounding of ln V: how far it may differ when a design is scored among others."""
 
 
+def taken(space: Space, low: Scores, high: Scores, kept: NDArray[np.bool_]) -> tuple[Space, Scores, Scores]:
+    """The designs where `kept` with their scores at two steps, which stay the same where the compute is."""
+    below = low.take(kept)
+    if low.ln_compute is high.ln_compute:
+        return space.take(kept), below, dataclasses.replace(below, feasible=high.feasible[kept])
+    return space.take(kept), below, high.take(kept)
+
+
 class Sweep:
     """Budgets from tight to loose that differ in compute and memory alone, and what `recommend` chooses at each.
 
@@ -53,6 +62,7 @@ class Sweep:
         # All budgets have the same fixed and bounded variables, so one answers for all.
         self._finer = between_steps_may_help(budgets[0])
         self._spaces: dict[tuple[Vocabulary, bool], Space | InfeasibleError] = {}
+        self._chosen_among: dict[tuple[Vocabulary, bool], Space | None] = {}
         self.infeasible: dict[int, InfeasibleError] = {}
         """Why steps have no choice."""
 
@@ -100,12 +110,34 @@ class Sweep:
         for stretch in self._stretches(range(after + 1, len(self.budgets) if before is None else before)):
             empty = self._empty(stretch) if self._finer else 0
             for part, finer in ((stretch[:empty], True), (stretch[empty:], False)):
-                space = self._space(self.budgets[stretch[0]], finer) if part else None
-                if isinstance(space, Space):  # the choice takes the objective laws alone
-                    found = _First(self, gain, target).find(part, space.judged_by(self.laws.objective))
+                space = self._contenders(self.budgets[stretch[0]], finer) if part else None
+                if space is not None:
+                    found = _First(self, gain, target).find(part, space)
                     if found is not None:
                         return found
         return None
+
+    def _contenders(self, budget: Budget, finer: bool) -> Space | None:
+        """The space of a vocabulary, judged by the objective laws, which alone choose; None if nothing can fit.
+
+        Where its steps differ in memory alone, only those designs that can be chosen at one of them.
+        """
+        key = _vocabulary(budget), finer
+        if key not in self._chosen_among:
+            whole = self._space(budget, finer)
+            space = whole.judged_by(self.laws.objective) if isinstance(whole, Space) else None
+            steps = [step for step, each in enumerate(self.budgets) if _vocabulary(each) == key[0]]
+            alike = len({self.budgets[step].flops for step in steps}) == 1 and "training" not in budget.memory_for
+            if space is not None and alike:
+                here, scores = self.see(space, steps[-1])
+                # The tightest step that leaves something, told by its memory.
+                least = here.memory[scores.allowed].min(initial=np.iinfo(np.int64).max)
+                place = bisect_left(steps, True, key=lambda step: bool(least <= self.budgets[step].usable_bytes))
+                if place < len(steps):
+                    here, scores = self.see(here, steps[place], scores)
+                    space = here.take(self._records(here, scores))
+            self._chosen_among[key] = space
+        return self._chosen_among[key]
 
     def _empty(self, stretch: Steps) -> int:
         """How many steps, from the tightest, have nothing feasible on the declared grid."""
@@ -163,6 +195,9 @@ class Sweep:
         if last != first:
             space, high = self.see(whole, last, self.same_compute(first, last, low))
             seen(last, space, high)
+            kept = self.eligible(space, last, low, high)
+            if kept.any() and not kept.all():  # here, so that the scores of all designs go
+                space, low, high = taken(space, low, high, kept)
             self._between(steps, space, low, high, seen)
 
     def _between(self, steps: Steps, space: Space, low: Scores, high: Scores, seen: Seen) -> None:
@@ -173,7 +208,7 @@ class Sweep:
         first, last, place = steps[0], steps[-1], len(steps) // 2
         kept = self.eligible(space, last, low, high)
         if kept.any() and not kept.all():
-            space, low, high = space.take(kept), low.take(kept), high.take(kept)
+            space, low, high = taken(space, low, high, kept)
         here, scores = self.see(space, steps[place], self.same_compute(first, last, low))
         seen(steps[place], here, scores)
         self._between(steps[: place + 1], here, low, scores, seen)
@@ -193,7 +228,23 @@ class Sweep:
         least = before[sure].max(initial=-np.inf) + np.log1p(-TIE) - _SLACK
         # MORE of the memory: the price of memory at a step is V with that much more of it.
         kept: NDArray[np.bool_] = (after >= least) & (space.memory <= budget.usable_bytes * MORE)
+        if low.ln_compute is high.ln_compute and low.feasible.any():
+            kept &= self._records(space, high)
         return kept if budget.limits("tokens_per_param") else kept & high.allowed
+
+    def _records(self, space: Space, scores: Scores) -> NDArray[np.bool_]:
+        """Which designs can be chosen at some memory limit where nothing else differs: few.
+
+        What needs less memory is feasible wherever they are, so that none of it may be better by more than a tie. Some
+        design must be feasible at the tightest step: for it the reference tables reach far enough down, or V of what
+        needs little memory may still change.
+        """
+        value = np.where(scores.allowed, scores.unlimited_mean(self.laws.objective), -np.inf)
+        order = np.argsort(space.memory, kind="stable")
+        best = np.maximum.accumulate(value[order])
+        kept = np.empty(len(value), dtype=bool)
+        kept[order] = value[order] >= best + np.log1p(-TIE) - _SLACK
+        return kept
 
 
 class _First:
@@ -211,6 +262,11 @@ class _First:
         if last == first:
             return None
         here, high = sweep.see(space, last, sweep.same_compute(first, last, low))
+        kept = sweep.eligible(here, last, low, high)
+        if not kept.any():
+            return None
+        if not kept.all():  # here, so that the scores of all designs go while the steps between are searched
+            here, low, high = taken(here, low, high, kept)
         return self._between(steps, here, low, high)
 
     def _reaches(self, space: Space, scores: Scores) -> bool:
@@ -223,7 +279,8 @@ class _First:
         kept = sweep.eligible(space, last, low, high)
         if not kept.any():
             return None
-        space, low, high = space.take(kept), low.take(kept), high.take(kept)
+        if not kept.all():
+            space, low, high = taken(space, low, high, kept)
         looser = space.at(sweep.budgets[last])
         # Gain does not fall with compute: if no eligible design reaches the target at the looser end, none does before.
         if self.gain(looser, high).max() < self.target:

@@ -129,6 +129,7 @@ def evaluate_laws(
             law.full_name: _compute(law, reference, shape, variables, tokens, train_flops)
             for law, reference in zip(judges, space.references, strict=True)
         }
+        del space, scores  # half of the memory that the next search takes
         say("searching what moeplan would have chosen")
         recommended = recommend(budget, threads=threads)
         optima = {opinion.law: opinion.optimum for opinion in recommended.laws}

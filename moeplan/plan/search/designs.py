@@ -22,6 +22,7 @@ from moeplan.architecture.ratios import as_float
 from moeplan.architecture.shape import Architecture
 
 Ints = NDArray[np.int64]
+Places = NDArray[np.int32]
 _DEPTHS = ("num_layers", "num_kv_layers", "num_moe_layers")
 """The fields that depend on depth."""
 
@@ -40,13 +41,15 @@ class Cells:
 class Designs:
     """Designs, as arrays of one length."""
 
-    def __init__(self, table: Table | Row, places: NDArray[np.intp]) -> None:
+    def __init__(self, table: Table | Row, places: Places) -> None:
         self._table, self._places = table, places
-        self._pick = table.pick(places)
+        self._pick: Callable[[Any], Any] | None = None
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # a copy that has no table yet asks for it
             raise AttributeError(name)
+        if self._pick is None:
+            self._pick = self._table.pick(self._places)
         value = self._pick(getattr(self._table, name))
         setattr(self, name, value)
         return value
@@ -129,7 +132,7 @@ class Table:
 
     def pick(self, index: Any) -> Callable[[Any], Any]:
         """What takes the designs at `index` (numbers, or a mask of the table's shape) out of a value of each."""
-        places = np.flatnonzero(index) if np.asarray(index).dtype == bool else np.asarray(index)
+        places = self._places(index)
         rows, columns = np.divmod(places, self.shape[1])
 
         def picked(value: Any) -> Any:
@@ -145,7 +148,13 @@ class Table:
 
     def take(self, index: Any) -> Designs:
         """The designs at `index` (numbers, or a mask of the table's shape), as arrays of one length."""
-        return Designs(self, np.flatnonzero(index) if np.asarray(index).dtype == bool else np.asarray(index))
+        return Designs(self, self._places(index))
+
+    @staticmethod
+    def _places(index: Any) -> Places:
+        """Numbers of designs, in half the memory of the largest integers: blocks keep them."""
+        index = np.asarray(index)
+        return (np.flatnonzero(index) if index.dtype == bool else index).astype(np.int32)
 
 
 class Row:
@@ -177,7 +186,7 @@ def joined(parts: Sequence[Designs]) -> list[Designs]:
     The order stays.
     """
     groups = (list(group) for _, group in itertools.groupby(parts, key=lambda part: part.q_lora_rank))
-    return [Designs(Row(group), np.arange(sum(map(len, group)))) for group in groups]
+    return [Designs(Row(group), np.arange(sum(map(len, group)), dtype=np.int32)) for group in groups]
 
 
 class DesignVariables(Variables):

@@ -260,10 +260,10 @@ class Space:
             for reference in self.references:  # what scores need, while a table gives it in few operations
                 reference.prepare(v)
             taken, pick = designs.take(fits), designs.pick(fits)
-            per_token = v.get("flops_per_token", self.flops)
+            known = v.take(taken, pick)
             served = _served_seconds(designs, self.budget)
             picked = None if served is None else np.asarray(pick(np.broadcast_to(served, designs.shape)))
-            kept = Block(taken, v.take(taken, pick), memory[fits], np.asarray(pick(per_token)), picked)
+            kept = Block(taken, known, memory[fits], np.asarray(known.get("flops_per_token", self.flops)), picked)
         return len(designs), float(memory.min()), kept, tables
 
     def _bound_references(self, most: float) -> None:
@@ -321,16 +321,19 @@ class Space:
         """`score` by the tables of the laws as they are, whatever the memory limit."""
         judged = train_flops if judged is None else judged
 
-        def block(number: int) -> tuple[Any, ...]:
+        count = len(self)  # one array of each, so that no design's scores are ever held twice
+        tokens, train, allowed = np.empty(count), np.empty(count), np.empty(count, dtype=bool)
+        ln_compute = np.empty((len(self.laws), count))
+
+        def block(number: int) -> None:
             part = slice(int(self._offsets[number]), int(self._offsets[number + 1]))
             own = train_flops[part] if isinstance(train_flops, np.ndarray) else train_flops
             seen = own if judged is train_flops else judged[part] if isinstance(judged, np.ndarray) else judged
-            return self._score_block(self.blocks[number], own, seen, memory_factor, more)
+            found = self._score_block(self.blocks[number], own, seen, memory_factor, more)
+            tokens[part], train[part], allowed[part], ln_compute[:, part] = found
 
-        few = len(self) < FEW_DESIGNS
-        *columns, ln_compute = zip(*(map if few else self._map)(block, range(len(self.blocks))), strict=True)
-        tokens, train, allowed = (np.concatenate(arrays) for arrays in columns)
-        return Scores(self.laws, tokens, train, allowed, np.concatenate(ln_compute, axis=1), allowed.copy())
+        list((map if count < FEW_DESIGNS else self._map)(block, range(len(self.blocks))))
+        return Scores(self.laws, tokens, train, allowed, ln_compute, allowed.copy())
 
     def short(self, scores: Scores) -> list[LossReference]:
         """The references whose tables do not reach far enough below the best design of their law."""
