@@ -209,6 +209,20 @@ def test_compute_with_gpus_gives_days() -> None:
     assert plan.request.flops == 1e22
 
 
+def test_words_say_what_there_is() -> None:
+    """A batch is rounded to GPUs only where GPUs are given, and days must be finite."""
+    assert (
+        "rounded to the GPUs"
+        not in CliRunner()
+        .invoke(cli, ["recommend", "--flops", "1e20", "--memory", "80GB", "--alternatives", "0"])
+        .output
+    )
+    text = CliRunner().invoke(cli, ["recommend", "--flops", "1e20", "--gpus", "64xH100", "--alternatives", "0"]).output
+    assert "rounded to the GPUs" in text
+    with pytest.raises(UsageError, match="days inf must be a number, and finite"):
+        Budget(gpus="8xH100", days=math.inf)
+
+
 def test_days_at_equal_compute() -> None:
     """--optimise flops with days chooses at equal compute the design that takes just these days."""
     plan = recommend(Budget(memory="80GB", gpus="64xH100", days=10, optimise="flops"), alternatives=0)
@@ -244,6 +258,7 @@ def test_a_fixed_layout_is_kept() -> None:
         ({"layout": "zp=2"}, "must name each of tp"),
         ({"batch": -1}, "batch -1 must be a whole number"),
         ({"multiple_of": {"granularity": 2}}, "multiple_of 'granularity' is no whole size"),
+        ({"multiple_of": {"num_expert": 2}}, "did you mean num_experts"),
         ({"multiple_of": {"num_experts": 0}}, "multiple_of num_experts=0 must be"),
     ],
 )

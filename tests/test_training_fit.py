@@ -92,3 +92,9 @@ def test_inspect_has_it_in_json_and_refuses_what_cannot_be() -> None:
     assert refused.exit_code == 2
     assert "use bf16 or fp8" in refused.output
     assert run(cli, ["inspect", "qwen3-30b-a3b", "--layout", "tp=1"]).exit_code == 2
+
+
+def test_inspect_says_that_its_days_have_no_pauses() -> None:
+    """`inspect --tokens` gives the days of training throughout, where `recommend` counts pauses, and says so."""
+    words = ["inspect", "qwen3-30b-a3b", "--gpus", "64xH100", "--layout", "tp=1,pp=2,ep=8"]
+    assert "without pauses" in CliRunner().invoke(cli, [*words, "--tokens", "1T"]).output

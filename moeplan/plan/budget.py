@@ -253,7 +253,7 @@ class Budget:
 
         for name, example in (("headroom", 0.1), ("max_epochs", 4.0), ("days", 30), ("mfu", 0.35), ("goodput", 0.9)):
             if not real(getattr(self, name)):
-                raise UsageError(f"{name} {getattr(self, name)!r} must be a number, for example {example}")
+                raise UsageError(f"{name} {getattr(self, name)!r} must be a number, and finite, for example {example}")
         if self.tied_embeddings not in (None, True, False):
             raise UsageError(f"tied_embeddings {self.tied_embeddings!r} must be True, False or None")
         if not isinstance(self.serving, InferenceSettings):
@@ -320,8 +320,10 @@ class Budget:
             raise UsageError(f"layout {self.layout} needs gpus, for example --gpus 256xH100")
         for name, multiple in self.multiple_of.items():
             if name not in DESIGN_VARIABLES or not DESIGN_VARIABLES[name].integer:
-                known = ", ".join(each for each, variable in DESIGN_VARIABLES.items() if variable.integer)
-                raise UsageError(f"multiple_of {name!r} is no whole size of a design; known are {known}")
+                known = [each for each, variable in DESIGN_VARIABLES.items() if variable.integer]
+                near = difflib.get_close_matches(name, known, n=2, cutoff=0.7)
+                hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
+                raise UsageError(f"multiple_of {name!r} is no whole size of a design; {hint}")
             if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
                 raise UsageError(f"multiple_of {name}={multiple!r} must be a whole number of at least 1")
         put("multiple_of", dict(self.multiple_of))

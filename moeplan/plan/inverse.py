@@ -170,7 +170,7 @@ def _check_target(target_el: float | None, match_dense: object, dense_tokens: ob
     if target_el is None:
         return
     if isinstance(target_el, bool) or not isinstance(target_el, (int, float)) or not math.isfinite(target_el):
-        raise UsageError(f"target_el {target_el!r} must be a number, for example 7")
+        raise UsageError(f"target_el {target_el!r} must be a number, and finite, for example 7")
     if target_el <= 1:
         raise UsageError(f"target_el {target_el:g} must be above 1, what a dense model has by definition")
 

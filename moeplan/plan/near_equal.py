@@ -29,7 +29,7 @@ from moeplan.plan.document import NearEqual
 from moeplan.plan.search.space import Scores
 
 RULES = {
-    "best": "the largest V, ties of .5 % broken",
+    "best": "the largest V, ties of 0.5 % broken",
     "lean": "the fewest active params within 5 % of the best V",
     "robust": "the least loss by the law that loses most",
 }

@@ -169,6 +169,7 @@ def _training(seen: View[TrainingFit]) -> tuple[Block, ...]:
         Paragraph(
             "Time by a model calibrated on published runs; the interval holds 80 % of runs that it never saw, what is "
             "common to a site included."
+            + (" Days are of training throughout, without pauses." if seen.tokens is not None else "")
         ),
     )
 

@@ -24,8 +24,9 @@ def training_blocks(plan: View[Plan]) -> tuple[Block, ...]:
     days = ", {days} days on {num_gpus}" if run.days is not None and run.num_gpus else ""
     price = plan("{training.money:,.0f} at {request.price_per_gpu_hour} a {training.device}-hour")
     law = plan.it.hyperparameters[0].law if plan.it.hyperparameters else LEVERAGE_LAW
+    rounded = ", rounded to the GPUs" if run.num_gpus else ""
     batch = run(
-        "{batch_sequences} sequences, {tokens} tokens: {law}'s, rounded to the GPUs",
+        f"{{batch_sequences}} sequences, {{tokens}} tokens: {{law}}'s{rounded}",
         law=law,
         tokens=plan.kind_at("design.tokens").text(run.batch_sequences * plan.request.seq_len),
     )
@@ -125,9 +126,11 @@ def serving_blocks(plan: View[Plan]) -> tuple[Block, ...]:
 def _concurrency(plan: View[Plan]) -> Text:
     """How many sequences of the stated context fit, and how fast each is."""
     found = plan.serving.concurrency
-    memory = "{request.memory}" if plan.request.memory else "{serving.num_devices:d} {serving.device}"
+    memory, hold = "{serving.num_devices:d} {serving.device}", "hold" if plan.serving.num_devices > 1 else "holds"
+    if plan.request.memory:
+        memory, hold = "{request.memory}", "holds"
     if not found.most_sequences:
-        return plan(f"{memory} holds no sequence of {{serving.concurrency.context:,}} tokens.")
+        return plan(f"{memory} {hold} no sequence of {{serving.concurrency.context:,}} tokens.")
     sequences = "1 sequence" if found.most_sequences == 1 else "{serving.concurrency.most_sequences:,} sequences"
     speed = (
         "{serving.concurrency.tokens_per_second_per_user:number} tokens a second per user and "
@@ -135,6 +138,6 @@ def _concurrency(plan: View[Plan]) -> Text:
         "{serving.concurrency.tokens_per_second_per_user_alone:number} for one user alone"
     )
     return plan(
-        f"{memory} holds {sequences} of {{serving.concurrency.context:,}} tokens at a time: {speed}, on "
+        f"{memory} {hold} {sequences} of {{serving.concurrency.context:,}} tokens at a time: {speed}, on "
         "{serving.num_devices:d} {serving.device}."
     )
