@@ -15,6 +15,9 @@ from decimal import Decimal
 
 from moeplan.errors import UsageError
 
+LARGEST_COUNT = 1e30
+"""Params or tokens beyond this are of no model and no training run; what is computed of them would overflow."""
+
 # The words for "not a finite number" are quantities too, so that the error says what is wrong with them.
 _QUANTITY = re.compile(
     r"\s*([-+]?(?:(?:\d[\d_]*\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan|infinity|inf))\s*([a-z]*)\s*", re.IGNORECASE
@@ -68,9 +71,13 @@ def parse_flops(text: str | float, what: str = "compute budget") -> float:
 def parse_count(text: str | float, what: str = "count") -> float:
     """Read a count (params, tokens): "3.4B", "2T", "500M", "15e12"; B is a billion, T a trillion.
 
-    Raises `UsageError` for anything that is not a positive finite count.
+    Raises `UsageError` for anything that is not a positive count of at most `LARGEST_COUNT`.
     """
-    return _parse(text, _COUNT_UNITS, what, "3.4B, 2T or 15e12")
+    example = "3.4B, 2T or 15e12"
+    count = _parse(text, _COUNT_UNITS, what, example)
+    if count > LARGEST_COUNT:
+        raise UsageError(f"{what} {text!r} must be at most {LARGEST_COUNT:g}; write it like {example}")
+    return count
 
 
 def parse_bytes(text: str | float, what: str = "memory") -> int:

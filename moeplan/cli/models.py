@@ -274,7 +274,10 @@ def _job(model: str, alternative: int | None, fix: tuple[str, ...], tokens: str 
             raise click.UsageError(f"--alternative and --fix are of a plan, and {found.name} is none")
         from moeplan.units import parse_count
 
-        return job_of_model(found, None if tokens is None else round(parse_count(tokens, "tokens")))
+        count = None if tokens is None else round(parse_count(tokens, "tokens"))
+        if count == 0:
+            raise click.UsageError(f"tokens {tokens!r} must be at least 1")
+        return job_of_model(found, count)
     if tokens is not None:
         raise click.UsageError("--tokens is of an existing model; a plan has its own")
     if alternative is None and not fix:

@@ -45,6 +45,14 @@ class Option(click.Option):
 class Command(click.Command):
     """A command whose help lists options under headings, and which says what it writes before it reads anything."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read its arguments; a mistake in them is this command's, whose example the error then quotes."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run it with its outputs declared, so that no input can be overwritten."""
         written = {
@@ -121,7 +129,7 @@ def mistakes_as_sentences() -> Iterator[None]:
         if type(error).__name__ == "NoArgsIsHelpError":  # no mistake: click (from 8.2 on) shows the help
             raise
         example = EXAMPLES.get(error.ctx.command_path if error.ctx else "", EXAMPLES["moeplan"])
-        sentence = error.format_message().rstrip(".")
+        sentence = error.format_message().replace("\n\t", " ").rstrip(".")  # click lists choices one a line
         raise Failure(f"{sentence}; for example: {example}", error.exit_code) from None
     except KeyboardInterrupt:
         raise Failure("interrupted", INTERRUPTED) from None

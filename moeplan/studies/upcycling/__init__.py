@@ -133,8 +133,8 @@ def _verdict(crossing: Crossing, tokens: int, share: float, found: tuple[Finding
     too_much = min(finding.too_much for finding in found if finding.too_much is not None)
     if share <= enough:
         return "upcycle", (
-            f"the budget is at most {enough:.0%} of the dense model's training compute, with which published models "
-            "were better upcycled"
+            f"the budget is at most {enough * 100:.0f} % of the dense model's training compute, with which "
+            "published models were better upcycled"
         )
     if share >= too_much:
         return "scratch", (
@@ -142,8 +142,8 @@ def _verdict(crossing: Crossing, tokens: int, share: float, found: tuple[Finding
             "train from scratch"
         )
     return "open", (
-        f"the budget lies between {enough:.0%} and {too_much:.0%} of the dense model's training compute, where no "
-        "publication decides; proxies of both would"
+        f"the budget lies between {enough * 100:.0f} % and {too_much * 100:.0f} % of the dense model's training "
+        "compute, where no publication decides; proxies of both would"
     )
 
 
