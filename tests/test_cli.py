@@ -292,6 +292,7 @@ def test_impossible_searches(args: list[str], reason: str) -> None:
         (["upcycle", "llama-3-8b", "--flops", "1e22", "--dense-tokens", "1e300"], ["must be at most 1e+30"]),
         (["inspect", "deepseek-v3", "--tokens", "1e300"], ["tokens '1e300' must be at most 1e+30"]),
         (["recommend", *BUDGET, "--max-tokens", "1e300"], ["max_tokens '1e300' must be at most 1e+30"]),
+        (["inspect", "--tokens", "1T"], ["--tokens needs a MODEL", "for example: moeplan inspect deepseek-v3"]),
         (["laws", "--chek"], ["--chek", "--check", "for example: moeplan laws zhao2025"]),
         (["recomend"], ["recomend", "for example: moeplan recommend"]),
         (["--frobnicate"], ["--frobnicate", "for example: moeplan recommend"]),

@@ -199,3 +199,12 @@ def test_an_index_leads_nowhere_else(tmp_path: Path, files: dict[str, Any]) -> N
 def test_names_speak_of_groups(name: str, group: str) -> None:
     """Names of tensors in published files fall into the groups that architectures have."""
     assert group_of(name, 61) == group
+
+
+@pytest.mark.parametrize("asked", [("--tokens", "1T"), ("--memory", "80GB"), ("--context", "8192")])
+def test_weight_files_alone_refuse_what_needs_an_architecture(tmp_path: Path, asked: tuple[str, str]) -> None:
+    """Headers have no heads and no top-k, so that a question of training or serving is refused, not ignored."""
+    write(tmp_path / "model.safetensors", header(TENSORS))
+    result = CliRunner().invoke(cli, ["inspect", str(tmp_path), *asked])
+    assert result.exit_code == 2
+    assert f"{asked[0]} needs the model's config.json beside its weight files" in result.output

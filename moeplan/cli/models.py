@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from moeplan.cli.options import (
     complete_variable,
@@ -16,7 +17,7 @@ from moeplan.cli.options import (
     threads_option,
     training_option,
 )
-from moeplan.cli.program import Command
+from moeplan.cli.program import Command, Option
 from moeplan.modules import modules_in
 
 TARGETS = modules_in("plan/export/targets")
@@ -91,6 +92,7 @@ def inspect(
 
     one_format(as_json, as_markdown)
     if model is None:
+        _refuse_questions("a MODEL to ask it of")
         from moeplan import records
         from moeplan.architecture.published import published_models
         from moeplan.report.inspection import model_list_sections
@@ -101,6 +103,7 @@ def inspect(
             out.emit_sections(model_list_sections(published_models().values()), markdown=as_markdown)
         return
     if _weights_alone(model):
+        _refuse_questions("the model's config.json beside its weight files")
         from moeplan.report.stored_weights import weights_sections
         from moeplan.studies.stored_weights import stored_weights
 
@@ -136,6 +139,15 @@ def inspect(
         from moeplan.report.inspection import inspection_sections
 
         out.emit_sections(inspection_sections(found), markdown=as_markdown)
+
+
+def _refuse_questions(needs: str) -> None:
+    """Refuse options of training and serving where there is no architecture that could answer them."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        asks = isinstance(option, Option) and option.heading in {"Training", "Serving"}
+        if asks and context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[0]} needs {needs}")
 
 
 def _weights_alone(model: str) -> bool:
