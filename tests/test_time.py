@@ -209,6 +209,21 @@ def test_compute_with_gpus_gives_days() -> None:
     assert plan.request.flops == 1e22
 
 
+@pytest.mark.parametrize(
+    "layout, words",
+    [
+        ("tp=3", "3 equal pieces, which do not divide seq_len 4096"),
+        ("cp=3", "6 equal pieces"),
+        ("tp=16,pp=8", "at least 128 GPUs, and there are 64"),
+        ("ep=128", "at least 128 GPUs, and there are 64"),
+    ],
+)
+def test_layouts_of_no_design_are_refused_at_once(layout: str, words: str) -> None:
+    """Degrees that cannot cut a sequence evenly, or take more GPUs than there are, need no search to be refused."""
+    with pytest.raises(InfeasibleError, match=words):
+        Budget(gpus="64xH100", days=5, layout=layout)
+
+
 def test_words_say_what_there_is() -> None:
     """A batch is rounded to GPUs only where GPUs are given, and days must be finite."""
     assert (

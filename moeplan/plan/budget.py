@@ -13,10 +13,10 @@ from moeplan.architecture.plannable import PLANNABLE
 from moeplan.cost.devices import HEADROOM, Device, Gpus, flops_of_time, parse_gpus
 from moeplan.cost.inference_memory import InferenceSettings
 from moeplan.cost.serving.demand import Demand
-from moeplan.cost.training.parallelism import read_degrees
+from moeplan.cost.training.parallelism import Layout, read_degrees
 from moeplan.cost.training.states import load_scheme
 from moeplan.cost.training.throughput.settings import TrainPrecision, load_software, peak_flops
-from moeplan.errors import UsageError
+from moeplan.errors import InfeasibleError, UsageError
 from moeplan.laws import load_law
 from moeplan.laws.hyperparameters import hyperparameter_laws
 from moeplan.laws.roles import LEVERAGE_LAW
@@ -315,9 +315,19 @@ class Budget:
             raise UsageError(f"precision {self.train_precision!r} must be {', '.join(get_args(TrainPrecision))}")
         if isinstance(self.batch, bool) or not isinstance(self.batch, int) or self.batch < 0:
             raise UsageError(f"batch {self.batch!r} must be a whole number of sequences, for example 2048")
-        read_degrees(self.layout)
+        layout = Layout(**read_degrees(self.layout))
         if self.layout and self.gpus is None:
             raise UsageError(f"layout {self.layout} needs gpus, for example --gpus 256xH100")
+        # What no design could have is refused before a search of minutes, which would find only that.
+        if self.seq_len % layout.sequence_pieces:
+            raise InfeasibleError(
+                f"layout {self.layout} cuts sequences into {layout.sequence_pieces} equal pieces, which do not divide "
+                f"seq_len {self.seq_len}; give a tp and cp that do, as in tp=2,cp=1"
+            )
+        if self.gpus is not None and layout.min_gpus > self.gpus.count:
+            raise InfeasibleError(
+                f"layout {self.layout} needs at least {layout.min_gpus} GPUs, and there are {self.gpus.count}"
+            )
         for name, multiple in self.multiple_of.items():
             if name not in DESIGN_VARIABLES or not DESIGN_VARIABLES[name].integer:
                 known = [each for each, variable in DESIGN_VARIABLES.items() if variable.integer]

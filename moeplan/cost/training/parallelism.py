@@ -80,6 +80,11 @@ class Layout:
         return self.sequence_parallel and self.tp > 1
 
     @property
+    def sequence_pieces(self) -> int:
+        """Equal pieces that a sequence is cut into: 2*cp, so that causal work is even, times tp where it splits."""
+        return (2 * self.cp if self.cp > 1 else 1) * (self.tp if self.splits_sequence else 1)
+
+    @property
     def min_gpus(self) -> int:
         """Fewest GPUs that hold one copy of the model: pp * max(tp * cp, ep * etp)."""
         return self.pp * max(self.tp * self.cp, self.ep * self.etp)
@@ -174,15 +179,14 @@ class Layout:
             broken.append(f"stage_layers {self.stage_layers} must add up to num_layers {architecture.num_layers}")
         if self.virtual_stages > 1 and self.pp == 1:
             broken.append(f"virtual_stages {self.virtual_stages} needs pp above 1")
-        pieces = (2 * self.cp if self.cp > 1 else 1) * (self.tp if self.splits_sequence else 1)
+        pieces = self.sequence_pieces
         if seq_len % pieces:
             broken.append(f"seq_len {seq_len} must be a multiple of {pieces} for cp {self.cp} and tp {self.tp}")
         return broken
 
     def suits(self, shape: Shape, seq_len: int) -> Size:
         """Whether `problems` has none for each architecture of a grid, all of them with experts."""
-        pieces = (2 * self.cp if self.cp > 1 else 1) * (self.tp if self.splits_sequence else 1)
-        tokens = seq_len % pieces == 0 and (self.tp == 1 or self.sequence_parallel)
+        tokens = seq_len % self.sequence_pieces == 0 and (self.tp == 1 or self.sequence_parallel)
         grid = self.tp * self.cp * self.dp % (self.ep * self.etp) == 0
         chunks = self.pp * self.virtual_stages
         stages = (chunks <= shape.num_layers) & (self.virtual_stages == 1 or self.pp > 1)
