@@ -79,15 +79,25 @@ def published_models() -> dict[str, PublishedModel]:
 def find_model(name: str) -> PublishedModel:
     """The bundled model called `name`, in any case, or by its repository; raises `UsageError` with near names."""
     wanted = _plain(name)
-    for own, row in _rows().items():
-        if wanted in {_plain(own), _plain(row["hf_id"]), _plain(row["hf_id"].rpartition("/")[2])} - {""}:
-            return _model(own)
+    if wanted in _names():
+        return _model(_names()[wanted])
     import difflib
 
     plain = {_plain(own): own.lower().replace(" (text)", "").replace(" (llm)", "") for own in _rows()}
     near = difflib.get_close_matches(wanted, plain, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(plain[x] for x in near)}?" if near else "moeplan inspect lists the bundled ones"
     raise UsageError(f"{name}: is no file, no folder and no bundled model; {hint}")
+
+
+@functools.cache
+def _names() -> dict[str, str]:
+    """The model of each plain name that it goes by; where two have one name, the first of the data file."""
+    names: dict[str, str] = {}
+    for own, row in _rows().items():
+        for name in (own, row["hf_id"], row["hf_id"].rpartition("/")[2]):
+            names.setdefault(_plain(name), own)
+    names.pop("", None)
+    return names
 
 
 def _plain(name: str) -> str:

@@ -13,9 +13,12 @@ from moeplan.errors import InfeasibleError, UsageError
 from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice, choose_design
 from moeplan.plan.life import IfServed
+from moeplan.plan.search.space import TIE, Space
 
 MULTIPLE = 3.0
 """Tokens served / the plan's own training tokens."""
+_NEAR = 0.15
+"""Share of V that such a demand seldom costs more than."""
 
 
 def if_served(choice: Choice) -> IfServed | None:
@@ -24,8 +27,7 @@ def if_served(choice: Choice) -> IfServed | None:
         return None
     served = float(f"{MULTIPLE * choice.tokens:.2g}")
     try:
-        space = choice.space.at(_serving(choice.budget, served))
-        other = choose_design(space, choice.laws, opinions=False)
+        other = _best(choice, choice.space.at(_serving(choice.budget, served)))
     except InfeasibleError:
         return None
     return IfServed(
@@ -36,6 +38,25 @@ def if_served(choice: Choice) -> IfServed | None:
         tokens=other.tokens,
         value_ratio=math.exp(other.best_ln_value - choice.best_ln_value),
     )
+
+
+def _best(choice: Choice, space: Space) -> Choice:
+    """The best of a space that has the choice's designs and, for each of them, no more compute to train it on.
+
+    No design gains by having less. So those near the choice's best are asked first, and then all that, with the
+    choice's own compute, reach what was found: no other can be better or tie.
+    """
+    if choice.clock is not None:  # time is asked of the best designs alone already
+        return choose_design(space, choice.laws, opinions=False)
+    near = choice.ln_value >= choice.best_ln_value + math.log1p(-_NEAR)
+    try:
+        found = choose_design(space.take(near), choice.laws, opinions=False)
+    except InfeasibleError:  # none of them leaves compute to train on; a smaller one may
+        return choose_design(space, choice.laws, opinions=False)
+    needed = choice.ln_value >= found.best_ln_value + math.log1p(-TIE)
+    if (needed & ~near).any():
+        found = choose_design(space.take(needed), choice.laws, opinions=False)
+    return found
 
 
 def _serving(budget: Budget, served: float) -> Budget:

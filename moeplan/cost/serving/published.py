@@ -73,16 +73,15 @@ class Served:
 def published_serving() -> tuple[Served, ...]:
     """Every row of the data file."""
     data = bundled("serving.yaml")
-    shapes, sources = data.section("models"), data.section("sources")
+    sources = data.section("sources")
     rows = []
     for row in data.sections("rows"):
         row.only((*_ROW, "concurrency", "source"), (*_ROW, "source"))
         name = row.text("model")
-        shape = Architecture.from_dict(dict(shapes.section(name))) if name in shapes else find_model(name).architecture
         rows.append(
             Served(
                 name,
-                shape,
+                _shape(name),
                 Gpus(int(row.number("num_gpus")), load_device(row.text("device"))),
                 cast(Split, row.text("split")),
                 InferenceSettings(cast(WeightDtype, row.text("weights")), cast(KVDtype, row.text("cache"))),
@@ -96,9 +95,17 @@ def published_serving() -> tuple[Served, ...]:
 
 
 @functools.cache
+def _shape(name: str) -> Architecture:
+    """A model that rows are of: described in the data file itself, or a bundled one."""
+    own = bundled("serving.yaml").section("models")
+    return Architecture.from_dict(dict(own.section(name))) if name in own else find_model(name).architecture
+
+
+@functools.cache
 def published_sizes() -> tuple[int, int]:
     """The fewest and the most active params of the models that the rows are of."""
-    sizes = [row.architecture.active_params() for row in published_serving()]
+    names = {row.text("model") for row in bundled("serving.yaml").sections("rows")}
+    sizes = [_shape(name).active_params() for name in names]
     return min(sizes), max(sizes)
 
 
