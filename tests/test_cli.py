@@ -131,7 +131,7 @@ def test_help_states_the_true_defaults() -> None:
     assert texts.pop("tokens_available") == "no limit"
     assert parse_count(texts.pop("max_tokens")) == budget.max_tokens
     assert texts.pop("alternatives") == "5"
-    assert texts.pop("threads") == "2"
+    assert texts.pop("threads") == "1"
     assert texts.pop("choose") == "best"
     for name in ("weight_dtype", "kv_dtype", "context", "concurrency"):
         assert texts.pop(name) == str(getattr(serving, name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from typing import Any
@@ -290,21 +289,3 @@ def test_time_needs_days() -> None:
             Budget("1e22", "80GB", optimise=optimise)
     with pytest.raises(UsageError, match="layout tp=2 needs gpus"):
         Budget("1e22", "80GB", layout="tp=2")
-
-
-def test_an_old_plan_file_is_read() -> None:
-    """A plan file without the keys of time is read as it was meant: one utilisation that had the pauses in it."""
-    data = recommend(Budget("1e20", "24GB"), alternatives=0).to_json()
-    for name in ("goodput", "optimise", "train_precision", "software", "layout", "batch", "multiple_of"):
-        del data["request"][name]
-    new = ("idle_gpus", "precision", "software", "goodput", "tokens_per_second_per_gpu", "mfu_convention")
-    ends = [f"{name}_{end}" for name in ("gpu_hours", "days", "money") for end in ("low", "high")]
-    for name in (*new, *ends, "site_ln_sd", "design_ln_sd"):
-        del data["training"][name]
-    for end in ("low", "high"):
-        del data["training"][f"tokens_per_second_per_gpu_{end}"]
-    plan = Plan.from_json(data)
-    assert plan.request.goodput == 1.0
-    assert plan.request.optimise == "flops"
-    assert plan.training.tokens_per_second_per_gpu is None
-    assert dataclasses.asdict(plan.architecture)

@@ -21,7 +21,7 @@ output_option = functools.partial(option, heading="Output")
 file_option = functools.partial(output_option, metavar="FILE", writes=True)
 
 threads_option = output_option(
-    "--threads", type=int, default=2, help="Threads to search with; the answer is the same. [default: 2]"
+    "--threads", type=int, default=1, help="Threads to search with; the answer is the same. [default: 1]"
 )
 """The option --threads."""
 

@@ -67,7 +67,7 @@ def suggest(
     *,
     known: Floats | None = None,
     base: Grid | None = None,
-    threads: int = 2,
+    threads: int = 1,
     command: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> Suggestion:
@@ -184,7 +184,7 @@ def with_suggestion(
     max_flops: float,
     *,
     command: str = "",
-    threads: int = 2,
+    threads: int = 1,
     progress: Callable[[str], None] | None = None,
 ) -> FittedLaw:
     """A fitted law with what to run next; see `suggest`."""

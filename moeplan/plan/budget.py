@@ -15,7 +15,7 @@ from moeplan.cost.inference_memory import InferenceSettings
 from moeplan.cost.serving.demand import Demand
 from moeplan.cost.training.parallelism import Layout, read_degrees
 from moeplan.cost.training.states import load_scheme
-from moeplan.cost.training.throughput.settings import TrainPrecision, load_software, peak_flops
+from moeplan.cost.training.throughput.words import DEFAULT_SOFTWARE, TrainPrecision
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.laws import load_law
 from moeplan.laws.hyperparameters import hyperparameter_laws
@@ -124,7 +124,7 @@ class Budget:
     with `days` and flops without."""
     train_precision: str = "bf16"
     """Of matrix products in training."""
-    software: str = "partial graphs"
+    software: str = DEFAULT_SOFTWARE
     """Preset of the training software (`data/throughput.yaml`)."""
     layout: str = ""
     """What of the training layout is given, as in tp=1,pp=8,ep=16; the rest is searched."""
@@ -308,10 +308,14 @@ class Budget:
             raise UsageError(f"optimise {self.optimise!r} must be {', '.join(OPTIMISE[:-1])} or {OPTIMISE[-1]}")
         if self.optimise in ("time", "money") and not self.days:
             raise UsageError(f"optimise {self.optimise} needs gpus and days, for example --gpus 256xH100 --days 30")
-        load_software(self.software)
-        if self.gpus is not None:
-            peak_flops(self.gpus.device, self.train_precision)
-        elif self.train_precision not in get_args(TrainPrecision):
+        if self.gpus is not None or self.software != DEFAULT_SOFTWARE:
+            # late, so that a plan without GPUs starts fast
+            from moeplan.cost.training.throughput.settings import load_software, peak_flops
+
+            load_software(self.software)
+            if self.gpus is not None:
+                peak_flops(self.gpus.device, self.train_precision)
+        if self.train_precision not in get_args(TrainPrecision):
             raise UsageError(f"precision {self.train_precision!r} must be {', '.join(get_args(TrainPrecision))}")
         if isinstance(self.batch, bool) or not isinstance(self.batch, int) or self.batch < 0:
             raise UsageError(f"batch {self.batch!r} must be a whole number of sequences, for example 2048")

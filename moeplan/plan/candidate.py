@@ -15,7 +15,7 @@ from moeplan.plan.search.variables import DESIGN_VARIABLES, Design
 Say = Callable[[str], None]
 
 
-def candidate(plan: Plan, fix: Mapping[str, float], *, threads: int = 2, progress: Say | None = None) -> Plan:
+def candidate(plan: Plan, fix: Mapping[str, float], *, threads: int = 1, progress: Say | None = None) -> Plan:
     """The best design of the plan's request with variables fixed besides: `{"num_experts": 64, "d_model": 2048}`.
 
     Raises what `recommend` raises: `InfeasibleError` where no design has these values.
@@ -25,7 +25,7 @@ def candidate(plan: Plan, fix: Mapping[str, float], *, threads: int = 2, progres
     return recommend(budget, laws=laws, alternatives=0, threads=threads, progress=progress)
 
 
-def alternative(plan: Plan, number: int, *, threads: int = 2, progress: Say | None = None) -> Plan:
+def alternative(plan: Plan, number: int, *, threads: int = 1, progress: Say | None = None) -> Plan:
     """The plan of the `number`-th of the alternatives that a plan lists, from 1."""
     listed = plan.alternatives
     if not 1 <= number <= len(listed):

@@ -67,7 +67,7 @@ def recommend_for(
     optimise: str = "",
     laws: Laws = None,
     alternatives: int = 5,
-    threads: int = 2,
+    threads: int = 1,
     command: str = "",
     progress: Callable[[str], None] | None = None,
     grid: Grid | None = None,

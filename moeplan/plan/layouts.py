@@ -11,7 +11,7 @@ from moeplan.cost.training.layout import LayoutSpace, least_training_bytes
 from moeplan.cost.training.memory import TrainingSettings
 from moeplan.cost.training.states import load_scheme
 from moeplan.cost.training.throughput.estimate import TrainingEstimate, training_estimate
-from moeplan.cost.training.throughput.settings import MFU_CONVENTION
+from moeplan.cost.training.throughput.words import MFU_CONVENTION
 from moeplan.estimates import Estimate, inverse, times
 from moeplan.plan.budget import Budget
 from moeplan.plan.trainable import trainer_of

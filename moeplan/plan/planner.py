@@ -31,7 +31,7 @@ def recommend(
     laws: Laws = None,
     alternatives: int = 5,
     choose: str = "best",
-    threads: int = 2,
+    threads: int = 1,
     command: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> Plan:
@@ -78,7 +78,7 @@ def recommend(
     return Plan.from_json(plan.to_json())
 
 
-def search(budget: Budget, laws: LawSelection, *, threads: int = 2, say: Callable[[str], None]) -> Choice:
+def search(budget: Budget, laws: LawSelection, *, threads: int = 1, say: Callable[[str], None]) -> Choice:
     """The best design for a budget by the objective laws; raises as `recommend` does."""
     check_whole("threads", threads, 1, 1024)
     if not isinstance(budget, Budget):

@@ -54,7 +54,7 @@ class Sweep:
         budgets: Sequence[Budget],
         laws: LawSelection,
         *,
-        threads: int = 2,
+        threads: int = 1,
         say: Callable[[str], None] = lambda _: None,
         grid: Grid | None = None,
     ) -> None:

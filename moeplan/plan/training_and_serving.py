@@ -10,7 +10,7 @@ from moeplan.cost.devices import Gpus, gpu_time, load_device, mfu_preset, publis
 from moeplan.cost.serving.concurrency import Concurrency, concurrency, decode_seconds, fits, serving_gpus
 from moeplan.cost.serving.roofline import DecodePoint, devices_needed, serving_estimate
 from moeplan.cost.training.states import load_scheme
-from moeplan.cost.training.throughput.settings import MFU_CONVENTION
+from moeplan.cost.training.throughput.words import MFU_CONVENTION
 from moeplan.errors import InfeasibleError
 from moeplan.estimates import Estimate
 from moeplan.plan.budget import NOMINAL_MFU, Budget

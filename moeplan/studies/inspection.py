@@ -160,7 +160,7 @@ def inspect(
     memory: str | MemoryLimit | None = None,
     training: TrainingRequest | None = None,
     device: str | None = None,
-    threads: int = 2,
+    threads: int = 1,
     progress: Callable[[str], None] | None = None,
 ) -> Inspection:
     """Count a model, and with `tokens` or `flops` evaluate the laws at it.

@@ -172,7 +172,7 @@ def labs(
     *,
     demands: Sequence[float] = DEMANDS,
     hours: Sequence[float] = (),
-    threads: int = 2,
+    threads: int = 1,
     progress: Callable[[str], None] | None = None,
 ) -> Labs:
     """Designs of laboratories beside moeplan's; `models` names some of the bundled ones, default all.

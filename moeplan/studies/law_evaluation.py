@@ -83,7 +83,7 @@ def evaluate_laws(
     seq_len: int = SEQ_LEN,
     serving: InferenceSettings | None = None,
     memory: MemoryLimit | None = None,
-    threads: int = 2,
+    threads: int = 1,
     progress: Callable[[str], None] | None = None,
 ) -> LawEvaluation:
     """Evaluate the laws at an architecture trained on `tokens`; see `moeplan.studies.inspection.inspect` for the

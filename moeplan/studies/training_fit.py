@@ -18,8 +18,9 @@ from moeplan.cost.training.memory import TrainingMemory, TrainingSettings, train
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.states import load_scheme
 from moeplan.cost.training.throughput.estimate import TrainingEstimate, training_estimate
-from moeplan.cost.training.throughput.settings import MFU_CONVENTION, load_software
+from moeplan.cost.training.throughput.settings import load_software
 from moeplan.cost.training.throughput.step import StepTime
+from moeplan.cost.training.throughput.words import DEFAULT_SOFTWARE, MFU_CONVENTION
 from moeplan.errors import InfeasibleError
 from moeplan.estimates import Estimate, times
 from moeplan.laws import load_law
@@ -63,7 +64,7 @@ class TrainingRequest:
             self,
             batch=batch,
             precision=self.precision or (asked.train_precision if asked else "bf16"),
-            software=self.software or (asked.software if asked else "partial graphs"),
+            software=self.software or (asked.software if asked else DEFAULT_SOFTWARE),
             optimizer=self.optimizer or (asked.optimizer if asked else "megatron"),
         )
 

@@ -44,6 +44,7 @@ from moeplan.cost.training.states import load_scheme
 from moeplan.cost.training.throughput.layer import StepSetting, layer_terms, recomputed_by, sync_moe
 from moeplan.cost.training.throughput.settings import Software, constants, load_software, rates
 from moeplan.cost.training.throughput.step import StepTime, step_time
+from moeplan.cost.training.throughput.words import DEFAULT_SOFTWARE
 from moeplan.numerics import Floats
 from moeplan.numerics.elementwise import anywhere
 
@@ -134,7 +135,7 @@ class Trainer:
     """Tokens of a sequence."""
     precision: str = "bf16"
     """Of matrix products."""
-    software: Software = field(default_factory=lambda: load_software("partial graphs"))
+    software: Software = field(default_factory=lambda: load_software(DEFAULT_SOFTWARE))
     """By what software."""
     optimizer: str = "megatron"
     """Scheme of weights, gradients and optimizer state."""

@@ -22,6 +22,7 @@ from moeplan.cost.training.states import load_scheme
 from moeplan.cost.training.throughput.settings import Software
 from moeplan.cost.training.throughput.step import Counted as StepCounted
 from moeplan.cost.training.throughput.step import StepTime, step_time
+from moeplan.cost.training.throughput.words import DEFAULT_SOFTWARE
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.units import format_decimal_bytes
 
@@ -157,7 +158,7 @@ def search_layouts(
     headroom: float = HEADROOM,
     space: LayoutSpace | None = None,
     precision: str = "bf16",
-    software: str | Software = "partial graphs",
+    software: str | Software = DEFAULT_SOFTWARE,
     balanced: bool = False,
     mfu: float | None = None,
 ) -> LayoutPlan:

@@ -13,6 +13,7 @@ from moeplan.cost.inference_memory import InferenceSettings, WeightDtype
 from moeplan.cost.serving.roofline import devices_needed
 from moeplan.cost.training.parallelism import Layout, Recompute
 from moeplan.cost.training.throughput.settings import Software, load_software
+from moeplan.cost.training.throughput.words import DEFAULT_SOFTWARE
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.laws import load_law
 from moeplan.laws.hyperparameters import HyperParameters, hyperparameters
@@ -22,8 +23,8 @@ from moeplan.plan.document import Plan
 from moeplan.plan.existing import ExistingModel
 from moeplan.plan.training_and_serving import DEFAULT_DEVICE, batch_sequences
 
-SOFTWARE = "partial graphs"
-"""The software that layouts of plans are timed with (`moeplan.cost.training.layout.search_layouts`)."""
+SOFTWARE = DEFAULT_SOFTWARE
+"""The software of an existing model's export, which `moeplan.cost.training.layout.search_layouts` times with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ def job_of_plan(plan: Plan) -> Job:
         num_gpus=training.num_gpus,
         device=training.device,
         optimizer=request.optimizer,
-        software=load_software(SOFTWARE),
+        software=load_software(request.software),
         layouts=planned_layouts(plan),
         step_times=tuple(option.step_time for option in training.layouts),
         serving=InferenceSettings(**serving),

@@ -60,7 +60,7 @@ def compare(
     serving: InferenceSettings | None = None,
     memory: str | MemoryLimit | None = None,
     gpus: str | Gpus | None = None,
-    threads: int = 2,
+    threads: int = 1,
     command: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:

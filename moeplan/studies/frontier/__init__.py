@@ -54,7 +54,7 @@ def frontier(
     over: str | None = None,
     points: int = 40,
     laws: Laws = None,
-    threads: int = 2,
+    threads: int = 1,
     command: str = "",
     progress: Callable[[str], None] | None = None,
     **fields: Any,

@@ -36,7 +36,7 @@ def upcycle(
     top_k: int | None = None,
     granularity: int = 1,
     shared: bool = False,
-    threads: int = 2,
+    threads: int = 1,
     progress: Callable[[str], None] | None = None,
 ) -> Upcycling:
     """Whether to upcycle a dense model with a budget, or to train a MoE from scratch.

@@ -13,6 +13,7 @@ from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.throughput.settings import Software, band, load_software
 from moeplan.cost.training.throughput.site import Site, site_of_device
 from moeplan.cost.training.throughput.step import StepTime, step_time
+from moeplan.cost.training.throughput.words import DEFAULT_SOFTWARE
 from moeplan.errors import InfeasibleError
 
 _Z80 = 1.2815515655446004
@@ -95,7 +96,7 @@ def training_estimate(
     batch: int,
     seq_len: int = 4096,
     precision: str = "bf16",
-    software: str | Software = "partial graphs",
+    software: str | Software = DEFAULT_SOFTWARE,
     balanced: bool = False,
     sharded_weights: bool = False,
     site: Site | None = None,

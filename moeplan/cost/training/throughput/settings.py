@@ -14,13 +14,10 @@ from typing import Any, Literal, cast, get_args
 
 from moeplan.cost.devices import Device, bundled
 from moeplan.cost.training.throughput.kernels import Rates
+from moeplan.cost.training.throughput.words import TrainPrecision
 from moeplan.errors import UsageError
 from moeplan.laws.reader import FileSection
 
-TrainPrecision = Literal["bf16", "fp8", "mxfp8", "nvfp4"]
-"""Of the matrix products in training: bf16, fp8 with a scale a tensor or tile, or microscaled fp8 and fp4."""
-MFU_CONVENTION = "6*active params + causal attention a token, nothing recomputed, over the dense bf16 peak"
-"""The FLOPs and the peak that model FLOPs utilisation is counted by."""
 Graph = Literal["none", "partial", "full"]
 """How much of a step CUDA graphs replay: nothing, parts of each layer, or the whole iteration."""
 Dispatcher = Literal["alltoall", "flex"]

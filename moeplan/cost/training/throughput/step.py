@@ -22,6 +22,7 @@ from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.throughput.kernels import trained_product
 from moeplan.cost.training.throughput.layer import TERMS, StepSetting, Terms, layer_terms, recomputed_by, sync_moe
 from moeplan.cost.training.throughput.settings import Constants, Software, constants, load_software
+from moeplan.cost.training.throughput.words import DEFAULT_SOFTWARE
 
 STEP_TERMS = (*TERMS, "bubble", "pipeline", "update", "gather", "step", "maturity")
 """Every term of a step."""
@@ -76,7 +77,7 @@ def step_time(
     seq_len: int = 4096,
     *,
     precision: str = "bf16",
-    software: str | Software = "partial graphs",
+    software: str | Software = DEFAULT_SOFTWARE,
     balanced: bool = False,
     sharded_weights: bool = False,
     recomputed: frozenset[str] | None = None,
