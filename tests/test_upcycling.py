@@ -190,6 +190,14 @@ def test_megatron_is_told_to_upcycle() -> None:
     assert not any("expert-bias" in flag or "scaling-factor" in flag for flag in args)
 
 
+def test_what_does_not_fit_is_said_first() -> None:
+    """A memory limit that the upcycled model exceeds stands in the first words of the answer."""
+    done = CliRunner().invoke(cli, ["upcycle", "llama-3-8b", "--flops", "1e22", "--memory", "1GB"])
+    assert done.stdout.startswith("It does not fit the memory (96.1GB of 900MB usable)")
+    fits = CliRunner().invoke(cli, ["upcycle", "llama-3-8b", "--flops", "1e22", "--memory", "8x80GB"])
+    assert fits.stdout.startswith("Upcycle")
+
+
 def test_what_upcycled_models_are_not_written_for() -> None:
     """Parts of blocks that a router could choose apart, and shared copies, are refused with what would work."""
     cut, shared = upcycled_shape(LLAMA, granularity=2), upcycled_shape(LLAMA, shared=True)

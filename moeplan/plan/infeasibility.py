@@ -95,6 +95,9 @@ def why_none_feasible(space: Space, scores: Scores) -> str:
     given = ", ".join(f"{name}={_range_text(budget, name)}" for name in names)
     if given:
         return f"no design that fits {limits_text(budget)} meets {given} together"
+    if not budget.served_tokens:  # what is left are the GPUs and how they are to be used
+        layout = f" by the layout {budget.layout}; leave --layout to the search" if budget.layout else "; give more GPUs"
+        return f"no design that fits {limits_text(budget)} trains on {budget.gpus}{layout}"
     return (
         f"no design can be trained on {format_flops(budget.flops)} FLOPs: "
         f"serving {format_count(budget.served_tokens)} tokens alone costs more"

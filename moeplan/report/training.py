@@ -97,7 +97,7 @@ def serving_blocks(plan: View[Plan]) -> tuple[Block, ...]:
         (">cache read", "{kv_bytes}"),
         (">tok/s per user", "{expected_tokens_per_second_per_user:number}"),
         (">tok/s per GPU", "{expected_tokens_per_second_per_gpu:number}"),
-        (">at most", "{tokens_per_second_per_gpu:number}"),
+        (">at most per GPU", "{tokens_per_second_per_gpu:number}"),
         ("", lambda point: "" if point.fits else "does not fit"),
     )
     bounds = " or ".join(sorted({point.bound for point in use.points}))

@@ -13,6 +13,7 @@ _ADVICE = {
     "scratch": "Train a MoE from scratch, not from {dense.name}",
     "open": "Whether to upcycle {dense.name} is open",
 }
+_TOO_LARGE = "It does not fit the memory ({memory_bytes} of {usable_bytes} usable); without that limit:"
 _SIZE = "{total_params:4}-A{active_params:3}"
 
 
@@ -36,6 +37,8 @@ def _headline(seen: View[Upcycling]) -> Text:
     if it.verdict == "scratch" and it.scratch is not None:
         own = "{scratch.total_params:4}-A{scratch.active_params:3} on {scratch.tokens} tokens"
         return seen(f"{words}: {{budget_flops}} FLOPs train a {own}.")
+    if it.fits is False:
+        words = f"{_TOO_LARGE} {words}"
     if it.verdict == "open":
         return seen(f"{words}: {{budget_flops}} FLOPs train it as a {_SIZE} MoE on {{tokens}} tokens.")
     return seen(f"{words} into a {_SIZE} MoE and train it on {{tokens}} tokens with {{budget_flops}} FLOPs.")
