@@ -92,12 +92,13 @@ class Variables:
             return self.get("flops_per_token", convention) * tokens
         if name == "tokens_per_param":
             return tokens / self.get("active_params", "with_embeddings")
-        if name in ("total_params", "active_params") and convention != "with_embeddings":
-            return _FUNCTIONS[name](self, convention)  # one subtraction, not worth the memory of a grid of them
         key = (name, convention)
-        if key not in self._known:
-            self._known[key] = _FUNCTIONS[name](self, convention)
-        return self._known[key]
+        if key in self._known:
+            return self._known[key]
+        found = _FUNCTIONS[name](self, convention)
+        if name not in ("total_params", "active_params") or convention == "with_embeddings":
+            self._known[key] = found  # the others are one subtraction, not worth the memory of a grid of them
+        return found
 
     def select(self, names: tuple[str, ...], conventions: Mapping[str, str], tokens: Value = None) -> list[Value]:
         """The variables `names`, in order, as a law's form takes them."""

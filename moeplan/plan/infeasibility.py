@@ -96,7 +96,7 @@ def why_none_feasible(space: Space, scores: Scores) -> str:
     if given:
         return f"no design that fits {limits_text(budget)} meets {given} together"
     if not budget.served_tokens:  # what is left are the GPUs and how they are to be used
-        layout = f" by the layout {budget.layout}; leave --layout to the search" if budget.layout else "; give more GPUs"
+        layout = f" by the layout {budget.layout}; leave it to the search" if budget.layout else "; give more GPUs"
         return f"no design that fits {limits_text(budget)} trains on {budget.gpus}{layout}"
     return (
         f"no design can be trained on {format_flops(budget.flops)} FLOPs: "
