@@ -18,6 +18,7 @@ from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.throughput.step import step_time
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.plan.choice import choose_design
+from moeplan.plan.law_selection import select_laws
 from moeplan.plan.search import clock as clocks
 from moeplan.plan.search.space import Space
 from moeplan.plan.trainable import clock_of, trainer_of
@@ -169,6 +170,21 @@ def test_more_never_lowers_the_best(precision: str) -> None:
     assert best(gpus="37xH100") >= base
     assert best(memory="60GB") >= base
     assert best(memory=None) >= base
+
+
+@pytest.mark.parametrize("weights", [{"zhao2025": 0.5}, {"tian2025": 4, "ludziejewski2025": 0.1}])
+def test_more_days_never_lower_the_best_with_weights(weights: dict[str, float]) -> None:
+    """V by laws of set weights rises with days, GPUs and memory as V by equal weights does."""
+    judges = select_laws(weights).objective
+
+    def best(gpus: str = "24xH100", days: float = 9.0, memory: str = "40GB") -> float:
+        budget, grid = small(gpus, days, memory), small_grid()
+        return choose_design(Space(budget, judges, base=grid, reference=grid), judges).best_ln_value
+
+    by_days = [best(days=days) for days in (4, 9, 9.5, 14, 40)]
+    assert by_days == sorted(by_days)
+    assert best(gpus="37xH100") >= best()
+    assert best(memory="60GB") >= best()
 
 
 def test_what_no_layout_trains_is_never_recommended() -> None:
