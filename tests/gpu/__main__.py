@@ -43,7 +43,7 @@ def parts(folder: Path) -> dict[str, tuple[list[str], float]]:
         "measure": ([*python, "moeplan", "hardware", "--measure", "--output", str(folder / "device.yaml")], 75),
         "tests": ([*pytest, *TESTS, f"--junitxml={folder / 'tests.xml'}"], 100),
         "layers": ([*python, "tests.gpu.figures", "layers"], 60),
-        "steps": ([*python, "tests.gpu.figures", "steps"], 75),
+        "steps": ([*python, "tests.gpu.figures", "steps", "--site", str(folder / "device.yaml")], 110),
         "kernels": ([*python, "tests.gpu.figures", "kernels"], 40),
         "verify": ([*python, "moeplan", "verify", str(folder / "plan.json"), *VERIFY_TIME, "--folder",
                     str(folder / "runs"), "--output", str(folder / "verification.json"), "--save",

@@ -16,6 +16,9 @@ import numpy as np
 import torch
 
 from moeplan.architecture.shape import Architecture
+from moeplan.cost.devices import Gpus, load_device
+from moeplan.cost.training.parallelism import Layout
+from moeplan.cost.training.throughput.estimate import training_estimate
 from moeplan.verification.capture import fastest_step
 from moeplan.verification.data import Corpus
 from moeplan.verification.device import matmul_flops
@@ -81,7 +84,7 @@ def proxy(d_model: int, num_layers: int, num_experts: int, active: int) -> Archi
 STEPS = (
     (64, 2, 0, 0, 128, 256), (64, 2, 128, 6, 128, 256), (128, 3, 0, 0, 64, 256), (128, 3, 128, 6, 64, 256),
     (256, 6, 0, 0, 64, 512), (256, 6, 128, 6, 64, 512), (512, 9, 0, 0, 64, 512), (512, 9, 64, 6, 64, 512),
-    (1024, 12, 0, 0, 32, 1024), (1024, 12, 64, 6, 16, 1024),
+    (1024, 12, 0, 0, 32, 1024), (1024, 12, 64, 6, 16, 1024), (2048, 8, 0, 0, 8, 2048), (2048, 8, 32, 4, 8, 2048),
 )  # fmt: skip
 """(d_model, layers, experts, active, sequences, seq_len) of whole steps."""
 
@@ -103,12 +106,24 @@ def trainer(spec: RunSpec, device: torch.device) -> Trainer:
     return Trainer(spec, Corpus("figures", "", 256, True, tokens, tokens[:2], np.array([2]), 1, False), device, 1e-3)
 
 
-def steps(device: torch.device) -> list[dict[str, Any]]:
-    """Seconds of a whole step, eager and captured, MFU and memory."""
+def predicted_seconds(spec: RunSpec, site: str) -> dict[str, float]:
+    """What the calibrated model of training time says of a step, by software preset; {site} is a device or its file."""
+    layout = Layout(micro_batch=spec.batch_sequences)
+    one = Gpus(1, load_device(site))
+    return {
+        software: training_estimate(
+            spec.architecture, one, layout, batch=spec.batch_sequences, seq_len=spec.seq_len, software=software
+        ).step_seconds
+        for software in ("eager", "full graphs")
+    }
+
+
+def steps(device: torch.device, site: str | None = None) -> list[dict[str, Any]]:
+    """Seconds of a whole step, eager and captured, MFU and memory; with {site} the predicted ones too."""
     rows = []
     cuda = device.type == "cuda"
     peak = matmul_flops(str(device), "bf16")
-    for shape in STEPS if cuda else STEPS[:2]:
+    for shape in STEPS[::-1] if cuda else STEPS[:2]:
         if not cuda:
             shape = (*shape[:4], 4, shape[5])
         spec = spec_of(shape)
@@ -152,6 +167,8 @@ def steps(device: torch.device) -> list[dict[str, Any]]:
         flops = spec.architecture.flops_per_token(spec.seq_len) * tokens
         row |= {"tokens_per_second": tokens / row["seconds"], "mfu": flops / row["seconds"] / peak,
                 "architecture": spec.architecture.to_dict(), "tokens": tokens}  # fmt: skip
+        if site:
+            row["predicted_seconds"] = predicted_seconds(spec, site)
         rows.append(row)
         print(json.dumps({k: v for k, v in row.items() if k != "architecture"}), file=sys.stderr, flush=True)
         del made, step
@@ -234,8 +251,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=["layers", "steps", "kernels"])
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--site", help="device, or its file by `hardware --measure`, whose steps are predicted")
     given = parser.parse_args()
-    print(json.dumps(globals()[given.what](torch.device(given.device)), indent=1))
+    more = {"site": given.site} if given.what == "steps" else {}
+    print(json.dumps(globals()[given.what](torch.device(given.device), **more), indent=1))
 
 
 if __name__ == "__main__":
