@@ -19,6 +19,7 @@ FLOORS = (
     {"studies", "fitting"},
     {"verification"},
     {"report"},
+    {"planner"},
     {"cli"},
     {"__main__"},
 )

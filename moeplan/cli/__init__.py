@@ -19,6 +19,7 @@ from moeplan.cli.frontier import frontier
 from moeplan.cli.hardware import hardware
 from moeplan.cli.laws import laws
 from moeplan.cli.models import export, inspect
+from moeplan.cli.planner import planner
 from moeplan.cli.program import Program
 from moeplan.cli.recommend import recommend
 from moeplan.cli.schema import schema
@@ -35,7 +36,21 @@ def cli() -> None:
     """
 
 
-for command in (recommend, compare, frontier, inspect, upcycle, export, fit, laws, hardware, backtest, verify, schema):
+for command in (
+    recommend,
+    compare,
+    frontier,
+    inspect,
+    upcycle,
+    export,
+    fit,
+    laws,
+    hardware,
+    backtest,
+    verify,
+    planner,
+    schema,
+):
     cli.add_command(command)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
+from moeplan.errors import UsageError
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import Plan
 from moeplan.quantities import percent
@@ -34,6 +36,17 @@ def write_plan(plan: Plan, *, plot: str | None, html: str | None, more: Sequence
         data=plan.to_json(),
         card=plan_card(plan),
         record="plan.json",
+    )
+
+
+def plan_html(plan: Plan) -> str:
+    """A plan's page as text; raises `UsageError` where the extra that draws its charts is missing."""
+    if find_spec("plotly") is None:
+        raise UsageError("a page needs plotly, which is not installed; run: pip install 'moeplan[html]'")
+    from moeplan.report.page import page_html
+
+    return page_html(
+        page_sections(plan), title=page_title(plan), data=plan.to_json(), card=plan_card(plan), record="plan.json"
     )
 
 

@@ -1,0 +1,66 @@
+"""A planner served for tests: a process of its own, asked over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Server:
+    """`moeplan planner` at a free port; ended by `close`."""
+
+    def __init__(self, *arguments: str) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        command = [sys.executable, "-m", "moeplan", "planner", "--port", "0", *arguments]
+        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        self.said = ""
+        while "Ctrl-C" not in self.said:
+            line = self.process.stderr.readline()
+            assert line, self.said
+            self.said += line
+        match = re.search(r"http://([^/]+)/", self.said)
+        assert match is not None
+        self.host = match[1]
+        self.port = int(self.host.rpartition(":")[2])
+
+    @property
+    def url(self) -> str:
+        """Where its page is."""
+        return f"http://{self.host}/"
+
+    def ask(self, method: str, path: str, body: str = "", **headers: str) -> tuple[int, dict[str, str], str]:
+        """Status, headers and text of what it answers."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
+        try:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body or None, named)
+            found = connection.getresponse()
+            return found.status, {k.lower(): v for k, v in found.getheaders()}, found.read().decode("utf-8")
+        finally:
+            connection.close()
+
+    def json(self, path: str, body: str = "") -> Any:
+        """What it answers to a post, which must be JSON and no error."""
+        status, _, text = self.ask("POST", path, body)
+        assert status == 200, text
+        return json.loads(text)
+
+    def close(self) -> None:
+        """End it."""
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        assert self.process.stderr is not None
+        self.process.stderr.close()

@@ -1,0 +1,209 @@
+"""The planner's server: what its form holds, that its answers are the command line's, whom it answers, and its line."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner
+
+from moeplan.cli import cli
+from moeplan.cli.planner import form_fields, read_arguments
+from moeplan.cli.recommend import recommend
+from moeplan.errors import MoeplanError, UsageError
+from moeplan.planner.fields import arguments_of, command_of, query_of, question_of, read_state, without_shape
+from tests.planner_server import Server
+
+FIELDS = form_fields()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A planner."""
+    found = Server()
+    yield found
+    found.close()
+
+
+def printed(command: str) -> str:
+    """The JSON that a command line prints."""
+    name, *arguments = shlex.split(command)
+    assert name == "moeplan"
+    done = CliRunner().invoke(cli, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_every_option_of_a_plan_is_a_field() -> None:
+    """The form has each option of `moeplan recommend` but those of targets and of output, by its flag's own name."""
+    own = {option.opts[0] for option in recommend.params}
+    assert {field.flags[0] for field in FIELDS.values()} == own - {
+        "--target-el", "--match-dense", "--dense-tokens", "--alternatives", "--json", "--markdown", "--output",
+        "--from", "--plot", "--html", "--threads",
+    }  # fmt: skip
+
+
+STATES = (
+    "flops=1e22&memory=80GB",
+    "flops=5ZFLOP&memory=8x24GB&weights=int4&context=32768&concurrency=4",
+    "flops=1e20&memory=24GB&fix=granularity%3D8&fix=num_shared_experts%3D0&range=tokens%3D30B..1T&tied=untied",
+    "flops=1e22&memory=80GB&law=zhao2025%3D0.5&choose=lean&max-tokens=1T",
+)
+
+
+@pytest.mark.parametrize("query", STATES)
+def test_states_links_and_commands_say_the_same(query: str) -> None:
+    """A link's query becomes a state and the same state again, and its command line reads as the same budget."""
+    state = read_state(query, FIELDS)
+    assert read_state(query_of(state), FIELDS) == state
+    question = question_of(state, FIELDS, read_arguments)
+    assert question.command == command_of(state, FIELDS)
+    budget, laws, choose = read_arguments(shlex.split(question.command)[2:])
+    assert (budget, laws, choose) == (question.budget, question.laws, question.choose)
+
+
+@pytest.mark.parametrize("query", STATES)
+def test_the_answer_is_the_command_lines(server: Server, query: str) -> None:
+    """The plan file that is downloaded is, to the byte, what the shown command line prints as JSON."""
+    status, _, text = server.ask("POST", "/api/plan", query)
+    assert status == 200, text
+    shown = server.json("/api/answer", query)["command"]
+    before = json.loads(printed(shown))
+    before["provenance"]["command"] = before["provenance"]["command"].removesuffix(" --json")
+    found = json.loads(text)
+    found["provenance"]["command"] = before["provenance"]["command"]  # a test's own runner records none
+    assert found == before
+
+
+def test_a_warm_answer_is_a_cold_one(server: Server) -> None:
+    """Whatever was asked before, the same question has the same plan: memory and compute go up and down."""
+    asked = [f"flops={flops}&memory={memory}" for flops in ("1e22", "3e22") for memory in ("80GB", "200GB", "40GB")]
+    for query in asked:
+        server.json("/api/answer", query)
+    for query in asked[1::2]:
+        command = command_of(read_state(query, FIELDS), FIELDS)
+        plan = json.loads(server.ask("POST", "/api/plan", query)[2])
+        cold = json.loads(printed(command))
+        assert {name: plan[name] for name in plan if name != "provenance"} == {
+            name: cold[name] for name in cold if name != "provenance"
+        }
+
+
+def test_curve_points_are_what_recommend_answers(server: Server) -> None:
+    """A point of the curve along memory is the plan at that memory limit."""
+    points = server.json("/api/curve", "flops=1e22&memory=80GB")["points"]
+    assert len(points) > 40
+    for point in points[5::20]:
+        plan = json.loads(printed(f"moeplan recommend --flops 1e22 --memory {point['x'] / 1e9}GB"))
+        assert plan["value_ratio"] == pytest.approx(point["y"], rel=1e-9)
+
+
+def test_a_design_that_is_clicked_is_planned(server: Server) -> None:
+    """Fixing the values of a near-equal design plans that design, and the designs beside it stay the same ones."""
+    query = "flops=1e22&memory=80GB"
+    found = server.json("/api/designs", query)
+    point = min(found["points"], key=lambda each: each["x"])
+    fixed = query + "".join(f"&fix={text.replace('=', '%3D')}" for text in point["fix"])
+    answer = server.json("/api/answer", fixed)
+    assert answer["point"]["x"] == point["x"]
+    assert point["size"] in answer["title"]
+    assert query_of(without_shape(read_state(fixed, FIELDS))) == query_of(read_state(query, FIELDS))
+    assert server.json("/api/designs", fixed) == found
+
+
+@pytest.mark.parametrize(
+    "query, words",
+    [
+        ("flops=1e22", "memory limit is missing"),
+        ("flops=lots&memory=80GB", "1e22 or 5ZFLOP"),
+        ("flops=1e22&memory=100MB", "too small"),
+        ("flops=1e22&memory=80GB&frobnicate=1", "unknown field"),
+        ("flops=1e22&flops=1e23&memory=80GB", "given twice"),
+        ("flops=1e22&memory=80GB&fix=num_experts", "NAME=VALUE"),
+        ("flops=1e22&memory=80GB&law=..%2Fsecret.yaml", "not bundled"),
+        ("gpus=8xmine.yaml&days=3&memory=80GB", "only the command line reads"),
+        ("gpus=8x%2Fetc%2Fpasswd&days=3&memory=80GB", "only the command line reads"),
+        ("flops=--output&memory=80GB", "dash"),
+        ("flops=1e22&memory=80GB&optimizer=" + "x" * 300, "characters"),
+    ],
+)
+def test_mistakes_are_one_sentence(server: Server, query: str, words: str) -> None:
+    """What cannot be planned is answered by a sentence that says why, and nothing else."""
+    status, _, text = server.ask("POST", "/api/answer", query)
+    assert status == 422
+    assert words in json.loads(text)["error"]
+    assert "Traceback" not in text
+
+
+def test_only_its_own_page_may_ask(server: Server) -> None:
+    """Requests under a foreign host, posts of a foreign origin or site, and bodies of any size are refused."""
+    port = server.port
+    for host in (f"evil.example:{port}", "127.0.0.1", f"127.0.0.1:{port + 1}", ""):
+        assert server.ask("GET", "/", Host=host)[0] == 403, host
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}"):
+        assert server.ask("GET", "/", Host=host)[0] == 200, host
+    body = "flops=1e22&memory=80GB"
+    for headers in (
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+    ):
+        assert server.ask("POST", "/api/answer", body, **headers)[0] == 403, headers
+    assert server.ask("POST", "/api/answer", body, Origin=f"http://127.0.0.1:{port}")[0] == 200
+    assert server.ask("POST", "/api/answer", "x" * 100_000)[0] == 413
+    assert server.ask("GET", "/static/..%2fapp.py")[0] == 404
+    assert server.ask("GET", "/api/answer")[0] == 405
+
+
+def test_the_page_may_load_nothing_else(server: Server) -> None:
+    """The policy allows the page its own files alone; no script or style stands in it, none comes from elsewhere."""
+    _, headers, page = server.ask("GET", "/")
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    assert "style=" not in page
+    assert "<style" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert headers["x-content-type-options"] == "nosniff"
+    for name in ("page.css", "planner.css", "planner.js", "charts.js"):
+        status, _, text = server.ask("GET", f"/static/{name}")
+        assert status == 200
+        assert "https:" not in text
+
+
+def test_files_of_a_plan(server: Server) -> None:
+    """The Hugging Face configuration is that of `moeplan export`, and the page holds the plan."""
+    query = "flops=1e22&memory=80GB"
+    plan = json.loads(server.ask("POST", "/api/plan", query)[2])
+    config = json.loads(server.ask("POST", "/api/export/hf", query)[2])
+    assert config["num_hidden_layers"] == plan["architecture"]["num_layers"]
+    assert "--num-experts" in server.ask("POST", "/api/export/megatron", query)[2]
+    status, headers, page = server.ask("POST", "/api/page", query)
+    assert status == 200
+    assert headers["content-type"].startswith("text/html")
+    assert "Content-Security-Policy" in page
+    assert server.ask("POST", "/api/export/nothing", query)[0] == 422
+
+
+def test_arguments_are_one_flag_each() -> None:
+    """Words of a state are flags of the command with one value each, and a choice of flags is the flag."""
+    state = read_state("tied=tied&flops=1e22&memory=80GB", FIELDS)
+    assert arguments_of(state, FIELDS) == ["--flops", "1e22", "--memory", "80GB", "--tied"]
+
+
+def test_a_foreign_address_is_warned_of() -> None:
+    """Listening beyond this machine prints a warning; at this machine it does not."""
+    server = Server("--host", "0.0.0.0")
+    try:
+        assert "Warning" in server.said
+        assert "no password" in server.said
+    finally:
+        server.close()
+    with pytest.raises(UsageError, match="compute budget"):
+        read_arguments(["--flops", "nothing", "--memory", "80GB"])
+    with pytest.raises(MoeplanError):
+        read_arguments(["--days", "0"])
