@@ -436,7 +436,7 @@ def test_output_is_a_plan_file(tmp_path: Path, searches: Searches) -> None:
     """--output writes the plan that --json prints, replaces an older file, and says so on stderr."""
     path = tmp_path / "plan.json"
     path.write_text("old", encoding="utf-8")
-    result = run("recommend", *BUDGET, "--output", str(path))
+    result = run("recommend", *BUDGET, "--output", str(path), "--full")
     assert result.exit_code == 0
     assert result.stderr == f"Plan written to {path}\n"
     assert "Efficiency Leverage" in result.stdout
@@ -610,7 +610,7 @@ def test_changes_go_to_stderr_beside_json(searches: Searches, plan_file: str) ->
 
 def test_markdown(searches: Searches) -> None:
     """--markdown prints headings and pipe tables."""
-    lines = run("recommend", *BUDGET, "--markdown").stdout.splitlines()
+    lines = run("recommend", *BUDGET, "--markdown", "--full").stdout.splitlines()
     assert lines[0].startswith("**Train a 11.2B-A1.35B MoE")
     assert "## The model" in lines
     assert any(line.startswith("| N | total_params | 11.2B |") for line in lines)

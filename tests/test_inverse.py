@@ -341,7 +341,7 @@ def test_command_finds_a_budget(monkeypatch: pytest.MonkeyPatch, tmp_path) -> No
 
     monkeypatch.setattr(inverse, "recommend_for", fake)
     file = tmp_path / "plan.json"
-    args = ["recommend", "--target-el", "7", "--memory", "80GB", "--headroom", "0", "--output", str(file)]
+    args = ["recommend", "--target-el", "7", "--memory", "80GB", "--headroom", "0", "--output", str(file), "--full"]
     result = CliRunner().invoke(cli, args, prog_name="moeplan")
     assert result.exit_code == 0, result.stderr
     assert calls[0]["target_el"] == 7

@@ -171,7 +171,7 @@ def test_a_plan_with_a_demand_is_repeated(tmp_path: Any) -> None:
     """--from asks for the same life again, and the report says what it takes."""
     path = str(tmp_path / "plan.json")
     words = "recommend --gpus 8xH100 --days 20 --served 50B --serve-gpus 1xH100 --weights fp8 --alternatives 0"
-    done = CliRunner().invoke(cli, [*words.split(), "--output", path])
+    done = CliRunner().invoke(cli, [*words.split(), "--output", path, "--full"])
     assert done.exit_code == 0, done.stderr
     assert "The model's life" in done.stdout
     assert "50B tokens served out of the budget" in " ".join(done.stdout.split())

@@ -57,7 +57,7 @@ def first(candidates: list[tuple[float, Architecture]]) -> Architecture:
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0, 1.0), (0.5, 2.0, 1.0, 3.0)])
 @pytest.mark.parametrize("flops, memory", BUDGETS)
 def test_lean_and_robust_equal_brute_force(flops: float, memory: str, weights: tuple[float, ...]) -> None:
-    """Lean has the fewest active params within 5 % of the best V, robust the best worst case, by a plain loop."""
+    """Lean has the fewest active params within 5 % of the best V, rich the most, robust the best worst case: a loop."""
     limit, grid = budget(flops, memory), small_grid()
     chosen = select_laws({law.name: weight for law, weight in zip(laws(), weights, strict=True)}).objective
     choice = choose_design(make_space(limit, chosen, base=grid, reference=grid), chosen)
@@ -67,6 +67,8 @@ def test_lean_and_robust_equal_brute_force(flops: float, memory: str, weights: t
     near = max(value) + math.log(0.95)
     lean = [(-math.log(shape.active_params()), shape) for v, (shape, _) in zip(value, every, strict=True) if v >= near]
     assert found["lean"].architecture == first(lean)
+    rich = [(math.log(shape.active_params()), shape) for v, (shape, _) in zip(value, every, strict=True) if v >= near]
+    assert found["rich"].architecture == first(rich)
     most = [max(ln[i] for _, ln in every) for i in range(len(weights))]
     robust = [(min(x - top for x, top in zip(ln, most, strict=True)), shape) for shape, ln in every]
     assert found["robust"].architecture == first(robust)
@@ -74,15 +76,19 @@ def test_lean_and_robust_equal_brute_force(flops: float, memory: str, weights: t
 
 @pytest.mark.parametrize("flops, memory", BUDGETS)
 def test_each_choice_is_what_it_says(flops: float, memory: str) -> None:
-    """On the declared grid lean costs at most 5 % of V and no active params more; robust's worst case is no worse."""
+    """On the declared grid lean and rich cost at most 5 % of V, each to its side; robust's worst case is no worse."""
     plan = recommend(Budget(flops, memory), alternatives=0)
     rows = {row.rule: row for row in plan.near_equal}
-    best, lean, robust = (rows[name] for name in RULES)
+    best, lean, rich, robust = (rows[name] for name in RULES)
     assert best.design == plan.design
     assert best.value_share >= 1 - TIE
     assert 0.95 <= lean.value_share <= 1
     assert lean.design.active_params <= best.design.active_params * (1 + TIE)
-    assert robust.worst_efficiency >= max(best.worst_efficiency, lean.worst_efficiency) * (1 - TIE)
+    assert 0.95 <= rich.value_share <= 1
+    assert rich.design.active_params >= best.design.active_params * (1 - TIE)
+    assert robust.worst_efficiency >= max(best.worst_efficiency, lean.worst_efficiency, rich.worst_efficiency) * (
+        1 - TIE
+    )
     for row in plan.near_equal:
         assert row.value_share == pytest.approx(row.design.value / plan.best_value, rel=1e-6)
     named = {opinion.law: opinion.efficiency for opinion in plan.laws if opinion.role == "objective"}
@@ -102,7 +108,19 @@ def test_choose_makes_the_plan_of_that_row(tmp_path: Path) -> None:
     usual = recommend(Budget("1e20", "8GB"), alternatives=0)
     rows = {row.rule: row.design for row in usual.near_equal}
     file = tmp_path / "lean.json"
-    args = ("--flops", "1e20", "--memory", "8GB", "--alternatives", "0", "--choose", "lean", "--output", str(file))
+    args = (
+        "--flops",
+        "1e20",
+        "--memory",
+        "8GB",
+        "--alternatives",
+        "0",
+        "--choose",
+        "lean",
+        "--output",
+        str(file),
+        "--full",
+    )
     shown = " ".join(run("recommend", *args).stdout.split())
     assert "the lean choice: the fewest active params within 5 % of the best V" in shown
     plan = read_plan(file)
@@ -124,7 +142,7 @@ def test_only_the_rules_that_there_are_can_be_asked_for() -> None:
     """The flag's choices are the library's; another is refused, and so is one for a target."""
     flag = next(option for option in cli.commands["recommend"].params if option.name == "choose")
     assert list(flag.type.choices) == list(RULES)
-    with pytest.raises(UsageError, match="choose 'cheap' must be one of best, lean, robust"):
+    with pytest.raises(UsageError, match="choose 'cheap' must be one of best, lean, rich, robust"):
         recommend(Budget("1e20", "8GB"), choose="cheap")
     refused = run("recommend", "--target-el", "4", "--memory", "8GB", "--choose", "lean")
     assert refused.exit_code == 2

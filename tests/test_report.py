@@ -59,6 +59,7 @@ NOT_SHOWN = {
     "request.mfu",  # shown as the training's
     "request.memory_for",  # training is said, inference is the rule
     "training.layouts.bytes_by_group",  # their sum shows
+    "leverage.pooled.by_law",  # the laws' own rows show them
     "training.layout_note",  # shown where there is no layout
     "request.batch",  # shown as the training's
     "request.goodput",

@@ -244,10 +244,14 @@ def test_words_say_what_there_is() -> None:
     assert (
         "rounded to the GPUs"
         not in CliRunner()
-        .invoke(cli, ["recommend", "--flops", "1e20", "--memory", "80GB", "--alternatives", "0"])
+        .invoke(cli, ["recommend", "--flops", "1e20", "--memory", "80GB", "--alternatives", "0", "--full"])
         .output
     )
-    text = CliRunner().invoke(cli, ["recommend", "--flops", "1e20", "--gpus", "64xH100", "--alternatives", "0"]).output
+    text = (
+        CliRunner()
+        .invoke(cli, ["recommend", "--flops", "1e20", "--gpus", "64xH100", "--alternatives", "0", "--full"])
+        .output
+    )
     assert "rounded to the GPUs" in text
     with pytest.raises(UsageError, match="days inf must be a number, and finite"):
         Budget(gpus="8xH100", days=math.inf)

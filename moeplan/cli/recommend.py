@@ -7,17 +7,16 @@ from typing import Any
 
 import click
 
+from moeplan.cli.display import Display, display_options
 from moeplan.cli.options import (
     budget_options,
     demand_options,
     design_option,
     design_options,
     file_option,
-    formats,
     given_options,
     headroom_option,
     law_option,
-    one_format,
     option,
     output_option,
     page_options,
@@ -58,12 +57,12 @@ target_option = functools.partial(option, heading="Target")
 )
 @design_option(
     "--choose",
-    type=click.Choice(["best", "lean", "robust"]),
-    help="best: the largest V; lean: the fewest active params within 5 % of it; robust: the least loss by the law that "
-    "loses most. [default: best]",
+    type=click.Choice(["best", "lean", "rich", "robust"]),
+    help="best: the largest V; lean: the fewest active params within 5 % of it; rich: the most; "
+    "robust: the least loss by the law that loses most. [default: best]",
 )
 @output_option("--alternatives", type=int, help="How many markedly different designs to list. [default: 5]")
-@formats
+@display_options
 @file_option("--output", help="Write the plan to a JSON file that other commands read.")
 @output_option(
     "--from",
@@ -83,8 +82,7 @@ def recommend(
     laws: Any,
     choose: str | None,
     alternatives: int | None,
-    as_json: bool,
-    as_markdown: bool,
+    display: Display,
     output: str | None,
     source: str | None,
     plot: str | None,
@@ -115,7 +113,6 @@ def recommend(
     from moeplan.plan.repeat import repeated_target
     from moeplan.report import output as out
 
-    one_format(as_json, as_markdown)
     given = named = given_options(options)
     before = read_plan(source) if source is not None else None
     target: dict[str, Any] = {"target_el": target_el, "match_dense": match_dense, "dense_tokens": dense_tokens}
@@ -148,6 +145,7 @@ def recommend(
             plan = recommend_for(**target, **given, **settings)
         else:
             plan = search(budget, **settings)
+    from moeplan.report.screen.plan import plan_screen
     from moeplan.report.sections import plan_sections
 
     changed = []
@@ -165,8 +163,6 @@ def recommend(
             from moeplan.report.plan_page import write_plan
 
             delivery.attempt(lambda: write_plan(plan, plot=plot, html=html, more=changed))
-        if as_json:
-            out.emit_json(plan.to_json())
+        display.show(plan, screen=lambda: plan_screen(plan, changed), full=lambda: [*plan_sections(plan), *changed])
+        if display.as_json:
             out.note_sections(changed)
-        else:
-            out.emit_sections([*changed, *plan_sections(plan)], markdown=as_markdown)

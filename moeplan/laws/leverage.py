@@ -175,6 +175,7 @@ def _pooled(
         level=LEVEL,
         decades_outside=outside,
         weights={one.full_name: weight for (one, _), weight in zip(said, found.weights, strict=True)},
+        by_law={one.full_name: value for one, value in said},
         studies=STUDIES,
         rule=_pooled_rule(len(said), outside),
         dense=worth(found.mean) if point else None,

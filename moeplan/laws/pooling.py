@@ -75,6 +75,8 @@ class PooledLeverage:
     """How far the design's compute lies outside everything measured, in factors of 10."""
     weights: Annotated[dict[Line, float], SHARE]
     """The laws with their weights, which add up to 1."""
+    by_law: Annotated[dict[Line, float], TIMES]
+    """EL by each of these laws, of the design as its compute is split."""
     studies: int
     """Controlled studies that the interval is judged by."""
     rule: Line

@@ -114,7 +114,7 @@ class Request:
     alternatives: int
     """Other designs asked for."""
     choose: Word
-    """The rule that the design was chosen by: best, lean or robust."""
+    """The rule that the design was chosen by: best, lean, rich or robust."""
     hyperparameters: Line
     """The law whose learning rate and batch are taken: the plan's first."""
 
@@ -218,7 +218,7 @@ class NearEqual:
     """A design that stands beside the best one by a rule of its own (`moeplan.plan.near_equal`)."""
 
     rule: Line
-    """best, lean, robust, or without a law of which a term has turned its sign."""
+    """best, lean, rich, robust, or without a law of which a term has turned its sign."""
     design: Design
     """The design."""
     value_share: Annotated[float, SHARE]

@@ -43,12 +43,12 @@ def run_on_gpus(architecture: Architecture, tokens: float, budget: Budget) -> Tr
     note = "" if ranked else _why_none(architecture, trainer)
     mfu = speed = spread = None
     if budget.mfu:
-        mfu = budget.mfu
+        mfu = Estimate(budget.mfu)
         speed = Estimate(gpus.device.bf16_flops * mfu * tokens / flops)
     elif ranked:
         estimate = _estimate(ranked[0], architecture, budget, trainer)
         speed, spread = options[0].tokens_per_second_per_gpu, estimate.spread
-        mfu = options[0].mfu
+        mfu = _mfu(options[0])
     hours = None if speed is None else inverse(speed, tokens / goodput / 3600)
     return TrainingRun(
         device=gpus.device.name,
@@ -58,7 +58,7 @@ def run_on_gpus(architecture: Architecture, tokens: float, budget: Budget) -> Tr
         software=budget.software,
         goodput=goodput,
         tokens_per_second_per_gpu=speed,
-        mfu=mfu or 0.0,
+        mfu=mfu or Estimate(0.0),
         mfu_convention=MFU_CONVENTION,
         mfu_basis="as given, pauses included" if budget.mfu else "predicted for the first layout",
         site_ln_sd=None if spread is None else spread.site_ln_sd,
@@ -72,6 +72,14 @@ def run_on_gpus(architecture: Architecture, tokens: float, budget: Budget) -> Tr
         layouts=options,
         layout_note=note,
     )
+
+
+def _mfu(option: LayoutOption) -> Estimate:
+    """Utilisation under a layout with the interval of its speed, to which it is proportional."""
+    speed, mfu = option.tokens_per_second_per_gpu, option.mfu
+    assert speed is not None
+    assert mfu is not None
+    return Estimate(mfu, *(None if end is None else mfu * end / speed for end in (speed.low, speed.high)))
 
 
 def _why_none(architecture: Architecture, trainer: Trainer) -> str:

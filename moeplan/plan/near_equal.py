@@ -1,8 +1,10 @@
 """Choices that stand beside the best design: `near_equal(choice)`.
 
 * **best**: the largest V, ties broken as the search does.
-* **lean**: the cheapest to serve of those within `LEAN_WITHIN` of the best V, by active params: a served token costs
+* **lean**: the cheapest to serve of those within `NEAR` of the best V, by active params: a served token costs
   about 2*N_a FLOPs, which is also how `inference_tokens` are paid for.
+* **rich**: the most active params of those within `NEAR` of the best V, so the fewest tokens: for few data, or where
+  the sparsest designs are further from all that was measured.
 * **robust**: the least worst case over the objective laws: the largest min_l C_l(x)/max_y C_l(y), where y is any design
   under the same limits. Weights are no part of it: every law might be the right one.
 * **without a law**: the best by the other laws, where a term of that law has turned its sign beyond all that it was
@@ -31,11 +33,12 @@ from moeplan.plan.search.space import Scores
 RULES = {
     "best": "the largest V, ties of 0.5 % broken",
     "lean": "the fewest active params within 5 % of the best V",
+    "rich": "the most active params within 5 % of the best V",
     "robust": "the least loss by the law that loses most",
 }
 """The rules that a plan can be chosen by, with what each takes."""
-LEAN_WITHIN = 0.05
-"""Share of V that the lean design may cost."""
+NEAR = 0.05
+"""Share of V that the lean and the rich design may cost."""
 MOVES = 0.20
 """By what share of N_a a law with a turned term must move the choice for the choice without it to be listed."""
 
@@ -43,7 +46,7 @@ MOVES = 0.20
 def near_equal(choice: Choice) -> dict[str, Choice]:
     """The choices beside the best one, by rule; one of which nothing can be trained is left out."""
     found = {"best": choice}
-    for name, pick in (("lean", _lean(choice)), ("robust", _robust(choice)), *_without(choice)):
+    for name, pick in (*_by_size(choice), ("robust", _robust(choice)), *_without(choice)):
         try:
             other = choice.chosen_by(pick)
         except InfeasibleError:
@@ -78,11 +81,16 @@ def ln_efficiencies(choice: Choice, scores: Scores) -> Floats:
     return np.stack([scores.of(law) - choice.scores.mean([law]).max() for law in choice.laws])
 
 
-def _lean(choice: Choice) -> Pick:
+def _by_size(choice: Choice) -> tuple[tuple[str, Pick], tuple[str, Pick]]:
+    """The lean and the rich rule."""
     space = choice.space
-    cost = np.log(space.values("active_params", np.arange(len(space)), choice.scores))
-    near = choice.ln_value >= choice.best_ln_value + math.log1p(-LEAN_WITHIN)
-    return lambda scores: choose_by(space, np.where(near & scores.feasible, -cost, -np.inf), scores)
+    size = np.log(space.values("active_params", np.arange(len(space)), choice.scores))
+    near = choice.ln_value >= choice.best_ln_value + math.log1p(-NEAR)
+
+    def pick(wanted: Floats) -> Pick:
+        return lambda scores: choose_by(space, np.where(near & scores.feasible, wanted, -np.inf), scores)
+
+    return ("lean", pick(-size)), ("rich", pick(size))
 
 
 def _robust(choice: Choice) -> Pick:

@@ -50,8 +50,8 @@ def recommend(
     alternatives : int
         How many markedly different designs to list besides.
     choose : str
-        Which design the plan is of: "best", the largest V; "lean", the fewest active params within 5 % of it; "robust",
-        the least loss by the law that loses most. See `moeplan.plan.near_equal`.
+        Which design the plan is of: "best", the largest V; "lean", the fewest active params within 5 % of it; "rich",
+        the most; "robust", the least loss by the law that loses most. See `moeplan.plan.near_equal`.
     threads : int
         Threads to search with; the answer does not depend on it.
     command : str

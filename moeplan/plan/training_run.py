@@ -70,8 +70,8 @@ class TrainingRun:
     """Share of the days that trains."""
     tokens_per_second_per_gpu: Estimate | None
     """Tokens a second of each of all GPUs while they train, with an 80 % interval; null in older plans."""
-    mfu: float
-    """Model FLOPs utilisation while they train, by `mfu_convention`."""
+    mfu: Annotated[Estimate, SHARE]
+    """Model FLOPs utilisation while they train, by `mfu_convention`, with an 80 % interval where it is predicted."""
     mfu_convention: Line
     """FLOPs and peak that utilisation is counted by."""
     mfu_basis: Line

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from moeplan.errors import UsageError
 from moeplan.report.text import EXTRAPOLATED, Number, Source
 from moeplan.report.view import View
 
@@ -18,6 +20,8 @@ class Paragraph:
     """One paragraph."""
     source: Source | None = None
     """Where its numbers come from."""
+    command: bool = False
+    """Whether it is a line to type, which may be broken only as the shell reads it."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,35 @@ class Section:
     """2 for a section inside the one before it."""
     source: Source | None = None
     """Where the numbers come from of blocks that do not say."""
+
+    @property
+    def name(self) -> str:
+        """What `--section` calls it: the title's telling words, as in efficiency-leverage."""
+        words = re.findall(r"[a-z0-9_]+", self.title.partition(":")[0].lower())
+        return "-".join(word for word in words if word not in _UNTELLING) or "-".join(words)
+
+
+_UNTELLING = frozenset(
+    re.findall("[a-z]+", "a an and are by each for in is it of on own say says that the these this to what")
+)
+
+
+def sections_named(sections: Sequence[Section], names: Iterable[str]) -> list[Section]:
+    """The sections of these names, or else that have every word of one, with those inside them, in their own order.
+
+    Raises `UsageError` with all names for one that none has.
+    """
+    owners = [next(s for s in sections[place::-1] if s.level == 1) for place in range(len(sections))]
+    chosen: set[int] = set()
+    for name in names:
+        words = set(re.findall(r"[a-z0-9_]+", name.lower()))
+        named = [at for at, owner in enumerate(owners) if name and owner.name == name.lower()]
+        found = named or [at for at, owner in enumerate(owners) if words and words <= set(owner.name.split("-"))]
+        if not found:
+            known = ", ".join(dict.fromkeys(owner.name for owner in owners if owner.title))
+            raise UsageError(f"section {name!r} is none of {known}")
+        chosen.update(found)
+    return [sections[at] for at in sorted(chosen)]
 
 
 Column = tuple[str, str | Callable[[Any], str]]

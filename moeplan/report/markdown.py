@@ -23,6 +23,8 @@ def markdown_text(sections: Iterable[Section]) -> str:
 
 
 def _render(block: Block) -> str:
+    if isinstance(block, Paragraph) and block.command:
+        return f"```sh\n{block.text}\n```"
     if isinstance(block, Paragraph):
         return _escape(block.text)
     if isinstance(block, Items):

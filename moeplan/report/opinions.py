@@ -72,8 +72,7 @@ def leverage_blocks(leverage: View[Leverage]) -> tuple[Block, ...]:
         "{low..high})",
         alone=mark(leverage("{efficiency_leverage}"), leverage.decades_outside),
     )
-    as_split = times(leverage.efficiency_leverage * leverage.allocation_efficiency)
-    rows = [(LEVERAGE_LAW, mark(Text(as_split, leverage.source_at()), leverage.decades_outside), own)]
+    rows = [(LEVERAGE_LAW, mark(_as_split(leverage), leverage.decades_outside), own)]
     rows += [
         (other.law, mark(other("{efficiency_leverage}"), other.extrapolated), Text(other.basis, other.source_at()))
         for other in leverage.others
@@ -88,6 +87,14 @@ def leverage_blocks(leverage: View[Leverage]) -> tuple[Block, ...]:
         Paragraph(rule, pooled.source_at()),
         Paragraph(_alone(leverage), leverage.source_at()),
     )
+
+
+def _as_split(leverage: View[Leverage]) -> Text:
+    """The leverage law's EL as the compute is split: its opinion in the pool, if it is there."""
+    if LEVERAGE_LAW in leverage.pooled.by_law:
+        pooled: Text = leverage.pooled(f"{{by_law[{LEVERAGE_LAW}]}}")
+        return pooled
+    return Text(times(leverage.efficiency_leverage * leverage.allocation_efficiency), leverage.source_at())
 
 
 def _weight(pooled: View[PooledLeverage], law: str) -> Text:

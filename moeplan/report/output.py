@@ -31,12 +31,17 @@ _PLAIN = str.maketrans(
 
 def emit(text: str) -> None:
     """Write text to stdout; characters that its encoding lacks are replaced by plain ones."""
+    click.echo(encodable(text), nl=False, color=use_color())
+
+
+def encodable(text: str) -> str:
+    """The text with plain characters for those that stdout's encoding lacks."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
-        text = text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
-    click.echo(text, nl=False, color=use_color())
+        return text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
+    return text
 
 
 def emit_json(data: Any) -> None:
@@ -46,8 +51,8 @@ def emit_json(data: Any) -> None:
     click.echo(_UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1].replace("\x7f", "\\u007f"), text))
 
 
-def emit_sections(sections: Iterable[Section], *, markdown: bool = False) -> None:
-    """Write a report to stdout, as wide as the terminal, or as Markdown."""
+def emit_sections(sections: Iterable[Section], *, markdown: bool = False, pager: bool = False) -> None:
+    """Write a report to stdout, as wide as the terminal, or as Markdown; through a pager if it is longer than that."""
     if markdown:
         from moeplan.report.markdown import markdown_text
 
@@ -55,7 +60,18 @@ def emit_sections(sections: Iterable[Section], *, markdown: bool = False) -> Non
     else:
         from moeplan.report.terminal import terminal_text
 
-        emit(terminal_text(sections, shutil.get_terminal_size().columns, use_color()))
+        columns, lines = shutil.get_terminal_size()
+        text = terminal_text(sections, columns, use_color())
+        if pager and text.count("\n") >= lines and _has_keys():
+            click.echo_via_pager(encodable(text), color=use_color())
+        else:
+            emit(text)
+
+
+def _has_keys() -> bool:
+    """Whether someone at a terminal can turn pages."""
+    both = all(getattr(stream, "isatty", lambda: False)() for stream in (sys.stdin, sys.stdout))
+    return both and os.environ.get("TERM") != "dumb"
 
 
 def note_sections(sections: Iterable[Section]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console, Group, RenderableType
@@ -18,6 +19,8 @@ NARROWEST, WIDEST = 60, 120
 """Columns that a report is laid out for, whatever the terminal has."""
 _GAP = 2
 """Spaces between the columns of a table."""
+_ON = " \\"
+"""Ends a line that the shell goes on with."""
 _FLAG = r"(?<=\w)\*(?!\w)"
 
 
@@ -48,6 +51,8 @@ def terminal_text(sections: Iterable[Section], width: int = 80, color: bool = Fa
 
 
 def _render(block: Block, lead: bool, width: int) -> RenderableType:
+    if isinstance(block, Paragraph) and block.command:
+        return Group(*map(Text, command_lines(block.text, width)))
     if isinstance(block, Paragraph):
         return _text(block.text, "bold" if lead else "")
     if isinstance(block, Items):
@@ -60,6 +65,18 @@ def _render(block: Block, lead: bool, width: int) -> RenderableType:
     if isinstance(block, Chart):
         return Group(*chart_lines(block, width), *([_text(block.note)] if block.note else []))
     return Group(*(_table(block, places) for places in _parts(block, width)))
+
+
+def command_lines(command: str, width: int) -> list[str]:
+    """A command line in lines of at most `width` columns, broken between words so that a shell reads it as one."""
+    lines, line = [], ""
+    for word in re.findall(r"(?:'(?:[^'])*'|\\.|[^\s'])+", command):
+        if line and len(line) + len(word) + len(_ON) + 1 > width:
+            lines.append(line + _ON)
+            line = f"    {word}"
+        else:
+            line = f"{line} {word}" if line else word
+    return [*lines, line]
 
 
 def _parts(block: Table, width: int) -> list[list[int]]:

@@ -42,8 +42,9 @@ def training_blocks(plan: View[Plan]) -> tuple[Block, ...]:
         interval = " ({tokens_per_second_per_gpu.low}–{tokens_per_second_per_gpu.high})" if ends else ""
         speed = f"{{tokens_per_second_per_gpu}}{interval} tokens/s a GPU{idle}; {{precision}}, {{software}}"
         rows.append(("speed", run(speed)))
+    band = " ({mfu.low..high})" if run.mfu.low is not None else ""
     rows += [
-        ("MFU", run("{mfu} of the dense bf16 peak: {mfu_basis}")),
+        ("MFU", run(f"{{mfu}}{band} of the dense bf16 peak: {{mfu_basis}}")),
         ("batch", batch),
         ("optimizer", run.optimizer),
     ]

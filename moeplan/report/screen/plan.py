@@ -1,0 +1,225 @@
+"""The first screen of `moeplan recommend`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from moeplan.laws.hyperparameters import HyperParameters
+from moeplan.laws.leverage import Leverage
+from moeplan.plan.document import NearEqual, Plan
+from moeplan.plan.notes import MANY_TOKENS, MANY_TOKENS_PER_PARAM
+from moeplan.plan.training_run import LayoutOption
+from moeplan.report.blocks import Section, Table
+from moeplan.report.opinions import EXPERTS, SIZE
+from moeplan.report.screen.commands import asked_again, next_section
+from moeplan.report.screen.scale import scale
+from moeplan.report.screen.warnings import warning_sections
+from moeplan.report.sections import seen
+from moeplan.report.text import NONE, Number, Text, joined, judges, listed
+from moeplan.report.view import View
+
+LITTLE = 0.25
+"""What a memory limit leaves of a budget, below which there is a warning."""
+APART = 3.0
+"""How many times the laws' learning rates may differ without one."""
+_LABELS = {"best": "best", "lean": "lean: fewer active", "rich": "rich: more active", "robust": "robust"}
+
+
+def plan_screen(plan: Plan, changed: Sequence[Section] = ()) -> list[Section]:
+    """The plan on one screen; `changed` says what is different from the plan that it was made from."""
+    p = seen(plan)
+    title = p("{size} mixture of experts, trained on {design.tokens} tokens", size=p.design(SIZE))
+    choices = Table(*_choices(p), right=(2, 3, 4, 5), strong=(_own_row(plan),))
+    return [
+        Section(title, (Table(_rows(p)),)),
+        Section(
+            "Leverage: compute of the best dense model of equal loss / its compute", (Table(leverage_rows(p.leverage)),)
+        ),
+        Section("Near-equal choices (--choose takes one) and the quality each keeps", (choices,)),
+        *_warnings(p),
+        *changed,
+        *next_section(
+            asked_again(plan.provenance.command, "--full"),
+            ("--section laws", "--html plan.html", "--output plan.json"),
+        ),
+    ]
+
+
+def _rows(p: View[Plan]) -> tuple[tuple[str, str], ...]:
+    shape = p.architecture
+    first = "first {num_dense_layers} dense; " if shape.num_dense_layers else ""
+    shared = " + {num_shared_experts:d} shared" if shape.num_shared_experts else ""
+    heads = "({num_kv_heads} KV)" if shape.attention == "gqa" else f"({shape.attention.upper()})"
+    built = shape(
+        f"{{num_layers}} layers x {{d_model}}; {first}{{num_heads}} heads {heads}; {{num_active_experts:d}} of "
+        f"{{num_experts:d}} experts of {{d_expert}}{shared}"
+    )
+    rows = [("For", _asked(p)), ("Shape", built), *(("Train" if not at else "", x) for at, x in enumerate(_train(p)))]
+    rows += [("Serve", _serve(p)), ("Rate", _rate(p)), ("Quality (V)", _quality(p))]
+    return tuple(rows)
+
+
+def _asked(p: View[Plan]) -> Text:
+    """Budget, limits and the laws that chose."""
+    asked = p.request
+    budget = "{request.days} days on {request.gpus}" if asked.days else "{request.flops} FLOPs"
+    found = {"flops": ", the least for the target", "memory": ""}[p.goal.finds] if p.goal else ""
+    memory = " and {request.memory}" if asked.memory else ""
+    chosen = f", the {asked.choose} choice" if asked.choose != "best" else ""
+    return p(f"{budget}{found}{memory}{chosen}; by {{laws}}", laws=judges(asked.laws, asked.weights))
+
+
+def _train(p: View[Plan]) -> list[Text]:
+    """Time or FLOPs, GPUs, MFU with its band, money; then the layout."""
+    run = p.training
+    if p.request.gpus and not run.layouts:
+        return [p(f"{{request.flops}} FLOPs; cannot be trained on {{request.gpus}}: {run.layout_note}")]
+    money = "; {training.money:,.0f} at {request.price_per_gpu_hour} an hour" if run.money is not None else ""
+    if run.num_gpus is None:
+        return [
+            p(
+                f"{{counts.train_flops}} FLOPs: {{training.gpu_hours}} {run.device}-hours at {{training.mfu}} "
+                f"MFU{money}; by the clock with --gpus and --days"
+            )
+        ]
+    days = "{training.days} days" + (" ({training.days.low}–{training.days.high})" if run.days.low is not None else "")
+    mfu = "{training.mfu} MFU" + (" ({training.mfu.low..high})" if run.mfu.low is not None else "")
+    spent = f"{days} on {{training.num_gpus}} {run.device}: {{training.gpu_hours}} GPU-hours at {mfu}{money}"
+    return [p(spent), joined(("fastest layout ", _layout(run.layouts[0]), ", ", _held(p)))]
+
+
+def _layout(layout: View[LayoutOption]) -> Text:
+    """The degrees that split anything."""
+    names = [name for name in ("tp", "pp", "ep", "etp", "cp", "dp") if getattr(layout, name) > 1]
+    return listed([layout(f"{name} {{{name}:d}}") for name in names] or ["one GPU"], " ")
+
+
+def _held(p: View[Plan]) -> Text:
+    return p("{training.layouts[0].bytes_per_gpu} of {training.usable_bytes} per GPU")
+
+
+def _serve(p: View[Plan]) -> Text:
+    """Memory, how many sequences of which context, and how fast each."""
+    use = p.serving
+    if use.concurrency is None:
+        return Text(f"more than 1,024 {use.device} would be needed")
+    where = "{memory.total_bytes}"
+    if p.memory.usable_bytes is not None:
+        where += " of {memory.usable_bytes}" + (" on each of {memory.num_devices} GPUs" if use.num_devices > 1 else "")
+    if not use.concurrency.most_sequences:
+        return p(f"{where}: no room for a sequence of {{serving.concurrency.context:,}} tokens")
+    count = "1 sequence" if use.concurrency.most_sequences == 1 else "{serving.concurrency.most_sequences:,} sequences"
+    return p(
+        f"{where}, room for {count} of {{serving.concurrency.context:,}} tokens: "
+        "{serving.concurrency.tokens_per_second_per_user:number} tokens/s per user, "
+        f"{{serving.concurrency.tokens_per_second_per_gpu:number}} per GPU ({{serving.num_devices:d}} {use.device})"
+    )
+
+
+def _rate(p: View[Plan]) -> Text:
+    """Learning rate and batch, with the laws' range."""
+    if not p.hyperparameters:
+        return Text(NONE)
+    first = p.hyperparameters[0]
+    own = p("{hyperparameters[0].learning_rate}, batch {hyperparameters[0].batch_tokens} tokens by ")
+    ends = [_ends(p.hyperparameters, name) for name in ("learning_rate", "batch_tokens")]
+    spread = joined((" (laws: ", *ends[0], "; ", *ends[1], ")")) if len(p.hyperparameters) > 1 else ""
+    return joined((own, first.law, spread))
+
+
+def _ends(laws: tuple[View[HyperParameters], ...], name: str) -> tuple[Number, str, Number]:
+    low, high = (pick(laws, key=lambda law: getattr(law, name)) for pick in (min, max))
+    return low.number_at(name), " to ", high.number_at(name)
+
+
+def _quality(p: View[Plan]) -> Text:
+    """What is left of the budget, and what more memory or compute would bring."""
+    limits = {"memory": "memory", "compute": "compute"}
+    more = [
+        p(f"{{prices[{at}].factor}}x the {limits[price.resource]} gives {{prices[{at}].value_ratio:times}} of it")
+        for at, price in enumerate(p.prices)
+        if price.resource in limits
+    ]
+    kept = p("{value_ratio} of the budget is left by its limits")
+    return joined((kept, "; ", listed(more))) if more else kept
+
+
+def leverage_rows(leverage: View[Leverage]) -> tuple[tuple[str], ...]:
+    """The pooled leverage with its interval to scale, what it rests on, and the range of the laws."""
+    pooled = leverage.pooled
+    point = None if pooled.efficiency_leverage is None else pooled.number_at("efficiency_leverage", "2")
+    drawn = scale(pooled.number_at("low", "2"), pooled.number_at("high", "2"), point, pooled.by_law.values())
+    far = "; extrapolated {decades_outside:2} decades" if pooled.decades_outside else "; within measured compute"
+    count = Number(len(pooled.weights), str(len(pooled.weights)), "/leverage/pooled/weights")
+    rows = [*drawn, pooled(f"--- {{level}} interval of {{laws}} laws and {{studies:d}} studies{far}", laws=count)]
+    if len(pooled.by_law) > 1:
+        low, high = (pick(pooled.by_law, key=pooled.by_law.__getitem__) for pick in (min, max))
+        rows.append(pooled(f"o   a law: {{by_law[{low}]:2}} by {low} to {{by_law[{high}]:2}} by {high}"))
+    return tuple((row,) for row in rows)
+
+
+def _choices(p: View[Plan]) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
+    """The best design and those beside it, with what each keeps of the quality; last, what serving would change."""
+
+    def row(found: View[NearEqual]) -> tuple[str, ...]:
+        design = found.design
+        return (
+            _LABELS.get(found.rule, found.rule),
+            design(SIZE),
+            design("{tokens}"),
+            design(EXPERTS),
+            found("{value_share}"),
+            found("{worst_efficiency}"),
+        )
+
+    rows = [row(found) for found in p.near_equal if found.rule in _LABELS]
+    if p.it.if_served:
+        served = p.if_served
+        rows.append(
+            (
+                served("serving {served} too"),
+                served(SIZE),
+                served("{tokens}"),
+                NONE,
+                served("{value_ratio:share}"),
+                NONE,
+            )
+        )
+    return tuple(rows), ("", "params", "tokens", "k+s/E", "quality", "by worst law")
+
+
+def _own_row(plan: Plan) -> int:
+    """The row of the plan's own design."""
+    rules = [found.rule for found in plan.near_equal]
+    return rules.index(plan.request.choose) if plan.request.choose in rules else 0
+
+
+def _warnings(p: View[Plan]) -> list[Section]:
+    plan = p.it
+    objective = [law for law in plan.laws if law.role == "objective"]
+    turned = next((x for x in p.near_equal if x.rule not in _LABELS), None)
+    held = plan.serving.concurrency
+    rates = sorted(p.hyperparameters, key=lambda law: law.learning_rate)
+    applies: dict[str, Any] = {
+        "cannot_train": lambda: plan.request.gpus and not plan.training.layouts,
+        "cannot_serve": lambda: plan.request.memory and (held is None or not held.most_sequences),
+        "worse_than_dense": lambda: plan.leverage.pooled.middle < 1,
+        "serves_one": lambda: held is not None and held.most_sequences == 1,
+        "all_outside": lambda: all(law.outside for law in objective),
+        "turned_term": lambda: turned is not None,
+        "little_left": lambda: plan.value_ratio < LITTLE and "memory" in plan.binding,
+        "capped": lambda: "tokens" in plan.binding,
+        "many_tokens": lambda: plan.design.tokens > MANY_TOKENS or plan.design.tokens_per_param > MANY_TOKENS_PER_PARAM,
+        "rates_apart": lambda: len(rates) > 1 and rates[-1].learning_rate > APART * rates[0].learning_rate,
+    }
+    more: dict[str, str | Number] = {}
+    if turned is not None:
+        more |= {
+            "turned": str(turned.rule),
+            "other": turned.design(SIZE),
+            "other_tokens": turned.design.number_at("tokens"),
+        }
+    if rates:
+        more |= {f"{end}_rate": rates[at].number_at("learning_rate") for end, at in (("low", 0), ("high", -1))}
+    return warning_sections("plan", p, applies, **more)

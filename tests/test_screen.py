@@ -1,0 +1,226 @@
+"""First screens: short at both widths, every number the JSON's, and more to be had by --full, --section and a pager."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from moeplan.cli import cli
+from moeplan.cost.devices import bundled
+from moeplan.errors import UsageError
+from moeplan.laws.pooling import RANGE_ONLY
+from moeplan.plan.budget import Budget
+from moeplan.plan.budget_fields import make_budget
+from moeplan.plan.document import Plan
+from moeplan.plan.planner import recommend
+from moeplan.report import output
+from moeplan.report.blocks import Items, Paragraph, Section, Table, sections_named
+from moeplan.report.page.elements import pointed_at
+from moeplan.report.screen.commands import asked_again, next_section
+from moeplan.report.screen.plan import plan_screen
+from moeplan.report.screen.warnings import MOST, SIGN
+from moeplan.report.sections import plan_sections
+from moeplan.report.terminal import command_lines, terminal_text
+from moeplan.report.text import Text
+from tests.sample import sample_plan
+
+LINES = {100: 40, 80: 45}
+"""Most lines of a first screen by columns."""
+SAID = re.compile(r"--[a-z-]+ \d+|80 %|k\+s/E|1 sequence|1,024 ")
+"""Numbers of the words themselves: options to type, the level of the intervals of speeds."""
+
+
+def texts(sections: Sequence[Section]) -> Iterator[str]:
+    """Every piece of text of a screen but the command to type."""
+    for section in sections:
+        yield section.title
+        for block in section.blocks:
+            if isinstance(block, Paragraph):
+                yield "" if block.command else block.text
+            elif isinstance(block, Items):
+                yield from block.texts
+            elif isinstance(block, Table):
+                yield from block.columns
+                for row in block.rows:
+                    yield from row
+
+
+def astray(sections: Sequence[Section], data: Any) -> list[str]:
+    """Numbers that are not what the JSON has at their place, and digits that have no place in it."""
+    found = []
+    for text in texts(sections):
+        bare, end = "", 0
+        for start, number in text.numbers if isinstance(text, Text) else ():
+            bare, end = f"{bare}{text[end:start]} ", start + len(number.text)
+            there = pointed_at(data, number.path) if number.path else None
+            if number.value != (len(there) if isinstance(there, (dict, list)) else there):
+                found.append(f"{number.text} is {there} at {number.path!r} in {text!r}")
+        bare = SAID.sub("", bare + text[end:])
+        # Digits inside words are names: tian2025, 8x80GB, H100.
+        found += [f"{digits} in {text!r}" for digits in re.findall(r"(?<![\w.,/-])\d[\d.,e-]*(?![\w])", bare)]
+    return found
+
+
+def hold(sections: Sequence[Section], data: Any) -> None:
+    """A first screen is short and narrow at both widths, and every number of it is the JSON's."""
+    for width, most in LINES.items():
+        lines = terminal_text(sections, width).splitlines()
+        assert len(lines) <= most, (width, len(lines))
+        assert max(map(len, lines)) <= width
+    assert astray(sections, data) == []
+
+
+BUDGETS = {
+    "flops": Budget("1e22", "80GB"),
+    "days": Budget(gpus="16xH100", days=20, memory="2x80GB", price_per_gpu_hour=2.5),
+    "untrainable": Budget("1e24", "8x80GB", gpus="8xH100"),
+    "range": Budget("3e25", "16x141GB"),
+    "unlimited": Budget("1e21", gpus="16xH100", memory_for=("training",)),
+    "users": make_budget({"flops": "1e21", "memory": "80GB", "served": "2T", "serve_gpus": "2xH100", "mfu": 0.3}),
+}
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_plan_screen(name: str) -> None:
+    """Whatever was asked, the first screen of a plan is short, and every number of it is the JSON's."""
+    plan = recommend(BUDGETS[name], command="moeplan recommend --flops 1e22 --memory 80GB")
+    hold(plan_screen(plan), plan.to_json())
+
+
+def test_a_plan_made_by_hand_has_every_number_in_place() -> None:
+    """Where every number of the plan differs, none of the screen's is another's."""
+    plan = sample_plan()
+    assert astray(plan_screen(plan), plan.to_json()) == []
+    shown = " ".join(terminal_text(plan_screen(plan), 100).split())
+    for text in ("11.2B-A1.35B mixture of experts", "457B tokens", "31 % MFU (27–36 %)", "21,265 at 3.25 an hour"):
+        assert text in shown
+
+
+def test_a_number_that_is_not_the_jsons_is_found() -> None:
+    """The check above sees a number from elsewhere, and digits that someone typed."""
+    plan = sample_plan()
+    other = dataclasses.replace(plan, value_ratio=0.4321)
+    assert any("43.2 %" in x for x in astray(plan_screen(other), plan.to_json()))
+    assert astray([Section("", (Paragraph("about 17 of them"),))], {}) == ["17 in 'about 17 of them'"]
+
+
+def test_at_most_three_warnings_the_most_harmful_first() -> None:
+    """What cannot be trained is said before what serves one user, and that before laws out of range; no more than 3."""
+    plan = sample_plan()
+    nothing = dataclasses.replace(plan.training, layouts=(), layout_note="no layout fits")
+    assert plan.serving.concurrency is not None
+    one = dataclasses.replace(plan.serving, concurrency=dataclasses.replace(plan.serving.concurrency, most_sequences=1))
+    bad = sample_plan(training=nothing, serving=one, value_ratio=0.1, binding=("memory",))
+    rows = [row for section in plan_screen(bad) for block in section.blocks if isinstance(block, Table)
+            for row in block.rows if row[0] == SIGN]  # fmt: skip
+    assert len(rows) == MOST
+    assert [row[1].split()[0] for row in rows[:2]] == ["Cannot", "Serves"]
+    assert next(iter(bundled("warnings.yaml").section("plan"))) == "cannot_train"
+
+
+def test_far_out_the_leverage_is_a_range_and_extrapolation_is_said_once() -> None:
+    """Beyond two decades no point stands on the scale; what is extrapolated is said in one place."""
+    plan = recommend(BUDGETS["range"])
+    assert plan.leverage.pooled.decades_outside > RANGE_ONLY
+    shown = terminal_text(plan_screen(plan), 100)
+    assert shown.count("extrapolated") == 1
+    drawing = next(line for line in shown.splitlines() if re.fullmatch(r" *[.o+-]{30,}", line))
+    assert "+" not in drawing
+
+
+# --- more than the screen -------------------------------------------------------------------------------------------
+
+
+def run(*args: str, columns: int = 100) -> Any:
+    """A command as on a terminal of so many columns."""
+    return CliRunner().invoke(cli, list(args), prog_name="moeplan", env={"COLUMNS": str(columns)})
+
+
+SMALL = ("recommend", "--flops", "1e18", "--memory", "4GB")
+
+
+def test_full_is_the_whole_report_and_a_section_is_part_of_it() -> None:
+    """--full prints every section; --section those named by a word of their title, in the report's order."""
+    whole = run(*SMALL, "--full").stdout
+    assert whole.startswith("Train a ")
+    parts = run(*SMALL, "--section", "memory", "--section", "laws").stdout
+    assert [line for line in parts.splitlines() if line and line[0] != " "] == ["Memory", "What the laws say"]
+    assert all(line in whole.splitlines() for line in parts.splitlines())
+    assert len(run(*SMALL).stdout.splitlines()) <= 40 < len(whole.splitlines())
+
+
+def test_a_wrong_section_lists_the_names() -> None:
+    """A name that no section has is refused with all that there are; JSON, which is whole, has no sections."""
+    refused = run(*SMALL, "--section", "price")
+    assert refused.exit_code == 2
+    for name in ("model", "memory", "efficiency-leverage", "laws", "learning-rate-batch", "near-equal-choices"):
+        assert name in refused.stderr
+    assert "--section has no place beside it" in run(*SMALL, "--json", "--section", "laws").stderr
+
+
+def test_names_of_sections_tell_them_apart() -> None:
+    """Every section of a plan is found by its own name, alone."""
+    sections = plan_sections(sample_plan())
+    for section in sections[1:]:
+        assert sections_named(sections, [section.name]) == [section]
+    with pytest.raises(UsageError, match="section '' is none of model, "):
+        sections_named(sections, [""])
+
+
+def test_the_next_command_works_when_pasted() -> None:
+    """The last lines are a command that a shell reads as one; asked, it gives the whole report."""
+    for columns in (80, 100):
+        shown = run(*SMALL, "--seq-len", "2048", "--fix", "num_shared_experts=1", columns=columns).stdout
+        last = re.split(r"^Next.*?\n(?=  )", shown, flags=re.MULTILINE | re.DOTALL)[-1]
+        words = shlex.split(last.replace("\\\n", ""))
+        assert words[0] == "moeplan"
+        assert words[-1] == "--full"
+        assert run(*words[1:]).stdout.startswith("Train a ")
+
+
+def test_a_long_command_is_broken_as_a_shell_goes_on() -> None:
+    """No line is wider than asked, quoted words stay whole, and the shell reads the same words."""
+    command = shlex.join(["moeplan", "recommend", "--law", "my own/law one.yaml", *["--fix", "granularity=8"] * 8])
+    lines = command_lines(command, 60)
+    assert max(map(len, lines)) <= 60
+    assert all(line.endswith(" \\") for line in lines[:-1])
+    assert shlex.split("\n".join(lines).replace("\\\n", "")) == shlex.split(command)
+
+
+def test_a_command_is_asked_again_without_its_files() -> None:
+    """What was written and how it was shown is left out; a call from Python is no command line."""
+    asked = "moeplan recommend --flops 1e22 --output 'my plan.json' --html=a.html --section laws --json"
+    assert asked_again(asked, "--full") == "moeplan recommend --flops 1e22 --full"
+    assert asked_again("recommend(Budget(1e22))") == ""
+    assert next_section("") == []
+
+
+def test_pager_only_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report longer than the terminal goes through a pager where there are keys; not in pipes, nor if --no-pager."""
+    paged: list[str] = []
+    monkeypatch.setattr(click, "echo_via_pager", lambda text, color: paged.append(text))
+    sections = plan_sections(sample_plan())
+    output.emit_sections(sections, pager=True)  # pytest's stdout is no terminal
+    monkeypatch.setattr(output, "_has_keys", lambda: True)
+    output.emit_sections(sections, pager=False)
+    output.emit_sections(sections[:1], pager=True)
+    assert paged == []
+    output.emit_sections(sections, pager=True)
+    assert len(paged) == 1
+    assert "What the laws say" in paged[0]
+
+
+def test_changes_follow_the_answer(tmp_path: Any) -> None:
+    """--from says the answer first, then what changed, before the command to type next."""
+    path = tmp_path / "plan.json"
+    assert run(*SMALL, "--output", str(path)).exit_code == 0
+    shown = run("recommend", "--from", str(path), "--memory", "8GB").stdout
+    assert re.search(r"mixture of experts(.|\n)*Near-equal(.|\n)*Changed since(.|\n)*Next", shown)
+    assert Plan.from_json(recommend(Budget("1e18", "4GB")).to_json()).design == recommend(Budget("1e18", "4GB")).design
