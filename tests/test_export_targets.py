@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import inspect as source
 import json
 import math
 import re
@@ -17,8 +16,10 @@ from click.testing import CliRunner, Result
 
 from moeplan.architecture.hf.config import read_config
 from moeplan.cli import cli
-from moeplan.cost.training.layout import search_layouts
+from moeplan.cost.devices import parse_gpus
+from moeplan.cost.training.fastest import Trainer
 from moeplan.cost.training.parallelism import Layout
+from moeplan.cost.training.throughput.settings import load_software
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.plan.budget import Budget
 from moeplan.plan.candidate import alternative, candidate
@@ -110,8 +111,8 @@ def test_the_table_of_the_docs_is_what_is_written(target: str) -> None:
 
 
 def test_the_software_is_what_layouts_are_timed_with() -> None:
-    """Dispatcher and overlap are those of the software that `search_layouts` times a plan's layouts with."""
-    assert source.signature(search_layouts).parameters["software"].default == SOFTWARE
+    """Dispatcher and overlap are those of the software that a `Trainer` times a plan's layouts with."""
+    assert Trainer(gpus=parse_gpus("8xH100"), batch=8).software == load_software(SOFTWARE)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,6 @@ from moeplan.cost.devices import (
     flops_of_time,
     gpu_time,
     load_device,
-    mfu_preset,
-    mfu_presets,
     parse_gpus,
     published_mfu,
 )
@@ -146,32 +144,6 @@ def test_money() -> None:
     gpus = parse_gpus("64xH100")
     assert gpu_time(1e22, gpus, 0.35, price_per_gpu_hour=2).money == pytest.approx(2 * 1e22 / (989.4e12 * 0.35) / 3600)
     assert gpu_time(1e22, gpus, 0.35).money is None
-
-
-@pytest.mark.parametrize(
-    "model, preset",
-    [
-        ("Mixtral-8x7B", "tuned"),
-        ("Llama-3-70B", "tuned"),
-        ("DeepSeek-V3", "ordinary"),
-        ("OLMoE-1B-7B", "small or fine-grained"),
-        ("Qwen3-30B-A3B", "small or fine-grained"),
-    ],
-)
-def test_presets_by_fineness(model: str, preset: str) -> None:
-    """Coarse experts take the best preset, fine ones the middle, small models the lowest."""
-    assert mfu_preset(MODELS[model]).name == preset
-
-
-def test_presets_stand_on_published_runs() -> None:
-    """Each preset lies between the least and the largest MFU published for models that take it, up to Hopper."""
-    older = ("H800", "H100", "256 H100", "1024 H100", "1440 Hopper", "2048 H800", "192 A800", "6K Ascend")
-    assert [preset.mfu for preset in mfu_presets()] == [0.35, 0.25, 0.15]
-    for preset in mfu_presets():
-        values = [x for run in published_mfu(preset) if run.mfu and run.hardware.startswith(older) for x in run.mfu]
-        assert len(values) >= 4
-        assert min(values) <= 1.1 * preset.mfu
-        assert max(values) >= preset.mfu
 
 
 def test_published_runs_have_sources() -> None:

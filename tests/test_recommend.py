@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,14 @@ import pytest
 
 from moeplan import Architecture, Budget, Plan, load_law, plan_schema, read_plan, recommend
 from moeplan.architecture.conventions import Variables
+from moeplan.cost.devices import parse_gpus
 from moeplan.cost.inference_memory import InferenceSettings, total_inference_bytes
 from moeplan.errors import InfeasibleError, LawError, UsageError
 from moeplan.laws.dense import dense_compute, dense_loss, dense_params_at_tokens
 from moeplan.laws.leverage import leverage_by
+from moeplan.plan.budget import nominal_batch
 from moeplan.plan.training_and_serving import batch_sequences
+from moeplan.studies.training_fit import TrainingRequest, training_fit
 from tests.small import LAWS
 
 
@@ -342,11 +346,19 @@ def test_gpu_time_is_a_budget() -> None:
 
 
 def test_every_plan_has_gpu_hours(plan: Plan) -> None:
-    """Without GPUs a plan counts hours of one device at the preset for its kind of model, and lists no layout."""
+    """Without GPUs a plan counts hours on a machine that it names, those that it has there, and lists no layout."""
     assert plan.training.device == "H100 SXM"
-    hours = plan.counts.train_flops / (989.4e12 * plan.training.mfu) / 3600
+    hours = plan.counts.train_flops / (989.4e12 * plan.training.mfu) / 3600 / plan.training.goodput
     assert plan.training.gpu_hours == pytest.approx(hours, rel=1e-6)
+    assert plan.training.gpu_hours.low < plan.training.gpu_hours < plan.training.gpu_hours.high
     assert plan.training.layouts == ()
+    named = re.search(r"predicted on (\d+xH100)", plan.training.mfu_basis)
+    assert named
+    batch = nominal_batch(plan.request.hyperparameters, plan.request.flops, plan.request.seq_len)
+    request = TrainingRequest(gpus=parse_gpus(named[1]), batch=batch)
+    there = training_fit(plan.architecture, request, seq_len=4096, tokens=plan.design.tokens).layouts[0]
+    assert there.mfu == pytest.approx(plan.training.mfu, rel=1e-9)
+    assert there.tokens_per_second_per_gpu == pytest.approx(plan.training.tokens_per_second_per_gpu, rel=1e-9)
 
 
 def test_training_memory_limits_the_design() -> None:

@@ -77,6 +77,10 @@ NOT_SHOWN = {
     "training.layouts.batch_sequences",  # shown as the training's
     "training.layouts.num_gpus",  # its degrees show
     "training.layouts.step_time",  # shown in plans of versions that had no days
+    "training.layouts.step_seconds",  # the speed shows
+    "training.layouts.fits",  # those of a plan do
+    "training.layouts.site_ln_sd",  # shown as the training's
+    "training.layouts.design_ln_sd",
     "serving.points.kv_bytes",  # their sum with the weights makes the speed
     "serving.points.seconds",  # the speed shows
     "serving.points.flops",  # of the first context only

@@ -1,4 +1,4 @@
-"""`moeplan hardware`: devices, utilisations, and the model of a step's time against published runs."""
+"""`moeplan hardware`: devices, published utilisations, and the model of training throughput against runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from moeplan.cli.program import Command
 
 @click.command(cls=Command)
 @click.argument("name", required=False)
-@option("--layouts", is_flag=True, heading="Options", help="Show the model of a step's time against published runs.")
 @option(
     "--fit-throughput",
     "runs",
@@ -28,7 +27,6 @@ def hardware(
     command: str,
     /,
     name: str | None,
-    layouts: bool,
     runs: str | None,
     measure: bool,
     device: str | None,
@@ -58,24 +56,20 @@ def hardware(
 
     one_format(as_json, as_markdown)
     if measure:
-        if name or layouts or runs:
-            raise click.UsageError("--measure is for this machine; leave out NAME, --layouts and --fit-throughput")
+        if name or runs:
+            raise click.UsageError("--measure is for this machine; leave out NAME and --fit-throughput")
         _measure(device or "auto", output, as_json, as_markdown)
         return
     for option_name, value in (("--device", device), ("--output", output)):
         if value is not None:
             raise click.UsageError(f"{option_name} is for --measure")
     if runs:
-        if name or layouts:
-            raise click.UsageError("--fit-throughput shows one fit; leave out NAME and --layouts")
+        if name:
+            raise click.UsageError("--fit-throughput shows one fit; leave out NAME")
         _fit(runs, as_json, as_markdown)
         return
     chosen = [load_device(name)] if name else list(devices().values())
-    if layouts and (name or as_json):
-        raise click.UsageError("--layouts shows one table as text or Markdown; leave out NAME and --json")
-    if layouts:
-        out.emit_sections(report.layout_sections(), markdown=as_markdown)
-    elif as_json:
+    if as_json:
         out.emit_json(to_json(report.hardware_record(chosen)))
     else:
         out.emit_sections(report.hardware_sections(chosen), markdown=as_markdown)

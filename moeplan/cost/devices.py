@@ -1,8 +1,8 @@
 """Devices, groups of them, and what training costs in GPU time and money.
 
-Devices stand in `data/hardware.yaml` and utilisations in `data/mfu.yaml`, each row with its source and confidence. A
-user's own device is a YAML file of one such row; `moeplan hardware --measure` writes one, with what the device was
-measured to do.
+Devices stand in `data/hardware.yaml` and published utilisations in `data/mfu.yaml`, each row with its source and
+confidence. A user's own device is a YAML file of one such row; `moeplan hardware --measure` writes one, with what the
+device was measured to do.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from moeplan.architecture.shape import Architecture
 from moeplan.cost.measured import MeasuredSpeeds, read_measured
 from moeplan.errors import UsageError
 from moeplan.laws.reader import FileSection, read_text_file, read_yaml
@@ -24,6 +23,8 @@ from moeplan.laws.reader import FileSection, read_text_file, read_yaml
 Precision = Literal["bf16", "fp8"]
 """Of the matrix products, and so which of a device's two peaks counts."""
 
+DEFAULT_DEVICE = "H100"
+"""The device that GPU-hours are counted on where none is given."""
 HEADROOM = 0.10
 """Share of a device's memory that stays free unless it is asked otherwise: for allocator, runtime and exchanges."""
 _DEVICE_REQUIRED = ("name", "bf16_tflops", "memory_gb", "bandwidth_gbs", "source", "confidence")
@@ -34,7 +35,8 @@ _DEVICE_KEYS = (
 )
 _NETWORK = 50.0
 """GB/s that one device sends to other domains where its row says nothing: an adapter of 400 Gb/s each."""
-_MOST_GPUS = 2**20
+MOST_GPUS = 2**20
+"""Most devices that are planned for."""
 
 
 @dataclass(frozen=True)
@@ -97,26 +99,6 @@ class Gpus:
 
 
 @dataclass(frozen=True)
-class MfuPreset:
-    """A model FLOPs utilisation to expect: share of the bf16 peak that model FLOPs reach."""
-
-    name: str
-    """tuned, ordinary, or small or fine-grained."""
-    mfu: float
-    """Share of the dense bf16 peak."""
-    max_granularity: float = math.inf
-    """Largest granularity (2*d_model/d_expert) it is for."""
-    min_active_params: float = 0.0
-    """Fewest active params it is for."""
-
-    def covers(self, active_params: float, granularity: float | None) -> bool:
-        """Whether it is for a model of this size; granularity None is a dense model, which every preset covers."""
-        if granularity is None:
-            return True
-        return granularity <= self.max_granularity and active_params >= self.min_active_params
-
-
-@dataclass(frozen=True)
 class PublishedMfu:
     """The utilisation that one published run reached."""
 
@@ -125,7 +107,7 @@ class PublishedMfu:
     hardware: str
     """Hardware as published."""
     mfu: tuple[float, float] | None
-    """Lowest and highest share of the dense bf16 peak; None where the device has no preset."""
+    """Lowest and highest share of the dense bf16 peak; None where the device is not known."""
     active_params: float | None
     """The model's active params."""
     granularity: float | None
@@ -266,37 +248,10 @@ def parse_gpus(text: str | Gpus) -> Gpus:
             raise UsageError(f"GPUs {text!r} need a device, for example 256xH100")
         return Gpus(1, load_device(text.strip()))
     count = match[1].lstrip("0")
-    if not count or len(count) > 7 or int(count) > _MOST_GPUS:
-        raise UsageError(f"GPUs {text!r} need between 1 and {_MOST_GPUS} devices, for example 256xH100")
+    if not count or len(count) > 7 or int(count) > MOST_GPUS:
+        raise UsageError(f"GPUs {text!r} need between 1 and {MOST_GPUS} devices, for example 256xH100")
     file = match[2] if re.search(r"\.ya?ml$", match[2]) else ""
     return Gpus(int(count), load_device(match[2]), file)
-
-
-@functools.cache
-def mfu_presets() -> tuple[MfuPreset, ...]:
-    """The utilisation presets, best first."""
-    rows = bundled("mfu.yaml").sections("presets")
-    for row in rows:
-        row.only(("name", "mfu", "max_granularity", "min_active_params"), ("name", "mfu"))
-    return tuple(
-        MfuPreset(
-            row.text("name"),
-            row.number("mfu"),
-            row.number("max_granularity", math.inf),
-            row.number("min_active_params", 0.0),
-        )
-        for row in rows
-    )
-
-
-def mfu_preset(architecture: Architecture) -> MfuPreset:
-    """Utilisation to expect by the fineness of the experts and the active params: the first preset that covers both.
-
-    Dense models take the first. The published runs behind it are `published_mfu(preset)`.
-    """
-    granularity = None if architecture.is_dense else architecture.granularity
-    active = architecture.active_params()
-    return next(preset for preset in mfu_presets() if preset.covers(active, granularity))
 
 
 @functools.cache
@@ -325,13 +280,9 @@ def _runs() -> tuple[PublishedMfu, ...]:
     return tuple(runs)
 
 
-def published_mfu(preset: MfuPreset | None = None) -> tuple[PublishedMfu, ...]:
-    """Published runs, all or those whose model takes `preset`."""
-    if preset is None:
-        return _runs()
-    sized = [run for run in _runs() if run.active_params is not None]
-    first = {run: next(p for p in mfu_presets() if p.covers(run.active_params or 0, run.granularity)) for run in sized}
-    return tuple(run for run in sized if first[run] == preset)
+def published_mfu() -> tuple[PublishedMfu, ...]:
+    """Published runs, to hold predictions against."""
+    return _runs()
 
 
 def _share(mfu: float) -> float:

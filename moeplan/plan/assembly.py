@@ -68,7 +68,7 @@ def assemble(
         hyperparameters=hyper,
         training=training,
         serving=serving_use(architecture, budget),
-        life=life_of(architecture, train_flops, training.gpu_hours, budget),
+        life=life_of(architecture, train_flops, training.gpu_hours or 0.0, budget),
         if_served=if_served(choice),
         value_ratio=math.exp(float(choice.ln_value[choice.index])) / choice.flops,
         best_value=math.exp(best),

@@ -33,7 +33,7 @@ def trainer_of(budget: Budget) -> Trainer:
         optimizer=budget.optimizer,
         usable_bytes=budget.usable_training_bytes,
         given=read_degrees(budget.layout),
-        scale=site_of_device(budget.gpus.device).scale,
+        site=site_of_device(budget.gpus.device),
     )
 
 

@@ -6,20 +6,17 @@ import dataclasses
 from dataclasses import dataclass
 
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.devices import Gpus, gpu_time, load_device, mfu_preset, published_mfu
+from moeplan.cost.devices import DEFAULT_DEVICE, Gpus, gpu_time, load_device
 from moeplan.cost.serving.concurrency import Concurrency, concurrency, decode_seconds, fits, serving_gpus
 from moeplan.cost.serving.roofline import DecodePoint, devices_needed, serving_estimate
 from moeplan.cost.training.states import load_scheme
 from moeplan.cost.training.throughput.words import MFU_CONVENTION
 from moeplan.errors import InfeasibleError
 from moeplan.estimates import Estimate
-from moeplan.plan.budget import NOMINAL_MFU, Budget
+from moeplan.plan.budget import Budget
 from moeplan.plan.life import ServedLoad, served_load
 from moeplan.plan.training_run import TrainingRun
 from moeplan.records import Line
-
-DEFAULT_DEVICE = "H100"
-"""The device that GPU-hours are counted on where none is given."""
 
 
 @dataclass(frozen=True)
@@ -66,36 +63,22 @@ def state_bytes_per_gpu(total_params: float, optimizer: str, num_gpus: int) -> f
     return min(sum(scheme.state_bytes(total_params, 1, vector=v).values()) for v in (False, True)) / num_gpus
 
 
-def utilisation(architecture: Architecture, budget: Budget) -> tuple[float, str]:
-    """Share of the dense bf16 peak that training is planned at, and where it is from, with published runs."""
-    preset = mfu_preset(architecture)
-    mfu = budget.mfu or (NOMINAL_MFU if budget.pays_hours else preset.mfu)
-    basis = "as given" if budget.mfu else "nominal" if budget.pays_hours else f"the preset {preset.name}"
-    if not budget.mfu:
-        runs = [run for run in published_mfu(preset) if run.mfu and (run.granularity is None) == architecture.is_dense]
-        examples = ", ".join(
-            f"{run.run} on {run.hardware} {'-'.join(dict.fromkeys(f'{x:.2g}' for x in run.mfu))}"
-            for run in runs[:3]
-            if run.mfu
-        )
-        basis += f"; published for models of this kind: {examples}" if examples else ""
-    return mfu, basis
-
-
 def training_run(architecture: Architecture, tokens: float, batch_tokens: float, budget: Budget) -> TrainingRun:
     """Speed, GPU-hours, days, money and the fastest layouts of one training run, pauses included."""
-    if budget.gpus is None:
+    batch = batch_sequences(batch_tokens, budget.seq_len, 1)
+    if budget.gpus is None and budget.mfu:
         flops = float(architecture.flops_per_token(budget.seq_len)) * tokens
-        return _without_gpus(architecture, flops, batch_tokens, budget)
-    from moeplan.plan.layouts import run_on_gpus  # late, so that a plan without GPUs starts fast
+        return _at_given_utilisation(flops, batch, budget)
+    from moeplan.plan.layouts import predicted_run  # late, so that the search starts fast
 
-    return run_on_gpus(architecture, tokens, budget)
+    run = predicted_run(architecture, tokens, budget)
+    return run if budget.gpus else dataclasses.replace(run, batch_sequences=batch)
 
 
-def _without_gpus(architecture: Architecture, flops: float, batch_tokens: float, budget: Budget) -> TrainingRun:
+def _at_given_utilisation(flops: float, batch: int, budget: Budget) -> TrainingRun:
+    """Hours of one device at the utilisation given, which needs no layout."""
     gpus = Gpus(1, budget.hours_device if budget.pays_hours else load_device(DEFAULT_DEVICE))
-    mfu, basis = utilisation(architecture, budget)
-    time = gpu_time(flops, gpus, mfu, price_per_gpu_hour=budget.price_per_gpu_hour)
+    time = gpu_time(flops, gpus, budget.mfu, price_per_gpu_hour=budget.price_per_gpu_hour)
     return TrainingRun(
         device=gpus.device.name,
         num_gpus=None,
@@ -104,16 +87,16 @@ def _without_gpus(architecture: Architecture, flops: float, batch_tokens: float,
         software=budget.software,
         goodput=1.0,
         tokens_per_second_per_gpu=None,
-        mfu=Estimate(mfu),
+        mfu=Estimate(budget.mfu),
         mfu_convention=MFU_CONVENTION,
-        mfu_basis=basis,
+        mfu_basis="as given",
         site_ln_sd=None,
         design_ln_sd=None,
         gpu_hours=Estimate(time.gpu_hours),
         days=None,
         money=None if time.money is None else Estimate(time.money),
         optimizer=budget.optimizer,
-        batch_sequences=batch_sequences(batch_tokens, budget.seq_len, 1),
+        batch_sequences=batch,
         usable_bytes=None,
         layouts=(),
         layout_note="no GPUs are given",

@@ -1,4 +1,4 @@
-"""Training of a plan's model as a plan says it: `TrainingRun`, with the layouts that fit."""
+"""Training of a model as plans and inspections say it: `TrainingRun`, and `LayoutOption`, a layout with its speed."""
 
 from __future__ import annotations
 
@@ -38,16 +38,24 @@ class LayoutOption:
     """Sequences of its step."""
     tokens_per_second_per_gpu: Estimate | None
     """Tokens a second of each of all GPUs, idle ones too, with an 80 % interval; null in older plans."""
+    site_ln_sd: float
+    """Part of the interval that is common to all models at a site, as a standard deviation of the logarithm."""
+    design_ln_sd: float
+    """Part that differs from model to model."""
     mfu: Annotated[float | None, SHARE]
     """Model FLOPs utilisation of all GPUs, idle ones too, by `training.mfu_convention`; null in older plans."""
     days: Estimate | None
-    """Days of the run at the plan's goodput; null in older plans."""
+    """Days of the run at the goodput stated beside it; null without tokens, and in older plans."""
     bytes_per_gpu: Annotated[float, BYTES]
     """Peak memory of a GPU of the heaviest stage [bytes]."""
     bytes_by_group: Annotated[dict[Line, float], BYTES]
     """The same by group."""
+    fits: bool
+    """Whether that fits a GPU, headroom left free."""
+    step_seconds: float
+    """Time of a step [s]."""
     step_time: float
-    """Time of a step by `moeplan.cost.training.throughput`, relative to the first layout listed."""
+    """Time of a token by `moeplan.cost.training.throughput`, relative to the first layout listed."""
     step_terms: Annotated[dict[Line, float], SHARE]
     """Its terms as shares of this layout's step."""
 
@@ -81,8 +89,8 @@ class TrainingRun:
     where the utilisation was given."""
     design_ln_sd: float | None
     """Part that differs from design to design."""
-    gpu_hours: Estimate
-    """Device-hours of the whole run, pauses included."""
+    gpu_hours: Estimate | None
+    """Device-hours of the whole run, pauses included; null where no layout trains it."""
     days: Estimate | None
     """Days of the run, pauses included; null without a number of devices."""
     money: Estimate | None

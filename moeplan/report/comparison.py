@@ -77,9 +77,9 @@ def headline(found: Comparison) -> str:
         "equal_total_params": "the dense model of as many params and the same compute",
     }[other.role]
     misfit = ", which does not fit the memory" if other.fits_memory is False else ""
-    takes = against(
-        "{serving_bytes} the memory to serve, {state_bytes} to train, {tokens} the tokens and {gpu_hours} the GPU time."
-    )
+    time = " and {gpu_hours} the GPU time" if against.gpu_hours is not None else ""
+    parts = "{serving_bytes} the memory to serve, {state_bytes} to train" + (", " if time else " and ")
+    takes = against(f"{parts}{{tokens}} the tokens{time}.")
     return joined(
         (text, f" Against {what} (", other(f"{{total_params}} on {{tokens}} tokens{misfit}) it takes "), takes)
     )
@@ -252,7 +252,7 @@ def _versus(c: View[Comparison], against: View[Versus]) -> Text:
         ("kv_bytes_per_token", "KV cache"),
     ):
         ratio = getattr(against, field)
-        if abs(ratio - 1) > _ALIKE:
+        if ratio is not None and abs(ratio - 1) > _ALIKE:
             (good if ratio < 1 else bad).append(against(f"{{{field}}} the {what}"))
     for batch, ratio in against.decode.items():
         if abs(ratio - 1) > _ALIKE:

@@ -61,13 +61,14 @@ _COSTS = {
 def cost_chart(found: Comparison) -> Chart:
     """Costs of every model in units of the first one's, one series a model."""
     first = found.models[0]
+    known = {name: cost for name, cost in _COSTS.items() if all(getattr(each, cost) for each in found.models)}
     lines = tuple(
         Series(
             name=model.name,
-            x=tuple(range(len(_COSTS))),
-            y=tuple(getattr(model, cost) / getattr(first, cost) for cost in _COSTS.values()),
+            x=tuple(range(len(known))),
+            y=tuple(getattr(model, cost) / getattr(first, cost) for cost in known.values()),
             kind="points",
-            source=Source(f"exact counts of {model.name} / of {first.name}; GPU time at the presets"),
+            source=Source(f"exact counts of {model.name} / of {first.name}; GPU time as predicted of each"),
         )
         for model in found.models[1:]
     )
@@ -79,5 +80,5 @@ def cost_chart(found: Comparison) -> Chart:
         y_quantity="times",
         y_log=True,
         levels=(Level(first.name, 1.0),),
-        labels=tuple(_COSTS),
+        labels=tuple(known),
     )

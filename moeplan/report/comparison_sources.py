@@ -20,8 +20,12 @@ _MODELS = {
     "tokens_per_param": ("tokens / active params", ""),
     "epochs": ("tokens / unique tokens available", ""),
     "train_flops": ("FLOPs per token * tokens", CAUSAL),
-    "gpu_hours": ("train FLOPs / (dense bf16 peak * MFU)", ""),
-    "mfu": ("share of the dense bf16 peak: a preset, unless given", ""),
+    "gpu_hours": (
+        "tokens / tokens a second under its fastest layout, by the calibrated model; with --mfu, train FLOPs / (dense "
+        "bf16 peak * MFU)",
+        "",
+    ),
+    "mfu": ("share of the dense bf16 peak: predicted for its fastest layout, unless given", ""),
     "days": ("device-hours over the number of devices", ""),
     "money": ("GPU time times its price", ""),
     "state_bytes": ("weights, gradients and optimizer state, one copy", ""),

@@ -1,24 +1,20 @@
-"""Device presets, utilisation presets and the published runs behind them."""
+"""Devices, and the utilisation that published runs reached."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from moeplan.architecture.published import find_model
-from moeplan.cost.devices import Device, MfuPreset, PublishedMfu, mfu_presets, published_mfu
-from moeplan.cost.training.step_time import published_steps
-from moeplan.errors import UsageError
+from moeplan.cost.devices import Device, PublishedMfu, published_mfu
 from moeplan.quantities import number, percent
-from moeplan.report.blocks import Block, Column, Items, Paragraph, Section, Table, table
+from moeplan.report.blocks import Column, Items, Paragraph, Section, table
 from moeplan.report.measured import measured_section
 from moeplan.report.text import NONE
 from moeplan.report.view import View
-from moeplan.units import format_count
 
 
 def hardware_sections(devices: Sequence[Device]) -> list[Section]:
-    """Devices as a table, with their sources; then utilisation presets and published runs."""
+    """Devices as a table, with their sources; then the utilisation of published runs."""
     columns: tuple[Column, ...] = (
         ("device", "{name}"),
         (">bf16 TFLOP/s", lambda device: _tera(device.bf16_flops)),
@@ -38,7 +34,6 @@ def hardware_sections(devices: Sequence[Device]) -> list[Section]:
 
 
 def _mfu_section() -> Section:
-    presets: tuple[Column, ...] = (("preset", "{name}"), (">MFU", "{mfu}"), ("for", lambda preset: _covers(preset.it)))
     runs: tuple[Column, ...] = (
         ("published run", "{run}"),
         ("hardware", "{hardware}"),
@@ -47,28 +42,11 @@ def _mfu_section() -> Section:
         ("source", "{source}"),
         ("confidence", "{confidence}"),
     )
-    legend = "MFU: share of the dense bf16 peak that model FLOPs reach; a dense model takes the first preset."
-    blocks = (table(map(View, mfu_presets()), presets), table(map(View, published_mfu()), runs), Paragraph(legend))
-    return Section("Utilisation", blocks)
-
-
-def _covers(preset: MfuPreset) -> str:
-    if not preset.min_active_params:
-        return "any other model"
-    active = format_count(preset.min_active_params)
-    return f"granularity up to {number(preset.max_granularity)}, {active} active params or more"
-
-
-@dataclass(frozen=True)
-class PresetRecord:
-    """A utilisation to expect of a kind of model."""
-
-    name: str
-    """tuned, ordinary, or small or fine-grained."""
-    mfu: float
-    """Share of the dense bf16 peak that model FLOPs reach."""
-    min_active_params: float
-    """Fewest active params it is for."""
+    legend = (
+        "MFU: share of the dense bf16 peak that model FLOPs reach. Plans predict their own, by a model calibrated on "
+        "other published runs; --mfu takes yours."
+    )
+    return Section("Published utilisation", (table(map(View, published_mfu()), runs), Paragraph(legend)))
 
 
 @dataclass(frozen=True)
@@ -77,52 +55,14 @@ class HardwareRecord:
 
     devices: tuple[Device, ...]
     """The devices."""
-    mfu_presets: tuple[PresetRecord, ...]
-    """Utilisations to expect."""
     published_mfu: tuple[PublishedMfu, ...]
     """Published runs."""
 
 
 def hardware_record(devices: Sequence[Device]) -> HardwareRecord:
-    """Devices, presets and published runs."""
-    presets = tuple(PresetRecord(x.name, x.mfu, x.min_active_params) for x in mfu_presets())
-    return HardwareRecord(tuple(devices), presets, published_mfu())
+    """Devices and published runs."""
+    return HardwareRecord(tuple(devices), published_mfu())
 
 
 def _tera(flops: float | None) -> str:
     return NONE if flops is None else number(flops / 1e12, 4)
-
-
-def layout_sections() -> list[Section]:
-    """The model of a step's time against published runs whose layout is known, each with its error."""
-    rows, missing = [], []
-    for step in published_steps():
-        try:
-            architecture = find_model(step.model).architecture
-        except UsageError:
-            missing.append(step.model)
-            continue
-        error = step.error(architecture)
-        rows.append(
-            (
-                step.model,
-                str(step.gpus),
-                str(step.layout),
-                step.precision,
-                percent(step.mfu),
-                percent(step.mfu * (1 + error)),
-                f"{100 * error:+.0f} %",
-                step.release,
-            )
-        )
-    columns = ("model", "GPUs", "layout", "products", "published MFU", "by the model", "error", "release")
-    blocks: list[Block] = [Table(tuple(rows), columns, right=(4, 5, 6))]
-    if missing:
-        blocks.append(Paragraph(f"Not bundled as a model, so not compared: {', '.join(dict.fromkeys(missing))}."))
-    blocks.append(
-        Paragraph(
-            "Runs of NVIDIA Megatron-Bridge's performance summary. The model overlaps nothing and starts kernels for "
-            "free: it ranks layouts, and its times are shown only relative to each other."
-        )
-    )
-    return [Section("The model of a step's time against published runs", tuple(blocks))]

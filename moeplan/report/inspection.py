@@ -146,6 +146,7 @@ def _training(seen: View[TrainingFit]) -> tuple[Block, ...]:
     if not seen.layouts:
         return (Paragraph(seen(f"Cannot be trained on {on}: {{says}}.")),)
     verdict = "" if seen.layouts[0].fits else "The layout does not fit: {says}. "
+    idle = " {idle_gpus:d} of the GPUs stay idle." if seen.idle_gpus else ""
     degrees = [name for name in _DEGREES if any(getattr(each, name) > 1 for each in seen.layouts)]
     columns: list[Column] = [
         *((f">{name}", f"{{{name}:d}}") for name in degrees),
@@ -157,13 +158,15 @@ def _training(seen: View[TrainingFit]) -> tuple[Block, ...]:
         (">memory per GPU", "{bytes_per_gpu}"),
     ]
     if seen.tokens is not None:
-        columns.append((">days", "{days:number}"))
+        columns += [(">days", "{days:number}"), ("80 % interval", "{days.low:number}–{days.high:number}")]
     groups = {name: size for name, size in seen.layouts[0].bytes_by_group.items() if size}
     memory = Table(
         tuple((name, format_decimal_bytes(size)) for name, size in groups.items()), ("the first, per GPU", "bytes")
     )
     return (
-        Paragraph(seen(f"{verdict}On {on}, {{optimizer}} optimizer; {{usable_bytes}} usable per GPU. MFU: {_MFU}.")),
+        Paragraph(
+            seen(f"{verdict}On {on}, {{optimizer}} optimizer; {{usable_bytes}} usable per GPU.{idle} MFU: {_MFU}.")
+        ),
         table(seen.layouts, tuple(columns)),
         memory,
         Paragraph(

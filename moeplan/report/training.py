@@ -22,6 +22,7 @@ def training_blocks(plan: View[Plan]) -> tuple[Block, ...]:
     """GPU-hours, days and money at the predicted speed, and the fastest layouts."""
     run = plan.training
     days = ", {days} days on {num_gpus}" if run.days is not None and run.num_gpus else ""
+    pauses = ", {goodput} of them training"
     price = plan("{training.money:,.0f} at {request.price_per_gpu_hour} a {training.device}-hour")
     law = plan.it.hyperparameters[0].law if plan.it.hyperparameters else LEVERAGE_LAW
     rounded = ", rounded to the GPUs" if run.num_gpus else ""
@@ -32,8 +33,13 @@ def training_blocks(plan: View[Plan]) -> tuple[Block, ...]:
     )
     rows = [("GPU time", run(f"{{gpu_hours}} {{device}}-hours{days}"))]
     if run.days is not None and run.days.low is not None:
-        pauses = ", {goodput} of them training; 80 % interval {days.low}–{days.high} days"
-        rows[0] = ("GPU time", run(f"{{gpu_hours}} {{device}}-hours{days}{pauses}"))
+        interval = "; 80 % interval {days.low}–{days.high} days"
+        rows[0] = ("GPU time", run(f"{{gpu_hours}} {{device}}-hours{days}{pauses}{interval}"))
+    elif run.gpu_hours is None:
+        rows[0] = ("GPU time", run("not known: {mfu_basis}"))
+    elif run.gpu_hours.low is not None:
+        interval = "; 80 % interval {gpu_hours.low}–{gpu_hours.high}"
+        rows[0] = ("GPU time", run(f"{{gpu_hours}} {{device}}-hours{pauses}{interval}"))
     if run.money is not None:
         rows.append(("price", price))
     if run.tokens_per_second_per_gpu is not None:

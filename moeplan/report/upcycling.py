@@ -64,10 +64,17 @@ def _model(seen: View[Upcycling]) -> tuple[Block, ...]:
         ("kept", seen("{copied_params:,} params start as the dense model's; the routers start anew")),
         ("FLOPs per token", seen("{flops_per_token}")),
         ("tokens", seen("{tokens:,} for the budget; {scratch_tokens} with what the dense model took spent on it too")),
-        ("GPU time", seen("{gpu_hours:count} {device}-hours" + ("; {days} days" if it.days is not None else ""))),
+        ("GPU time", _time(seen)),
         ("memory", _memory(seen)),
     ]  # fmt: skip
     return (Table(tuple((name, str(value)) for name, value in rows)),)
+
+
+def _time(seen: View[Upcycling]) -> Text:
+    if seen.it.gpu_hours is None:
+        return seen("not known: {mfu_basis}")
+    days = "; {days} days" if seen.it.days is not None else ""
+    return seen(f"{{gpu_hours:count}} {{device}}-hours{days}, {{mfu_basis}}")
 
 
 def _memory(seen: View[Upcycling]) -> Text:

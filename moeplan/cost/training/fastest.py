@@ -43,6 +43,7 @@ from moeplan.cost.training.parallelism import Layout, Recompute
 from moeplan.cost.training.states import load_scheme
 from moeplan.cost.training.throughput.layer import StepSetting, layer_terms, recomputed_by, sync_moe
 from moeplan.cost.training.throughput.settings import Software, constants, load_software, rates
+from moeplan.cost.training.throughput.site import Site, unmeasured
 from moeplan.cost.training.throughput.step import StepTime, step_time
 from moeplan.cost.training.throughput.words import DEFAULT_SOFTWARE
 from moeplan.numerics import Floats
@@ -143,8 +144,15 @@ class Trainer:
     """Memory of a GPU that may be used [bytes]."""
     given: Mapping[str, Any] = field(default_factory=dict)
     """What of the layout is given, by name."""
-    scale: float = 1.0
-    """True over predicted tokens/s at this site."""
+    site: Site = field(default_factory=unmeasured)
+    """How fast this site is."""
+    balanced: bool = False
+    """Whether routing is forced to be even, as benchmarks do."""
+
+    @property
+    def scale(self) -> float:
+        """True over predicted tokens/s at this site."""
+        return self.site.scale
 
     def choices(self, name: str, choices: tuple[Any, ...]) -> tuple[Any, ...]:
         """What is tried of a degree: the one that is given, or all."""
@@ -196,6 +204,7 @@ class Trainer:
             self.seq_len,
             precision=self.precision,
             software=self.software,
+            balanced=self.balanced,
             sharded_weights="weights" in load_scheme(self.optimizer).split,
             counted=counted,
         )
@@ -235,6 +244,7 @@ class Trainer:
             precision=self.precision,
             software=self.software,
             constants=constants(),
+            balanced=self.balanced,
         )
         terms = layer_terms(designs, setting, True)
         work = sum(terms[name] for name in ("products", "attention", "traffic")) + sync_moe(setting)
@@ -406,6 +416,7 @@ class Ceiling:
             precision=trainer.precision,
             software=trainer.software,
             constants=constants(),
+            balanced=trainer.balanced,
             recomputed=recomputed_by(layout),
             counted=self._counted,
         )

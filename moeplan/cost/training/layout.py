@@ -1,8 +1,6 @@
-"""Layouts that fit: every way to spread an architecture over given GPUs, kept if it may and fits, fastest first.
+"""Every way to spread an architecture over all of some GPUs that breaks no rule, with the memory that it needs.
 
-The order is that of `moeplan.cost.training.throughput`, a calibrated model whose terms come with every layout, for
-free routing unless it is said to be forced. Where a model FLOPs utilisation is given, the fastest layout is taken to
-reach it and the others keep their ratio.
+`LayoutSpace` has every divisor as a degree; which layouts are fastest is asked of `moeplan.cost.training.fastest`.
 """
 
 from __future__ import annotations
@@ -15,16 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.devices import HEADROOM, Gpus
 from moeplan.cost.training.memory import Counted, TrainingMemory, TrainingSettings, training_memory
 from moeplan.cost.training.parallelism import Layout, Recompute
-from moeplan.cost.training.states import load_scheme
-from moeplan.cost.training.throughput.settings import Software
-from moeplan.cost.training.throughput.step import Counted as StepCounted
-from moeplan.cost.training.throughput.step import StepTime, step_time
-from moeplan.cost.training.throughput.words import DEFAULT_SOFTWARE
-from moeplan.errors import InfeasibleError, UsageError
-from moeplan.units import format_decimal_bytes
+from moeplan.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,48 +74,6 @@ class LayoutSpace:
                     yield layout
 
 
-@dataclass(frozen=True)
-class RankedLayout:
-    """A layout that fits, with what it needs and how long a step takes."""
-
-    layout: Layout
-    """The layout."""
-    memory: TrainingMemory
-    """Its memory by stage and group."""
-    time: StepTime
-    """Time of a step by term, as the model has it or scaled to the utilisation given (`LayoutPlan.relative`)."""
-
-    @property
-    def bytes_per_gpu(self) -> float:
-        """Memory of a GPU of its heaviest stage [bytes]."""
-        return self.memory.total
-
-
-@dataclass(frozen=True)
-class LayoutPlan:
-    """Layouts that fit, fastest first."""
-
-    gpus: Gpus
-    """The GPUs."""
-    batch: int
-    """Sequences of a step."""
-    settings: TrainingSettings
-    """Sequence length, optimizer and the rest."""
-    usable_bytes: float
-    """Memory of a GPU that may be used [bytes]."""
-    relative: bool
-    """Whether times only compare layouts: true unless a utilisation was given."""
-    ranked: tuple[RankedLayout, ...]
-    """The layouts that fit, fastest first; ties by less memory."""
-    num_allowed: int
-    """Layouts that break no rule, fitting or not."""
-
-    @property
-    def best(self) -> RankedLayout:
-        """The fastest layout."""
-        return self.ranked[0]
-
-
 @functools.cache
 def _divisors(n: int, most: int) -> tuple[int, ...]:
     return tuple(i for i in range(1, min(n, most) + 1) if n % i == 0)
@@ -146,85 +95,6 @@ def allowed_layouts(
         own = dataclasses.replace(settings, num_micro_batches=m)
         result.append((layout, training_memory(architecture, layout, own, counted)))
     return result
-
-
-def search_layouts(
-    architecture: Architecture,
-    gpus: Gpus,
-    batch: int,
-    settings: TrainingSettings | None = None,
-    *,
-    memory_bytes: int | None = None,
-    headroom: float = HEADROOM,
-    space: LayoutSpace | None = None,
-    precision: str = "bf16",
-    software: str | Software = DEFAULT_SOFTWARE,
-    balanced: bool = False,
-    mfu: float | None = None,
-) -> LayoutPlan:
-    """Every layout of `space` that runs `architecture` on `gpus` within memory, fastest first.
-
-    `batch` is the sequences of a step; `memory_bytes` is a GPU's memory, by default its device's; `headroom` is the
-    share of it that stays free, for what the allocator reserves, NCCL and the CUDA context. `precision`, `software` and
-    `balanced` are those of `throughput.step.step_time`. With `mfu` the fastest
-    layout's step is scaled to reach that share of the bf16 peak. Raises `InfeasibleError` with the nearest layout.
-    """
-    settings = settings or TrainingSettings()
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise UsageError(f"batch {batch!r} must be a whole number of at least 1")
-    if not 0 <= headroom < 1:
-        raise UsageError(f"headroom {headroom!r} must be at least 0 and below 1, for example 0.1")
-    if mfu is not None and not 0 < mfu <= 1:
-        raise UsageError(f"mfu {mfu!r} must be above 0 and at most 1, for example 0.35")
-    usable = (memory_bytes or gpus.device.memory_bytes) * (1 - headroom)
-    allowed = allowed_layouts(architecture, gpus.count, batch, settings, space)
-    if not allowed:
-        raise InfeasibleError(
-            f"no layout of {gpus.count} GPUs divides {architecture.num_heads} heads, {architecture.num_experts} "
-            f"experts and a batch of {batch} sequences over at most {architecture.num_layers} stages; "
-            "try a power of two of GPUs and a batch that is a multiple of it"
-        )
-    fitting = [(layout, memory) for layout, memory in allowed if memory.total <= usable]
-    if not fitting:
-        layout, memory = min(allowed, key=lambda pair: pair[1].total)
-        raise InfeasibleError(
-            f"training needs at least {format_decimal_bytes(memory.total)} a GPU on {gpus.count} GPUs "
-            f"(layout {layout}), and {format_decimal_bytes(usable)} are usable; use more GPUs or more memory"
-        )
-    counted: StepCounted = {}
-    ranked = [
-        RankedLayout(
-            layout,
-            memory,
-            step_time(
-                architecture,
-                layout,
-                gpus.device,
-                batch,
-                settings.seq_len,
-                precision=precision,
-                software=software,
-                balanced=balanced,
-                sharded_weights="weights" in load_scheme(settings.optimizer).split,
-                counted=counted,
-            ),
-        )
-        for layout, memory in fitting
-    ]
-    ranked.sort(key=_order)
-    if mfu is not None:
-        best = ranked[0].time
-        factor = best.model_flops / (gpus.device.bf16_flops * mfu) / best.total
-        ranked = [dataclasses.replace(x, time=_scaled(x.time, factor)) for x in ranked]
-    return LayoutPlan(gpus, batch, settings, usable, mfu is None, tuple(ranked), len(allowed))
-
-
-def _order(ranked: RankedLayout) -> tuple[float, float, str]:
-    return float(ranked.time.total), ranked.bytes_per_gpu, str(ranked.layout)
-
-
-def _scaled(time: StepTime, factor: float) -> StepTime:
-    return dataclasses.replace(time, seconds={name: value * factor for name, value in time.terms().items()})
 
 
 def least_training_bytes(

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from moeplan import __version__
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.devices import HEADROOM, Device, load_device
+from moeplan.cost.devices import DEFAULT_DEVICE, HEADROOM, Device, load_device
 from moeplan.cost.inference_memory import InferenceSettings, WeightDtype
 from moeplan.cost.serving.roofline import devices_needed
 from moeplan.cost.training.parallelism import Layout, Recompute
@@ -21,10 +21,10 @@ from moeplan.laws.roles import HYPERPARAMETER_LAWS, LEVERAGE_LAW
 from moeplan.plan.budget_fields import SERVING
 from moeplan.plan.document import Plan
 from moeplan.plan.existing import ExistingModel
-from moeplan.plan.training_and_serving import DEFAULT_DEVICE, batch_sequences
+from moeplan.plan.training_and_serving import batch_sequences
 
 SOFTWARE = DEFAULT_SOFTWARE
-"""The software of an existing model's export, which `moeplan.cost.training.layout.search_layouts` times with."""
+"""The software of an existing model's export, which `moeplan.cost.training.fastest.Trainer` times with."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,16 +10,18 @@ from typing import Annotated
 
 from moeplan.architecture.hybrid import HybridArchitecture
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.devices import Gpus, gpu_time, load_device
+from moeplan.cost.devices import DEFAULT_DEVICE, Gpus, load_device
 from moeplan.cost.inference_memory import kv_cache_bytes_per_token, total_inference_bytes
 from moeplan.cost.serving.concurrency import decode_seconds, fits, serving_gpus
 from moeplan.cost.serving.roofline import BATCHES, decode_point, devices_needed
 from moeplan.cost.training.states import load_scheme
 from moeplan.errors import InfeasibleError
+from moeplan.estimates import Estimate
 from moeplan.plan.budget import Budget
 from moeplan.plan.law_selection import LawSelection
 from moeplan.plan.layouts import least_bytes
-from moeplan.plan.training_and_serving import DEFAULT_DEVICE, utilisation
+from moeplan.plan.training_and_serving import training_run
+from moeplan.plan.training_run import TrainingRun
 from moeplan.quantities import BYTES, COUNT
 from moeplan.units import MemoryLimit
 
@@ -76,15 +78,15 @@ class Candidate:
     """flops_per_token * tokens [FLOPs]."""
     epochs: float | None
     """tokens / unique tokens available; null if these are not limited."""
-    mfu: float
-    """Share of the dense bf16 peak assumed in training."""
+    mfu: float | None
+    """Share of the dense bf16 peak that training reaches; null where no layout trains it."""
     mfu_basis: str
-    """Where that share is from."""
-    gpu_hours: float
-    """Device-hours of training."""
-    days: float | None
-    """Days of training; null without a number of devices."""
-    money: float | None
+    """Where that share is from, or why there is none."""
+    gpu_hours: Estimate | None
+    """Device-hours of training, pauses included, with an 80 % interval; null where no layout trains it."""
+    days: Estimate | None
+    """Days of training, pauses included; null without a number of devices."""
+    money: Estimate | None
     """Price of training; null without a price."""
     state_bytes: float
     """Weights, gradients and optimizer state of one copy in training, in all [bytes]."""
@@ -159,9 +161,7 @@ def candidate(
     """
     tokens = math.floor(tokens)
     per_token = float(architecture.flops_per_token(budget.seq_len))
-    mfu, basis = utilisation(architecture, budget)
-    gpus = budget.gpus or Gpus(1, load_device(DEFAULT_DEVICE))
-    time = gpu_time(per_token * tokens, gpus, mfu, price_per_gpu_hour=budget.price_per_gpu_hour)
+    run, basis = _run(architecture, tokens, budget)
     served = int(total_inference_bytes(architecture, budget.serving, budget.num_devices))
     return Candidate(
         name=name,
@@ -176,11 +176,11 @@ def candidate(
         flops_per_token=per_token,
         train_flops=per_token * tokens,
         epochs=tokens / budget.tokens_available if math.isfinite(budget.tokens_available) else None,
-        mfu=mfu,
+        mfu=run.mfu if run else None,
         mfu_basis=basis,
-        gpu_hours=time.gpu_hours,
-        days=time.days if budget.gpus else None,
-        money=time.money,
+        gpu_hours=run.gpu_hours if run else None,
+        days=run.days if run else None,
+        money=run.money if run else None,
         state_bytes=state_bytes(architecture, budget.optimizer),
         training_bytes_per_gpu=least_bytes(architecture, budget, batch) if budget.gpus and batch else None,
         serving_bytes=served,
@@ -189,6 +189,15 @@ def candidate(
         num_devices=serving.count,
         decode=_decode(architecture, budget, serving),
     )
+
+
+def _run(architecture: Architecture, tokens: int, budget: Budget) -> tuple[TrainingRun | None, str]:
+    """The training run of a model and where its speed is from; none, and why, where nothing trains it."""
+    try:
+        run = training_run(architecture, tokens, 0.0, budget)
+    except InfeasibleError as error:  # blocks whose training is not modelled
+        return None, str(error)
+    return (run, run.mfu_basis) if run.gpu_hours else (None, run.layout_note or run.mfu_basis)
 
 
 def state_bytes(architecture: Architecture, optimizer: str) -> float:

@@ -59,11 +59,12 @@ def compare_models(
         tied_embeddings=shapes[0].tied_embeddings if alike else False,
         seq_len=length,
         serving=serving,
+        goodput=1.0,
     )
     serving_on = serving_devices(shapes, budget)
     models = [
-        candidate(name, "given", says, subject.architecture, count, budget, serving_on)
-        for name, (subject, count, says) in zip(_names(subjects), subjects, strict=True)
+        candidate(name, "given", says, subject.architecture, count, dataclasses.replace(budget, flops=own), serving_on)
+        for name, (subject, count, says), own in zip(_names(subjects), subjects, flops, strict=True)
     ]
     conditions = setting(budget, serving_on)
     conditions = dataclasses.replace(conditions, flops=None)
@@ -217,6 +218,7 @@ def _notes(subjects: Sequence[tuple[ExistingModel, float, str]], alike: bool) ->
     read = [subject.name for subject, _, _ in subjects if subject.assumptions]
     if read:
         notes.append(f"Read with assumptions: {', '.join(read)}; moeplan inspect says which.")
+    notes.append("GPU time is of training throughout, without pauses.")
     notes.append(
         "The laws see params, experts, tokens and FLOPs alone: no data, tokenizer, post-training or training precision."
     )

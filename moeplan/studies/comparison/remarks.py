@@ -33,7 +33,7 @@ class Versus:
     """C_l, by each law that judged both; empty unless two models are compared."""
     train_flops: Annotated[float, TIMES]
     """Training compute."""
-    gpu_hours: Annotated[float, TIMES]
+    gpu_hours: Annotated[float | None, TIMES]
     """GPU time of training."""
     tokens: Annotated[float, TIMES]
     """Training tokens."""
@@ -66,7 +66,7 @@ def versus(number: int, models: Sequence[Candidate], columns: Sequence[LawColumn
         quality_high=max(others, default=None),
         own_compute=own,
         train_flops=first.train_flops / other.train_flops,
-        gpu_hours=first.gpu_hours / other.gpu_hours,
+        gpu_hours=first.gpu_hours / other.gpu_hours if first.gpu_hours and other.gpu_hours else None,
         tokens=first.tokens / other.tokens,
         state_bytes=first.state_bytes / other.state_bytes,
         serving_bytes=first.serving_bytes / other.serving_bytes,

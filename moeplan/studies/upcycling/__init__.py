@@ -12,13 +12,13 @@ from pathlib import Path
 
 from moeplan.architecture.shape import Architecture
 from moeplan.architecture.upcycled import upcycled_shape
-from moeplan.cost.devices import HEADROOM, Gpus, gpu_time, load_device, mfu_preset, parse_gpus
+from moeplan.cost.devices import HEADROOM, parse_gpus
 from moeplan.cost.inference_memory import InferenceSettings, inference_bytes
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.plan.budget import Budget
 from moeplan.plan.existing import read_model
 from moeplan.plan.planner import recommend
-from moeplan.plan.training_and_serving import DEFAULT_DEVICE
+from moeplan.plan.training_and_serving import training_run
 from moeplan.studies.upcycling.evidence import findings, moefication_of
 from moeplan.studies.upcycling.overtaking import LAW, crossing_of
 from moeplan.studies.upcycling.result import SCHEMA, Crossing, DenseModel, Finding, Scratch, Upcycling
@@ -87,8 +87,8 @@ def upcycle(
     crossing = crossing_of(base.total_params(), count, tokens, per_token, shape)
     found = findings()
     verdict, reason = _verdict(crossing, tokens, budget / spent, found)
-    machines = parse_gpus(gpus) if gpus is not None else Gpus(1, load_device(DEFAULT_DEVICE))
-    time = gpu_time(budget, machines, mfu_preset(shape).mfu)
+    machines = None if gpus is None else parse_gpus(gpus)
+    run = training_run(shape, tokens, 0.0, Budget(budget, limit or needed, gpus=machines, seq_len=seq_len))
     scratch, note = _scratch(budget, limit, needed, base.vocab_size, threads, progress)
     routers = shape.num_layers * shape.num_experts * shape.d_model
     return Upcycling(
@@ -112,9 +112,10 @@ def upcycle(
         usable_bytes=usable,
         num_devices=devices,
         fits=None if usable is None else needed <= usable,
-        device=machines.device.name,
-        gpu_hours=time.gpu_hours,
-        days=time.days if gpus is not None else None,
+        device=run.device,
+        gpu_hours=run.gpu_hours,
+        days=run.days,
+        mfu_basis=run.mfu_basis if run.gpu_hours is not None else run.layout_note or run.mfu_basis,
         crossing=crossing,
         scratch=scratch,
         scratch_note=note,

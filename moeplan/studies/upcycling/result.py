@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from moeplan import records
 from moeplan.architecture.shape import Architecture
+from moeplan.estimates import Estimate
 from moeplan.quantities import BYTES, COUNT, FLOPS, SHARE
 
 SCHEMA = "moeplan.upcycling/1"
@@ -138,10 +139,12 @@ class Upcycling:
     """Whether it fits; null without a limit."""
     device: str
     """The device that time is counted on."""
-    gpu_hours: float
-    """Device-hours of further training, at the utilisation of the preset for such models."""
-    days: float | None
+    gpu_hours: Estimate | None
+    """Device-hours of further training, pauses included, with an 80 % interval; null where no layout trains it."""
+    days: Estimate | None
     """Days on the devices given; null without them."""
+    mfu_basis: str
+    """Where these are from, or why they are not known."""
     crossing: Crossing
     """What the law of upcycling says."""
     scratch: Scratch | None

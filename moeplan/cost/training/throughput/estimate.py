@@ -100,13 +100,11 @@ def training_estimate(
     balanced: bool = False,
     sharded_weights: bool = False,
     site: Site | None = None,
-    time: StepTime | None = None,
 ) -> TrainingEstimate:
     """Tokens a second, step by term, MFU and interval of `architecture` on `gpus` under `layout`.
 
     `site` is how fast the site is (`site.site_of_runs`); None takes what the device's file measured, and without that
-    one of which nothing is known. `time` is the step as the model has it, for whoever has it already
-    (`layout.search_layouts`). Raises `InfeasibleError` for a layout that the architecture, the batch or the
+    one of which nothing is known. Raises `InfeasibleError` for a layout that the architecture, the batch or the
     GPUs cannot have, and `UsageError` for a precision that the device does not have.
     """
     layout.check(architecture, seq_len)
@@ -117,18 +115,17 @@ def training_estimate(
             f"batch {batch} must be a multiple of dp {layout.dp} times micro_batch {layout.micro_batch}"
         )
     chosen = load_software(software)
-    if time is None:
-        time = step_time(
-            architecture,
-            layout,
-            gpus.device,
-            batch,
-            seq_len,
-            precision=precision,
-            software=chosen,
-            balanced=balanced,
-            sharded_weights=sharded_weights,
-        )
+    time = step_time(
+        architecture,
+        layout,
+        gpus.device,
+        batch,
+        seq_len,
+        precision=precision,
+        software=chosen,
+        balanced=balanced,
+        sharded_weights=sharded_weights,
+    )
     errors = band()
     free = 0.0 if balanced or architecture.is_dense else errors.imbalance_ln_sd * float(time.touched)
     at = site_of_device(gpus.device) if site is None else site
