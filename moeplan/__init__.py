@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Architecture": "architecture.shape",
     "Budget": "plan.budget",
+    "Demand": "cost.serving.demand",
     "FittedLaw": "fitting",
     "InferenceSettings": "cost.inference_memory",
     "InfeasibleError": "errors",
@@ -22,8 +23,10 @@ _HOMES = {
     "UsageError": "errors",
     "backtest": "studies.backtest.run",
     "compare": "studies.comparison",
+    "export": "plan.export",
     "fit": "fitting",
     "frontier": "studies.frontier",
+    "inspect": "studies.inspection",
     "law_names": "laws",
     "law_text": "fitting",
     "load_law": "laws",
@@ -31,6 +34,7 @@ _HOMES = {
     "read_plan": "plan.document",
     "recommend": "plan.planner",
     "recommend_for": "plan.inverse",
+    "verify": "verification.verify",
 }
 
 __all__ = [*_HOMES, "__version__"]

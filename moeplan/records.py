@@ -99,7 +99,8 @@ def from_json(kind: type[T], data: Any, where: str = "") -> T:
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def hints(kind: type) -> dict[str, Any]:
+    """The types of a dataclass's fields."""
     return typing.get_type_hints(kind, include_extras=True)
 
 
@@ -108,7 +109,7 @@ def _keys(kind: type) -> dict[str, dict[str, str]]:
     """The fields of a dataclass; for one that holds an `Estimate` also the keys of its ends, by attribute."""
     found = {}
     for name in (f.name for f in dataclasses.fields(kind)):
-        hint = _hints(kind)[name]
+        hint = hints(kind)[name]
         if typing.get_origin(hint) is Annotated:
             hint = typing.get_args(hint)[0]
         is_estimate = Estimate in (hint, *typing.get_args(hint))
@@ -143,7 +144,7 @@ def _read(kind: Any, data: Any, where: str) -> Any:
         if missing:
             raise UsageError(f"{place} lacks the key {missing[0]!r}")
         prefix = f"{where}." if where else ""
-        values = {f.name: _read(_hints(kind)[f.name], data[f.name], prefix + f.name) for f in fields}
+        values = {f.name: _read(hints(kind)[f.name], data[f.name], prefix + f.name) for f in fields}
         for name, ends in keys.items():
             if ends:
                 values[name] = _estimate(values[name], data, [*ends.values()], prefix)
@@ -271,11 +272,11 @@ def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
             return {"anyOf": [_schema(each, definitions) for each in _subclasses(kind)]}
         if kind.__name__ not in definitions:
             definitions[kind.__name__] = {}
-            docs, hints, kinds = field_docs(kind), _hints(kind), field_kinds(kind)
+            docs, known, kinds = field_docs(kind), hints(kind), field_kinds(kind)
             names = [f.name for f in dataclasses.fields(kind)]
             properties = {}
             for name in names:
-                properties[name] = {**_schema(hints[name], definitions), **_said(docs.get(name, ""), name, kinds[name])}
+                properties[name] = {**_schema(known[name], definitions), **_said(docs.get(name, ""), name, kinds[name])}
                 for end, key in _keys(kind)[name].items():
                     said = _said(f"The {end} end of the interval of {name}.", "", kinds[name])
                     properties[key] = {**_schema(float | None, definitions), **said}

@@ -241,10 +241,64 @@ def _names(_: str) -> str:
     return "\n".join(rows) + "\n"
 
 
+def _section(lines: list[str]) -> str:
+    """A section of a docstring whose entries are `name : type` with text below, as a list."""
+    entries: list[str] = []
+    for line in lines:
+        if line.startswith(" "):
+            entries[-1] += ("" if entries[-1].endswith(" ") else " ") + line.strip()
+        elif line.strip():
+            name, _, kind = line.partition(" : ")
+            entries.append(f"- `{name}`{f' ({kind})' if kind else ''}: ")
+    return "\n".join(entries)
+
+
+def _prose(doc: str) -> str:
+    """A docstring as Markdown: paragraphs as they are, sections under bold titles."""
+    parts = re.split(r"^([A-Z][a-z]+)\n-+$\n", doc, flags=re.MULTILINE)
+    shown = [parts[0].strip()]
+    for title, body in zip(parts[1::2], parts[2::2], strict=True):
+        shown.append(f"**{title}**\n\n{_section(body.strip().splitlines())}")
+    return "\n\n".join(shown)
+
+
+def _api(_: str) -> str:
+    """Every name at the top of the package: how it is called, its docstring, its fields."""
+    import dataclasses
+    import inspect
+
+    import moeplan
+    from moeplan.records import field_docs
+
+    parts = []
+    for name in sorted(moeplan._HOMES, key=lambda name: (name[0].isupper(), name)):
+        what = getattr(moeplan, name)
+        parts.append(f"### {name}\n")
+        if inspect.isfunction(what):
+            parameters = [p.replace(annotation=p.empty) for p in inspect.signature(what).parameters.values()]
+            call = str(inspect.Signature(parameters))
+            parts.append(fenced("python", f"{name}{call}"))
+        parts.append(_prose(inspect.getdoc(what) or "") + "\n")
+        if dataclasses.is_dataclass(what):
+            docs = field_docs(what)
+            rows = [f"| `{f.name}` | {docs.get(f.name, '')} |".replace("*", "\\*") for f in dataclasses.fields(what)]
+            parts.append("\n".join(["| field | what it is |", "| --- | --- |", *rows]) + "\n")
+        methods = [
+            (each, inspect.getdoc(getattr(what, each)) or "")
+            for each in ("candidates", "to_frame", "plot", "to_json", "to_text")
+            if inspect.isclass(what) and hasattr(what, each)
+        ]
+        if methods:
+            listed = "\n".join(f"- `{each}()`: {' '.join(doc.split())}" for each, doc in methods)
+            parts.append(f"**Methods**\n\n{listed}\n")
+    return "\n".join(parts)
+
+
 BLOCKS: dict[str, Callable[[str], str]] = {
     "output": _output,
     "python": _python,
     "names": _names,
+    "api": _api,
     "variables": _variables,
     "laws": _laws,
     "backtest": _backtest,

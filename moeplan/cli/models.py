@@ -113,25 +113,25 @@ def inspect(
         else:
             out.emit_sections(weights_sections(held), markdown=as_markdown)
         return
-    from moeplan.cost.inference_memory import InferenceSettings
     from moeplan.studies.inspection import inspect as look
 
-    settings = InferenceSettings(**{name: value for name, value in serving.items() if value is not None})
-    training = _training(gpus, layout, balanced, batch=batch, precision=train_precision, software=software,
-                         optimizer=optimizer)  # fmt: skip
     with out.Progress() as progress:
         found = look(
             model,
             tokens=tokens,
             flops=flops,
             seq_len=seq_len,
-            serving=settings,
-            own_weights=serving["weight_dtype"] is None,
             memory=memory,
-            training=training,
-            device=training.gpus.device.name if training else None,
+            gpus=gpus,
+            layout=layout,
+            batch=batch,
+            train_precision=train_precision,
+            software=software,
+            optimizer=optimizer,
+            balanced=balanced,
             threads=threads,
             progress=progress,
+            **serving,
         )
     if as_json:
         out.emit_json(found.to_json())
@@ -158,27 +158,6 @@ def _weights_alone(model: str) -> bool:
 
     path = Path(model)
     return bool(model.strip()) and path.exists() and has_weights(path) and not (path / "config.json").exists()
-
-
-def _training(gpus: str | None, layout: str | None, balanced: bool, **given: Any) -> Any:
-    """What is asked of training; None without GPUs."""
-    chosen = {name: value for name, value in given.items() if value is not None}
-    if gpus is None:
-        if layout is not None or balanced or chosen:
-            raise click.UsageError("--layout, --batch and other options of training need --gpus, for example 64xH100")
-        return None
-    from moeplan.cost.devices import parse_gpus
-    from moeplan.cost.training.parallelism import Layout, read_degrees, read_layout
-    from moeplan.studies.training_fit import TrainingRequest
-
-    found = parse_gpus(gpus)
-    stated = None
-    if layout is not None:
-        own = Layout(**read_degrees(layout))
-        # with dp stated, the rest of the GPUs stays idle
-        idle = "dp=" in layout and own.num_gpus < found.count
-        stated = own if idle else read_layout(layout, found.count)
-    return TrainingRequest(gpus=found, layout=stated, balanced=balanced, **chosen)
 
 
 @click.command(cls=Command)
@@ -241,8 +220,9 @@ def export(
       moeplan export deepseek-v3 --to megatron --tokens 14.8T
     """
     from moeplan.cost.training.parallelism import read_layout
+    from moeplan.plan.budget_fields import parse_fix
     from moeplan.plan.export import exported, takes_layout
-    from moeplan.plan.export.job import with_hyperparameters
+    from moeplan.plan.export.job import job_of, with_hyperparameters
     from moeplan.report import output as out
 
     if layout is not None and not takes_layout(target):
@@ -250,7 +230,10 @@ def export(
     if sbatch is not None and (target != "megatron" or output is None):
         raise click.UsageError("--sbatch goes with --to megatron and --output, whose file it names")
     given = read_layout(layout) if layout is not None else None
-    job = _job(model, alternative, fix, tokens, threads)
+    with out.Progress() as progress:
+        job = job_of(
+            model, alternative=alternative, fix=parse_fix(fix), tokens=tokens, threads=threads, progress=progress
+        )
     if hyperparameters:
         job = with_hyperparameters(job, hyperparameters)
     found = exported(job, target, layout=given)
@@ -270,35 +253,3 @@ def export(
         with atomic_write(str(path)) as file:
             file.write(text)
         click.echo(f"Written to {path}", err=True)
-
-
-def _job(model: str, alternative: int | None, fix: tuple[str, ...], tokens: str | None, threads: int) -> Any:
-    """What is exported: a plan, another design of its search, or an existing model."""
-    from moeplan.plan.existing import read_model
-    from moeplan.plan.export.job import job_of_model, job_of_plan
-
-    if alternative is not None and fix:
-        raise click.UsageError("--alternative and --fix both name a design; give one")
-    found = read_model(model)
-    plan = found.plan
-    if plan is None:
-        if alternative is not None or fix:
-            raise click.UsageError(f"--alternative and --fix are of a plan, and {found.name} is none")
-        from moeplan.units import parse_count
-
-        count = None if tokens is None else round(parse_count(tokens, "tokens"))
-        if count == 0:
-            raise click.UsageError(f"tokens {tokens!r} must be at least 1")
-        return job_of_model(found, count)
-    if tokens is not None:
-        raise click.UsageError("--tokens is of an existing model; a plan has its own")
-    if alternative is None and not fix:
-        return job_of_plan(plan)
-    from moeplan.plan import candidate
-    from moeplan.plan.budget_fields import parse_fix
-    from moeplan.report import output as out
-
-    with out.Progress() as progress:
-        if alternative is not None:
-            return job_of_plan(candidate.alternative(plan, alternative, threads=threads, progress=progress))
-        return job_of_plan(candidate.candidate(plan, parse_fix(fix), threads=threads, progress=progress))

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from moeplan.architecture.plannable import PLANNABLE
 from moeplan.cli.program import Option
+from moeplan.cli.requests import replaced, take_request
 
 option = functools.partial(click.option, cls=Option)
 budget_option = functools.partial(option, heading="Budget")
@@ -138,6 +140,13 @@ def complete_variable(ctx: click.Context, param: click.Parameter, incomplete: st
 
 
 budget_options = stacked(
+    budget_option(
+        "--request",
+        metavar="FILE",
+        is_eager=True,
+        callback=take_request,
+        help="Read options from a YAML file, by the words of the flags; flags given besides take their place.",
+    ),
     budget_option("--flops", metavar="FLOPS", help="Training compute: 1e22, 10e21, 5ZFLOP."),
     budget_option("--memory", metavar="SIZE", help="Memory the served model must fit: 80GB, 80GiB, 8x80GB."),
     budget_option(
@@ -251,9 +260,28 @@ request_options = stacked(
 
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given, as the fields of a budget that `moeplan.plan.budget_fields.make_budget` takes."""
+    """The options that were given, as the fields of a budget that `moeplan.plan.budget_fields.make_budget` takes.
+
+    Flags take the place of what a request file says of the same, of fixed and bounded variables one by one.
+    """
+    context = click.get_current_context(silent=True)
+    if context is None or not options.get("request"):
+        return _fields(options)
+    from moeplan.plan.repeat import override
+
+    for note in replaced(context):
+        click.echo(f"Note: {note}", err=True)
+    flags = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    asked = {name: value for name, value in (context.default_map or {}).items() if name in options}
+    nothing: dict[str, Any] = {"fix": (), "ranges": ()}
+    named = {name: value for name, value in options.items() if name in flags}
+    return override(_fields(nothing | asked), _fields(nothing | named))
+
+
+def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
     from moeplan.plan.budget_fields import parse_fix, parse_multiples, parse_ranges
 
+    options = {name: value for name, value in options.items() if name != "request"}
     given = {name: value for name, value in options.items() if value not in (None, ())}
     for name in (
         "mfu",

@@ -30,6 +30,15 @@ from moeplan.cli.program import Command
 target_option = functools.partial(option, heading="Target")
 
 
+def _candidates_file(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:
+    """Refuse, before anything is computed, a file that no candidates can be written to."""
+    if path is None or ctx.resilient_parsing:
+        return path
+    from moeplan.plan.candidates import check_suffix
+
+    return check_suffix(path)
+
+
 @click.command(cls=Command)
 @budget_options
 @target_option(
@@ -63,7 +72,16 @@ target_option = functools.partial(option, heading="Target")
 )
 @output_option("--alternatives", type=int, help="How many markedly different designs to list. [default: 5]")
 @display_options
-@file_option("--output", help="Write the plan to a JSON file that other commands read.")
+@file_option(
+    "--output",
+    help="Write the plan to a JSON file that other commands read; to a .yaml file write the request, for --request.",
+)
+@file_option(
+    "--candidates",
+    callback=_candidates_file,
+    help="Write every design within a share of the best V to a .csv or .parquet file: its variables, time, memory.",
+)
+@output_option("--within", type=float, help="That share. [default: 0.05]")
 @output_option(
     "--from",
     "source",
@@ -84,6 +102,8 @@ def recommend(
     alternatives: int | None,
     display: Display,
     output: str | None,
+    candidates: str | None,
+    within: float | None,
     source: str | None,
     plot: str | None,
     html: str | None,
@@ -106,13 +126,18 @@ def recommend(
       moeplan recommend --target-el 7 --memory 80GB
       moeplan recommend --target-el 6 --flops 1e22
       moeplan recommend --match-dense 70B --dense-tokens 2T
+      moeplan recommend --request request.yaml --candidates all.csv
     """
     from moeplan.plan.budget_fields import make_budget
     from moeplan.plan.document import read_plan
-    from moeplan.plan.law_selection import laws_again
+    from moeplan.plan.law_selection import law_words, laws_again
     from moeplan.plan.repeat import repeated_target
     from moeplan.report import output as out
 
+    if within is not None and candidates is None:
+        raise click.UsageError("--within needs --candidates, the file that designs are written to")
+    if source is not None and options.get("request"):
+        raise click.UsageError("--from and --request both say what is asked; give one")
     given = named = given_options(options)
     before = read_plan(source) if source is not None else None
     target: dict[str, Any] = {"target_el": target_el, "match_dense": match_dense, "dense_tokens": dense_tokens}
@@ -158,7 +183,18 @@ def recommend(
         for note in kept_notes(before, plan, named):
             click.echo(f"Note: {note}", err=True)
     with out.Delivery() as delivery:
-        delivery.write(output, plan.to_text, "Plan written")
+        if output is not None and output.lower().endswith((".yaml", ".yml")):
+            from moeplan.cli.requests import request_text
+
+            asked = {**target, **given, "laws": law_words(laws), "choose": choose, "alternatives": alternatives}
+            own = click.get_current_context().command
+            delivery.write(output, lambda: request_text(own, asked), "Request written")
+        else:
+            delivery.write(output, plan.to_text, "Plan written")
+        if candidates is not None:
+            found = plan.candidates(0.05 if within is None else within, threads=threads)
+            delivery.attempt(lambda: found.write(str(candidates)))
+            click.echo(f"{len(found):,} designs written to {candidates}", err=True)
         if plot or html:
             from moeplan.report.plan_page import write_plan
 

@@ -101,12 +101,13 @@ def verify(
     from moeplan.report import output as out
     from moeplan.verification import study
     from moeplan.verification.subject import read_subject
+    from moeplan.verification.verify import study_of
 
     one_format(as_json, as_markdown)
     subject = read_subject(plan)
     where = _where(engine, workers, device, address, slurm)
     request = _request(time, budget, seeds, data, precision, controls)
-    asked = _study(subject, request)
+    asked = study_of(subject, request)
     if data is not None:
         from moeplan.verification.text import fingerprint
 
@@ -145,19 +146,6 @@ def verify(
             data=found.to_json(), command=command, record=report.record,
         )  # fmt: skip
         _emit(found, sections, as_json, as_markdown)
-
-
-def _study(subject: Any, request: Any) -> Any:
-    """The study of a plan's leverage, or that of suggested runs."""
-    from moeplan.plan.document import Plan
-
-    if isinstance(subject, Plan):
-        from moeplan.verification.leverage_study import LeverageStudy
-
-        return LeverageStudy(subject, request)
-    from moeplan.verification.suggested_study import SuggestedStudy
-
-    return SuggestedStudy(subject, request)
 
 
 class Report(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any
 from moeplan import records
 from moeplan.estimates import Estimate
 from moeplan.fitting.suggestion import Suggestion
+from moeplan.notebook import Framed
 
 SCHEMA = "moeplan.fit/1"
 
@@ -247,7 +248,7 @@ class FittedCovariance:
 
 
 @dataclass(frozen=True)
-class FittedLaw(records.Record):
+class FittedLaw(records.Record, Framed):
     """A law fitted to a user's own runs."""
 
     schema: str

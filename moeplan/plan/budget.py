@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,7 +79,9 @@ def defaults_by_compute(flops: float) -> dict[str, int | bool]:
 class Budget:
     """A compute budget with a memory limit, and every condition on the design.
 
-    `Budget("1e22", "80GB")` reads quantities as the command line does. Raises `UsageError` for values that cannot be.
+    `Budget("1e22", "80GB")` reads quantities as the command line does. What `serving` and `demand` hold may also be
+    given by itself, in the command line's words: `Budget("1e22", "80GB", context=32768, served="5T")`. Raises
+    `UsageError` for values that cannot be.
     """
 
     flops: float = 0.0
@@ -144,6 +147,8 @@ class Budget:
     """Tokens served over the model's lifetime, each paid with 2*N_a FLOPs out of `flops`."""
     demand: Demand = field(default_factory=Demand)
     """What is served over the model's life and on what; with `gpus`, paid in GPU-hours out of the same budget."""
+    words: Mapping[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """It as it was given, before defaults were chosen: `Budget(**words)` is the same again."""
 
     if TYPE_CHECKING:  # what it is made from: quantities as people type them; the fields hold numbers
 
@@ -179,6 +184,16 @@ class Budget:
             hyperparameters: str = ...,
             inference_tokens: float | str = ...,
             demand: Demand = ...,
+            weight_dtype: str = ...,
+            kv_dtype: str = ...,
+            context: int = ...,
+            concurrency: int = ...,
+            served: float | str = ...,
+            serve_gpus: Gpus | str | None = ...,
+            prompt_tokens: int = ...,
+            answer_tokens: int = ...,
+            tokens_per_second_per_user: float = ...,
+            serve_price_per_gpu_hour: float | None = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -464,3 +479,23 @@ class Budget:
         Raises `InfeasibleError` for a value that the divisibility rules forbid, with the nearest ones that they allow.
         """
         return narrowed(base, self.fix, self.ranges, self.limits)
+
+
+def _by_words(init: Callable[..., None]) -> Callable[..., None]:
+    """The constructor that also takes fields of `serving` and `demand` by themselves, and keeps what it was given."""
+    parts = {"serving": InferenceSettings, "demand": Demand}
+
+    @functools.wraps(init)
+    def by_words(self: Budget, *given: Any, **words: Any) -> None:
+        whole = dict(words)
+        for name, part in parts.items():
+            own = {f.name: whole.pop(f.name) for f in dataclasses.fields(part) if f.name in whole}
+            if own:
+                whole[name] = dataclasses.replace(whole.get(name) or part(), **own)
+        init(self, *given, **whole)
+        object.__setattr__(self, "words", dict(zip(("flops", "memory"), given, strict=False)) | words)
+
+    return by_words
+
+
+Budget.__init__ = _by_words(Budget.__init__)  # type: ignore[method-assign]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from moeplan.cost.inference_memory import InferenceSettings
-from moeplan.cost.serving.demand import NAMES, Demand
+from moeplan.cost.serving.demand import NAMES
 from moeplan.errors import UsageError
 from moeplan.plan.budget import Budget
 from moeplan.units import parse_count, range_ends
@@ -76,15 +76,9 @@ def make_budget(fields: Mapping[str, Any]) -> Budget:
         if name not in fields and absent[name]:
             what = {"flops": "a compute budget", "memory": "a memory limit"}[name]
             raise UsageError(f"{what} is missing; add {example}, as in: moeplan recommend --flops 1e22 --memory 80GB")
-    own = {name: value for name, value in fields.items() if name not in (*SERVING, *DEMAND)}
-    return Budget(**own, serving=serving_of(fields), demand=demand_of(fields))
+    return Budget(**fields)
 
 
 def serving_of(fields: Mapping[str, Any]) -> InferenceSettings:
     """How the model is served, by the fields of a budget."""
     return InferenceSettings(**{name: fields[name] for name in SERVING if name in fields})
-
-
-def demand_of(fields: Mapping[str, Any]) -> Demand:
-    """The served tokens over the model's life, by the fields of a budget."""
-    return Demand(**{name: fields[name] for name in DEMAND if name in fields})

@@ -142,6 +142,11 @@ class Choice:
             sets = [self.laws, *((law,) for law in self.space.laws)] if opinions else [self.laws]
             self.clock.settle(self.scores, [(functools.partial(_mean, laws), TIE) for laws in sets], among=some)
 
+    def settle_within(self, share: float) -> None:
+        """Ask exactly, on GPUs, what all designs within a share of the best V take to train."""
+        if self.clock is not None:
+            self.clock.settle(self.scores, [(functools.partial(_mean, self.laws), share)])
+
     def best_among(self, free: NDArray[np.bool_]) -> int | None:
         """The best design of some; None if none of them is feasible."""
         self.settle(free, opinions=False)

@@ -19,6 +19,7 @@ from moeplan.files import read_json
 from moeplan.laws.hyperparameters import HyperParameters
 from moeplan.laws.law import Outside
 from moeplan.laws.leverage import Leverage
+from moeplan.notebook import Searched
 from moeplan.plan.goal import Goal
 from moeplan.plan.life import IfServed, Life
 from moeplan.plan.search.variables import Design
@@ -248,7 +249,7 @@ class Provenance:
 
 
 @dataclass(frozen=True)
-class Plan(records.Record):
+class Plan(records.Record, Searched):
     """An exact Mixture-of-Experts model for a budget, with everything said about it."""
 
     schema: Line

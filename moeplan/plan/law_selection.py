@@ -95,6 +95,18 @@ def laws_again(before: Sequence[str], weights: Mapping[str, float], given: Seque
     return given if any(weight is None for _, weight in map(_read, given)) else select_laws(given, own.objective)
 
 
+def law_words(laws: Laws) -> tuple[str, ...]:
+    """The words that ask for the same laws again, as `select_laws` reads them; none for the default."""
+    if not laws:
+        return ()
+    if not isinstance(laws, LawSelection):
+        return (str(laws),) if isinstance(laws, (str, Path)) else tuple(map(str, laws))
+    first = laws.objective[0].weight  # only ratios matter, and a set is named by a law without a weight
+    return tuple(
+        law.source if law.weight == first else f"{law.source}={law.weight / first:.10g}" for law in laws.objective
+    )
+
+
 def _identity(law: Law) -> tuple[str, str]:
     """What tells one law from another, whatever it is asked for by."""
     return law.path, law.objective.name if law.objective else ""

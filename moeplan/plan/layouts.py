@@ -89,6 +89,11 @@ def predicted_run(architecture: Architecture, tokens: float, budget: Budget) -> 
     )
 
 
+def machine_of(architecture: Architecture, budget: Budget) -> Trainer:
+    """The budget's GPUs, or those that a plan's time is told on where none are given."""
+    return _ranked(architecture, budget)[0]
+
+
 def _ranked(architecture: Architecture, budget: Budget) -> tuple[Trainer, list[Ranked]]:
     """The fastest layouts on the budget's GPUs, or on those that are taken where none are given."""
     if budget.gpus is not None:

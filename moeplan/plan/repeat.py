@@ -61,9 +61,9 @@ def _at_default(plan: Plan) -> list[str]:
 
 
 def _flags(plan: Plan) -> set[str] | None:
-    """The flags of the command that made a plan; None if it repeats another plan, or was no command."""
+    """The flags of the command that made a plan; None where it repeats a plan, reads a request, or was no command."""
     words = {word.partition("=")[0] for word in plan.provenance.command.split()}
-    return words if {"moeplan", "recommend"} <= words and "--from" not in words else None
+    return words if {"moeplan", "recommend"} <= words and not words & {"--from", "--request"} else None
 
 
 def left_to_compute(plan: Plan) -> list[str]:

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from moeplan import records
 from moeplan.architecture import counting
@@ -27,11 +28,12 @@ from moeplan.cost.inference_memory import (
     state_bytes,
 )
 from moeplan.errors import UsageError
+from moeplan.plan.budget_fields import SERVING
 from moeplan.plan.existing import read_model
 from moeplan.studies.law_evaluation import LawEvaluation, evaluate_laws
 from moeplan.studies.serving_fit import ServingFit, serving_fit
 from moeplan.studies.stored_weights import StoredWeights, stored_weights
-from moeplan.studies.training_fit import TrainingFit, TrainingRequest, training_fit
+from moeplan.studies.training_fit import TrainingFit, TrainingRequest, training_fit, training_request
 from moeplan.units import MemoryLimit, parse_count, parse_flops, parse_memory
 
 SCHEMA = "moeplan.inspection/1"
@@ -156,12 +158,11 @@ def inspect(
     flops: str | float | None = None,
     seq_len: int | None = None,
     serving: InferenceSettings | None = None,
-    own_weights: bool | None = None,
     memory: str | MemoryLimit | None = None,
     training: TrainingRequest | None = None,
-    device: str | None = None,
     threads: int = 1,
     progress: Callable[[str], None] | None = None,
+    **words: Any,
 ) -> Inspection:
     """Count a model, and with `tokens` or `flops` evaluate the laws at it.
 
@@ -174,21 +175,21 @@ def inspect(
     seq_len : int, optional
         Sequence length that FLOPs are counted at [tokens]; default 4096, or the plan's.
     serving : InferenceSettings, optional
-        How the model is served.
-    own_weights : bool, optional
-        Whether weights are stored as the file's quantization_config says, where it says so, whatever `serving` has;
-        default if no `serving` is given.
+        How the model is served; without it, or a `weight_dtype`, weights are stored as the file's quantization_config
+        says, where it says so.
     memory : str or MemoryLimit, optional
         Memory that the model is to be served in, with 10 % headroom; also the limit of the laws' comparison, which by
         default is exactly what the model itself needs.
     training : TrainingRequest, optional
-        GPUs to train it on, with layout, batch and precision.
-    device : str, optional
-        The device that decode speeds are for; by default one that has the memory.
+        GPUs to train it on, with layout, batch and precision. Decode speeds are then of that device, else of one that
+        has the memory.
     threads : int
         Threads to search with.
     progress : callable, optional
         Called with a few words before each step.
+    **words
+        What `serving` and `training` hold, by itself, as on the command line: weight_dtype, kv_dtype, context and
+        concurrency; gpus, layout, batch, train_precision, software, optimizer and balanced.
 
     Raises
     ------
@@ -199,9 +200,11 @@ def inspect(
     seq_len = subject.seq_len if seq_len is None else seq_len
     if isinstance(seq_len, bool) or not isinstance(seq_len, int) or not 1 <= seq_len <= 2**24:
         raise UsageError(f"seq_len {seq_len!r} must be a whole number from 1 to {2**24}")
-    if own_weights is None:
-        own_weights = serving is None
-    serving = serving or InferenceSettings()
+    served = {name: words.pop(name) for name in SERVING if words.get(name) is not None}
+    own_weights = serving is None and "weight_dtype" not in served
+    serving = dataclasses.replace(serving or InferenceSettings(), **served)
+    training = training or training_request(**{name: value for name, value in words.items() if name not in SERVING})
+    device = training.gpus.device.name if training else None
     if own_weights and subject.weight_dtype is not None:
         serving = dataclasses.replace(serving, weight_dtype=subject.weight_dtype)
     shape = subject.architecture

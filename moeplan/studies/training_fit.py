@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.devices import HEADROOM, Gpus
+from moeplan.cost.devices import HEADROOM, Gpus, parse_gpus
 from moeplan.cost.training.fastest import Spread, Trainer
 from moeplan.cost.training.memory import TrainingSettings, training_memory
-from moeplan.cost.training.parallelism import Layout
+from moeplan.cost.training.parallelism import Layout, read_degrees, read_layout
 from moeplan.cost.training.throughput.settings import load_software, peak_flops
 from moeplan.cost.training.throughput.site import site_of_device
 from moeplan.cost.training.throughput.words import DEFAULT_SOFTWARE, MFU_CONVENTION
-from moeplan.errors import InfeasibleError
+from moeplan.errors import InfeasibleError, UsageError
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.budget import nominal_batch
 from moeplan.plan.document import Plan
@@ -60,6 +60,31 @@ class TrainingRequest:
             software=self.software or (asked.software if asked else DEFAULT_SOFTWARE),
             optimizer=self.optimizer or (asked.optimizer if asked else "megatron"),
         )
+
+
+def training_request(
+    *,
+    gpus: str | Gpus | None = None,
+    layout: str | Layout | None = None,
+    train_precision: str | None = None,
+    balanced: bool = False,
+    **given: Any,
+) -> TrainingRequest | None:
+    """What the words of the command line ask of training; None without `gpus`, which the others need.
+
+    A layout whose dp is stated may leave GPUs idle; without, dp takes all that are left.
+    """
+    chosen = {name: value for name, value in {"precision": train_precision, **given}.items() if value is not None}
+    if gpus is None:
+        if layout is not None or balanced or chosen:
+            raise UsageError("--layout, --batch and other options of training need --gpus, for example 64xH100")
+        return None
+    found = parse_gpus(gpus)
+    if isinstance(layout, str):
+        own = Layout(**read_degrees(layout))
+        idle = "dp=" in layout and own.num_gpus < found.count
+        layout = own if idle else read_layout(layout, found.count)
+    return TrainingRequest(gpus=found, layout=layout, balanced=balanced, **chosen)
 
 
 @dataclass(frozen=True)

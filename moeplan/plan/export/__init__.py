@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType, ModuleType
 
-from moeplan.cost.training.parallelism import Layout
+from moeplan.cost.training.parallelism import Layout, read_layout
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.modules import modules_in
 from moeplan.plan.document import Plan
-from moeplan.plan.export.job import Job, job_of_plan, with_hyperparameters
+from moeplan.plan.export.job import Job, job_of, job_of_plan, with_hyperparameters
 
 TARGETS = MappingProxyType(modules_in("plan/export/targets"))
 """Every target by name, with what is written."""
@@ -34,15 +36,28 @@ class Exported:
     """Sentences on what it leaves open: why it is not the plan's fastest layout, what the trainer does not do."""
 
 
-def export(subject: Plan | Job, to: str, *, layout: Layout | None = None, hyperparameters: str = "") -> str:
+def export(
+    subject: Plan | Job | str | Path,
+    to: str,
+    *,
+    layout: Layout | str | None = None,
+    hyperparameters: str = "",
+    alternative: int | None = None,
+    fix: Mapping[str, float] | None = None,
+    tokens: str | float | None = None,
+) -> str:
     """The model, learning rate and batch of a plan or a job as the text of a file for the trainer `to`.
 
-    `layout` says how training is spread over GPUs (default: the fastest that the plan lists and the target can say, if
-    any); targets that have no place for it leave it out. `hyperparameters` names the law whose learning rate and batch
-    are taken (default: the plan's first).
+    `subject` may also be a plan's file or an existing model, as `moeplan.plan.export.job.job_of` takes it with
+    `alternative`, `fix` and `tokens`. `layout` says how training is spread over GPUs, as in "tp=2,ep=8,dp=8" (default:
+    the fastest that the plan lists and the target can say, if any); targets that have no place for it leave it out.
+    `hyperparameters` names the law whose learning rate and batch are taken (default: the plan's first).
 
     Raises `InfeasibleError` for a design that the target cannot express, or for a layout that breaks a rule.
     """
+    if not isinstance(subject, Job):
+        subject = job_of(subject, alternative=alternative, fix=fix, tokens=tokens)
+    layout = read_layout(layout) if isinstance(layout, str) else layout
     return exported(subject, to, layout=layout, hyperparameters=hyperparameters).text
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from moeplan import __version__
@@ -18,10 +20,12 @@ from moeplan.errors import InfeasibleError, UsageError
 from moeplan.laws import load_law
 from moeplan.laws.hyperparameters import HyperParameters, hyperparameters
 from moeplan.laws.roles import HYPERPARAMETER_LAWS, LEVERAGE_LAW
+from moeplan.plan import candidate
 from moeplan.plan.budget_fields import SERVING
 from moeplan.plan.document import Plan
-from moeplan.plan.existing import ExistingModel
+from moeplan.plan.existing import ExistingModel, read_model
 from moeplan.plan.training_and_serving import batch_sequences
+from moeplan.units import parse_count
 
 SOFTWARE = DEFAULT_SOFTWARE
 """The software of an existing model's export, which `moeplan.cost.training.fastest.Trainer` times with."""
@@ -98,6 +102,41 @@ def job_of_plan(plan: Plan) -> Job:
         headroom=request.headroom,
         version=plan.provenance.version,
     )
+
+
+def job_of(
+    model: Plan | str | Path,
+    *,
+    alternative: int | None = None,
+    fix: Mapping[str, float] | None = None,
+    tokens: str | float | None = None,
+    threads: int = 1,
+    progress: Callable[[str], None] | None = None,
+) -> Job:
+    """What a plan asks for, another design of its search (its `alternative` of that number, or the best with variables
+    that are fixed), or an existing model trained anew on `tokens`.
+
+    `model` is a plan, its file, a Hugging Face config.json, its folder, or a bundled published model.
+    """
+    if alternative is not None and fix:
+        raise UsageError("--alternative and --fix both name a design; give one")
+    found = None if isinstance(model, Plan) else read_model(model)
+    plan = model if isinstance(model, Plan) else found.plan if found else None
+    if plan is None:
+        assert found is not None
+        if alternative is not None or fix:
+            raise UsageError(f"--alternative and --fix are of a plan, and {found.name} is none")
+        count = None if tokens is None else round(parse_count(tokens, "tokens"))
+        if count == 0:
+            raise UsageError(f"tokens {tokens!r} must be at least 1")
+        return job_of_model(found, count)
+    if tokens is not None:
+        raise UsageError("--tokens is of an existing model; a plan has its own")
+    if alternative is not None:
+        plan = candidate.alternative(plan, alternative, threads=threads, progress=progress)
+    elif fix:
+        plan = candidate.candidate(plan, fix, threads=threads, progress=progress)
+    return job_of_plan(plan)
 
 
 def job_of_model(model: ExistingModel, tokens: int | None = None) -> Job:

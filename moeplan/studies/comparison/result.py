@@ -13,6 +13,7 @@ from moeplan import records
 from moeplan.architecture.attention import KINDS
 from moeplan.errors import UsageError
 from moeplan.laws.pooling import PooledLeverage
+from moeplan.notebook import Framed
 from moeplan.studies.comparison.answers import EqualLoss, LawColumn, SilentLaw
 from moeplan.studies.comparison.candidate import Candidate, ComparisonSetting
 from moeplan.studies.comparison.findings import Finding
@@ -38,7 +39,7 @@ class ComparisonProvenance:
 
 
 @dataclass(frozen=True)
-class Comparison(records.Record):
+class Comparison(records.Record, Framed):
     """Models side by side: a recommended MoE and dense models, or any two."""
 
     schema: str

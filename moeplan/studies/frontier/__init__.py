@@ -1,8 +1,9 @@
 """Curves of recommendations: along memory, along compute, or over one design variable at a budget.
 
-`frontier("1e22", "24GB..640GB")`. Every point of a curve along memory or compute is what `recommend` answers there.
-Over a design variable, everything else is re-optimised at each of its values, by V and by each law alone; a law's line
-is C_l of its own best design there in units of its best on the whole curve, so that no two laws' losses meet.
+`frontier(Budget("1e22", "80GB"), memory="24GB..640GB")`. Every point of a curve along memory or compute is what
+`recommend` answers there. Over a design variable, everything else is re-optimised at each of its values, by V and by
+each law alone; a law's line is C_l of its own best design there in units of its best on the whole curve, so that no two
+laws' losses meet.
 """
 
 from __future__ import annotations
@@ -48,9 +49,10 @@ BINDS = 1.001
 
 
 def frontier(
-    flops: str | float | None = None,
+    budget: Budget | str | float | None = None,
     memory: str | MemoryLimit | None = None,
     *,
+    flops: str | float | None = None,
     over: str | None = None,
     points: int = 40,
     laws: Laws = None,
@@ -63,6 +65,8 @@ def frontier(
 
     Parameters
     ----------
+    budget : Budget, or str or float, optional
+        The budget, of which what else is given takes the place; or its compute alone, as `flops`.
     flops, memory : str or float, optional
         Compute [FLOPs] and memory limit [bytes]; one of them a range, "24GB..640GB" or "1e20..1e25", both ends
         included. Neither is one with `over`.
@@ -87,7 +91,10 @@ def frontier(
     check_whole("threads", threads, 1, 1024)
     say = progress or (lambda _: None)
     selected = select_laws(laws)
-    given = {**fields, "flops": flops, "memory": memory}
+    given: dict[str, Any] = dict(budget.words) if isinstance(budget, Budget) else {"flops": budget}
+    given.update(
+        (n, value) for n, value in (*fields.items(), ("flops", flops), ("memory", memory)) if value is not None
+    )
     given = {name: value for name, value in given.items() if value is not None}
     if over is not None:
         ranged = next((name for name in RANGES if ".." in str(given.get(name))), None)

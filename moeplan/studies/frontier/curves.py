@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from moeplan import records
+from moeplan.notebook import Framed
 from moeplan.plan.document import Request
 from moeplan.plan.search.variables import Design
 from moeplan.quantities import TIMES
@@ -114,7 +115,7 @@ class FrontierProvenance:
 
 
 @dataclass(frozen=True)
-class Frontier(records.Record):
+class Frontier(records.Record, Framed):
     """A curve of recommendations."""
 
     schema: str
