@@ -208,7 +208,7 @@ def test_the_json_is_what_its_schema_says(fitted: FittedLaw) -> None:
 def test_the_command_writes_a_law_and_reports(runs_file: str, tmp_path: Path) -> None:
     """`moeplan fit` prints the report on stdout, names the file on stderr, and the file loads."""
     output = tmp_path / "team.yaml"
-    result = run("fit", runs_file, "--form", "expansion_joint", "--draws", "50", "--output", str(output))
+    result = run("fit", runs_file, "--form", "expansion_joint", "--draws", "50", "--output", str(output), "--full")
     assert result.exit_code == 0, result.stderr
     assert f"Law written to {output}" in result.stderr
     assert load_law(output).name == "team"
@@ -222,7 +222,9 @@ def test_the_command_speaks_json_and_markdown(runs_file: str) -> None:
     record = json.loads(run("fit", runs_file, "--form", "expansion_joint", "--draws", "0", "--json").stdout)
     assert record["form"] == "expansion_joint"
     assert record["covariance"] is None
-    assert "| line |" in run("fit", runs_file, "--form", "expansion_joint", "--draws", "0", "--markdown").stdout
+    assert (
+        "| line |" in run("fit", runs_file, "--form", "expansion_joint", "--draws", "0", "--markdown", "--full").stdout
+    )
     assert run("fit", runs_file, "--json", "--markdown").exit_code == 2
 
 

@@ -308,7 +308,7 @@ def test_report_has_every_number(olmoe: Inspection) -> None:
 )
 def test_hybrids_say_why_they_are_not_trained(name: str, words: str) -> None:
     """Training of blocks that the model of memory does not know is refused in one sentence that names them."""
-    done = run("inspect", name, "--gpus", "64xH100")
+    done = run("inspect", name, "--gpus", "64xH100", "--full")
     assert done.exit_code in (0, 1)
     assert "Cannot be trained on 64 H100" in done.output
     assert words in " ".join(done.output.split())

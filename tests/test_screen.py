@@ -13,8 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from moeplan.cli import cli
-from moeplan.cost.devices import bundled
+from moeplan.cost.devices import bundled, parse_gpus
 from moeplan.errors import UsageError
+from moeplan.fitting import fit
+from moeplan.laws import load_law
 from moeplan.laws.pooling import RANGE_ONLY
 from moeplan.plan.budget import Budget
 from moeplan.plan.budget_fields import make_budget
@@ -24,16 +26,26 @@ from moeplan.report import output
 from moeplan.report.blocks import Items, Paragraph, Section, Table, sections_named
 from moeplan.report.page.elements import pointed_at
 from moeplan.report.screen.commands import asked_again, next_section
+from moeplan.report.screen.comparison import comparison_screen
+from moeplan.report.screen.fitting import fit_screen
+from moeplan.report.screen.frontier import frontier_screen
+from moeplan.report.screen.inspection import inspection_screen
 from moeplan.report.screen.plan import plan_screen
+from moeplan.report.screen.verification import outline_screen, verification_screen
 from moeplan.report.screen.warnings import MOST, SIGN
 from moeplan.report.sections import plan_sections
 from moeplan.report.terminal import command_lines, terminal_text
 from moeplan.report.text import Text
+from moeplan.studies.comparison import compare
+from moeplan.studies.frontier import frontier
+from moeplan.studies.inspection import inspect
+from moeplan.studies.training_fit import TrainingRequest
 from tests.sample import sample_plan
+from tests.test_verify_estimate import studied
 
 LINES = {100: 40, 80: 45}
 """Most lines of a first screen by columns."""
-SAID = re.compile(r"--[a-z-]+ \d+|80 %|k\+s/E|1 sequence|1,024 ")
+SAID = re.compile(r"--[a-z-]+ \d+|[89]0 %|k\+s/E|1 sequence|1,024 |\b[0-9a-f]{16}\b|(?:above|from|of) 1\b")
 """Numbers of the words themselves: options to type, the level of the intervals of speeds."""
 
 
@@ -60,7 +72,7 @@ def astray(sections: Sequence[Section], data: Any) -> list[str]:
         for start, number in text.numbers if isinstance(text, Text) else ():
             bare, end = f"{bare}{text[end:start]} ", start + len(number.text)
             there = pointed_at(data, number.path) if number.path else None
-            if number.value != (len(there) if isinstance(there, (dict, list)) else there):
+            if number.value != pytest.approx(len(there) if isinstance(there, (dict, list)) else there, rel=1e-9):
                 found.append(f"{number.text} is {there} at {number.path!r} in {text!r}")
         bare = SAID.sub("", bare + text[end:])
         # Digits inside words are names: tian2025, 8x80GB, H100.
@@ -133,6 +145,83 @@ def test_far_out_the_leverage_is_a_range_and_extrapolation_is_said_once() -> Non
     assert shown.count("extrapolated") == 1
     drawing = next(line for line in shown.splitlines() if re.fullmatch(r" *[.o+-]{30,}", line))
     assert "+" not in drawing
+
+
+# --- the other commands ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("equal", ["overview", "memory", "loss"])
+def test_comparison_screen(equal: str) -> None:
+    """The MoE beside the first dense model, short, every number the JSON's, whatever is equal."""
+    found = compare(Budget("1e19", "4GB"), equal=equal, command="moeplan compare --flops 1e19 --memory 4GB")
+    sections = comparison_screen(found)
+    hold(sections, found.to_json())
+    assert str(sections[0].title).startswith(f"{found.models[0].total_params / 1e9:.3g}B-A")
+    assert sections[0].blocks[-1].columns[1:3] == ("MoE", found.models[1].name)  # type: ignore[union-attr]
+
+
+def test_a_pair_says_which_is_better() -> None:
+    """Of two models the title says which one laws find better, and the rows by how much."""
+    found = compare("olmoe-1b-7b", "mixtral-8x7b@2T", memory="2x80GB", command="moeplan compare a b")
+    hold(comparison_screen(found), found.to_json())
+    ahead = [ratio > 1 for ratio in {**found.versus[0].own_compute, **found.versus[0].quality}.values()]
+    better = found.models[0 if 2 * sum(ahead) >= len(ahead) else 1].name
+    assert f"{better} is better by" in comparison_screen(found)[0].title
+
+
+@pytest.mark.parametrize(
+    "name, asked",
+    [
+        ("deepseek-v3", {}),
+        ("qwen3-30b-a3b", {"tokens": "36T", "memory": "80GB"}),
+        ("hunyuan-large", {}),
+        ("llama-3-8b", {"tokens": "15T"}),
+        ("olmoe-1b-7b", {"training": TrainingRequest(gpus=parse_gpus("64xH100")), "memory": "24GB"}),
+    ],
+)
+def test_inspection_screen(name: str, asked: dict[str, Any]) -> None:
+    """A model with and without tokens, memory and GPUs, dense and not wholly counted: short, numbers the JSON's."""
+    found = inspect(name, **asked)
+    hold(inspection_screen(found, f"moeplan inspect {name}"), found.to_json())
+
+
+@pytest.mark.parametrize(
+    "asked", [{"memory": "4GB..16GB", "points": 40}, {"memory": "8GB", "over": "granularity", "points": 4}]
+)
+def test_frontier_screen(asked: dict[str, Any]) -> None:
+    """A curve of many points over memory, or over a variable, is short, its numbers the JSON's."""
+    found = frontier("1e19", laws=["zhao2025", "tian2025"], command="moeplan frontier --flops 1e19", **asked)
+    hold(frontier_screen(found), found.to_json())
+
+
+def test_verification_screens() -> None:
+    """What a study found, with controls, and what it will run: short, numbers the JSON's."""
+    found, _ = studied(1.5, controls=True)
+    hold(verification_screen(found), found.to_json())
+    hold(outline_screen(found.outline, "moeplan verify plan.json --dry-run"), found.outline.to_json())
+
+
+def test_fit_screen(tmp_path: Any) -> None:
+    """A fitted law with what the runs leave open, short, numbers the JSON's."""
+    law = load_law("ludziejewski2025").predicting("loss")
+    rows = ["active_params,tokens,expansion_ratio,loss"]
+    for size in (1e8, 4e8, 1.6e9):
+        for tokens in (1e9, 1e10, 4e10):
+            for expansion in (1, 8, 32):
+                values = {"active_params": size, "tokens": tokens, "expansion_ratio": expansion}
+                loss = law(*(values[name] for name in law.variables))
+                rows.append(f"{size:g},{tokens:g},{expansion},{loss:.4f}")
+    (tmp_path / "runs.csv").write_text("\n".join(rows), encoding="utf-8")
+    found = fit(
+        tmp_path / "runs.csv", "ludziejewski2025", draws=20, command="moeplan fit runs.csv --form ludziejewski2025"
+    )
+    hold(fit_screen(found, "law.yaml"), found.to_json())
+
+
+def test_every_ranked_warning_is_one_that_a_screen_knows() -> None:
+    """The lists of warnings are those of the six commands, each ranked and said once."""
+    ranked = bundled("warnings.yaml")
+    assert list(ranked) == ["plan", "comparison", "inspection", "frontier", "verification", "fit"]
 
 
 # --- more than the screen -------------------------------------------------------------------------------------------

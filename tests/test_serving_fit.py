@@ -62,8 +62,8 @@ def test_speeds_obey_bytes_over_bandwidth() -> None:
 def test_inspect_answers_yes_or_no() -> None:
     """`inspect MODEL --memory` says yes or no first, with the users that fit, in text and JSON."""
     run = CliRunner().invoke
-    assert "Yes: it fits 80GB" in run(cli, ["inspect", "qwen3-30b-a3b", "--memory", "80GB"]).output
-    refused = run(cli, ["inspect", "deepseek-v3", "--memory", "8x80GB"])
+    assert "Yes: it fits 80GB" in run(cli, ["inspect", "qwen3-30b-a3b", "--memory", "80GB", "--full"]).output
+    refused = run(cli, ["inspect", "deepseek-v3", "--memory", "8x80GB", "--full"])
     assert (refused.exit_code, "No: with one sequence" in refused.output) == (0, True)
     data = json.loads(run(cli, ["inspect", "qwen3-30b-a3b", "--memory", "80GB", "--json"]).output)
     assert data["serving"]["fits"] is True
@@ -95,6 +95,6 @@ def test_a_memory_limit_names_its_device() -> None:
 
 def test_one_unit_of_memory() -> None:
     """A limit in GiB is repeated as given; all that is counted against it is in GB."""
-    text = CliRunner().invoke(cli, ["inspect", "qwen3-30b-a3b", "--memory", "80GiB"]).output
+    text = CliRunner().invoke(cli, ["inspect", "qwen3-30b-a3b", "--memory", "80GiB", "--full"]).output
     assert "it fits 80GiB, 77.3GB usable" in text
     assert text.count("GiB") == 1

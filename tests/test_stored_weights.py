@@ -84,7 +84,7 @@ def test_what_the_config_counts_otherwise_is_named(tmp_path: Path) -> None:
     found = stored_weights(tmp_path)
     assert [(group.group, group.stored - (group.counted or 0)) for group in found.differing] == [("routed_experts", 16)]
     assert {group.group: group.stored for group in found.groups}["mtp"] == 128
-    result = CliRunner().invoke(cli, ["inspect", str(tmp_path)])
+    result = CliRunner().invoke(cli, ["inspect", str(tmp_path), "--full"])
     assert result.exit_code == 0
     assert "config.json counts otherwise: routed_experts." in result.output
 

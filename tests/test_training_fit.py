@@ -97,4 +97,4 @@ def test_inspect_has_it_in_json_and_refuses_what_cannot_be() -> None:
 def test_inspect_says_that_its_days_have_no_pauses() -> None:
     """`inspect --tokens` gives the days of training throughout, where `recommend` counts pauses, and says so."""
     words = ["inspect", "qwen3-30b-a3b", "--gpus", "64xH100", "--layout", "tp=1,pp=2,ep=8"]
-    assert "without pauses" in CliRunner().invoke(cli, [*words, "--tokens", "1T"]).output
+    assert "without pauses" in CliRunner().invoke(cli, [*words, "--tokens", "1T", "--full"]).output

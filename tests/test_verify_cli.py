@@ -103,7 +103,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_dry_run_prints_runs_and_trains_nothing(folder: Path, tmp_path: Path) -> None:
     """Runs, FLOPs, tokens, epochs, memory and time, what is kept of the plan; no result is left."""
     common = [str(folder / "plan.json"), *RUNS, "--data", str(folder / "text.jsonl"), "--folder", str(tmp_path)]
-    done = run(*common, "--dry-run")
+    done = run(*common, "--dry-run", "--full")
     assert done.exit_code == 0, done.stderr
     for word in ("FLOPs", "tokens", "epochs", "memory", "time", "granularity", "kept", "MoE, tuning", "dense"):
         assert word in done.stdout

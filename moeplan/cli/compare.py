@@ -6,12 +6,11 @@ from typing import Any
 
 import click
 
+from moeplan.cli.display import Display, display_options
 from moeplan.cli.models import complete_model
 from moeplan.cli.options import (
-    formats,
     given_options,
     model_option,
-    one_format,
     option,
     page_options,
     request_options,
@@ -34,7 +33,7 @@ _OF_MODELS = ("memory", "gpus", "seq_len", "weight_dtype", "kv_dtype", "context"
 )
 @model_option("--tokens", metavar="COUNT", help="Training tokens of MODELS that bring none: 15T.")
 @request_options
-@formats
+@display_options
 @page_options
 @threads_option
 @click.pass_obj
@@ -45,8 +44,7 @@ def compare(
     equal: str | None,
     tokens: str | None,
     laws: tuple[str, ...],
-    as_json: bool,
-    as_markdown: bool,
+    display: Display,
     plot: str | None,
     html: str | None,
     threads: int,
@@ -72,7 +70,6 @@ def compare(
     from moeplan.report import output as out
     from moeplan.studies.comparison import compare as side_by_side
 
-    one_format(as_json, as_markdown)
     given = given_options(options)
     settings: dict[str, Any] = {"threads": threads, "command": command}
     subjects: tuple[Any, ...] = models
@@ -106,12 +103,10 @@ def compare(
             from moeplan.report.comparison_page import write_comparison
 
             delivery.attempt(lambda: write_comparison(found, plot=plot, html=html))
-        if as_json:
-            out.emit_json(found.to_json())
-        else:
-            from moeplan.report.comparison import comparison_sections
+        from moeplan.report.comparison import comparison_sections
+        from moeplan.report.screen.comparison import comparison_screen
 
-            out.emit_sections(comparison_sections(found), markdown=as_markdown)
+        display.show(found, screen=lambda: comparison_screen(found), full=lambda: comparison_sections(found))
 
 
 def _flag(name: str) -> str:

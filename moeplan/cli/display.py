@@ -34,16 +34,17 @@ class Display(NamedTuple):
 
     def show(self, answer: Answer, screen: Callable[[], Iterable[Any]], full: Callable[[], Iterable[Any]]) -> None:
         """Print an answer: its first screen, all of its report or parts of it, as asked."""
+        self.show_all(answer.to_json, full if self.full or self.sections else screen)
+
+    def show_all(self, data: Callable[[], Any], report: Callable[[], Iterable[Any]]) -> None:
+        """Print what has no first screen: all of a report or parts of it, or its JSON."""
         from moeplan.report import output as out
         from moeplan.report.blocks import sections_named
 
         if self.as_json:
-            out.emit_json(answer.to_json())
+            out.emit_json(data())
             return
-        if self.sections:
-            shown: Iterable[Any] = sections_named(list(full()), self.sections)
-        else:
-            shown = full() if self.full else screen()
+        shown = sections_named(list(report()), self.sections) if self.sections else report()
         out.emit_sections(shown, markdown=self.as_markdown, pager=self.pager)
 
 

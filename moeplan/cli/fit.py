@@ -8,15 +8,14 @@ from typing import Any
 
 import click
 
+from moeplan.cli.display import Display, display_options
 from moeplan.cli.options import (
     budget_options,
     complete_law,
     design_options,
     file_option,
-    formats,
     given_options,
     headroom_option,
-    one_format,
     option,
     output_option,
     page_options,
@@ -119,7 +118,7 @@ def complete_form(ctx: click.Context, param: click.Parameter, incomplete: str) -
 )
 @output_option("--at", multiple=True, metavar="FLOPS", help="Further budget to show the law's optimum at; repeatable.")
 @file_option("--output", help="Write the law to a YAML file that other commands read.")
-@formats
+@display_options
 @page_options
 @click.pass_obj
 def fit(
@@ -137,8 +136,7 @@ def fit(
     max_flops: str | None,
     target: str | None,
     suggested: str | None,
-    as_json: bool,
-    as_markdown: bool,
+    display: Display,
     plot: str | None,
     html: str | None,
     **options: Any,
@@ -162,9 +160,9 @@ def fit(
     from moeplan.fitting.arguments import pairs, stem, values
     from moeplan.report import output as out
     from moeplan.report.fitting import fit_sections
+    from moeplan.report.screen.fitting import fit_screen
     from moeplan.units import parse_flops
 
-    one_format(as_json, as_markdown)
     given = {key: value for key, value in options.items() if value not in (None, ())}
     wanted = _wanted(suggest, max_flops, target, suggested)
     if wanted is not None:
@@ -199,10 +197,7 @@ def fit(
             plot=plot, html=html, title=f"{fitted.form} fitted to {fitted.runs.file}", sections=sections,
             data=fitted.to_json(), command=command, record="fit.json",
         )  # fmt: skip
-        if as_json:
-            out.emit_json(fitted.to_json())
-        else:
-            out.emit_sections(sections, markdown=as_markdown)
+        display.show(fitted, screen=lambda: fit_screen(fitted, output), full=lambda: sections)
 
 
 @click.command("--for", cls=Command, add_help_option=False)

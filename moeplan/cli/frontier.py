@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
+from moeplan.cli.display import Display, display_options
 from moeplan.cli.options import (
     complete_variable,
-    formats,
     given_options,
-    one_format,
     option,
     page_options,
     request_options,
@@ -30,7 +29,7 @@ from moeplan.cli.program import Command
 )
 @option("--points", type=int, default=40, heading="Curve", help="Points, log-spaced, ends included. [default: 40]")
 @request_options
-@formats
+@display_options
 @page_options
 @threads_option
 @click.pass_obj
@@ -40,8 +39,7 @@ def frontier(
     over: str | None,
     points: int,
     laws: tuple[str, ...],
-    as_json: bool,
-    as_markdown: bool,
+    display: Display,
     plot: str | None,
     html: str | None,
     threads: int,
@@ -64,9 +62,9 @@ def frontier(
     """
     from moeplan.report import output as out
     from moeplan.report.frontier import frontier_sections
+    from moeplan.report.screen.frontier import frontier_screen
     from moeplan.studies.frontier import frontier as curve
 
-    one_format(as_json, as_markdown)
     given = given_options(options)
     with out.Progress() as progress:
         found = curve(
@@ -84,7 +82,4 @@ def frontier(
             plot=plot, html=html, title="moeplan frontier", sections=sections, data=found.to_json(), command=command,
             record="frontier.json",
         )  # fmt: skip
-        if as_json:
-            out.emit_json(found.to_json())
-        else:
-            out.emit_sections(sections, markdown=as_markdown)
+        display.show(found, screen=lambda: frontier_screen(found), full=lambda: sections)

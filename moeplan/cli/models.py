@@ -7,12 +7,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from moeplan.cli.display import Display, display_options
 from moeplan.cli.options import (
     complete_variable,
     file_option,
-    formats,
     model_option,
-    one_format,
     serving_options,
     threads_option,
     training_option,
@@ -53,7 +52,7 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
 @training_option("--optimizer", metavar="SCHEME", help="Scheme of optimizer state. [default: megatron]")
 @training_option("--balanced", is_flag=True, help="Routing is forced to be even, as benchmarks do.")
 @serving_options
-@formats
+@display_options
 @threads_option
 def inspect(
     model: str | None,
@@ -68,8 +67,7 @@ def inspect(
     software: str | None,
     optimizer: str | None,
     balanced: bool,
-    as_json: bool,
-    as_markdown: bool,
+    display: Display,
     threads: int,
     **serving: Any,
 ) -> None:
@@ -90,17 +88,14 @@ def inspect(
     """
     from moeplan.report import output as out
 
-    one_format(as_json, as_markdown)
     if model is None:
         _refuse_questions("a MODEL to ask it of")
         from moeplan import records
         from moeplan.architecture.published import published_models
         from moeplan.report.inspection import model_list_sections
 
-        if as_json:
-            out.emit_json(records.to_json(list(published_models().values())))
-        else:
-            out.emit_sections(model_list_sections(published_models().values()), markdown=as_markdown)
+        models = list(published_models().values())
+        display.show_all(lambda: records.to_json(models), lambda: model_list_sections(models))
         return
     if _weights_alone(model):
         _refuse_questions("the model's config.json beside its weight files")
@@ -108,10 +103,7 @@ def inspect(
         from moeplan.studies.stored_weights import stored_weights
 
         held = stored_weights(model)
-        if as_json:
-            out.emit_json(held.to_json())
-        else:
-            out.emit_sections(weights_sections(held), markdown=as_markdown)
+        display.show_all(held.to_json, lambda: weights_sections(held))
         return
     from moeplan.studies.inspection import inspect as look
 
@@ -133,12 +125,11 @@ def inspect(
             progress=progress,
             **serving,
         )
-    if as_json:
-        out.emit_json(found.to_json())
-    else:
-        from moeplan.report.inspection import inspection_sections
+    from moeplan.report.inspection import inspection_sections
+    from moeplan.report.screen.inspection import inspection_screen
 
-        out.emit_sections(inspection_sections(found), markdown=as_markdown)
+    command = click.get_current_context().obj
+    display.show(found, screen=lambda: inspection_screen(found, command), full=lambda: inspection_sections(found))
 
 
 def _refuse_questions(needs: str) -> None:

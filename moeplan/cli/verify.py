@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from moeplan.cli.options import file_option, formats, one_format, option, page_options
+from moeplan.cli.display import Display, display_options
+from moeplan.cli.options import file_option, option, page_options
 from moeplan.cli.program import Command
 
 runs_option = functools.partial(option, heading="Runs")
@@ -48,7 +49,7 @@ machine_option = functools.partial(option, heading="Machines")
     metavar="NAME=VALUE",
     help="What Slurm is told: partition=gpu, account=me, timeout_min=120; cluster=local needs no Slurm; repeatable.",
 )
-@formats
+@display_options
 @page_options
 @file_option("--output", help="Write the result to a JSON file.")
 @file_option("--save", help="Write the runs to a CSV file that moeplan fit reads.")
@@ -70,8 +71,7 @@ def verify(
     device: str | None,
     address: str | None,
     slurm: tuple[str, ...],
-    as_json: bool,
-    as_markdown: bool,
+    display: Display,
     plot: str | None,
     html: str | None,
     output: str | None,
@@ -103,7 +103,6 @@ def verify(
     from moeplan.verification.subject import read_subject
     from moeplan.verification.verify import study_of
 
-    one_format(as_json, as_markdown)
     subject = read_subject(plan)
     where = _where(engine, workers, device, address, slurm)
     request = _request(time, budget, seeds, data, precision, controls)
@@ -124,7 +123,11 @@ def verify(
         with out.Progress() as progress:
             progress("reading text and probing this machine")
             planned = study.outline(asked, place, where)
-        _emit(planned, report.outline_sections(planned), as_json, as_markdown)
+        display.show(
+            planned,
+            screen=lambda: report.outline_screen(planned, command),
+            full=lambda: report.outline_sections(planned),
+        )
         return
     with Bars(place) as bars:
         try:
@@ -145,16 +148,20 @@ def verify(
             plot=plot, html=html, title="moeplan verify", sections=[*sections, Section("Charts", charts)],
             data=found.to_json(), command=command, record=report.record,
         )  # fmt: skip
-        _emit(found, sections, as_json, as_markdown)
+        display.show(found, screen=lambda: report.screen(found), full=lambda: sections)
 
 
 class Report(NamedTuple):
     """How a study is reported."""
 
+    outline_screen: Callable[[Any, str], Any]
+    """The first screen of what will be run, asked by a command."""
     outline_sections: Callable[[Any], Any]
-    """Of what will be run."""
+    """All of what will be run."""
+    screen: Callable[[Any], Any]
+    """The first screen of what was found."""
     sections: Callable[[Any], Any]
-    """Of what was found."""
+    """All of what was found."""
     charts: Callable[[Any], Any]
     """Pictures of it."""
     record: str
@@ -166,20 +173,22 @@ def _report(asked: Any) -> Report:
 
     if isinstance(asked, LeverageStudy):
         from moeplan.report import verification as own
+        from moeplan.report.screen import verification as first
 
-        return Report(own.outline_sections, own.verification_sections, own.verification_charts, "verification.json")
+        return Report(
+            first.outline_screen,
+            own.outline_sections,
+            first.verification_screen,
+            own.verification_sections,
+            own.verification_charts,
+            "verification.json",
+        )
     from moeplan.report import proxy_runs as runs
 
-    return Report(runs.proxy_outline_sections, runs.proxy_runs_sections, runs.proxy_runs_charts, "proxy_runs.json")
-
-
-def _emit(found: Any, sections: Any, as_json: bool, as_markdown: bool) -> None:
-    from moeplan.report import output as out
-
-    if as_json:
-        out.emit_json(found.to_json())
-    else:
-        out.emit_sections(sections, markdown=as_markdown)
+    outlined, sections = runs.proxy_outline_sections, runs.proxy_runs_sections  # short as they are
+    return Report(
+        lambda outline, _: outlined(outline), outlined, sections, sections, runs.proxy_runs_charts, "proxy_runs.json"
+    )
 
 
 def _request(

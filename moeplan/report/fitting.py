@@ -32,11 +32,11 @@ _SAYS = {
 
 def fit_sections(fitted: FittedLaw) -> list[Section]:
     """The fitted law whole: how well it fits, coefficients, what is open, hold-out, optima, residuals, warnings."""
-    f = _seen(fitted)
+    f = seen(fitted)
     residuals = (_residuals(f), *_chart(residual_chart(fitted)))
     sections = [
-        ("", (Paragraph(_headline(f)), _about(f))),
-        (f"Coefficients: {fitted.equation.rstrip('.')}", _coefficients(f)),
+        ("", (Paragraph(headline(f)), _about(f))),
+        (f"Coefficients: {fitted.equation.rstrip('.')}", coefficient_blocks(f)),
         ("Not identified by these runs", _sentences(fitted.unidentified)),
         (f"Prior: {fitted.prior}", _shrinkage(f) if fitted.shrinkage else ()),
         ("The largest runs, predicted by the others", (Paragraph(_hold_out(f)),)),
@@ -53,7 +53,7 @@ def fit_sections(fitted: FittedLaw) -> list[Section]:
     return [Section(title, blocks, source=fallback) for title, blocks in sections if blocks]
 
 
-def _seen(fitted: FittedLaw) -> View[FittedLaw]:
+def seen(fitted: FittedLaw) -> View[FittedLaw]:
     """A fitted law whose every number knows its place and source."""
 
     def source(parts: list[str]) -> Source | None:
@@ -82,7 +82,8 @@ def _source(fitted: FittedLaw, says: str) -> Source:
     )
 
 
-def _headline(f: View[FittedLaw]) -> Text:
+def headline(f: View[FittedLaw]) -> Text:
+    """How well the form fits, in a sentence."""
     held = ", {hold_out.rms:share} on the largest runs held out" if f.hold_out is not None else ""
     open_ones = [c.name for c in f.coefficients if not c.identified]
     known = f"not identified: {', '.join(open_ones)}" if open_ones else "every coefficient is identified"
@@ -113,7 +114,8 @@ def _about(f: View[FittedLaw]) -> Table:
     return Table((*rows, ("objective", method(objective)), ("intervals", method("{interval}; seed {seed:d}"))))
 
 
-def _coefficients(f: View[FittedLaw]) -> tuple[Block, ...]:
+def coefficient_blocks(f: View[FittedLaw]) -> tuple[Block, ...]:
+    """Value and interval of every coefficient."""
     columns: tuple[Column, ...] = (
         ("", "{name}"),
         (">value", "{value:number5}"),

@@ -35,12 +35,12 @@ def frontier_sections(found: Frontier) -> list[Section]:
     blocks: dict[str, tuple[Block, ...]]
     if found.over in RANGES:
         blocks = {
-            "Along the curve": _table(seen),
+            "Along the curve": curve_table(seen),
             "Efficiency Leverage": (leverage_chart(seen), *_fitted(seen, _LEVERAGE)),
             "Worth of the budget": (worth_chart(seen), *_fitted(seen, _WORTH)),
         }
     else:
-        blocks = {f"Over {found.over}": _table(seen), "Efficiency by law": (profile_chart(seen),)}
+        blocks = {f"Over {found.over}": curve_table(seen), "Efficiency by law": (profile_chart(seen),)}
     return [
         Section("", (Paragraph(headline(found)), Paragraph(_conditions(seen), sources.ASKED)), source=_SAID),
         *(Section(name, below, source=_POINT) for name, below in blocks.items()),
@@ -73,19 +73,20 @@ def _conditions(found: View[Frontier]) -> Text:
 
 def _place(found: View[Frontier]) -> Column:
     """The column of places on the curve."""
-
-    def cell(point: View[Point]) -> Text:
-        return joined([dataclasses.replace(point.number_at("x"), text=x_text(found.it, point.x, point.memory))])
-
-    return f">{'FLOPs' if found.over == 'flops' else found.over}", cell
+    return f">{'FLOPs' if found.over == 'flops' else found.over}", lambda point: place_text(found, point)
 
 
-def _table(found: View[Frontier]) -> tuple[Block, ...]:
-    """About ten points of the curve."""
+def place_text(found: View[Frontier], point: View[Point]) -> Text:
+    """A place on the curve, as its number."""
+    return joined([dataclasses.replace(point.number_at("x"), text=x_text(found.it, point.x, point.memory))])
+
+
+def curve_table(found: View[Frontier], priced: bool = True) -> tuple[Block, ...]:
+    """About ten points of the curve; `priced` with what 10 % more memory or compute is worth at each."""
     best = found.recommended.design.it if found.recommended else None
     chosen = {place for place, point in enumerate(found.points) if point.design.it == best}
     places = sorted({*_shown(len(found.points)), *chosen})
-    prices = [name for name in ("memory", "compute") if found.over == "flops" or name == found.over]
+    prices = [name for name in ("memory", "compute") if priced and (found.over == "flops" or name == found.over)]
     columns: list[Column] = [
         _place(found),
         ("params", lambda point: point.design(SIZE)),

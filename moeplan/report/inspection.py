@@ -24,31 +24,37 @@ _DEGREES = ("tp", "pp", "ep", "etp", "cp", "dp", "virtual_stages")
 _MFU = "{mfu_convention}"
 
 
-def inspection_sections(found: Inspection) -> list[Section]:
-    """The whole report of an inspection."""
+def seen(found: Inspection) -> View[Inspection]:
+    """An inspection whose numbers know their place."""
 
     def source(parts: list[str]) -> Source | None:
         judged = found.judgement
         of_leverage = judged is not None and judged.leverage is not None and parts[:2] == ["judgement", "leverage"]
         return leverage_source(judged.leverage, parts[2:]) if of_leverage else None  # type: ignore[union-attr, arg-type]
 
-    seen = View(found, source)
+    return View(found, source)
+
+
+def inspection_sections(found: Inspection) -> list[Section]:
+    """The whole report of an inspection."""
+    s = seen(found)
     parts = [
-        ("", (Paragraph(_headline(seen)), *_origin(seen))),
+        ("", (Paragraph(headline(s)), *_origin(s))),
         ("Not counted", _not_counted(found) if found.not_counted else ()),
-        ("Params", _params(seen)),
-        ("Weight files", weights_blocks(seen.stored) if found.stored is not None else ()),
-        ("Shape", _shape(seen)),
-        ("FLOPs and memory", _costs(seen) if found.memory is not None else ()),
-        ("Training", _training(seen.training) if found.training is not None else ()),
-        ("Serving", _serving(seen.serving) if found.serving is not None else ()),
-        *(_judgement(seen.judgement) if found.judgement is not None else ()),
+        ("Params", _params(s)),
+        ("Weight files", weights_blocks(s.stored) if found.stored is not None else ()),
+        ("Shape", _shape(s)),
+        ("FLOPs and memory", _costs(s) if found.memory is not None else ()),
+        ("Training", _training(s.training) if found.training is not None else ()),
+        ("Serving", _serving(s.serving) if found.serving is not None else ()),
+        *(_judgement(s.judgement) if found.judgement is not None else ()),
         ("Read as", (Items(found.assumptions),) if found.assumptions else ()),
     ]
     return [Section(title, blocks) for title, blocks in parts if blocks]
 
 
-def _headline(seen: View[Inspection]) -> Text:
+def headline(seen: View[Inspection]) -> Text:
+    """Name, params and experts in a sentence."""
     shape = seen.shape
     kind = " ({model_type})" if seen.model_type else ""
     shared = " and {shape.num_shared_experts:d} shared" if shape.num_shared_experts else ""

@@ -48,7 +48,7 @@ RUN_LOSSES: dict[str, Any] = {
 
 def verification_sections(found: Verification) -> list[Section]:
     """The whole report of a verification."""
-    v = _seen(found)
+    v = seen(found)
     resolve = (Paragraph(found.power.says), Paragraph(v.power(_DETECTABLE)))
     legend = Paragraph(f"Marked {EXTRAPOLATED}: outside the range that the law was measured on.")
     notes = (Items(found.notes + found.outline.notes), legend, Paragraph(made_text(found.versions, found.command)))
@@ -69,7 +69,7 @@ def verification_sections(found: Verification) -> list[Section]:
 _DETECTABLE = "These runs can tell a leverage of {detectable} or more (or its inverse) from 1."
 
 
-def _seen(found: Verification) -> View[Verification]:
+def seen(found: Verification) -> View[Verification]:
     """A verification whose every number knows its place and source."""
     planned = Source("The plan's leverage by all laws that know dense models, with its interval.")
 
@@ -96,20 +96,20 @@ def made_text(versions: dict[str, str], command: str) -> str:
 
 def headline(found: Verification) -> Text:
     """The answer in one sentence."""
-    v, last = _seen(found), _seen(found).leverages[-1]
+    v, last = seen(found), seen(found).leverages[-1]
     outside = " (outside the law's domain)" if found.outside_domain else ""
     return v(
         f"{found.verdict[:1].upper()}{found.verdict[1:]}{outside}: measured leverage {{value}} ({{level}} interval "
         "{interval}) at {at} FLOPs; the plan {plan_name} predicts {own} at {plan_flops}.",
-        value=_value(last.measured),
+        value=value_text(last.measured),
         level=last.measured("{level:2}"),
-        interval=_interval(last.measured),
+        interval=interval_text(last.measured),
         at=last.measured("{train_flops}"),
-        own=_planned(v),
+        own=planned_text(v),
     )
 
 
-def _planned(v: View[Verification]) -> Text:
+def planned_text(v: View[Verification]) -> Text:
     """What the plan predicts: a point with its interval, or the interval alone where nothing so large was measured."""
     if v.plan_decades_outside > RANGE_ONLY:
         return mark(v("{predicted.low:2}–{predicted.high:2}"), True)
@@ -122,11 +122,12 @@ def _reason(found: Verification) -> str:
     return f"{reason}.{advice}"
 
 
-def _value(measured: View[MeasuredLeverage]) -> Text:
+def value_text(measured: View[MeasuredLeverage]) -> Text:
+    """A measured leverage, or the bound that it is."""
     return measured("{bound} {efficiency_leverage}" if measured.bound else "{efficiency_leverage}")
 
 
-def _interval(measured: View[MeasuredLeverage]) -> Text:
+def interval_text(measured: View[MeasuredLeverage]) -> Text:
     """Both ends; one that lies where nothing can be read is open."""
     if measured.bound == "at least" and measured.high <= measured.efficiency_leverage * (1 + 1e-9):
         return measured("{low} and above")
@@ -139,8 +140,8 @@ def _leverage(v: View[Verification]) -> tuple[Block, ...]:
     last = v.leverages[-1]
     columns: tuple[Column, ...] = (
         (">MoE compute", "{measured.train_flops}"),
-        (">leverage", lambda at: _value(at.measured)),
-        (f">{last.measured('{level:2}')} interval", lambda at: _interval(at.measured)),
+        (">leverage", lambda at: value_text(at.measured)),
+        (f">{last.measured('{level:2}')} interval", lambda at: interval_text(at.measured)),
         (">in time", lambda at: at("{measured.wall_clock}") if at.measured.wall_clock else NONE),
         (f">{last.law} here", lambda at: mark(at("{law_here}"), at.outside)),
         ("verdict", "{verdict}"),
@@ -262,7 +263,7 @@ def _kept(outline: View[Outline]) -> tuple[Block, ...]:
 
 def outline_sections(outline: Outline) -> list[Section]:
     """What will be run, before anything trains."""
-    seen = View(outline)
+    o = View(outline)
     budgets = " and ".join(map(AS_FLOPS.text, outline.moe_budgets))
     text = (
         "Each row is one size at one budget; compute, tokens, memory and time are those of one run. Params without "
@@ -281,12 +282,12 @@ def outline_sections(outline: Outline) -> list[Section]:
         (">steps", "{steps:d}"),
         *COSTS,
     )
-    head = joined((cost_text(seen), f"; leverage at {budgets} FLOPs."))
+    head = joined((cost_text(o), f"; leverage at {budgets} FLOPs."))
     notes = outline.notes + ((f"The next larger ladder needs {outline.limit}.",) if outline.limit else ())
     return [
-        Section("", (Paragraph(head, COUNTED), Paragraph(setting_text(seen)))),
-        Section("Runs", (table(seen.runs, columns, source=COUNTED), Paragraph(text))),
-        Section("What is kept of the plan", _kept(seen)),
+        Section("", (Paragraph(head, COUNTED), Paragraph(setting_text(o)))),
+        Section("Runs", (table(o.runs, columns, source=COUNTED), Paragraph(text))),
+        Section("What is kept of the plan", _kept(o)),
         *([Section("Notes", (Items(notes),))] if notes else []),
     ]
 
@@ -328,7 +329,7 @@ def epochs_text(run: View[PlannedRun]) -> str:
 
 def verification_charts(found: Verification) -> tuple[Chart, ...]:
     """Loss against compute for both arms with their envelopes; leverage with its interval beside the predicted one."""
-    return (_loss_chart(_seen(found)), _leverage_chart(_seen(found)))
+    return (_loss_chart(seen(found)), _leverage_chart(seen(found)))
 
 
 def _loss_chart(v: View[Verification]) -> Chart:

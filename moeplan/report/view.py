@@ -67,6 +67,11 @@ class View(Generic[T]):
         value, path, kind = self._find(name)
         return Number(value, _text(value, kind, spec), path, self._source(path.split("/")[1:]))
 
+    def count_at(self, name: str) -> Number:
+        """How many there are of what stands at a name: a list, or a dict."""
+        value, path, _ = self._find(name)
+        return Number(len(value), f"{len(value):,}", path, self._source(path.split("/")[1:]))
+
     def source_at(self, name: str = "") -> Source | None:
         """Where what stands at a name, or here, comes from."""
         return self._source(f"{self._path}/{name}".rstrip("/").split("/")[1:])

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from moeplan.laws.hyperparameters import HyperParameters
-from moeplan.laws.leverage import Leverage
 from moeplan.plan.document import NearEqual, Plan
 from moeplan.plan.notes import MANY_TOKENS, MANY_TOKENS_PER_PARAM
 from moeplan.plan.training_run import LayoutOption
 from moeplan.report.blocks import Section, Table
 from moeplan.report.opinions import EXPERTS, SIZE
 from moeplan.report.screen.commands import asked_again, next_section
-from moeplan.report.screen.scale import scale
+from moeplan.report.screen.leverage import leverage_section
 from moeplan.report.screen.warnings import warning_sections
 from moeplan.report.sections import seen
 from moeplan.report.text import NONE, Number, Text, joined, judges, listed
@@ -33,9 +32,7 @@ def plan_screen(plan: Plan, changed: Sequence[Section] = ()) -> list[Section]:
     choices = Table(*_choices(p), right=(2, 3, 4, 5), strong=(_own_row(plan),))
     return [
         Section(title, (Table(_rows(p)),)),
-        Section(
-            "Leverage: compute of the best dense model of equal loss / its compute", (Table(leverage_rows(p.leverage)),)
-        ),
+        leverage_section(p.leverage.pooled),
         Section("Near-equal choices (--choose takes one) and the quality each keeps", (choices,)),
         *_warnings(p),
         *changed,
@@ -143,20 +140,6 @@ def _quality(p: View[Plan]) -> Text:
     ]
     kept = p("{value_ratio} of the budget is left by its limits")
     return joined((kept, "; ", listed(more))) if more else kept
-
-
-def leverage_rows(leverage: View[Leverage]) -> tuple[tuple[str], ...]:
-    """The pooled leverage with its interval to scale, what it rests on, and the range of the laws."""
-    pooled = leverage.pooled
-    point = None if pooled.efficiency_leverage is None else pooled.number_at("efficiency_leverage", "2")
-    drawn = scale(pooled.number_at("low", "2"), pooled.number_at("high", "2"), point, pooled.by_law.values())
-    far = "; extrapolated {decades_outside:2} decades" if pooled.decades_outside else "; within measured compute"
-    count = Number(len(pooled.weights), str(len(pooled.weights)), "/leverage/pooled/weights")
-    rows = [*drawn, pooled(f"--- {{level}} interval of {{laws}} laws and {{studies:d}} studies{far}", laws=count)]
-    if len(pooled.by_law) > 1:
-        low, high = (pick(pooled.by_law, key=pooled.by_law.__getitem__) for pick in (min, max))
-        rows.append(pooled(f"o   a law: {{by_law[{low}]:2}} by {low} to {{by_law[{high}]:2}} by {high}"))
-    return tuple((row,) for row in rows)
 
 
 def _choices(p: View[Plan]) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:

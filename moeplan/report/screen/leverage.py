@@ -1,4 +1,4 @@
-"""A ratio with its interval and the opinions behind it, drawn to scale in two lines of plain characters.
+"""The pooled leverage on a first screen: its interval and the laws behind it to scale, in plain characters.
 
 ..o-----o------+------oo-----.o
   2.0x        3.4x         5.7x
@@ -9,8 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from moeplan.laws.pooling import PooledLeverage
+from moeplan.report.blocks import Section, Table
 from moeplan.report.text import Number, Text, joined
+from moeplan.report.view import View
 
+LEVERAGE = "Leverage: compute of the best dense model of equal loss / its compute"
+"""What the scale shows."""
 WIDTH = 60
 """Columns of the drawing; text below it may reach a little further."""
 
@@ -43,3 +48,20 @@ def scale(low: Number, high: Number, middle: Number | None, opinions: Iterable[f
         parts += [" " * gap, number]
         end += gap + len(number.text)
     return Text("".join(line)), joined(parts)
+
+
+def leverage_section(pooled: View[PooledLeverage]) -> Section:
+    """The pooled leverage with its interval to scale, what it rests on, and the range of the laws."""
+    point = None if pooled.efficiency_leverage is None else pooled.number_at("efficiency_leverage", "2")
+    drawn = scale(pooled.number_at("low", "2"), pooled.number_at("high", "2"), point, pooled.by_law.values())
+    far = "; extrapolated {decades_outside:2} decades" if pooled.decades_outside else "; within measured compute"
+    rows = [
+        *drawn,
+        pooled(
+            f"--- {{level}} interval of {{laws}} laws and {{studies:d}} studies{far}", laws=pooled.count_at("weights")
+        ),
+    ]
+    if len(pooled.by_law) > 1:
+        low, high = (pick(pooled.by_law, key=pooled.by_law.__getitem__) for pick in (min, max))
+        rows.append(pooled(f"o   a law: {{by_law[{low}]:2}} by {low} to {{by_law[{high}]:2}} by {high}"))
+    return Section(LEVERAGE, (Table(tuple((row,) for row in rows)),))

@@ -1,0 +1,119 @@
+"""The first screen of `moeplan inspect`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from moeplan.report.blocks import Section, Table
+from moeplan.report.inspection import headline, seen
+from moeplan.report.opinions import SIZE
+from moeplan.report.screen.commands import asked_again, next_section
+from moeplan.report.screen.leverage import leverage_section
+from moeplan.report.screen.warnings import warning_sections
+from moeplan.report.text import Text, joined, listed
+from moeplan.report.view import View
+from moeplan.studies.inspection import Inspection
+
+_DEGREES = ("tp", "pp", "ep", "etp", "cp", "dp", "virtual_stages")
+
+
+def inspection_screen(found: Inspection, command: str = "") -> list[Section]:
+    """A model on one screen; `command` is the line that asked for it."""
+    s = seen(found)
+    also = ("--tokens 15T asks the laws",) if found.judgement is None else ("--section laws",)
+    leverage = found.judgement is not None and found.judgement.leverage is not None
+    return [
+        Section(headline(s), (Table(tuple(_rows(s))),)),
+        *([leverage_section(s.judgement.leverage.pooled)] if leverage else []),
+        *_warnings(s),
+        *next_section(asked_again(command, "--full"), also),
+    ]
+
+
+def _rows(s: View[Inspection]) -> Iterator[tuple[str, str]]:
+    experts = ", {shape.num_moe_layers:d} with experts" if s.shape.num_experts else ""
+    yield "Shape", s(f"{{shape.num_layers:d}} layers{experts}; d_model {{shape.d_model}}")
+    if s.shape.num_experts:
+        more = (
+            "width {shape.d_expert}, granularity {shape.granularity:number}, "
+            "activation ratio {shape.activation_ratio}, shared ratio {shape.shared_ratio}"
+        )
+        yield "Experts", s(more)
+    if s.publication is not None:
+        made = s.publication
+        trained = ", {publication.training_tokens} tokens" if made.training_tokens else ""
+        said = f"{{publication.card_total:count}} total, {{publication.card_active:count}} active params{trained}"
+        yield "Published", s(said)
+    if s.flops_per_token is not None:
+        yield "FLOPs", s("{flops_per_token} a token, forward and backward, at {seq_len} tokens")
+    if s.memory is not None:
+        held = (
+            "{memory.total_bytes} with weights in {memory.weight_dtype} and a {memory.kv_dtype} cache of "
+            "{memory.context} tokens x {memory.concurrency}; {memory.kv_bytes_per_token} a token"
+        )
+        yield "Memory", s(held)
+    if s.training is not None:
+        yield from _train(s)
+    if s.serving is not None:
+        yield "Serve", _serve(s)
+    if s.judgement is not None:
+        yield from _judged(s)
+
+
+def _train(s: View[Inspection]) -> list[tuple[str, str]]:
+    run = s.training
+    on = f"{{num_gpus:d}} {run.device}"
+    if not run.layouts:
+        return [("Train", run(f"cannot be trained on {on}"))]
+    best = run.layouts[0]
+    names = [name for name in _DEGREES if getattr(best, name) > 1]
+    degrees = listed([best(f"{name} {{{name}:d}}") for name in names] or ["one GPU"], " ")
+    days = "{days:number} days " if best.days is not None else ""
+    speed = "{tokens_per_second_per_gpu:,.0f} tokens/s per GPU ({tokens_per_second_per_gpu.low:,.0f}–"
+    speed += "{tokens_per_second_per_gpu.high:,.0f}), {mfu:share} MFU"
+    return [
+        ("Train", joined((best(days), run(f"on {on}: "), best(speed)))),
+        ("", joined(("layout ", degrees, best(", {bytes_per_gpu} "), run("of {usable_bytes} per GPU")))),
+    ]
+
+
+def _serve(s: View[Inspection]) -> Text:
+    use = s.serving
+    where = f"{use.memory} in {use.weight_dtype}"
+    users = "1 sequence" if use.most_sequences == 1 else "{most_sequences:,} sequences"
+    fits = (
+        f"fits {where}, room for {users} of {{context}} tokens: {{tokens_per_second_per_user:number}} tokens/s per "
+        f"user, {{tokens_per_second_per_gpu:number}} per GPU ({{num_devices:d}} {use.device})"
+    )
+    lacks = f"does not fit {where}: {{bytes_per_device}} needed of {{usable_bytes}} per GPU"
+    said: Text = use(fits if use.fits else lacks)
+    return said
+
+
+def _judged(s: View[Inspection]) -> list[tuple[str, str]]:
+    """Tokens, quality, and what would be chosen there."""
+    judged = s.judgement
+    rows = [("Tokens", judged("{tokens}: {train_flops} FLOPs, {tokens_per_param:number} per active param"))]
+    if judged.value_ratio is not None:
+        rows.append(("Quality (V)", judged("{value_ratio:share} of its compute, by the laws together")))
+    if judged.recommended is not None:
+        there = judged.recommended(f"{SIZE} on {{tokens}} tokens")
+        more = judged(", {recommended_value_ratio:share} of it") if judged.recommended_value_ratio is not None else ""
+        rows.append(("Best there", joined((there, more))))
+    return rows
+
+
+def _warnings(s: View[Inspection]) -> list[Section]:
+    found = s.it
+    laws = [law for law in found.judgement.laws if law.compute is not None] if found.judgement else []
+    applies: dict[str, Any] = {
+        "no_total": lambda: found.total_params is None,
+        "cannot_train": lambda: found.training is not None and not found.training.layouts,
+        "layout_does_not_fit": lambda: found.training and found.training.layouts and not found.training.layouts[0].fits,
+        "cannot_serve": lambda: found.serving is not None and not found.serving.fits,
+        "serves_one": lambda: found.serving is not None and found.serving.most_sequences == 1,
+        "all_outside": lambda: laws and all(law.outside for law in laws),
+        "assumed": lambda: found.assumptions,
+    }
+    return warning_sections("inspection", s, applies, points=s.count_at("assumptions"))
