@@ -169,7 +169,7 @@ def test_the_page_may_load_nothing_else(server: Server) -> None:
     assert "<style" not in page
     assert "http" not in page.replace("http-equiv", "")
     assert headers["x-content-type-options"] == "nosniff"
-    for name in ("page.css", "planner.css", "planner.js", "charts.js"):
+    for name in ("page.css", "planner.css", "planner.js", "charts.js", "state.js", "form.js", "answer.js"):
         status, _, text = server.ask("GET", f"/static/{name}")
         assert status == 200
         assert "https:" not in text

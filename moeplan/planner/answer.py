@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from moeplan.plan.candidate import integers_of
 from moeplan.plan.choice import Choice
 from moeplan.plan.document import Plan
-from moeplan.plan.search.variables import DESIGN_VARIABLES, Design
+from moeplan.plan.search.grid import AXES
+from moeplan.plan.search.space import Scores, Space
+from moeplan.plan.search.variables import DESIGN_VARIABLES
+from moeplan.planner.warm import Curve
 from moeplan.quantities import BYTES, kind_of, percent, quantity
 from moeplan.report.charts import tick_text, ticks
 from moeplan.report.opinions import EXPERTS, SIZE, pooled_text
 from moeplan.report.plan_page import page_title, plan_card
 from moeplan.report.sections import headline, held_text, seen
-from moeplan.report.view import View
 
 WITHIN = 0.05
 """Designs within this share of the best V are shown."""
@@ -68,17 +72,11 @@ def designs_answer(choice: Choice) -> dict[str, Any]:
     order = np.lexsort((-choice.ln_value[near], strips))
     place = np.arange(len(near)) - np.searchsorted(strips[order], strips[order])
     shown = near[np.sort(order[place < EACH])]
-    points = []
-    for index in map(int, shown):
-        design = choice.describe(index, choice.ln_value)
-        points.append(
-            {
-                "x": design.active_params,
-                "y": (share := math.exp(float(choice.ln_value[index]) - choice.best_ln_value)),
-                "share": percent(share),
-                **_told(design),
-            }
-        )
+    shares = np.exp(choice.ln_value[shown] - choice.best_ln_value)
+    points = [
+        {"x": told["active_params"], "y": share, "share": percent(share), **told["said"]}
+        for told, share in zip(_designs(choice.space, choice.scores, shown), map(float, shares), strict=True)
+    ]
     return {
         "points": points,
         "count": len(near),
@@ -87,20 +85,30 @@ def designs_answer(choice: Choice) -> dict[str, Any]:
     }
 
 
-def curve_answer(points: list[tuple[float, Choice]]) -> dict[str, Any]:
+def curve_answer(curve: Curve | None, flops: float) -> dict[str, Any]:
     """Choices along memory as points: bytes of a device, V/C, and what is said of each."""
-    found = []
-    for limit, choice in points:
-        design = choice.design
-        share = design.value / choice.flops
-        found.append({"x": limit, "y": share, "share": percent(share), "memory": BYTES.text(limit), **_told(design)})
-    if not found:
+    if curve is None or not curve.limits:
         return {"points": []}
+    places, inverse = np.unique(curve.chosen, return_inverse=True)
+    told = _designs(curve.space, curve.scores, places)
+    shares = np.exp(curve.ln_value) / flops
+    points = [
+        {"x": limit, "y": share, "share": percent(share), "memory": BYTES.text(limit), **told[place]["said"]}
+        for limit, share, place in zip(curve.limits, map(float, shares), inverse, strict=True)
+    ]
     return {
-        "points": found,
-        "x": _axis([point["x"] for point in found], "bytes", log=True),
-        "y": _axis([0.0, *(point["y"] for point in found)], "share"),
+        "points": points,
+        "x": _axis(curve.limits, "bytes", log=True),
+        "y": _axis([0.0, *(point["y"] for point in points)], "share"),
     }
+
+
+def _designs(space: Space, scores: Scores, index: NDArray[np.intp]) -> list[dict[str, Any]]:
+    """Designs at `index` (sorted): their active params, and what is said of each."""
+    names = ("total_params", "active_params", "tokens", *AXES)
+    columns = [space.values(name, index, scores).tolist() for name in names]
+    found = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    return [{"active_params": each["active_params"], "said": _said(each)} for each in found]
 
 
 def _axis(values: list[float], kind: str, log: bool = False) -> dict[str, Any]:
@@ -114,14 +122,14 @@ def _axis(values: list[float], kind: str, log: bool = False) -> dict[str, Any]:
     return {"low": low, "high": high, "log": log, "ticks": found}
 
 
-def _told(design: Design) -> dict[str, Any]:
+def _said(design: Mapping[str, Any]) -> dict[str, Any]:
     """A design in few words, and the values that fix it."""
-    p = View(design)
+    sizes = {name: quantity(name, design[name]) for name in ("total_params", "active_params")}
     return {
-        "size": str(p(SIZE)),
-        "experts": str(p(EXPERTS)),
-        "tokens": quantity("tokens", design.tokens),
-        "fix": [f"{name}={value:g}" for name, value in integers_of(design).items()],
+        "size": SIZE.format(**sizes),
+        "experts": EXPERTS.format(**{name: int(design[name]) for name in AXES}),
+        "tokens": quantity("tokens", design["tokens"]),
+        "fix": [f"{name}={int(design[name])}" for name in AXES],
     }
 
 
@@ -179,11 +187,14 @@ def _rows(plan: Plan) -> list[dict[str, Any]]:
 
 def _choices(plan: Plan) -> list[dict[str, Any]]:
     """The near-equal choices and the alternatives, each with the values that fix it."""
-    best = plan.best_value
-    rows = [{"rule": row.rule, "share": percent(row.value_share), **_told(row.design)} for row in plan.near_equal]
-    for number, design in enumerate(plan.alternatives, 1):
-        rows.append({"rule": f"alternative {number}", "share": percent(design.value / best), **_told(design)})
-    return rows
+    rows = [(row.rule, row.value_share, row.design) for row in plan.near_equal]
+    rows += [
+        (f"alternative {number}", design.value / plan.best_value, design)
+        for number, design in enumerate(plan.alternatives, 1)
+    ]
+    return [
+        {"rule": rule, "share": percent(share), **_said(dataclasses.asdict(design))} for rule, share, design in rows
+    ]
 
 
 def _variables(plan: Plan) -> list[dict[str, Any]]:

@@ -53,11 +53,11 @@ LONGEST_BODY = 8192
 """Most bytes of a question."""
 REMEMBERED = 64
 """Answers that are kept, by question."""
+SCRIPTS = ("planner.js", "state.js", "form.js", "answer.js", "charts.js")
 STATIC = {
     "page.css": ("moeplan.report.page", "text/css"),
     "planner.css": ("moeplan.planner", "text/css"),
-    "planner.js": ("moeplan.planner", "text/javascript"),
-    "charts.js": ("moeplan.planner", "text/javascript"),
+    **dict.fromkeys(SCRIPTS, ("moeplan.planner", "text/javascript")),
 }
 """The page's files, with the packages that hold them."""
 _FASTEST = ("flops", "memory", "days", "gpus", "price-per-gpu-hour", "max-tokens", "choose")
@@ -81,7 +81,7 @@ class Planner:
         if (what, key) not in self._known:
             kind = {"plan": "plan", "answer": "plan"}.get(what, what)
             question = question_of(asked, self.fields, self.read)
-            found = await self.pool.ask(kind, question, _grid(asked))
+            found = await self.pool.ask(kind, question, _grid(asked), long=question.budget.gpus is not None)
             if isinstance(found, Failure):
                 raise UsageError(found.sentence) if found.mistake else RuntimeError(found.sentence)
             for name, text in found.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from moeplan.cost.devices import devices
 from moeplan.laws import law_names, load_law
 from moeplan.laws.roles import OBJECTIVE_LAWS
 from moeplan.plan.export import TARGETS
@@ -63,5 +64,6 @@ def form_of(fields: Fields) -> dict[str, Any]:
             for law in sorted(laws, key=lambda law: (law.name not in OBJECTIVE_LAWS, law.name))
         ],
         "variables": [{"name": name, "meaning": variable.meaning} for name, variable in DESIGN_VARIABLES.items()],
+        "devices": list(devices()),
         "exports": dict(TARGETS),
     }

@@ -1,7 +1,7 @@
 """The queue of searches: a few workers, each with its designs warm, and a short line of jobs before them.
 
 Jobs are taken in order, each by the free worker that answered the same grid last, if one is free. A job that nobody
-waits for leaves the line; if it runs, its worker is asked to leave it.
+waits for leaves the line; if it runs and is a long one, its worker is asked to leave it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class _Job:
     contents: Any
     grid: str
     """What its designs depend on, in words: jobs of the same words find them warm where one was answered."""
+    long: bool
+    """Whether it takes so long that it is left where nobody waits, at the price of what its worker has warm."""
     result: asyncio.Future[Any]
 
 
@@ -88,14 +90,14 @@ class Pool:
         """Of the workers."""
         return [one.process.pid for one in self._all]
 
-    async def ask(self, kind: str, contents: Any, grid: str = "") -> Any:
+    async def ask(self, kind: str, contents: Any, grid: str = "", *, long: bool = False) -> Any:
         """The result of a job, or a `Failure`; raises `BusyError` where the line is full.
 
         Cancelling the caller cancels the job.
         """
         if len(self._waiting) >= WAITING:
             raise BusyError
-        job = _Job(next(self._numbers), kind, contents, grid, asyncio.get_running_loop().create_future())
+        job = _Job(next(self._numbers), kind, contents, grid, long, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         self._pump()
         try:
@@ -104,7 +106,7 @@ class Pool:
             with contextlib.suppress(ValueError):
                 self._waiting.remove(job)
             for one in self._all:
-                if one.job is job:
+                if one.job is job and job.long:
                     process.cancel(one.process.pid)
             raise
 

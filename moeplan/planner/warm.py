@@ -13,16 +13,18 @@ import math
 from collections.abc import Hashable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moeplan.errors import InfeasibleError
+from moeplan.numerics import Floats
 from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice, choose_design, make_space
 from moeplan.plan.infeasibility import why_no_designs
 from moeplan.plan.law_selection import LawSelection
 from moeplan.plan.planner import between_steps_may_help, search
-from moeplan.plan.search.space import MORE, TIE, Space
+from moeplan.plan.search.space import MORE, TIE, Scores, Space
 
-KEPT = 2
+KEPT = 3
 """How many spaces are kept."""
 MEMORY_REACH = 4.0
 """How many times the memory of the question that a space is made for it holds, so that a curve can show more."""
@@ -37,10 +39,32 @@ BELOW = 64.0
 @dataclasses.dataclass
 class _Warm:
     space: Space
+    judges: Hashable
+    """What its references depend on."""
     usable: float
     """Bytes on the fullest device that its designs need at most."""
     span: tuple[float, float]
     """Compute that it can be scored at [FLOPs]."""
+
+    def reaches(self, flops: float) -> bool:
+        """Whether it can be scored at a compute."""
+        return self.span[0] <= flops <= self.span[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """The choice at each of several memory limits."""
+
+    limits: list[float]
+    """Memory of a device [bytes]."""
+    space: Space
+    """Designs that can be chosen at one of them."""
+    scores: Scores
+    """Their scores."""
+    chosen: NDArray[np.intp]
+    """The place of each limit's choice among them."""
+    ln_value: Floats
+    """ln V of each limit's choice."""
 
 
 class Spaces:
@@ -76,8 +100,8 @@ class Spaces:
             raise InfeasibleError(why_no_designs(here))
         return here
 
-    def along_memory(self, budget: Budget, laws: LawSelection) -> list[tuple[float, Choice]]:
-        """The choice at memory limits per device [bytes] around the budget's, each as `recommend` makes it.
+    def along_memory(self, budget: Budget, laws: LawSelection) -> Curve | None:
+        """The choice at memory limits around the budget's, each as `recommend` makes it; None if nothing is feasible.
 
         At equal compute only those designs are asked that can be chosen at some limit: what needs less memory is no
         better than them by more than a tie.
@@ -92,33 +116,41 @@ class Spaces:
         chosen = np.zeros(len(value), dtype=bool)
         chosen[order] = (value[order] >= best + math.log1p(-TIE) - 1e-9) & np.isfinite(best)
         if not chosen.any():
-            return []
+            return None
         space, scores = space.take(chosen), scores.take(chosen)
-        share = 1 - budget.headroom
-        least = max(float(space.memory.min()), min(warm.usable, budget.usable_bytes * MEMORY_REACH * 4) / BELOW)
+        least = max(float(space.memory.min()), warm.usable / BELOW)
         most = min(warm.usable / MORE, budget.usable_bytes * MEMORY_REACH)
-        points = []
+        limits, places = [], []
         for limit in np.geomspace(least * 1.001, most, POINTS) if most > least else ():
-            feasible = scores.allowed & (space.memory <= limit)
-            here = dataclasses.replace(scores, feasible=feasible)
+            here = dataclasses.replace(scores, feasible=scores.allowed & (space.memory <= limit))
             index = space.choose(here.mean(laws.objective), here)
             if index is not None:
-                points.append((float(limit) / share, Choice(space, laws.objective, here, index)))
-        return points
+                limits.append(float(limit) / (1 - budget.headroom))
+                places.append(index)
+        chosen = np.array(places, dtype=np.intp)
+        return Curve(limits, space, scores, chosen, scores.unlimited_mean(laws.objective)[chosen])
 
     def _reaching(self, budget: Budget, laws: LawSelection) -> _Warm:
         """A space that holds all designs which a budget and 10 % more memory allow."""
         reference = budget.reference_grid()
         demand = (budget.demand, budget.headroom) if budget.demand.serve_gpus is not None else None
-        identity = tuple((law.path, law.chosen, law.digest) for law in laws.searching)
-        key = (reference, budget.grid(reference), budget.serving, budget.num_devices, demand, identity)
+        judges = reference, tuple((law.path, law.chosen, law.digest) for law in laws.searching)
+        key = (judges, budget.grid(reference), budget.serving, budget.num_devices, demand)
         warm, needed = self._kept.pop(key, None), budget.usable_bytes * MORE
-        if warm is None or warm.usable < needed or not warm.span[0] <= budget.flops <= warm.span[1]:
-            self._kept.pop(next(iter(self._kept)), None) if len(self._kept) >= KEPT else None
-            reach = max(MEMORY_REACH, MORE) if budget.memory is not None else MORE
-            usable = 2.0 ** math.ceil(math.log2(needed * reach)) if budget.memory is not None else needed
-            span = budget.flops / COMPUTE_REACH, budget.flops * COMPUTE_REACH
-            space = make_space(budget, laws.searching, memory_factor=usable / budget.usable_bytes, span=span)
-            warm = _Warm(space, usable, span)
-        self._kept[key] = warm  # the last is the one that was asked last
+        if warm is None or warm.usable < needed or not warm.reaches(budget.flops):
+            warm = self._made(budget, laws, judges)
+        while len(self._kept) >= KEPT:
+            self._kept.pop(next(iter(self._kept)))
+        self._kept[key] = warm  # behind those that were asked before
         return warm
+
+    def _made(self, budget: Budget, laws: LawSelection, judges: Hashable) -> _Warm:
+        """A new space, by references that are known already where there are some."""
+        usable = budget.usable_bytes * MORE
+        if budget.memory is not None:
+            usable = 2.0 ** math.ceil(math.log2(usable * MEMORY_REACH))
+        known = [warm for warm in self._kept.values() if warm.judges == judges and warm.reaches(budget.flops)]
+        span = known[-1].span if known else (budget.flops / COMPUTE_REACH, budget.flops * COMPUTE_REACH)
+        factor, like = usable / budget.usable_bytes, known[-1].space if known else None
+        space = make_space(budget, laws.searching, memory_factor=factor, span=span, like=like)
+        return _Warm(space, judges, usable, span)

@@ -129,8 +129,8 @@ class _Work:
         from moeplan.plan.law_selection import select_laws
         from moeplan.planner.answer import curve_answer
 
-        points = self.spaces.along_memory(question.budget, select_laws(question.laws or None))
-        return {"curve": json.dumps(curve_answer(points))}
+        found = self.spaces.along_memory(question.budget, select_laws(question.laws or None))
+        return {"curve": json.dumps(curve_answer(found, question.budget.flops))}
 
     def page(self, plan_text: str) -> dict[str, str]:
         """The page of a plan."""
