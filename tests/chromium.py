@@ -109,9 +109,13 @@ class Browser:
 
     def open(self, path: Path) -> None:
         """Load a file and wait until it is there."""
+        self.go(path.as_uri())
+
+    def go(self, url: str) -> None:
+        """Load an address and wait until its page is there."""
         self.events.clear()
-        self.send("Page.navigate", url=path.as_uri())
-        self.wait(f"location.href === {json.dumps(path.as_uri())} && document.readyState === 'complete'")
+        self.send("Page.navigate", url=url)
+        self.wait(f"location.href === {json.dumps(url)} && document.readyState === 'complete'")
 
     def resize(self, width: int, height: int = 900) -> None:
         """Give the page a size [px], that of a phone below 500."""
@@ -134,6 +138,27 @@ class Browser:
         for _ in range(times):
             self.send("Input.dispatchKeyEvent", type="keyDown", **event, **text)
             self.send("Input.dispatchKeyEvent", type="keyUp", **event)
+
+    def type(self, selector: str, text: str) -> None:
+        """Type into a field, in place of what it holds."""
+        self.js(f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.focus(); e.select(); }})()")
+        self.send("Input.insertText", text=text)
+
+    def drag(self, selector: str, share: float) -> None:
+        """Drag the knob of a slider, from where it is, to a share of its length."""
+        x, y, width, at = self.js(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); "
+            "e.scrollIntoView({block: 'center', behavior: 'instant'}); const b = e.getBoundingClientRect(); "
+            "return [b.x, b.y + b.height / 2, b.width, (e.value - e.min) / (e.max - e.min)]; })()"
+        )
+        inside = width - 16  # half a knob is left at each end
+        start, end = x + 8 + inside * at, x + 8 + inside * share
+        self.send("Input.dispatchMouseEvent", type="mouseMoved", x=start, y=y)
+        self.send("Input.dispatchMouseEvent", type="mousePressed", x=start, y=y, button="left", clickCount=1)
+        for step in range(1, 9):
+            place = start + (end - start) * step / 8
+            self.send("Input.dispatchMouseEvent", type="mouseMoved", x=place, y=y, button="left", buttons=1)
+        self.send("Input.dispatchMouseEvent", type="mouseReleased", x=end, y=y, button="left", clickCount=1)
 
     def click(self, selector: str) -> None:
         """Click the middle of an element, scrolled into view."""
