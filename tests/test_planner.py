@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import random
 import shlex
+import signal
+import sys
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from click.testing import CliRunner
@@ -13,8 +21,18 @@ from moeplan.cli import cli
 from moeplan.cli.planner import form_fields, read_arguments
 from moeplan.cli.recommend import recommend
 from moeplan.errors import MoeplanError, UsageError
-from moeplan.planner.fields import arguments_of, command_of, query_of, question_of, read_state, without_shape
-from tests.planner_server import Server
+from moeplan.planner.fields import (
+    Question,
+    arguments_of,
+    command_of,
+    query_of,
+    question_of,
+    read_state,
+    without_shape,
+)
+from moeplan.planner.pool import WAITING, BusyError, Pool
+from moeplan.planner.worker import OUT_OF_MEMORY, Failure, _Work, cancel
+from tests.planner_server import Server, resident_bytes, tree
 
 FIELDS = form_fields()
 
@@ -48,6 +66,7 @@ STATES = (
     "flops=5ZFLOP&memory=8x24GB&weights=int4&context=32768&concurrency=4",
     "flops=1e20&memory=24GB&fix=granularity%3D8&fix=num_shared_experts%3D0&range=tokens%3D30B..1T&tied=untied",
     "flops=1e22&memory=80GB&law=zhao2025%3D0.5&choose=lean&max-tokens=1T",
+    "gpus=16xH100&days=3&memory=80GB",
 )
 
 
@@ -76,11 +95,12 @@ def test_the_answer_is_the_command_lines(server: Server, query: str) -> None:
 
 
 def test_a_warm_answer_is_a_cold_one(server: Server) -> None:
-    """Whatever was asked before, the same question has the same plan: memory and compute go up and down."""
+    """Whatever was asked before, the same question has the same plan: memory, compute, weights and fixes change."""
     asked = [f"flops={flops}&memory={memory}" for flops in ("1e22", "3e22") for memory in ("80GB", "200GB", "40GB")]
+    asked += [asked[0] + more for more in ("&fix=num_experts%3D128", "&law=zhao2025%3D3", "&context=32768")]
     for query in asked:
         server.json("/api/answer", query)
-    for query in asked[1::2]:
+    for query in [*asked[1:6:2], *asked[6:]]:
         command = command_of(read_state(query, FIELDS), FIELDS)
         plan = json.loads(server.ask("POST", "/api/plan", query)[2])
         cold = json.loads(printed(command))
@@ -205,3 +225,108 @@ def test_a_foreign_address_is_warned_of() -> None:
         read_arguments(["--flops", "nothing", "--memory", "80GB"])
     with pytest.raises(MoeplanError):
         read_arguments(["--days", "0"])
+
+
+def asked(query: str) -> Question:
+    """What a query asks."""
+    return question_of(read_state(query, FIELDS), FIELDS, read_arguments)
+
+
+LONG = "gpus=512xH100&days=60&memory=640GB"
+"""A question whose search takes some seconds."""
+
+
+def test_the_line_is_short_and_left() -> None:
+    """Sixteen wait and the next is turned away; whoever leaves makes room, a search for GPUs that is left ends."""
+
+    async def line() -> None:
+        async with Pool(1) as pool:
+            first = asyncio.create_task(pool.ask("plan", asked(LONG), long=True))
+            await asyncio.sleep(0.1)
+            others = [asyncio.create_task(pool.ask("plan", asked("flops=1e20&memory=8GB"))) for _ in range(WAITING)]
+            await asyncio.sleep(0.1)
+            with pytest.raises(BusyError):
+                await pool.ask("plan", asked("flops=1e20&memory=8GB"))
+            for task in others[1:]:
+                task.cancel()
+            await asyncio.gather(*others[1:], return_exceptions=True)
+            last = asyncio.create_task(pool.ask("designs", asked("flops=1e20&memory=8GB")))
+            first.cancel()
+            assert "plan" in await others[0]
+            assert "designs" in await last
+
+    asyncio.run(line())
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signal on this system")
+def test_a_search_that_is_left_ends_at_once() -> None:
+    """A worker in the middle of a search leaves it when asked, and its next answer is right."""
+    work = _Work()
+    before = signal.signal(signal.SIGUSR1, work.cancel)
+    try:
+        timer = threading.Timer(1.0, cancel, (os.getpid(),))
+        timer.start()
+        assert work.answer("plan", asked(LONG)) == Failure("cancelled", False)
+        timer.join()
+        cancel(os.getpid())  # nothing runs: nothing happens
+        assert "plan" in work.answer("plan", asked("flops=1e20&memory=8GB"))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are kept on Linux alone")
+def test_a_search_stays_within_its_memory() -> None:
+    """A search that needs more than its worker may have says so in a sentence, and the pool goes on."""
+
+    async def ask() -> None:
+        async with Pool(1, most_bytes=250_000_000) as pool:
+            assert await pool.ask("plan", asked("flops=1e24&memory=10TB")) == OUT_OF_MEMORY
+            assert "plan" in await pool.ask("plan", asked("flops=1e19&memory=1GB&fix=num_experts%3D64"))
+
+    asyncio.run(ask())
+
+
+def test_a_worker_that_ends_is_replaced() -> None:
+    """Whoever waits for a worker that is gone is told, and the next question is answered."""
+
+    async def ask() -> None:
+        async with Pool(1) as pool:
+            task = asyncio.create_task(pool.ask("plan", asked(LONG), long=True))
+            await asyncio.sleep(0.5)
+            os.kill(pool.process_ids[0], signal.SIGTERM)
+            found = await task
+            assert isinstance(found, Failure)
+            assert "ended unexpectedly" in found.sentence
+            assert "plan" in await pool.ask("plan", asked("flops=1e20&memory=8GB"))
+
+    asyncio.run(ask())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
+def test_many_questions_leave_nothing_behind() -> None:
+    """200 questions in a row and then by 8 at once: no error, and memory stays within 2 GB and does not grow."""
+    server = Server()
+    try:
+        rng = random.Random(7)
+
+        def ask(number: int) -> int:
+            query = f"flops={rng.uniform(1, 9.9):.2f}e{21 + number % 3}&memory={rng.randrange(16, 300)}GB"
+            query += "&fix=num_experts%3D128" if number % 5 == 4 else ""
+            while (status := server.ask("POST", "/api/answer", query)[0]) == 429:
+                time.sleep(0.5)
+            return status
+
+        middle = 0
+        for number in range(200):
+            assert ask(number) in (200, 422)  # a fix may not fit
+            if number == 99:
+                middle = resident_bytes(tree(server.process.pid))
+        after = resident_bytes(tree(server.process.pid))
+        assert after < 1.25 * middle
+        with ThreadPoolExecutor(8) as users:
+            assert set(users.map(ask, range(64))) <= {200, 422}
+        assert resident_bytes(tree(server.process.pid)) < 2e9
+        assert len(tree(server.process.pid)) <= 5
+    finally:
+        server.close()

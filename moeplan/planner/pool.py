@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moeplan.planner import worker as process
-from moeplan.planner.worker import Failure
+from moeplan.planner.worker import OUT_OF_MEMORY, Failure
 
 WAITING = 16
 """Most jobs that wait; more are turned away."""
@@ -39,6 +39,8 @@ class _Job:
     long: bool
     """Whether it takes so long that it is left where nobody waits, at the price of what its worker has warm."""
     result: asyncio.Future[Any]
+    again: bool = False
+    """Whether it is tried again, by a new worker."""
 
 
 @dataclass(eq=False)
@@ -128,11 +130,18 @@ class Pool:
 
         try:
             _, answer = await asyncio.to_thread(exchange)
-        except (EOFError, OSError):  # it is gone: another takes its place
-            self._all.discard(one)
-            one, answer = self._start(), _ENDED
+        except (EOFError, OSError):  # it is gone
+            answer = _ENDED
         one.job = None
-        if not job.result.done():
-            job.result.set_result(answer)
+        if answer in (_ENDED, OUT_OF_MEMORY):
+            self._all.discard(one)
+            one.pipe.close()
+            one.process.terminate()
+            one = self._start()
         self._idle.append(one)
+        if answer == OUT_OF_MEMORY and not job.again and not job.result.done():
+            job.again = True  # once more, by a worker that holds nothing else
+            self._waiting.appendleft(job)
+        elif not job.result.done():
+            job.result.set_result(answer)
         self._pump()

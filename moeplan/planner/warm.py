@@ -24,8 +24,8 @@ from moeplan.plan.law_selection import LawSelection
 from moeplan.plan.planner import between_steps_may_help, search
 from moeplan.plan.search.space import MORE, TIE, Scores, Space
 
-KEPT = 3
-"""How many spaces are kept."""
+KEPT, MOST_KEPT = 4, 2_000_000
+"""How many spaces are kept, of how many designs altogether: each takes some 100 bytes, and its scores again as many."""
 MEMORY_REACH = 4.0
 """How many times the memory of the question that a space is made for it holds, so that a curve can show more."""
 COMPUTE_REACH = 10.0
@@ -136,21 +136,28 @@ class Spaces:
         demand = (budget.demand, budget.headroom) if budget.demand.serve_gpus is not None else None
         judges = reference, tuple((law.path, law.chosen, law.digest) for law in laws.searching)
         key = (judges, budget.grid(reference), budget.serving, budget.num_devices, demand)
-        warm, needed = self._kept.pop(key, None), budget.usable_bytes * MORE
-        if warm is None or warm.usable < needed or not warm.reaches(budget.flops):
-            warm = self._made(budget, laws, judges)
-        while len(self._kept) >= KEPT:
-            self._kept.pop(next(iter(self._kept)))
+        warm = self._kept.pop(key, None)
+        if warm is None or warm.usable < budget.usable_bytes * MORE or not warm.reaches(budget.flops):
+            warm = self._made(budget, laws, judges, [*self._kept.values(), *([warm] if warm else [])])
         self._kept[key] = warm  # behind those that were asked before
+        while len(self._kept) > KEPT or sum(len(each.space) for each in self._kept.values()) > MOST_KEPT:
+            if len(self._kept) == 1:
+                break
+            self._kept.pop(next(iter(self._kept)))
         return warm
 
-    def _made(self, budget: Budget, laws: LawSelection, judges: Hashable) -> _Warm:
-        """A new space, by references that are known already where there are some."""
+    def _made(self, budget: Budget, laws: LawSelection, judges: Hashable, others: list[_Warm]) -> _Warm:
+        """A new space, judged by references that are known already where there are some."""
         usable = budget.usable_bytes * MORE
         if budget.memory is not None:
             usable = 2.0 ** math.ceil(math.log2(usable * MEMORY_REACH))
-        known = [warm for warm in self._kept.values() if warm.judges == judges and warm.reaches(budget.flops)]
-        span = known[-1].span if known else (budget.flops / COMPUTE_REACH, budget.flops * COMPUTE_REACH)
-        factor, like = usable / budget.usable_bytes, known[-1].space if known else None
-        space = make_space(budget, laws.searching, memory_factor=factor, span=span, like=like)
-        return _Warm(space, judges, usable, span)
+        known = next((each for each in others if each.judges == judges and each.reaches(budget.flops)), None)
+        span = known.span if known else (budget.flops / COMPUTE_REACH, budget.flops * COMPUTE_REACH)
+        references = known.space.references if known else None
+        factor = usable / budget.usable_bytes
+        return _Warm(
+            make_space(budget, laws.searching, memory_factor=factor, span=span, references=references),
+            judges,
+            usable,
+            span,
+        )

@@ -6,18 +6,22 @@ A job is (number, kind, contents); its answer is (number, what), where `what` is
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import json
 import os
 import signal
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from moeplan.errors import MoeplanError
 from moeplan.planner.fields import Question
 
 TOO_LARGE = "this question needs more memory than the planner gives to one search; ask it on the command line"
+ROOMY = 400_000_000
+"""Freed memory is given back to the system once a worker holds more than this [bytes]: reusing it is faster."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,10 @@ class Failure:
     """For people."""
     mistake: bool
     """Whether the question is at fault."""
+
+
+OUT_OF_MEMORY = Failure(TOO_LARGE, True)
+"""A worker that says so is to be replaced: what it freed lies in pieces."""
 
 
 class Cancelled(BaseException):
@@ -51,6 +59,7 @@ def serve(jobs: Connection, most_bytes: int) -> None:
             jobs.send((number, answer))
         except OSError:
             return
+        _give_back()
 
 
 def _limit(most_bytes: int) -> None:
@@ -61,6 +70,16 @@ def _limit(most_bytes: int) -> None:
         return
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
+
+
+def _give_back() -> None:
+    """Let the C library return freed memory to the system where a worker has grown; only glibc can."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        if pages * os.sysconf("SC_PAGE_SIZE") > ROOMY:
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        return
 
 
 class _Work:
@@ -95,9 +114,7 @@ class _Work:
         except MoeplanError as error:
             return Failure(str(error), True)
         except MemoryError:
-            self.spaces.clear()
-            gc.collect()
-            return Failure(TOO_LARGE, True)
+            return OUT_OF_MEMORY
 
     def plan(self, question: Question) -> dict[str, str]:
         """The plan as its file, what is drawn of it, and the designs beside it."""

@@ -145,8 +145,8 @@ class Space:
     `laws` judge; each must be able to search. `flops` is the convention that budgets are counted by: "causal" is
     moeplan's, the others exist to compare with papers. `allocation=False` switches off the discount of leverage laws
     for misallocated budgets (to show why it is there). `span` is the least and the most compute [FLOPs] that the space
-    will be scored at, by default the budget's. `like` is a space of the same laws, reference grid and convention whose
-    span holds this one's: its references judge, in place of new ones.
+    will be scored at, by default the budget's. `references` are those of another space of the same laws, reference grid
+    and convention whose span holds this one's; they judge in place of new ones.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Space:
         threads: int = 1,
         memory_factor: float = MORE,
         span: tuple[float, float] | None = None,
-        like: Space | None = None,
+        references: Sequence[Reference] | None = None,
     ) -> None:
         for law in laws:
             if not law.can_search:
@@ -176,17 +176,15 @@ class Space:
         if size > MOST_DESIGNS:
             raise UsageError(f"the ranges hold {size:,} designs, more than {MOST_DESIGNS:,}; narrow them")
         self._limit = budget.usable_bytes * memory_factor
-        self.references: list[Reference] = []
-        if like is not None:
-            self.references += like.references
-        else:
+        self.references: list[Reference] = list(references or ())
+        if references is None:
             self.references += [make_reference(law, flops, allocation=allocation) for law in self.laws]
         self.blocks: list[Block] = []
         self.known: dict[str, Any] = {}
         """What is known of its designs beside their scores, by what was asked (`moeplan.plan.search.clock`)."""
         self.num_designs, self.smallest_bytes = 0, float("inf")
         least, most = span or (budget.flops, budget.flops)
-        same = self.grid == self.reference_grid and like is None
+        same = self.grid == self.reference_grid and references is None
         if same:
             self._bound_references(most)
         collected = []
@@ -195,7 +193,7 @@ class Space:
             self.smallest_bytes = min(self.smallest_bytes, smallest)
             self.blocks += [block] if block else []
             collected += [tables] if tables else []
-        if like is not None or not self.blocks:  # nothing to judge: the caller says why
+        if references is not None or not self.blocks:  # nothing to judge: the caller says why
             return
         if not same:
             self._bound_references(most)
