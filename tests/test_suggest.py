@@ -17,8 +17,9 @@ from moeplan import Budget
 from moeplan.architecture.conventions import Variables
 from moeplan.cli import cli
 from moeplan.errors import InfeasibleError, UsageError
-from moeplan.fitting.candidates import TOKENS_PER_PARAM, make_candidates
+from moeplan.fitting.candidates import TOKENS_PER_PARAM, Candidates, make_candidates
 from moeplan.fitting.choosing import around, choose, contrasts, left_by, regrets
+from moeplan.fitting.limits import RunLimits, make_limits, one_gpu_bytes
 from moeplan.fitting.result import FittedLaw
 from moeplan.fitting.suggest import check_form, suggest
 from moeplan.fitting.suggestion import Suggestion, read_suggestion
@@ -97,6 +98,20 @@ def test_the_choice_is_near_the_best_of_all() -> None:
         assert variance(designs, measured, information, chosen) <= 1.01 * best
 
 
+def test_the_choice_keeps_its_cost_and_is_near_the_best_that_does() -> None:
+    """Of all triples of 25 runs that cost at most so much, the one chosen leaves at most 5 % more variance than the
+    best."""
+    for trial in range(10):
+        designs, measured, information = derivatives(7)
+        costs = np.random.default_rng(trial).uniform(0.1, 2.0, measured.shape[2])
+        chosen = choose(contrasts(designs, SHARES), measured, information, NOISE, 3, costs, 1.5)
+        assert costs[chosen].sum() <= 1.5
+        triples = itertools.combinations_with_replacement(range(measured.shape[2]), 3)
+        able = [list(runs) for runs in triples if costs[list(runs)].sum() <= 1.5]
+        best = min(variance(designs, measured, information, runs) for runs in able)
+        assert variance(designs, measured, information, chosen) <= 1.05 * best
+
+
 def test_runs_come_in_order_of_value() -> None:
     """No other of the chosen runs would leave less variance than the first."""
     designs, measured, information = derivatives()
@@ -137,7 +152,7 @@ def test_candidates_can_be_trained_and_are_counted_exactly() -> None:
     fit = law.objective
     assert fit is not None
     like = choose_design(Space(BUDGET, [law], base=GRID, reference=GRID), [law]).architecture
-    found = make_candidates(fit, like, 4096, 1e19)
+    found = make_candidates(fit, like, 4096, RunLimits(max_flops=1e19))
     assert found.train_flops.max() <= 1e19
     for run in RNG.choice(len(found), 20, replace=False):
         shape, tokens = found.architecture(int(run)), float(found.tokens[run])
@@ -148,6 +163,39 @@ def test_candidates_can_be_trained_and_are_counted_exactly() -> None:
         assert (shape.vocab_size, shape.tied_embeddings) == (like.vocab_size, like.tied_embeddings)
 
 
+def candidates_within(limits: RunLimits) -> Candidates:
+    """Runs for the joint law."""
+    law = load_law("ludziejewski2025")
+    like = choose_design(Space(BUDGET, [law], base=GRID, reference=GRID), [law]).architecture
+    return make_candidates(law.require_objective(), like, 4096, limits)
+
+
+def test_candidates_keep_params_and_memory() -> None:
+    """No run has more params or takes more memory than asked for, though without limits some do."""
+    for limits in (RunLimits(max_flops=1e20, max_params=1e9), RunLimits(max_flops=1e20, max_memory=24e9)):
+        found, free = (candidates_within(each) for each in (limits, RunLimits(max_flops=1e20)))
+        shapes = [found.architecture(run) for run in range(0, len(found), 5)]
+        assert all(shape.total_params() <= limits.max_params for shape in shapes)
+        assert all(one_gpu_bytes(shape, 4096)[0] <= limits.max_memory for shape in shapes)
+        others = [free.architecture(run) for run in range(0, len(free), 5)]
+        largest = max(others, key=lambda shape: shape.total_params())
+        assert not limits.allows(largest, 4096)[0]
+
+
+@pytest.mark.parametrize("gpus, days", [("8xA100-80GB", 2.0), ("1xH100", 0.5)])
+def test_candidates_fit_the_gpus_and_their_days(gpus: str, days: float) -> None:
+    """Every run has a layout that fits, and none takes longer than there is time; its days are at most those of the
+    plan's own model of training time, in a batch of its own."""
+    limits = make_limits(Budget(flops=1e23, memory="80GB"), gpus=gpus, days=days)
+    found = candidates_within(limits)
+    assert found.days.max() <= days * (1 + 1e-9)
+    assert found.days.max() > days / 2
+    for run in RNG.choice(len(found), 8, replace=False):
+        training = limits.training(found.architecture(int(run)), 4096, float(found.tokens[run]))
+        assert training.layouts[0].bytes_per_gpu <= training.usable_bytes
+        assert 0.5 * found.days[run] < training.days <= found.days[run] * (1 + 1e-9)
+
+
 def test_dense_runs_are_suggested_only_where_the_law_covers_them() -> None:
     """expansion_joint describes dense models, fine_grained does not; a law of 64 experts is given none but these."""
     law = load_law("ludziejewski2025")
@@ -155,7 +203,7 @@ def test_dense_runs_are_suggested_only_where_the_law_covers_them() -> None:
     for name, dense in (("ludziejewski2025", True), ("krajewski2024", False)):
         fit = load_law(name).objective
         assert fit is not None
-        found = make_candidates(fit, like, 4096, 1e19)
+        found = make_candidates(fit, like, 4096, RunLimits(max_flops=1e19))
         shapes = [found.architecture(run) for run in range(0, len(found), 7)]
         assert any(shape.is_dense for shape in shapes) == dense
         if "num_experts" in fit.fixed:
@@ -212,6 +260,23 @@ def test_the_suggestion_is_the_same_every_time_and_reads_back(found: Suggestion,
     file = tmp_path / "next.json"
     file.write_text(found.to_text(), encoding="utf-8")
     assert read_suggestion(file).to_json() == found.to_json()
+
+
+def test_a_list_for_given_gpus_ends_in_time() -> None:
+    """On one GPU for half a day: every run fits it, the days add up to the total and end in time, and what the list
+    says of itself reads back."""
+    limits = make_limits(BUDGET, gpus="1xA100-80GB", days=0.5)
+    found = suggest(law_with_draws(), BUDGET, 4, limits, base=grid())
+    assert (found.gpus, found.max_days) == ("1xA100-80GB SXM", 0.5)
+    assert found.days is not None
+    assert found.days <= 0.5
+    assert found.days.low < found.days < found.days.high
+    assert found.days == pytest.approx(math.fsum(run.days or math.inf for run in found.runs))
+    assert all(run.memory_bytes <= 80e9 for run in found.runs)
+    assert from_json(Suggestion, found.to_json()).to_json() == found.to_json()
+    words = "runs take at least"
+    with pytest.raises(InfeasibleError, match=words):
+        suggest(law_with_draws(), BUDGET, 100, make_limits(BUDGET, gpus="1xA100-80GB", days=0.05), base=grid())
 
 
 def test_what_is_unknown_is_what_is_run() -> None:
@@ -314,7 +379,8 @@ def test_fit_suggests_and_writes_a_list(runs: str, tmp_path: Path) -> None:
     """The command prints the runs in JSON, writes them to a file, and lists them in the report."""
     file = tmp_path / "next.json"
     asked = ["fit", runs, "--form", "ludziejewski2025", "--prior", "ludziejewski2025", "--draws", "100"]
-    asked += ["--suggest", "3", "--max-flops", "1e20", "--for", TARGET, "--runs", str(file)]
+    asked += ["--suggest", "3", "--max-flops", "1e20", "--gpus", "8xA100-80GB", "--days", "2", "--for", TARGET]
+    asked += ["--runs", str(file)]
     result = CliRunner().invoke(cli, [*asked, "--json"])
     assert result.exit_code == 0, result.output
     printed = json.loads(result.stdout)["suggestion"]
@@ -324,7 +390,12 @@ def test_fit_suggests_and_writes_a_list(runs: str, tmp_path: Path) -> None:
     assert len(printed["runs"]) == 3
     assert printed["target_flops"] == 1e22
     law = from_json(FittedLaw, json.loads(result.stdout))
-    assert "What to run next" in markdown_text(fit_sections(law))
+    assert law.suggestion is not None
+    assert law.suggestion.days is not None
+    assert law.suggestion.days <= 2
+    text = markdown_text(fit_sections(law))
+    assert "What to run next" in text
+    assert "One after another on 8xA100-80GB SXM they take" in text
 
 
 @pytest.mark.parametrize(
@@ -335,6 +406,12 @@ def test_fit_suggests_and_writes_a_list(runs: str, tmp_path: Path) -> None:
         (["--suggest", "6", "--max-flops", "1e20"], "--suggest needs --for"),
         (["--suggest", "0", "--max-flops", "1e20", "--for", TARGET], "from 1 to 100"),
         (["--suggest", "6", "--max-flops", "1e23", "--for", TARGET], "below"),
+        (["--suggest", "6", "--days", "2", "--for", TARGET], "days need gpus"),
+        (["--suggest", "6", "--gpus", "8xA100-80GB", "--days", "0", "--for", TARGET], "above 0"),
+        (["--suggest", "6", "--gpus", "8xB300000", "--for", TARGET], "B300000"),
+        (["--suggest", "6", "--max-params", "-1", "--for", TARGET], "max_params"),
+        (["--suggest", "6", "--max-memory", "many", "--for", TARGET], "max_memory"),
+        (["--gpus", "8xA100-80GB"], "--gpus needs --suggest"),
         (["--suggest", "6", "--max-flops", "much", "--for", TARGET], "much"),
         (["--suggest", "6", "--max-flops", "1e20", "--for", "--flops 1e22"], "memory limit"),
         (["--suggest", "6", "--max-flops", "1e20", "--for", "--law x"], "--law"),

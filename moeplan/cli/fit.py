@@ -102,7 +102,15 @@ def complete_form(ctx: click.Context, param: click.Parameter, incomplete: str) -
 @option("--level", type=float, heading="Intervals", help="Probability to cover. [default: 0.9]")
 @option("--seed", type=int, heading="Intervals", help="Seed of the draws. [default: 0]")
 @next_option("--suggest", type=int, metavar="N", help="Suggest N runs that should make recommend's answer surer.")
-@next_option("--max-flops", metavar="FLOPS", help="Most compute of one suggested run: 1e20.")
+@next_option(
+    "--max-flops",
+    metavar="FLOPS",
+    help="Most compute of one suggested run: 1e20. [default: a tenth of the target's with --days, else a hundredth]",
+)
+@next_option("--gpus", metavar="NxDEVICE", help="GPUs that the runs are made on, each of which must fit: 8xA100-80GB.")
+@next_option("--days", type=float, help="Days on these GPUs for all suggested runs together, pauses included.")
+@next_option("--max-params", metavar="N", help="Most params of a suggested run, embeddings included: 1e9.")
+@next_option("--max-memory", metavar="SIZE", help="Most memory that training a suggested run takes on one GPU: 24GB.")
 @next_option(
     "--for",
     "target",
@@ -134,6 +142,10 @@ def fit(
     output: str | None,
     suggest: int | None,
     max_flops: str | None,
+    gpus: str | None,
+    days: float | None,
+    max_params: str | None,
+    max_memory: str | None,
     target: str | None,
     suggested: str | None,
     display: Display,
@@ -153,7 +165,7 @@ def fit(
       moeplan fit runs.csv --form additive_power_law --drop-highest-loss 5
       moeplan fit runs.csv --exclude 'loss>3.2' --prior ludziejewski2025 --form expansion_joint
       moeplan recommend --flops 1e22 --memory 80GB --law law.yaml
-      moeplan fit runs.csv --form ludziejewski2025 --suggest 6 --max-flops 1e20 --for "--flops 1e23 --memory 80GB"
+      moeplan fit runs.csv --form ludziejewski2025 --suggest 6 --gpus 8xH100 --days 2 --for "--flops 1e23 --memory 80GB"
     """
     from moeplan.fitting import fit as estimate
     from moeplan.fitting import law_text
@@ -164,7 +176,8 @@ def fit(
     from moeplan.units import parse_flops
 
     given = {key: value for key, value in options.items() if value not in (None, ())}
-    wanted = _wanted(suggest, max_flops, target, suggested)
+    machine = {"--gpus": gpus, "--days": days, "--max-params": max_params, "--max-memory": max_memory}
+    wanted = _wanted(suggest, {"--max-flops": max_flops, **machine}, target, suggested)
     if wanted is not None:
         from moeplan.fitting.suggest import check_form
 
@@ -210,30 +223,34 @@ def target_options(**options: Any) -> None:
     """Take the options of `moeplan recommend` for `--for`."""
 
 
-def _wanted(suggest: int | None, max_flops: str | None, target: str | None, suggested: str | None) -> Any:
-    """Budget, count and most compute of the runs to suggest; None if none are asked for."""
-    from moeplan.units import parse_flops
-
-    given = {"--suggest": suggest, "--max-flops": max_flops, "--for": target, "--runs": suggested}
-    if all(value is None for value in given.values()):
+def _wanted(suggest: int | None, limits: dict[str, Any], target: str | None, suggested: str | None) -> Any:
+    """Budget, count and limits of the runs to suggest; None if none are asked for."""
+    given = {"--suggest": suggest, "--for": target, "--runs": suggested, **limits}
+    present = [flag for flag, value in given.items() if value is not None]
+    if not present:
         return None
-    examples = {
-        "--suggest": "--suggest 6",
-        "--max-flops": "--max-flops 1e20",
-        "--for": "--for '--flops 1e23 --memory 80GB'",
-    }
-    for flag, example in examples.items():
-        if given[flag] is None:
-            other = next(name for name, value in given.items() if value is not None)
-            raise click.UsageError(f"{other} needs {flag}; add {example}")
-    from moeplan.fitting.suggest import check_wanted
+    if suggest is None:
+        raise click.UsageError(f"{present[0]} needs --suggest; add --suggest 6")
+    if all(value is None for value in limits.values()):
+        raise click.UsageError(
+            f"{present[0]} needs --max-flops; add --max-flops 1e20, or what there is: --gpus 8xA100-80GB --days 2, "
+            "--max-params 1e9 or --max-memory 24GB"
+        )
+    if target is None:
+        raise click.UsageError(f"{present[0]} needs --for; add --for '--flops 1e23 --memory 80GB'")
+    from moeplan.fitting.limits import make_limits
+    from moeplan.fitting.suggest import check_count
+    from moeplan.units import parse_bytes, parse_count, parse_flops
 
-    assert suggest is not None
-    assert max_flops is not None
-    assert target is not None
-    wanted = read_target(target), suggest, parse_flops(max_flops, "max_flops")
-    check_wanted(*wanted)
-    return wanted
+    check_count(suggest)
+    budget = read_target(target)
+    readers = {"max_flops": parse_flops, "max_params": parse_count, "max_memory": parse_bytes}
+    read: dict[str, Any] = {}
+    for flag, value in limits.items():
+        name = flag.removeprefix("--").replace("-", "_")
+        if value is not None:
+            read[name] = readers[name](value, name) if name in readers else value
+    return budget, suggest, make_limits(budget, **read)
 
 
 def read_target(text: str) -> Any:

@@ -17,11 +17,11 @@ from moeplan.architecture.conventions import ARCHITECTURAL, Variables
 from moeplan.architecture.proportions import dense_shape
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError
+from moeplan.fitting.limits import RunLimits
 from moeplan.laws import Fit
 from moeplan.numerics import Floats, Indices
 from moeplan.plan.search.designs import Designs
 from moeplan.plan.search.grid import Grid
-from moeplan.units import format_flops
 
 WIDTHS = (256, 384, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048, 2560, 3072, 4096)
 """Widths of proxy models [features]."""
@@ -56,6 +56,8 @@ class Candidates:
     """Training tokens."""
     train_flops: Floats
     """Compute [FLOPs], as moeplan counts budgets."""
+    days: Floats
+    """Days that it takes on the limits' GPUs, pauses included; 0 without GPUs."""
     variables: Floats
     """The law's variables in its own conventions, (V, I)."""
 
@@ -68,34 +70,45 @@ class Candidates:
         return found if isinstance(found, Architecture) else found.architecture(int(self.place[index]))
 
 
-def make_candidates(fit: Fit, like: Architecture, seq_len: int, max_flops: float) -> Candidates:
-    """Every run of at most `max_flops` [FLOPs] that the law `fit` can speak of, and tells from all others.
+def make_candidates(fit: Fit, like: Architecture, seq_len: int, limits: RunLimits) -> Candidates:
+    """Every run within `limits` that the law `fit` can speak of, and tells from all others.
 
-    Of runs that are one to the law the one whose routing is nearest to `like` is kept. Raises `InfeasibleError` if no
-    model is small enough.
+    A run has the most compute that the limits give its shape, or that halved up to `HALVINGS` times. Of runs that are
+    one to the law the one whose routing is nearest to `like` is kept. Raises `InfeasibleError` if no model is small
+    enough.
     """
     shapes, parts = list(_shapes(fit, like)), []
     for number, designs in enumerate(shapes):
         v = Variables(designs, seq_len)
         per_token, active = (np.atleast_1d(v.get(name)) for name in ("flops_per_token", "active_params"))
         away = np.zeros(1) if isinstance(designs, Architecture) else _away(designs, like)
-        for flops in max_flops * 0.5 ** np.arange(HALVINGS + 1):
-            tokens = np.floor(flops / per_token)
-            kept = (TOKENS_PER_PARAM[0] * active <= tokens) & (tokens <= TOKENS_PER_PARAM[1] * active)
+        allowed = limits.allows(designs, seq_len)
+        speed = np.full(len(per_token), np.inf)
+        if limits.gpus is not None and allowed.any():
+            speed = limits.tokens_per_second(designs, seq_len, 0.5**HALVINGS)
+            allowed = allowed & (speed > 0)
+        most = limits.most_flops(per_token, speed)
+        for part in 0.5 ** np.arange(HALVINGS + 1):
+            tokens = np.floor(most * part / per_token)
+            kept = allowed & (TOKENS_PER_PARAM[0] * active <= tokens) & (tokens <= TOKENS_PER_PARAM[1] * active)
             values = v.select(fit.variables, fit.conventions, tokens)
-            rows = [np.full(len(tokens), number), np.arange(len(tokens)), tokens, per_token * tokens, away, *values]
+            days, numbers = limits.days_of(tokens, speed), np.full(len(tokens), number)
+            rows = [numbers, np.arange(len(tokens)), tokens, per_token * tokens, days, away, *values]
             parts.append(np.stack(np.broadcast_arrays(*rows))[:, kept])
-    found = np.concatenate(parts, axis=1) if parts else np.empty((5, 0))
+    found = np.concatenate(parts, axis=1) if parts else np.empty((6, 0))
     if not found.shape[1]:
         raise InfeasibleError(
-            f"no proxy model is small enough for runs of {format_flops(max_flops)} FLOPs; allow more with --max-flops"
+            f"no proxy model is small enough for runs of at most {limits}; allow more with --max-flops, --max-params, "
+            f"--max-memory, or --gpus and --days"
         )
-    found = found[:, np.argsort(found[4], kind="stable")]
+    found = found[:, np.argsort(found[5], kind="stable")]
     with np.errstate(divide="ignore"):
-        cells = np.where(found[5:] > 0, np.rint(np.log(np.maximum(found[5:], 1e-9)) / ALIKE), -1e9)
+        cells = np.where(found[6:] > 0, np.rint(np.log(np.maximum(found[6:], 1e-9)) / ALIKE), -1e9)
     _, first = np.unique(cells, axis=1, return_index=True)
     found = found[:, np.sort(first)]
-    return Candidates(tuple(shapes), found[0].astype(np.intp), found[1].astype(np.intp), found[2], found[3], found[5:])
+    shape, place = (found[row].astype(np.intp) for row in (0, 1))
+    tokens, train_flops, days = found[2:5]
+    return Candidates(tuple(shapes), shape, place, tokens, train_flops, days, found[6:])
 
 
 def _shapes(fit: Fit, like: Architecture) -> Iterator[Designs | Architecture]:

@@ -19,16 +19,22 @@ What the runs are then worth is said by simulation over the draws themselves, wi
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
-from moeplan.numerics import Floats
+from moeplan.numerics import Floats, Indices
 
 EXCHANGES = 10
 """Most rounds in which every run may be exchanged for a better one."""
 REPEATS = 20
 """Measurements simulated for each draw when the regret to expect is estimated."""
+
+SHARES = (1.0, 0.5, 0.25)
+"""Shares of the limited cost that no run is above, each tried in turn."""
+_ROUNDING = 1e-12
 
 
 def contrasts(designs: Floats, shares: Floats) -> Floats:
@@ -37,26 +43,53 @@ def contrasts(designs: Floats, shares: Floats) -> Floats:
     return np.asarray(about @ about.swapaxes(1, 2))
 
 
-def choose(wanted: Floats, measured: Floats, information: Floats, noise: float, count: int) -> list[int]:
+def choose(
+    wanted: Floats,
+    measured: Floats,
+    information: Floats,
+    noise: float,
+    count: int,
+    costs: Floats | None = None,
+    most: float = math.inf,
+) -> list[int]:
     """`count` runs, the most valuable first; one run may be chosen several times.
 
     `wanted` (B, P, P) weighs what is to be known, `measured` (B, P, I) are the derivatives of ln loss of each run,
-    `information` (B, P, P) is what is known already, `noise` the variance of one measurement.
+    `information` (B, P, P) is what is known already, `noise` the variance of one measurement. The `costs` (I,) of all
+    chosen together are at most `most`, which `count` of the cheapest must keep. Where they are limited, the choice is
+    made under each of `SHARES`, since one run that takes nearly all leaves no room for others.
     """
     nothing = _Known(wanted, measured, np.asarray(np.linalg.inv(information)), noise)
-    known, chosen = nothing, list[int]()
-    for _ in range(count):
-        chosen.append(known.best())
+    if costs is None or not math.isfinite(most):
+        return _in_order(nothing, _chosen(nothing, count, np.zeros(measured.shape[2]), 0.0))
+    found = []
+    for share in SHARES:
+        cap = max(share * most, float(costs.min()))
+        found.append(_chosen(nothing, count, np.where(costs <= cap, costs, math.inf), most))
+    return _in_order(nothing, min(found, key=lambda runs: nothing.given(runs).left()))
+
+
+def _chosen(nothing: _Known, count: int, costs: Floats, most: float) -> list[int]:
+    """Runs that cost at most `most` together: greedily, then each exchanged for a better one while there is any."""
+    known, chosen, least = nothing, list[int](), float(costs.min())
+    for number in range(1, count + 1):
+        chosen.append(
+            known.best(costs <= most - float(costs[chosen].sum()) - (count - number) * least + _ROUNDING * most)
+        )
         known = known.after(chosen[-1])
     for _ in range(EXCHANGES):
         before = list(chosen)
         for place in range(count):
-            rest = nothing
-            for run in chosen[:place] + chosen[place + 1 :]:
-                rest = rest.after(run)
-            chosen[place] = rest.best(chosen[place])
+            others = chosen[:place] + chosen[place + 1 :]
+            room = costs <= most - float(costs[others].sum()) + _ROUNDING * most
+            chosen[place] = nothing.given(others).best(room, chosen[place])
         if chosen == before:
             break
+    return chosen
+
+
+def _in_order(nothing: _Known, chosen: list[int]) -> list[int]:
+    """The same runs, the most valuable first."""
     ordered, left, known = list[int](), list(chosen), nothing
     while left:
         ordered.append(left.pop(int(np.argmax(known.gains(left)))))
@@ -70,18 +103,29 @@ class _Known:
     def __init__(self, wanted: Floats, measured: Floats, covariance: Floats, noise: float) -> None:
         self.wanted, self.measured, self.covariance, self.noise = wanted, measured, covariance, noise
 
-    def gains(self, runs: list[int] | None = None) -> Floats:
-        """How much each run takes off the mean variance of what is wanted, (I,); or each of some."""
-        measured = self.measured if runs is None else self.measured[:, :, runs]
+    def gains(self, runs: list[int] | Indices) -> Floats:
+        """How much each of some runs takes off the mean variance of what is wanted."""
+        measured = self.measured if len(runs) == self.measured.shape[2] else self.measured[:, :, runs]
         moved = self.covariance @ measured
         spread = (measured * moved).sum(axis=1) + self.noise
         return np.asarray(((moved * (self.wanted @ moved)).sum(axis=1) / spread).mean(axis=0))
 
-    def best(self, unless: int | None = None) -> int:
-        """The run that gains most; `unless`, where no other gains more by a part in a million."""
-        gains = self.gains()
+    def best(self, allowed: NDArray[np.bool_], unless: int | None = None) -> int:
+        """Of the `allowed` runs (I,) the one that gains most; `unless`, where none gains a part in a million more."""
+        runs = np.flatnonzero(allowed)
+        gains = self.gains(runs)
         found = int(np.argmax(gains))
-        return unless if unless is not None and gains[found] <= gains[unless] * (1 + 1e-6) else found
+        if unless is not None and gains[found] <= gains[np.searchsorted(runs, unless)] * (1 + 1e-6):
+            return unless
+        return int(runs[found])
+
+    def left(self) -> float:
+        """Mean variance of what is wanted."""
+        return float((self.wanted * self.covariance).sum(axis=(1, 2)).mean())
+
+    def given(self, runs: list[int]) -> _Known:
+        """Given one more measurement of each of `runs`."""
+        return functools.reduce(_Known.after, runs, self)
 
     def after(self, run: int) -> _Known:
         """Given one more measurement of `run` (Sherman and Morrison 1950)."""

@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from moeplan import __version__
 from moeplan.architecture.conventions import Variables
 from moeplan.errors import InfeasibleError, UsageError
+from moeplan.estimates import Estimate
 from moeplan.fitting.candidates import Candidates, make_candidates
 from moeplan.fitting.choosing import around, choose, contrasts, left_by, regrets
 from moeplan.fitting.estimate import AUTO, LEAST_NOISE, resolve_form
+from moeplan.fitting.limits import RunLimits, make_limits, one_gpu_bytes
 from moeplan.fitting.problem import make_problem
 from moeplan.fitting.result import FittedLaw
 from moeplan.fitting.suggestion import SCHEMA, Expected, SuggestedRun, Suggestion
@@ -40,7 +42,7 @@ from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.space import TIE
 from moeplan.plan.uncertainty.drawn import LEVEL, DrawnLaw, ends
 from moeplan.plan.uncertainty.redraw import drawn_ln_compute, redraw
-from moeplan.units import format_flops
+from moeplan.units import format_bytes, format_count
 
 MOST_RUNS = 100
 """Most runs that are suggested at a time: beyond, fit again in between."""
@@ -63,7 +65,7 @@ def suggest(
     law: Law,
     budget: Budget,
     count: int,
-    max_flops: float,
+    limits: RunLimits | float,
     *,
     known: Floats | None = None,
     base: Grid | None = None,
@@ -71,7 +73,7 @@ def suggest(
     command: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> Suggestion:
-    """The `count` proxy runs of at most `max_flops` [FLOPs] each that shrink most the regret at `budget`.
+    """The `count` proxy runs within `limits` that shrink most the regret at `budget`.
 
     Parameters
     ----------
@@ -81,8 +83,9 @@ def suggest(
         The budget whose recommendation is to become surer.
     count : int
         How many runs.
-    max_flops : float
-        Most compute of one run [FLOPs].
+    limits : RunLimits or float
+        What each run, and all of them together, must keep within (`moeplan.fitting.limits.make_limits`); a number is
+        the most compute of one [FLOPs].
     known : array, optional
         The law's variables over the runs that it was fitted to, (variables, runs); without them, what is known near
         each draw is the covariance of the draws.
@@ -94,11 +97,13 @@ def suggest(
     Raises
     ------
     UsageError
-        For a count or a compute that cannot be.
+        For a count or limits that cannot be.
     InfeasibleError
-        For a law that cannot choose a design, whose coefficients have no draws, or that no single run measures.
+        For a law that cannot choose a design, whose coefficients have no draws, or that no single run measures; for
+        limits within which no runs are.
     """
-    check_wanted(budget, count, max_flops)
+    check_count(count)
+    limits = limits if isinstance(limits, RunLimits) else make_limits(budget, limits)
     fit = _check(law)
     say = progress or (lambda _: None)
     say("recommending")
@@ -111,13 +116,13 @@ def suggest(
     values = drawn_ln_compute(choice, drawn, designs)
     finite = _enough(law.full_name, values)
     say("weighing proxy runs")
-    candidates = make_candidates(fit, choice.architecture, budget.seq_len, max_flops)
+    candidates = make_candidates(fit, choice.architecture, budget.seq_len, limits)
     own = choice.scores.of(law)[designs]
     noise = _noise(fit) ** 2
     target = np.stack([_variables(choice, fit, int(index)) for index in designs], axis=1)
     shares = np.bincount(np.argmax(values[finite], axis=1), minlength=len(own))
     here = int(np.searchsorted(designs, choice.index))
-    runs = _choose(fit, draws[fit.name], candidates, target, shares / shares.sum(), here, known, noise, count)
+    runs = _choose(fit, draws[fit.name], candidates, target, shares / shares.sum(), here, known, noise, count, limits)
     columns = {name: column[:, None] for name, column in draws[fit.name].values.items()}
     with np.errstate(all="ignore"):
         measured = np.log(FORMS[fit.form](*candidates.variables[:, runs], **columns))
@@ -125,18 +130,26 @@ def suggest(
     values, measured = values[usable], measured[usable]
     now, after = regrets(values, own, measured, noise, seed=SEED)
     expected = _expected(choice, drawn, fit, designs, usable, values, measured, own, noise)
+    suggested = tuple(
+        _run(candidates, fit, run, left, budget.seq_len, limits) for run, left in zip(runs, after, strict=True)
+    )
     return Suggestion(
         schema=SCHEMA,
         moeplan_version=__version__,
-        command=command or f"moeplan.fitting.suggest({law.full_name!r}, ..., {count}, {max_flops:g})",
+        command=command or f"moeplan.fitting.suggest({law.full_name!r}, ..., {count}, {limits.max_flops:g})",
         law=law.full_name,
         form=fit.form,
         target_flops=budget.flops,
         target_memory="" if budget.memory is None else str(budget.memory),
-        max_flops=max_flops,
+        max_flops=limits.max_flops,
+        max_params=limits.max_params if math.isfinite(limits.max_params) else None,
+        max_memory=limits.max_memory if math.isfinite(limits.max_memory) else None,
+        gpus="" if limits.gpus is None else str(limits.gpus),
+        max_days=limits.days or None,
         seq_len=budget.seq_len,
-        runs=tuple(_run(candidates, fit, run, left) for run, left in zip(runs, after, strict=True)),
+        runs=suggested,
         train_flops=float(candidates.train_flops[runs].sum()),
+        days=_sum([run.days for run in suggested]),
         candidates=len(candidates),
         noise=math.sqrt(noise),
         regret_now=now,
@@ -144,21 +157,14 @@ def suggest(
         expected=expected,
         level=LEVEL,
         draws=int(usable.sum()),
-        notes=_notes(fit, candidates, runs, expected),
+        notes=_notes(fit, candidates, runs, expected, limits, suggested),
     )
 
 
-def check_wanted(budget: Budget, count: int, max_flops: float) -> None:
-    """Raise `UsageError` for a number of runs or a compute of one that cannot be."""
+def check_count(count: int) -> None:
+    """Raise `UsageError` for a number of runs that cannot be."""
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_RUNS:
         raise UsageError(f"suggest {count!r} must be a whole number of runs from 1 to {MOST_RUNS}")
-    if not (math.isfinite(max_flops) and max_flops > 0):
-        raise UsageError(f"max_flops {max_flops} must be positive and finite, for example 1e20")
-    if max_flops >= budget.flops:
-        raise UsageError(
-            f"max_flops {format_flops(max_flops)} must be below the {format_flops(budget.flops)} FLOPs of the target; "
-            f"with as much a run could be the target itself"
-        )
 
 
 def check_form(form: str, predicts: str = "", draws: int | None = None) -> None:
@@ -181,7 +187,7 @@ def with_suggestion(
     fitted: FittedLaw,
     budget: Budget,
     count: int,
-    max_flops: float,
+    limits: RunLimits,
     *,
     command: str = "",
     threads: int = 1,
@@ -194,7 +200,7 @@ def with_suggestion(
         path.write_text(law_text(fitted), encoding="utf-8")
         law = dataclasses.replace(read_law(path), source=fitted.name)
     known = np.array([[run.variables[name] for run in fitted.residuals] for name in form_variables(fitted.form)])
-    found = suggest(law, budget, count, max_flops, known=known, threads=threads, command=command, progress=progress)
+    found = suggest(law, budget, count, limits, known=known, threads=threads, command=command, progress=progress)
     return dataclasses.replace(fitted, suggestion=found)
 
 
@@ -231,7 +237,7 @@ def _noise(fit: Fit) -> float:
 
 def _choose(
     fit: Fit, draws: Drawn, candidates: Candidates, target: Floats, shares: Floats, own: int, known: Floats | None,
-    noise: float, count: int,
+    noise: float, count: int, limits: RunLimits,
 ) -> list[int]:  # fmt: skip
     """The runs to make, from derivatives by the coefficients near each of the first draws.
 
@@ -256,7 +262,15 @@ def _choose(
     designs, measured, information = designs[usable], measured[usable], information[usable]
     level = designs[:, :, own]
     wanted = contrasts(designs, shares) + _ASIDE**2 * level[:, :, None] * level[:, None, :]
-    return choose(wanted, measured, information, noise, count)
+    if not limits.days:
+        return choose(wanted, measured, information, noise, count)
+    fastest = count * float(candidates.days.min())
+    if fastest > limits.days:
+        raise InfeasibleError(
+            f"{count} runs take at least {fastest:.2g} days on {limits.gpus}, more than {limits.days:g}; ask for "
+            f"fewer, or give more days"
+        )
+    return choose(wanted, measured, information, noise, count, candidates.days, limits.days)
 
 
 def _derivatives(form: str, variables: Floats, y: Floats) -> Floats:
@@ -272,9 +286,13 @@ def _variables(choice: Choice, fit: Fit, index: int) -> Floats:
     return np.array([float(x) for x in v.select(fit.variables, fit.conventions, tokens)])
 
 
-def _run(candidates: Candidates, fit: Fit, run: int, left: float) -> SuggestedRun:
+def _run(candidates: Candidates, fit: Fit, run: int, left: float, seq_len: int, limits: RunLimits) -> SuggestedRun:
     shape = candidates.architecture(run)
     variables = candidates.variables[:, run]
+    days, memory = None, float(one_gpu_bytes(shape, seq_len)[0])
+    if limits.gpus is not None:
+        training = limits.training(shape, seq_len, float(candidates.tokens[run]))
+        days, memory = training.days, training.layouts[0].bytes_per_gpu
     return SuggestedRun(
         architecture=shape,
         total_params=shape.total_params(),
@@ -282,9 +300,22 @@ def _run(candidates: Candidates, fit: Fit, run: int, left: float) -> SuggestedRu
         tokens=int(candidates.tokens[run]),
         train_flops=float(candidates.train_flops[run]),
         predicted=float(fit(*variables)),
+        memory_bytes=memory,
+        days=days,
         sees=dict(zip(fit.variables, variables.tolist(), strict=True)),
         regret_after=left,
     )
+
+
+def _sum(days: list[Estimate | None]) -> Estimate | None:
+    """Days of runs one after another, whose times err alike; None without times."""
+    known = [each for each in days if each is not None]
+    if not known:
+        return None
+    low, high = (
+        [end for end in ends if end is not None] for ends in zip(*((x.low, x.high) for x in known), strict=True)
+    )
+    return Estimate(math.fsum(known), math.fsum(low), math.fsum(high))
 
 
 def _expected(
@@ -328,8 +359,18 @@ def _best(values: Floats, rank: Indices) -> Indices:
     return np.asarray(np.argmin(np.where(ties, rank, np.inf), axis=1))
 
 
-def _notes(fit: Fit, candidates: Candidates, runs: list[int], expected: tuple[Expected, ...]) -> tuple[str, ...]:
+def _notes(
+    fit: Fit, candidates: Candidates, runs: list[int], expected: tuple[Expected, ...], limits: RunLimits,
+    suggested: tuple[SuggestedRun, ...],
+) -> tuple[str, ...]:  # fmt: skip
     notes = []
+    largest = max(suggested, key=lambda run: run.memory_bytes)
+    if limits.gpus is None and not math.isfinite(limits.max_memory):
+        notes.append(
+            f"Training the largest run, of {format_count(largest.total_params)} params, takes "
+            f"{format_bytes(largest.memory_bytes)} on one GPU, a sequence at a time; runs for the machine that there "
+            f"is are suggested with --gpus 8xA100-80GB --days 2, --max-params or --max-memory."
+        )
     chosen = candidates.variables[:, runs]
     beyond = [
         f"{name} ({low:.4g} to {high:.4g})"

@@ -9,9 +9,10 @@ from typing import Any
 from moeplan import records
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
+from moeplan.estimates import Estimate
 from moeplan.files import read_json
 
-SCHEMA = "moeplan.suggestion/1"
+SCHEMA = "moeplan.suggestion/2"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class SuggestedRun:
     """Compute [FLOPs], as moeplan counts budgets."""
     predicted: float
     """Loss by the fitted law."""
+    memory_bytes: float
+    """Memory that training it takes: of each of the GPUs, or without these of one GPU alone, a sequence at a time
+    [bytes]."""
+    days: Estimate | None
+    """Days that it takes on the GPUs, pauses included, with an 80 % interval; null without GPUs."""
     sees: dict[str, float]
     """The law's variables, in its own conventions."""
     regret_after: float
@@ -59,7 +65,7 @@ class Suggestion(records.Record):
     """The proxy runs that shrink most the regret of a law's recommendation at a budget."""
 
     schema: str
-    """Version of this structure, moeplan.suggestion/1."""
+    """Version of this structure, moeplan.suggestion/2."""
     moeplan_version: str
     """Version that made it."""
     command: str
@@ -74,12 +80,22 @@ class Suggestion(records.Record):
     """Its memory limit; "" for none."""
     max_flops: float
     """Most compute of one run [FLOPs]."""
+    max_params: float | None
+    """Most params of one run; null for any number."""
+    max_memory: float | None
+    """Most memory to train a run on one GPU [bytes]; null for no limit."""
+    gpus: str
+    """What the runs are made on, one after another; "" if that was not said."""
+    max_days: float | None
+    """Days on them for all runs together; null for no limit."""
     seq_len: int
     """Sequence length of the runs [tokens]."""
     runs: tuple[SuggestedRun, ...]
     """The runs, the most valuable first."""
     train_flops: float
     """Compute of all of them [FLOPs]."""
+    days: Estimate | None
+    """Days of all of them, one after another; null without GPUs."""
     candidates: int
     """Runs that they were chosen from."""
     noise: float

@@ -18,6 +18,18 @@ def suggestion_sections(found: View[Suggestion]) -> list[tuple[str, tuple[Block,
         f"coefficients; after {these} of {{train_flops}} FLOPs in all, {{regret_after:share2}} are to be expected, if "
         "the law's equation is right."
     )
+    time: tuple[Block, ...] = ()
+    if found.days is not None:
+        time = (
+            Paragraph(
+                found(
+                    "One after another on {gpus} they take {days:number} days (80 %: {days.low:number} to "
+                    "{days.high:number})"
+                    + (" of {max_days:number}" if found.max_days else "")
+                    + ", pauses of 10 % included, tuning of learning rates not; each fits these GPUs."
+                )
+            ),
+        )
     told = found(
         "Experts: active + shared of routed, width. Chosen from {candidates} runs of at most {max_flops} FLOPs, the "
         "most valuable first; wasted then: of the budget, with this run and those above it. One run's loss scatters by "
@@ -32,6 +44,8 @@ def suggestion_sections(found: View[Suggestion]) -> list[tuple[str, tuple[Block,
         (">Na", "{active_params}"),
         (">tokens", "{tokens}"),
         (">FLOPs", "{train_flops}"),
+        *(((">days", "{days:number}"),) if found.days is not None else ()),
+        (">memory", "{memory_bytes:bytes}"),
         (">loss by the law", "{predicted:loss}"),
         (">wasted then", "{regret_after:share2}"),
     )
@@ -45,6 +59,7 @@ def suggestion_sections(found: View[Suggestion]) -> list[tuple[str, tuple[Block,
     blocks = (
         Paragraph(headline),
         table(listed, runs),
+        *time,
         Paragraph(told),
         table(found.expected, expected),
         Items(found.notes),

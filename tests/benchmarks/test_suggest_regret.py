@@ -34,6 +34,7 @@ from moeplan.architecture.shape import Architecture
 from moeplan.fitting.bootstrap import bootstrap
 from moeplan.fitting.candidates import Candidates, make_candidates
 from moeplan.fitting.estimate import _with_prior
+from moeplan.fitting.limits import RunLimits
 from moeplan.fitting.prior import make_prior
 from moeplan.fitting.problem import make_problem
 from moeplan.fitting.start import fits
@@ -187,7 +188,7 @@ class Start:
 
     def candidates(self, max_flops: float) -> Candidates:
         """Runs that could be made."""
-        return make_candidates(self.law.require_objective(), self.like, BUDGET.seq_len, max_flops)
+        return make_candidates(self.law.require_objective(), self.like, BUDGET.seq_len, RunLimits(max_flops=max_flops))
 
 
 def start(case: tuple[str, str, int]) -> Start:
@@ -197,7 +198,7 @@ def start(case: tuple[str, str, int]) -> Start:
     true, law = truth(true_name, rng), load_law(name)
     grid = target_grid()
     like = choose_design(Space(BUDGET, [law], base=grid, reference=grid), [law]).architecture
-    candidates = make_candidates(law.require_objective(), like, BUDGET.seq_len, FIRST_FLOPS)
+    candidates = make_candidates(law.require_objective(), like, BUDGET.seq_len, RunLimits(max_flops=FIRST_FLOPS))
     runs = grid_runs(law.require_objective(), candidates, FIRST_FLOPS, 3, INITIAL // 3, rng.random())
     losses = measure(true, runs, rng)
     return Start(true, law, like, runs, losses, fitted(law, runs, losses, seed, 200), scores(true))
