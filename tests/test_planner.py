@@ -8,6 +8,7 @@ import os
 import random
 import shlex
 import signal
+import socket
 import sys
 import threading
 import time
@@ -144,6 +145,8 @@ def test_a_design_that_is_clicked_is_planned(server: Server) -> None:
         ("gpus=8xmine.yaml&days=3&memory=80GB", "only the command line reads"),
         ("gpus=8x%2Fetc%2Fpasswd&days=3&memory=80GB", "only the command line reads"),
         ("flops=--output&memory=80GB", "dash"),
+        ("flops=%ff&memory=80GB", "cannot be read"),
+        ("&".join(["fix=num_experts%3D64"] * 50), "up to 40"),
         ("flops=1e22&memory=80GB&optimizer=" + "x" * 300, "characters"),
     ],
 )
@@ -214,13 +217,36 @@ def test_arguments_are_one_flag_each() -> None:
 
 
 def test_a_foreign_address_is_warned_of() -> None:
-    """Listening beyond this machine prints a warning; at this machine it does not."""
+    """Listening beyond this machine prints a warning and answers under this machine's own names, no others."""
     server = Server("--host", "0.0.0.0")
     try:
         assert "Warning" in server.said
         assert "no password" in server.said
+        for name, status in ((socket.gethostname(), 200), ("127.0.0.1", 200), ("evil.example", 403)):
+            assert server.ask("GET", "/", Host=f"{name}:{server.port}")[0] == status
     finally:
         server.close()
+
+
+def test_it_ends_quietly_and_says_where_it_cannot_listen(server: Server) -> None:
+    """Ctrl-C ends it, its workers too, with no error; a port that is taken is named in a sentence."""
+    other = Server()
+    assert "Warning" not in other.said
+    processes = tree(other.process.pid) if sys.platform.startswith("linux") else []
+    other.process.send_signal(signal.SIGINT)
+    assert other.process.wait(30) == 0
+    assert other.process.stderr is not None
+    assert other.process.stderr.read() == ""
+    other.process.stderr.close()
+    assert not any(os.path.exists(f"/proc/{process}") for process in processes)
+    done = CliRunner().invoke(cli, ["planner", "--port", str(server.port)])
+    assert done.exit_code == 2
+    assert "cannot be listened at" in done.output
+    assert "--port" in done.output
+
+
+def test_arguments_that_cannot_be_are_refused() -> None:
+    """The form's words are refused with the command line's own sentences."""
     with pytest.raises(UsageError, match="compute budget"):
         read_arguments(["--flops", "nothing", "--memory", "80GB"])
     with pytest.raises(MoeplanError):

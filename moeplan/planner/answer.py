@@ -17,8 +17,9 @@ from moeplan.plan.search.space import Scores, Space
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.planner.warm import Curve
 from moeplan.quantities import BYTES, kind_of, percent, quantity
+from moeplan.report.blocks import Items, Paragraph
 from moeplan.report.charts import tick_text, ticks
-from moeplan.report.opinions import EXPERTS, SIZE, pooled_text
+from moeplan.report.opinions import EXPERTS, SIZE, limit_blocks, pooled_text
 from moeplan.report.plan_page import page_title, plan_card
 from moeplan.report.sections import headline, held_text, seen
 
@@ -51,6 +52,7 @@ def plan_answer(plan: Plan) -> dict[str, Any]:
         "rows": _rows(plan),
         "choices": _choices(plan),
         "variables": _variables(plan),
+        "limits": _limits(plan),
         "notes": list(plan.notes),
         "asked": _asked(plan),
         "bar": str(
@@ -183,6 +185,15 @@ def _rows(plan: Plan) -> list[dict[str, Any]]:
     if plan.training.gpu_hours:
         rows.append(("gpu_hours", quantity("gpu_hours", plan.training.gpu_hours), plan.training.gpu_hours))
     return [{"name": name, "text": text, "value": value} for name, text, value in rows]
+
+
+def _limits(plan: Plan) -> list[str]:
+    """What binds, and what 10 % more of it is worth, in sentences."""
+    texts: list[str] = []
+    for block in limit_blocks(seen(plan)):
+        texts += [str(block.text)] if isinstance(block, Paragraph) else []
+        texts += map(str, block.texts) if isinstance(block, Items) else []
+    return texts
 
 
 def _choices(plan: Plan) -> list[dict[str, Any]]:

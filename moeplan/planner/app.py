@@ -187,7 +187,7 @@ async def _answered(request: Request, make: Callable[[State], Awaitable[str]], k
         return _response(asked.result(), kind)
     except BusyError:
         return _problem("too many searches wait; this one is tried again", 429, {"Retry-After": "1"})
-    except (MoeplanError, ValueError) as error:
+    except MoeplanError as error:
         return _problem(str(error), 422)
     except RuntimeError as error:
         return _problem(str(error), 503)
@@ -221,7 +221,7 @@ class Guard:
         host = headers.get("host", "").lower()
         reason = ""
         if host not in self.hosts:
-            reason = f"this planner is at {sorted(self.hosts)[0]}, not at {escape(host[:100])}"
+            reason = f"this planner answers as {', '.join(sorted(self.hosts))}, not as {escape(host[:100])}"
         elif scope["method"] not in ("GET", "HEAD"):
             site = headers.get("sec-fetch-site", "same-origin")
             origin = headers.get("origin", f"http://{host}")

@@ -83,7 +83,11 @@ def read_state(query: str, fields: Fields) -> State:
     anybody types.
     """
     found: dict[str, list[str]] = {}
-    for name, typed in parse_qsl(query, keep_blank_values=True, max_num_fields=MOST, errors="strict"):
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=MOST, errors="strict")
+    except ValueError:  # not UTF-8, or too many
+        raise UsageError(f"this link cannot be read; it holds up to {MOST} fields as NAME=VALUE, in UTF-8") from None
+    for name, typed in pairs:
         text = typed.strip()
         if name not in fields:
             raise UsageError(f"unknown field {name[:LONGEST]!r}; known are {', '.join(fields)}")

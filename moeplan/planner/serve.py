@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import webbrowser
@@ -18,6 +19,7 @@ _NEEDS = ("starlette", "uvicorn")
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket at an address of this machine; port 0 takes a free one. Raises `UsageError` if it cannot be had."""
+    found = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         found = socket.socket(family, kind, protocol)
@@ -25,9 +27,28 @@ def listen(host: str, port: int) -> socket.socket:
         found.bind(address)
         found.listen(128)  # so that whoever reads the address can ask at once
     except (OSError, OverflowError) as error:
+        if found is not None:
+            found.close()
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise UsageError(f"{host}:{port} cannot be listened at: {reason}; try another --port, or 0 for any") from None
     return found
+
+
+def names_of(host: str) -> tuple[str, ...]:
+    """The names that a page served at an address may be asked for under; of a wildcard, all of this machine."""
+    if host in ("127.0.0.1", "localhost", "::1"):
+        return LOOPBACK
+    if host not in ("0.0.0.0", "::", ""):
+        return (*LOOPBACK, _bracketed(host))
+    own = socket.gethostname()
+    found = {own.lower(), socket.getfqdn().lower()}
+    with contextlib.suppress(OSError):
+        found |= {_bracketed(str(address[0])) for *_, address in socket.getaddrinfo(own, None)}
+    return (*LOOPBACK, *sorted(found))
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host.lower()
 
 
 def check_installed() -> None:
@@ -56,10 +77,8 @@ def serve(
 
     own = listen(host, port)
     port = own.getsockname()[1]
-    local = host in ("127.0.0.1", "localhost", "::1")
-    named = f"[{host}]" if ":" in host else host
-    hosts = LOOPBACK if local else (*LOOPBACK, named)
-    shown = "localhost" if host == "::1" else "127.0.0.1" if host in ("0.0.0.0", "localhost") else named
+    hosts = names_of(host)
+    shown = "127.0.0.1" if host in ("0.0.0.0", "", "localhost") else "[::1]" if host == "::" else _bracketed(host)
     address = f"http://{shown}:{port}/{'?' + query if query else ''}"
     app = make_app(fields, read, hosts=hosts, port=port, workers=workers)
     server = uvicorn.Server(
@@ -74,5 +93,5 @@ def serve(
     say(f"moeplan's planner is at {address} (Ctrl-C ends it)")
     if open_browser:
         threading.Timer(0.5, webbrowser.open, (address,)).start()
-    with own:
+    with own, contextlib.suppress(KeyboardInterrupt):  # which is how it ends
         server.run(sockets=[own])

@@ -40,13 +40,13 @@ new Promise((done) => {
 def changes(share: str, count: int, rng: random.Random) -> list[tuple[str, str]]:
     """A field and what is typed into it, so many times."""
     if share == "memory":
-        return [("#field-memory", f"{rng.randrange(16, 640)}GB") for _ in range(count)]
+        return [("#field-memory", f"{16 * 40 ** rng.random():.0f}GB") for _ in range(count)]
     if share == "compute":
         return [("#field-flops", f"{rng.uniform(1, 9.9):.2f}e{rng.choice((21, 22, 23))}") for _ in range(count)]
     if share == "fixes":
         return [("#fixed-num_experts", str(8 * rng.randrange(8, 32))) for _ in range(count)]
     if share == "GPUs":
-        return [("#field-gpus", f"{8 * rng.randrange(8, 128)}xH100") for _ in range(count)]
+        return [("#field-gpus", f"{8 * round(8 * 16 ** rng.random())}xH100") for _ in range(count)]
     if share == "days":
         return [("#field-days", f"{rng.uniform(5, 90):.1f}") for _ in range(count)]
     return [("#field-context", str(1024 * rng.randrange(1, 128))) for _ in range(count)]

@@ -55,7 +55,7 @@ export const draw = () => {
     button("Fix", `Fix ${choice.rule}, ${choice.size}`, () => fix(choice.fix))]), [4]);
   fill(find("variables"), ["variable", "plan", "within 5 % of V", "", "what it is"], answer.variables.map((x) => [x.name,
     x.text, x.band, button("Fix", `Fix ${x.name}`, () => fixHere(x.name)), x.meaning]), [1, 2]);
-  find("notes").replaceChildren(...answer.notes.map((text) => make("li", text)));
+  for (const name of ["limits", "notes"]) find(name).replaceChildren(...answer[name].map((text) => make("li", text)));
   designs.mark(answer.point);
   curve.mark(answer.memory_point);
   showFixed();

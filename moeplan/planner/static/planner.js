@@ -42,7 +42,7 @@ const start = async () => {
     document.body.dataset.planned = asked;
   } catch (error) {
     if (error.name !== "AbortError") {
-      say(error instanceof TypeError ? "The planner does not answer; is it still running?" : error.message, true);
+      say(error.message, true);
       document.body.classList.remove("stale");
       document.body.classList.add("failed");
     }

@@ -64,7 +64,9 @@ export const free = (name) => put("fix", (now.state.get("fix") ?? []).filter((te
 // The last question asked again after a moment where too many wait; raises what the server says is wrong.
 export const post = async (path, body, signal, busy = () => {}) => {
   for (;;) {
-    const got = await fetch(`/api/${path}`, { method: "POST", body, signal });
+    const got = await fetch(`/api/${path}`, { method: "POST", body, signal }).catch((error) => {
+      throw error.name === "AbortError" ? error : new Error("The planner does not answer; is it still running?");
+    });
     if (got.ok) return got;
     if (got.status !== 429) throw new Error((await got.json()).error);
     busy();
