@@ -87,10 +87,11 @@ def test_a_mistake_leaves_the_plan(page: Browser) -> None:
     page.type("#field-flops", "many")
     page.wait("document.body.matches('.failed')")
     assert "1e22 or 5ZFLOP" in text(page, "#status")
+    assert page.js("[...document.querySelectorAll('[aria-invalid]')].map((x) => x.id)") == ["field-flops"]
     assert text(page, "#title") == before
     page.type("#field-flops", "1e22")
     settled(page)
-    assert not page.js("document.body.matches('.failed')")
+    assert not page.js("document.body.matches('.failed') || document.querySelector('[aria-invalid]')")
 
 
 def test_dragging_plans(page: Browser) -> None:

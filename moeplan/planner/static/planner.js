@@ -15,6 +15,18 @@ const say = (text, wrong = false) => {
   find("status").classList.toggle("problem", wrong);
 };
 
+// What is typed now is what is wrong, if anything is.
+const blame = (wrong) => {
+  for (const field of document.querySelectorAll("#form [aria-invalid]")) {
+    field.removeAttribute("aria-invalid");
+    field.removeAttribute("aria-describedby");
+  }
+  const typing = document.activeElement;
+  if (!wrong || !find("form").contains(typing) || typing.type !== "text") return;
+  typing.setAttribute("aria-invalid", "true");
+  typing.setAttribute("aria-describedby", "status");
+};
+
 const changed = () => {
   showForm();
   document.body.classList.add("stale");
@@ -37,6 +49,7 @@ const start = async () => {
     const seconds = (performance.now() - since) / 1000;
     say(`Planned in ${seconds.toFixed(seconds < 10 ? 1 : 0)} s.`);
     document.body.classList.remove("failed");
+    blame(false);
     if (asked === query()) document.body.classList.remove("stale");
     draw();
     document.body.dataset.planned = asked;
@@ -45,6 +58,7 @@ const start = async () => {
       say(error.message, true);
       document.body.classList.remove("stale");
       document.body.classList.add("failed");
+      blame(true);
     }
   }
   running = null;
