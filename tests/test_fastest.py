@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import parse_gpus
-from moeplan.cost.training.fastest import RECOMPUTE, Trainer
+from moeplan.cost.training.fastest import RECOMPUTE, Ceiling, Trainer
 from moeplan.cost.training.memory import TrainingSettings, training_bytes, training_memory
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.throughput.step import step_time
@@ -96,6 +97,29 @@ def test_the_fastest_layout_is_found(gpus: str, batch: int, usable: float, preci
     assert np.count_nonzero(found.place >= 0) > 0
     for high in (trainer.roof(designs), trainer.ceiling(designs), trainer.ceiling(designs, close=True)):
         assert (high >= found.tokens_per_second).all()
+
+
+@given(
+    st.sampled_from(GRIDS),
+    st.sampled_from([("256xH100", "bf16"), ("250xH100", "fp8"), ("64xGB200", "mxfp8")]),
+    st.integers(64, 4000),
+    st.integers(0, 60_000),
+)
+@settings(max_examples=4, deadline=None)
+def test_no_layout_exceeds_its_ceiling(grid: Grid, gpus: tuple[str, str], batch: int, first: int) -> None:
+    """With or without a layer timed closely, no layout of a design is faster than the ceiling of its degrees and ep.
+
+    Stages of many layers hold the one dense layer in part, so that a ceiling must not take all of theirs for MoE.
+    """
+    trainer = Trainer(gpus=parse_gpus(gpus[0]), batch=batch, precision=gpus[1])
+    designs = sample(grid, 120_000, first)
+    ceilings = [Ceiling(trainer, designs, close=close) for close in (False, True)]
+    for degrees, ep in itertools.product(trainer.degrees[:: 1 + first % 5], trainer.experts):
+        for spread in trainer.spreads(degrees, ep):
+            suits = np.broadcast_to(spread.layout.suits(designs, trainer.seq_len), len(designs))
+            speed = trainer.tokens_per_second(designs, spread, ceilings[1].counted)
+            for ceiling in ceilings:
+                assert (suits * speed <= ceiling.of(degrees, ep) * (1 + 1e-12)).all()
 
 
 @given(

@@ -125,8 +125,10 @@ class Choice:
             from moeplan.plan.trainable import clock_of  # late, so that a plan without GPUs starts fast
 
             # without a limit of the served model, memory is that of the GPUs
-            clock = self.clock if self.budget.memory is not None or memory == 1 else clock_of(self.space, memory)
-            return clock.scores(_prices_of(self.laws), time=compute, memory=memory)
+            own = self.budget.memory is not None or memory == 1
+            clock = self.clock if own else clock_of(self.space, memory)
+            known = self.scores if own and compute == 1 and not self.budget.pays_hours else None
+            return clock.scores(_prices_of(self.laws), time=compute, memory=memory, known=known)
         if compute == 1 and not self.budget.pays_hours:
             return self.space.limit(self.scores, memory)
         return self.space.score(self.budget.flops * compute, memory)

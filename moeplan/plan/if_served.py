@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
+
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice, choose_design
@@ -46,14 +48,14 @@ def _best(choice: Choice, space: Space) -> Choice:
     No design gains by having less. So those near the choice's best are asked first, and then all that, with the
     choice's own compute, reach what was found: no other can be better or tie.
     """
-    if choice.clock is not None:  # time is asked of the best designs alone already
-        return choose_design(space, choice.laws, opinions=False)
-    near = choice.ln_value >= choice.best_ln_value + math.log1p(-_NEAR)
+    scores = choice.scores  # on GPUs, of what was not asked exactly it has bounds
+    value = np.where(choice.space.limit(scores).feasible, scores.unlimited_mean(choice.laws), -np.inf)
+    near = value >= choice.best_ln_value + math.log1p(-_NEAR)
     try:
         found = choose_design(space.take(near), choice.laws, opinions=False)
     except InfeasibleError:  # none of them leaves compute to train on; a smaller one may
         return choose_design(space, choice.laws, opinions=False)
-    needed = choice.ln_value >= found.best_ln_value + math.log1p(-TIE)
+    needed = value >= found.best_ln_value + math.log1p(-TIE)
     if (needed & ~near).any():
         found = choose_design(space.take(needed), choice.laws, opinions=False)
     return found

@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -44,7 +44,7 @@ from moeplan.cost.training.states import load_scheme
 from moeplan.cost.training.throughput.layer import StepSetting, layer_terms, recomputed_by, sync_moe
 from moeplan.cost.training.throughput.settings import Software, constants, load_software, rates
 from moeplan.cost.training.throughput.site import Site, unmeasured
-from moeplan.cost.training.throughput.step import StepTime, step_time
+from moeplan.cost.training.throughput.step import launched, step_seconds, together
 from moeplan.cost.training.throughput.words import DEFAULT_SOFTWARE
 from moeplan.numerics import Floats
 from moeplan.numerics.elementwise import anywhere
@@ -194,28 +194,33 @@ class Trainer:
             # an interleaved schedule deals micro-batches in rounds of pp
             yield Spread(layout, m if degrees.virtual_stages == 1 else m // pp * pp)
 
-    def step(self, shape: Shape, spread: Spread, counted: dict[tuple[Any, ...], Any] | None = None) -> StepTime:
-        """Time of a step, before it is scaled to the site; `counted` as `step_time` has it."""
-        return step_time(
-            shape,
-            spread.layout,
-            self.gpus.device,
-            spread.batch,
-            self.seq_len,
+    def setting(self, layout: Layout, counted: dict[tuple[Any, ...], Any] | None = None) -> StepSetting:
+        """What a step's time depends on beside the shape; `counted` is shared by all layouts of one shape."""
+        return StepSetting(
+            layout=layout,
+            device=self.gpus.device,
+            seq_len=self.seq_len,
             precision=self.precision,
             software=self.software,
+            constants=constants(),
             balanced=self.balanced,
-            sharded_weights="weights" in load_scheme(self.optimizer).split,
-            counted=counted,
+            recomputed=recomputed_by(layout),
+            counted={} if counted is None else counted,
         )
 
-    def tokens_per_second(self, shape: Shape, spread: Spread) -> Size:
-        """Tokens a second of all GPUs together."""
-        return self.scale * spread.batch * self.seq_len / self.step(shape, spread).total
+    def tokens_per_second(
+        self, shape: Shape, spread: Spread, counted: dict[tuple[Any, ...], Any] | None = None
+    ) -> Size:
+        """Tokens a second of all GPUs together; `counted` as `setting` has it."""
+        setting = self.setting(spread.layout, counted)
+        sharded = "weights" in load_scheme(self.optimizer).split
+        seconds = step_seconds(shape, setting, spread.batch, sharded_weights=sharded)
+        return self.scale * spread.batch * self.seq_len / seconds
 
-    def fits(self, shape: Shape, spread: Spread) -> Size:
-        """Whether each architecture's heaviest stage fits a GPU."""
-        return training_bytes(shape, spread.layout, self._settings(spread)) <= self.usable_bytes
+    def fits(self, shape: Shape, spread: Spread, counted: Counted | None = None) -> Size:
+        """Whether each architecture's heaviest stage fits a GPU; `counted` as `training_bytes` has it."""
+        limit = self.usable_bytes
+        return training_bytes(shape, spread.layout, self._settings(spread), counted, limit=limit) <= limit
 
     def _settings(self, spread: Spread) -> TrainingSettings:
         return TrainingSettings(
@@ -237,15 +242,7 @@ class Trainer:
         """
         largest, ep = max(self.choices("micro_batch", MICRO_BATCHES)), self.experts[-1]
         layout = Layout(ep=ep, dp=ep, micro_batch=largest)
-        setting = StepSetting(
-            layout=layout,
-            device=self.gpus.device,
-            seq_len=self.seq_len,
-            precision=self.precision,
-            software=self.software,
-            constants=constants(),
-            balanced=self.balanced,
-        )
+        setting = self.setting(layout)
         terms = layer_terms(designs, setting, True)
         work = sum(terms[name] for name in ("products", "attention", "traffic")) + sync_moe(setting)
         return np.asarray(self.scale * self.gpus.count * largest * self.seq_len / ((designs.num_layers - 1) * work))
@@ -271,24 +268,24 @@ class Trainer:
         count = len(designs)
         best, place = np.zeros(count), np.full(count, -1, dtype=np.intp)
         found: list[Spread] = []
-        fitting: list[tuple[tuple[Degrees, int], NDArray[np.intp], Floats]] = []
-        ceiling = Ceiling(self, designs, close=True)
+        fitting: list[tuple[tuple[Degrees, int], NDArray[np.bool_], Floats]] = []
+        ceiling = Ceiling(self, designs, close=True, stages=None if among is None else {x.pp for x, _ in among})
+        memory = Counted()
         for degrees, ep in self._in_order(ceiling, among):
-            may = np.flatnonzero(ceiling.of(degrees, ep) > best)
-            for spread in self.spreads(degrees, ep) if len(may) else ():
-                some = designs.take(may)
-                suits = np.broadcast_to(spread.layout.suits(some, self.seq_len), len(may))
+            may = ceiling.of(degrees, ep) > best
+            for spread in self.spreads(degrees, ep) if may.any() else ():
+                suits = may & spread.layout.suits(designs, self.seq_len)
                 if not suits.any():
                     continue
-                speed = np.where(suits, self.tokens_per_second(some, spread), 0.0)
-                faster = np.flatnonzero(speed > best[may])
-                if not len(faster):
+                speed = self.tokens_per_second(designs, spread, ceiling.counted)
+                faster = suits & (speed > best)
+                if not faster.any():
                     continue
-                faster = faster[np.broadcast_to(self.fits(some.take(faster), spread), len(faster))]
-                if len(faster):
-                    best[may[faster]], place[may[faster]] = speed[faster], len(found)
+                faster &= self.fits(designs, spread, memory)
+                if faster.any():
+                    best[faster], place[faster] = speed[faster], len(found)
                     found.append(spread)
-                    fitting.append(((degrees, ep), may[faster], speed[faster]))
+                    fitting.append(((degrees, ep), faster, speed[faster]))
         near = frozenset(key for key, index, speed in fitting if (speed >= (1 - NEAR) * best[index]).any())
         return Fastest(best, place, tuple(found), near)
 
@@ -300,7 +297,7 @@ class Trainer:
         ceiling = Ceiling(self, row, close=True) if simple else None
         experts = self.experts if not architecture.is_dense else (1,)
         keys = [(degrees, ep) for degrees in self.degrees for ep in experts]
-        high = {key: float(ceiling.of(*key)[0]) if ceiling else math.inf for key in keys}
+        high = {key: float(ceiling.of(*key)[0]) / self.scale if ceiling else math.inf for key in keys}
         timed: dict[tuple[Any, ...], Any] = {}
         counted = Counted()
         found: dict[tuple[Any, ...], Ranked] = {}
@@ -312,7 +309,7 @@ class Trainer:
                 layout = spread.layout
                 if layout.problems(architecture, self.seq_len):
                     continue
-                speed = float(spread.batch * self.seq_len / self.step(architecture, spread, timed).total)
+                speed = float(self.tokens_per_second(architecture, spread, timed)) / self.scale
                 alike = layout.tp, layout.pp, layout.ep, layout.etp, layout.cp, layout.recompute
                 if speed <= least or (alike in found and speed <= found[alike].tokens_per_second):
                     continue
@@ -363,14 +360,23 @@ class Ceiling:
     which is cheaper for many designs.
     """
 
-    def __init__(self, trainer: Trainer, designs: Any, *, close: bool = False) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        designs: Any,
+        *,
+        close: bool = False,
+        stages: Iterable[int] | None = None,
+    ) -> None:
         self.trainer, self.designs, self.close = trainer, designs, close
+        asked = sorted({x.pp for x in trainer.degrees} if stages is None else stages)
+        self._stages, self._rows = np.array(asked)[:, None], {pp: row for row, pp in enumerate(asked)}
         self.layers = designs.num_layers
         scheme = load_scheme(trainer.optimizer)
         state = scheme.state_bytes(1.0, 1)
         self.whole = sum(size for name, size in state.items() if name not in scheme.split)
         self.spread = sum(size for name, size in state.items() if name in scheme.split)
-        self._counted: dict[tuple[Any, ...], Any] = {}
+        self.counted: dict[tuple[Any, ...], Any] = {}
         self._known: dict[tuple[Any, ...], Any] = {}
 
     def _once(self, key: tuple[Any, ...], count: Callable[[], Any]) -> Any:
@@ -380,13 +386,16 @@ class Ceiling:
 
     def of(self, degrees: Degrees, ep: int | None = None) -> Floats:
         """The ceiling; 0 where no layout fits, whatever its ep, or with the one that is given."""
-        found: Floats = self._once((degrees, ep), lambda: self._ceiling(degrees, ep))
-        return found
+        group = replace(degrees, pp=1)
+        found: Floats = self._once((group, ep), lambda: self._ceiling(group, ep))
+        row: Floats = found[self._rows[degrees.pp]]
+        return row
 
     def _ceiling(self, degrees: Degrees, ep: int | None) -> Floats:
-        trainer, pp, size = self.trainer, degrees.pp, degrees.micro_batch
-        # the fullest stage has at least the mean's layers, of which one layer of the model may be dense
-        layers = np.maximum(np.ceil(self.layers / pp) - (pp < 3), (self.layers - 1) / pp)
+        """The ceilings of `stages`, in rows: of degrees that differ in pp alone."""
+        trainer, pp, size = self.trainer, self._stages, degrees.micro_batch
+        # the slowest stage has at least the mean's layers, of which one layer of the model may be dense
+        layers = np.ceil(self.layers / pp) * (1 - 1 / self.layers)
         dp = trainer.gpus.count / (degrees.tp * degrees.cp * pp)
         bubble = (pp - 1) / degrees.virtual_stages * dp * size / trainer.batch
         speed = trainer.scale * dp * size * trainer.seq_len / (layers * self._layer(degrees, ep) * (1 + bubble))
@@ -404,36 +413,37 @@ class Ceiling:
         layout = replace(base, ep=ep, dp=ep * base.etp, micro_batch=largest, recompute=again)
         device, host, sync = self._once(("layer", ep, base, largest, again), lambda: self._device_and_host(layout))
         share = 1.0 if self.close else size / largest / tp / cp
-        together = device * share if not anywhere(host) else ((device * share) ** 4 + host**4) ** 0.25
-        return np.where(self.designs.num_experts % ep == 0, together + sync, np.inf)
+        time = launched(device * share, host) if anywhere(host) else device * share
+        return np.where(self.designs.num_experts % ep == 0, time + sync, np.inf)
 
     def _device_and_host(self, layout: Layout) -> tuple[Any, Any, float]:
-        trainer = self.trainer
-        setting = StepSetting(
-            layout=layout,
-            device=trainer.gpus.device,
-            seq_len=trainer.seq_len,
-            precision=trainer.precision,
-            software=trainer.software,
-            constants=constants(),
-            balanced=trainer.balanced,
-            recomputed=recomputed_by(layout),
-            counted=self._counted,
-        )
-        terms = layer_terms(self.designs, setting, True)
-        host = terms.pop("host")
-        return sum(terms.values()), host, sync_moe(setting)
+        setting = self.trainer.setting(layout, self.counted)
+        key = layout.layer_key(True)
+        terms = setting.once(key, lambda: layer_terms(self.designs, setting, True))
+        terms = setting.once(("together", *key), lambda: together(terms))
+        return terms["device"], terms["host"], sync_moe(setting)
 
     def _may_fit(self, degrees: Degrees, ep: int | None) -> Any:
-        """Whether the MoE layers of the first stage may fit, with the activations of all micro-batches in flight."""
-        trainer, pp, tp, etp, again = self.trainer, degrees.pp, degrees.tp, degrees.etp, degrees.recompute
+        """Whether the MoE layers of the fullest stages may fit, with the activations of all micro-batches in flight."""
+        trainer, tp, etp, again = self.trainer, degrees.tp, degrees.etp, degrees.recompute
         kept, everything, matrices, experts, layer = self._once(("memory", tp, etp), lambda: self._memory(tp, etp))
-        stage = max(trainer.gpus.count // pp // etp, 1)
-        experts = experts / (min(trainer.experts[-1], stage) if ep is None else ep)
-        moe = np.maximum(self.layers // pp - 1, 0)
-        state = self.whole * moe * (experts + matrices) + self.spread * moe * layer * pp / trainer.gpus.count
-        held = pp * moe * kept[again] + (everything if again == "full" else 0.0)
-        return state + held * degrees.micro_batch / degrees.cp <= trainer.usable_bytes
+        stage = np.maximum(trainer.gpus.count // self._stages // etp, 1)
+        experts = experts / (np.minimum(trainer.experts[-1], stage) if ep is None else ep)
+        state = self.whole * (experts + matrices) + self.spread * layer * self._stages / trainer.gpus.count
+        active, again_bytes = kept[again] * degrees.micro_batch / degrees.cp, 0.0
+        if again == "full":
+            again_bytes = everything * degrees.micro_batch / degrees.cp
+        need = [moe * (state + flying * active) for moe, flying in self._once(("stages",), self._fullest)]
+        return np.maximum(*need) + again_bytes <= trainer.usable_bytes
+
+    def _fullest(self) -> list[tuple[Any, Any]]:
+        """MoE layers of the first stage and of the fullest after it, and micro-batches in flight there."""
+        pp = self._stages
+        least, rest = np.divmod(self.layers, pp)
+        larger = (pp - rest) // 2  # the first stage with a layer more, as `Layout.chunks` has it
+        after = np.clip(larger, 1, np.maximum(pp - 2, 1))
+        holds = [least + ((larger <= place) & (place < larger + rest)) for place in (0, after)]
+        return [(np.maximum(holds[0] - 1, 0), pp), (np.where(pp > 1, holds[1], 0), pp - after)]
 
     def _memory(self, tp: int, etp: int) -> tuple[Any, ...]:
         """Of one MoE layer on one GPU: (bytes kept a sequence by recomputation, all of them, params of matrices,

@@ -17,8 +17,11 @@ multi-token-prediction layers are not counted.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -134,6 +137,14 @@ class Counted:
     """Layers on one GPU by `Layout.layer_key`."""
     states: dict[tuple[object, ...], dict[str, float]] = field(default_factory=dict)
     """Weights, gradients, optimizer state and buffers of a stage, by its layers and how they are spread."""
+    parts: dict[tuple[object, ...], Any] = field(default_factory=dict)
+    """What layers and stages that differ in more have in common."""
+
+    def once(self, key: tuple[object, ...], count: Callable[[], Any]) -> Any:
+        """What `count` gives, counted once for all layouts that agree in `key`."""
+        if key not in self.parts:
+            self.parts[key] = count()
+        return self.parts[key]
 
 
 def training_memory(
@@ -158,8 +169,11 @@ def training_memory(
 class _Model:
     """Costs that the stages share: params, activations and buffers of one dense and one MoE layer on one GPU."""
 
-    def __init__(self, shape: Shape, layout: Layout, settings: TrainingSettings, counted: Counted) -> None:
+    def __init__(
+        self, shape: Shape, layout: Layout, settings: TrainingSettings, counted: Counted, *, together: bool = False
+    ) -> None:
         self.architecture, self.layout, self.settings, self.counted = shape, layout, settings, counted
+        self.together = together  # whether weights, gradients and optimizer state need not be told apart
         self.scheme: Scheme = load_scheme(settings.optimizer)
         self.tokens = tokens(shape, layout, settings.seq_len, settings.imbalance)
         multiple = layout.tp * (_MEGATRON_VOCAB_MULTIPLE if self.scheme.fused_gradients else 1)
@@ -176,23 +190,29 @@ class _Model:
         return self.counted.layers[key]
 
     def _count_layer(self, moe: bool) -> _Layer:
-        a, settings = self.architecture, self.settings
-        tensors = kept_tensors(
-            a,
-            self.layout,
-            settings.seq_len,
-            moe,
-            imbalance=settings.imbalance,
-            weighted_activation=settings.weighted_activation,
+        a, settings, layout = self.architecture, self.settings, self.layout
+        split = moe, layout.tp, layout.etp
+        tensors: list[KeptTensor] = self.counted.once(
+            ("tensors", *split, layout.cp, layout.micro_batch, layout.sequence_parallel),
+            lambda: kept_tensors(
+                a,
+                layout,
+                settings.seq_len,
+                moe,
+                imbalance=settings.imbalance,
+                weighted_activation=settings.weighted_activation,
+            ),
         )
-        matrices, experts, vectors = layer_params(a, self.layout, moe)
+        matrices, experts, vectors = self.counted.once(
+            ("params", *split, layout.ep), lambda: layer_params(a, layout, moe)
+        )
         return _Layer(
             matrices,
             experts,
             vectors,
             tensors,
-            transient_bytes(a, self.layout, settings.seq_len, moe, tensors, settings.imbalance),
-            tuple(_weight_shapes(a, self.layout, moe)),
+            transient_bytes(a, layout, settings.seq_len, moe, tensors, settings.imbalance),
+            self.counted.once(("shapes", *split), lambda: tuple(_weight_shapes(a, layout, moe))),
         )
 
 
@@ -211,7 +231,10 @@ class _Layer:
     def kept_and_recomputed(self, layout: Layout, num_layers: Size) -> tuple[Size, Size]:
         """Bytes that `num_layers` of it keep, and bytes that recomputation brings back; counted once."""
         if isinstance(num_layers, np.ndarray):
-            return kept_bytes(self.tensors, layout, num_layers), recomputed_bytes(self.tensors, layout, num_layers)
+            if layout.recompute == "full":
+                return kept_bytes(self.tensors, layout, num_layers), recomputed_bytes(self.tensors, layout, num_layers)
+            kept, again = self.kept_and_recomputed(layout, 1)
+            return num_layers * kept, again
         key = num_layers, layout.recompute_layers
         if key not in self.amounts:
             kept = kept_bytes(self.tensors, layout, num_layers)
@@ -280,35 +303,41 @@ def _stage_memory(model: _Model, stage: int, num_dense: int, num_moe: int) -> St
 
 
 def training_bytes(
-    shape: Shape, layout: Layout, settings: TrainingSettings | None = None, counted: Counted | None = None
+    shape: Shape,
+    layout: Layout,
+    settings: TrainingSettings | None = None,
+    counted: Counted | None = None,
+    *,
+    limit: float = math.inf,
 ) -> Size:
     """`TrainingMemory.total` of many architectures under one layout that all of them may have [bytes].
 
     `shape` is a grid with int64 arrays, as in `counting`, whose first layer alone may be dense; layers are split evenly
-    (`Layout.chunks`), without virtual stages.
+    (`Layout.chunks`), without virtual stages. Where the first stages show that none stays within `limit`, the others
+    are not asked.
     """
     settings = settings or TrainingSettings()
-    model = _Model(shape, layout, settings, counted or Counted())
+    model = _Model(shape, layout, settings, counted or Counted(), together=True)
     pp, layers = layout.pp, shape.num_layers
-    least_layers, rest = layers // pp, layers % pp
+    least_layers, rest = model.counted.once(("layers", pp), lambda: np.divmod(layers, pp))
     first_larger = (pp - rest) // 2
 
-    def layers_of(stage: Size) -> Size:
-        return least_layers + ((first_larger <= stage) & (stage < first_larger + rest))
-
-    def total(stage: Size, first: bool, last: bool) -> Size:
+    def total(stage: Size, first: bool = False, last: bool = False) -> Size:
         dense = shape.num_dense_layers if first else 0
-        groups, moments = _stage_groups(model, stage, first, last, dense, layers_of(stage) - dense)
+        held = least_layers + ((first_larger <= stage) & (stage < first_larger + rest))
+        groups, moments = _stage_groups(model, stage, first, last, dense, held - dense)
         return sum(groups.values()) + largest(sum(moment.values()) for moment in moments.values())
 
-    found = [total(0, True, pp == 1)]
-    if pp > 1:
-        found.append(total(pp - 1, False, True))
+    found: Size = total(0, True, pp == 1)
+    others: list[tuple[Size, ...]] = [(pp - 1, False, True)] if pp > 1 else []
     if pp > 2:
         # of the stages between, the first with more layers and the first with fewer have most in flight of their kind
-        found.append(total(1, False, False))
-        found.append(total(np.clip(first_larger, 1, pp - 2), False, False))
-    return largest(found)
+        others += [(1,), (np.clip(first_larger, 1, pp - 2),)]
+    for stage in others:
+        if not anywhere(found <= limit):
+            break
+        found = np.maximum(found, total(*stage))
+    return found
 
 
 def _stage_groups(
@@ -378,6 +407,11 @@ def _state_groups(model: _Model, layers: list[tuple[Size, _Layer]], first: bool,
         (experts, layout.expert_dp, False),
         (vectors, replicas, True),
     ):
+        if model.together:
+            groups["weights"] = groups["weights"] + params * sum(
+                scheme.state_bytes(1.0, copies, vector=vector).values()
+            )
+            continue
         for name, size in scheme.state_bytes(params, copies, vector=vector).items():
             groups[name] = groups[name] + size
     if scheme.gathered_blocks:
@@ -397,12 +431,19 @@ def _standing_buffers(model: _Model, layers: list[tuple[Size, _Layer]], last: bo
     size: Size = _WORKSPACE
     if not model.scheme.fused_gradients:
         return size
-    shapes = [(n > 0, *shape) for n, layer in layers for shape in layer.shapes]
-    if last:
-        shapes.append((True, model.vocab_rows, model.architecture.d_model))
     has_experts = any(anywhere(layer.experts) for _, layer in layers)
     size += _WORKSPACE * (1 + _GROUPED_STREAMS * has_experts)
-    return size + 2 * _distinct(shapes)
+
+    def placeholders() -> Size:
+        shapes = [(n > 0, *shape) for n, layer in layers for shape in layer.shapes]
+        if last:
+            shapes.append((True, model.vocab_rows, model.architecture.d_model))
+        return 2 * _distinct(shapes)
+
+    if not all(np.all(n > 0) for n, _ in layers):
+        return size + placeholders()
+    kinds = tuple(layer is model.layers[True] for _, layer in layers)
+    return size + model.counted.once(("placeholders", model.layout.tp, model.layout.etp, last, kinds), placeholders)
 
 
 def _distinct(shapes: list[tuple[Size, Size, Size]]) -> Size:

@@ -21,10 +21,13 @@ two things, which tests compare with asking all: how near T comes to its bound, 
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +120,14 @@ class Speeds:
         self.reach: float | None = None
         """Largest share of its roof that a design is taken to reach, once a sample says so."""
 
+    def take(self, space: Space, kept: NDArray[np.bool_]) -> Speeds:
+        """What is known of the designs where `kept`, which are those of `space`."""
+        taken = copy.copy(self)
+        taken.space = space
+        for name in ("tokens_per_second", "exact", "roof", "_place"):
+            setattr(taken, name, getattr(self, name)[kept])
+        return taken
+
     def bound(self, index: NDArray[np.intp]) -> None:
         """Bound those at `index` (sorted) by their roofs."""
         for part, designs in self._designs(index):
@@ -138,17 +149,19 @@ class Speeds:
             found = self.trainer.fastest(designs, None if every_layout else self._near)
             self.tokens_per_second[part] = found.tokens_per_second
             self._place[part] = np.where(found.place < 0, -1, found.place + len(self._spreads))
-            self._spreads += found.spreads
+            self._spreads = [*self._spreads, *found.spreads]
             if every_layout:
                 self._near = found.near | (self._near or frozenset())
         self.exact[index] = True
+        if self.reach is not None:
+            self.learn(index[np.isfinite(self.roof[index])])
 
     def learn(self, index: NDArray[np.intp]) -> None:
-        """Take from a sample at `index`, asked exactly, how near designs come to their roofs."""
-        share = self.tokens_per_second[index] / self.roof[index]
-        if not share.any():  # none of them can be trained
+        """Take from those at `index`, asked exactly, how near designs come to their roofs, if nearer than was taken."""
+        share = float((self.tokens_per_second[index] / self.roof[index]).max(initial=0.0))
+        if share <= (self.reach or 0.0):  # as where none of the first can be trained
             return
-        self.reach = min(1.0, REACH * float(share.max()))
+        self.reach = min(1.0, REACH * share)
         roofed = np.flatnonzero(~self.exact & np.isfinite(self.roof))
         self.tokens_per_second[roofed] = self.roof[roofed] * self.reach
 
@@ -183,7 +196,6 @@ class Clock:
         self.space, self.seconds, self.flops, self.days = space, seconds, flops, days
         self._turns = 0
         self.speeds = _speeds(space, trainer)
-        self._changed: NDArray[np.intp] = np.empty(0, dtype=np.intp)
         self.trainer = trainer
         gpus, grid = trainer.gpus, space.reference_grid
         self.typical = typical(gpus.device, trainer.precision, trainer.software, grid) if seconds else None
@@ -205,25 +217,27 @@ class Clock:
         self.flops, self._turns = own if not near else self.flops, self._turns + 1
         return near
 
-    def _spend(self, time: float) -> tuple[Floats | float, Floats | float]:
-        """Compute of each design in so many times the time: as predicted, and as judged [FLOPs]."""
-        if self.typical is None:
-            return self.flops * time, self.flops * time
-        gpus, seconds, s = self.trainer.gpus, self.seconds * time, self.typical.weight
-        predicted = self.speeds.tokens_per_second * self.space.flops_per_token * seconds
-        peak = self.trainer.scale * gpus.count * gpus.device.bf16_flops
-        usual = peak * seconds * self.typical.utilisation(self.space.active_params)
-        return predicted, predicted**s * usual ** (1 - s)
-
     def scores(
-        self, objectives: Sequence[tuple[Objective, float]], *, time: float = 1.0, memory: float = 1.0
+        self,
+        objectives: Sequence[tuple[Objective, float]],
+        *,
+        time: float = 1.0,
+        memory: float = 1.0,
+        known: Scores | None = None,
     ) -> Scores:
         """Every design at so many times the time (or compute) and memory; exact near the best of each objective.
 
-        Feasible are those that were asked exactly and that some layout trains.
+        Feasible are those that were asked exactly and that some layout trains. `known` are scores by this clock at the
+        same time, whatever their memory; what is learnt, they learn too.
         """
-        spend, judged = self._spend(time)
-        scores = self.space.score(spend, memory, judged=judged, more=time)
+        if known is not None:
+            scores = dataclasses.replace(known, feasible=known.feasible.copy())
+        elif self.timed:
+            spend, judged = self._spend(time)
+            scores = self.space.score(spend, memory, judged=judged, more=time)
+            scores = dataclasses.replace(scores, tokens_per_second=self.speeds.tokens_per_second.copy())
+        else:
+            scores = self.space.score(self.flops * time, memory, more=time)
         self.settle(scores, objectives, time=time, memory=memory)
         return scores
 
@@ -242,73 +256,100 @@ class Clock:
         """
         speeds = self.speeds
         fits = self.space.memory <= self.space.budget.usable_bytes * memory
-        first = SAMPLE
-        while True:
-            self._mark(scores, fits)
-            possible = scores.allowed & fits & ~speeds.exact & (speeds.tokens_per_second > 0)
-            known = scores.feasible
-            if among is not None:
-                possible, known = possible & among, known & among
-            wanted, value = np.zeros(len(self.space), dtype=bool), np.empty(0)
-            if not known.any():
-                value = np.where(possible, objectives[0][0](scores), -np.inf)
-                wanted[_largest(value, first)] = True
-                first *= 2  # until one can be trained
-            for objective, near in objectives if known.any() else ():
-                own = objective(scores)
-                value = own if not len(value) else value
-                wanted |= possible & (own >= float(own[known].max()) + math.log1p(-near))
-            index = np.flatnonzero(wanted)
-            if not len(index):
-                return
-            self._know(index, value, possible, known_any=bool(known.any()))
-            self._rescore(scores, time, memory)
-
-    def _know(self, wanted: NDArray[np.intp], value: Floats, possible: NDArray[np.bool_], *, known_any: bool) -> None:
-        """Know more of those that are `wanted`."""
-        speeds = self.speeds
-        self._changed = wanted
-        rough = wanted[~np.isfinite(speeds.roof[wanted])]
-        if not known_any:
-            asked = speeds.drop(wanted)
-            others = np.flatnonzero(possible)
-            if speeds.reach is None and len(others) > FEW:
-                # the best, and some of those that come after them, tell of the others
-                after = np.sort(others[np.argsort(-value[others], kind="stable")[:_AFTER]])
-                sample = np.union1d(asked, after[:: max(1, len(after) // SAMPLE)])
-                speeds.bound(sample)
-                speeds.ask(sample, every_layout=True)
-                speeds.learn(sample)
-                self._changed = np.union1d(wanted, sample)
-            else:
-                speeds.ask(asked, every_layout=True)
-        elif len(rough):
-            speeds.bound(rough)
-            self._changed = rough
-        elif speeds.reach is None:
-            speeds.ask(wanted, every_layout=True)
-        else:
-            first = wanted if len(wanted) <= MOST else np.sort(wanted[np.argsort(-value[wanted], kind="stable")[:MOST]])
-            speeds.ask(first, every_layout=False)
-            self._changed = first
-
-    def _rescore(self, scores: Scores, time: float, memory: float) -> None:
-        """Judge again, in place, those of which more is known."""
-        if not self.timed:
-            return
-        changed = np.zeros(len(self.space), dtype=bool)
-        changed[self._changed] = True
-        spend, judged = self._spend(time)
-        assert isinstance(spend, np.ndarray)
-        assert isinstance(judged, np.ndarray)
-        again = self.space.take(changed).judge(spend[changed], judged[changed], memory, time)
-        scores.tokens[changed], scores.train_flops[changed] = again.tokens, again.train_flops
-        scores.allowed[changed] = again.allowed
-        scores.ln_compute[:, changed] = again.ln_compute
-
-    def _mark(self, scores: Scores, fits: NDArray[np.bool_]) -> None:
-        speeds = self.speeds
+        self._rescore(scores, self._stale(scores), time, memory)  # others may have asked since
         scores.feasible[:] = scores.allowed & fits & speeds.exact & (speeds.tokens_per_second > 0)
+        everything = np.arange(len(fits))
+        pool, first, most = everything, SAMPLE, SAMPLE
+        while True:
+            here = scores if pool is everything else scores.take(pool)
+            possible = here.allowed & fits[pool] & ~speeds.exact[pool] & (speeds.tokens_per_second[pool] > 0)
+            known = here.feasible
+            if among is not None:
+                possible, known = possible & among[pool], known & among[pool]
+            value = objectives[0][0](here)
+            if known.any():
+                wanted = np.zeros(len(pool), dtype=bool)
+                for objective, near in objectives:
+                    own = value if objective is objectives[0][0] else objective(here)
+                    wanted |= possible & (own >= float(own[known].max()) + math.log1p(-near))
+                chosen = np.flatnonzero(wanted)
+            else:
+                wanted, chosen = possible, _largest(np.where(possible, value, -np.inf), first)
+                first *= 2  # until one can be trained
+            if not len(chosen):
+                return
+            reach = speeds.reach
+            if known.any():
+                changed = self._know(pool[chosen], value[chosen], most)
+                most = min(2 * most, MOST)
+                # what is no longer near never will be, unless bounds rise; the best of each objective stay at hand
+                pool = pool[wanted | here.feasible] if speeds.reach == reach else everything
+            else:
+                changed = self._begin(pool[chosen], pool[possible], value[possible])
+            if reach is not None and speeds.reach != reach:
+                changed = np.union1d(changed, self._stale(scores))
+            self._rescore(scores, changed, time, memory)
+            scores.feasible[changed] = (
+                scores.allowed[changed]
+                & fits[changed]
+                & speeds.exact[changed]
+                & (speeds.tokens_per_second[changed] > 0)
+            )
+
+    def _begin(self, best: NDArray[np.intp], possible: NDArray[np.intp], value: Floats) -> NDArray[np.intp]:
+        """Ask of the `best` so far, where none is known that can be trained, and if they are many, of a sample.
+
+        Those of which more is known then.
+        """
+        speeds = self.speeds
+        asked = speeds.drop(best)
+        if speeds.reach is not None or len(possible) <= FEW:
+            speeds.ask(asked, every_layout=True)
+            return best
+        # the best, and some of those that come after them, tell of the others
+        after = np.sort(possible[np.argsort(-value, kind="stable")[:_AFTER]])
+        sample = np.union1d(asked, after[:: max(1, len(after) // SAMPLE)])
+        speeds.bound(sample)
+        speeds.ask(sample, every_layout=True)
+        speeds.learn(sample)
+        return np.union1d(best, sample)
+
+    def _know(self, wanted: NDArray[np.intp], value: Floats, most: int) -> NDArray[np.intp]:
+        """Know more of those that are `wanted`, of at most so many exactly; those of which more is known then."""
+        speeds = self.speeds
+        rough = wanted[~np.isfinite(speeds.roof[wanted])]
+        if len(rough):
+            speeds.bound(rough)
+            return rough
+        if len(wanted) > most:
+            wanted = np.sort(wanted[np.argsort(-value, kind="stable")[:most]])
+        speeds.ask(wanted, every_layout=speeds.reach is None)
+        return wanted
+
+    def _spend(self, time: float, index: Any = slice(None)) -> tuple[Floats, Floats]:
+        """Compute of each design, or of those at `index`, in so many times the time: predicted, and judged [FLOPs]."""
+        assert self.typical is not None
+        gpus, seconds, s = self.trainer.gpus, self.seconds * time, self.typical.weight
+        predicted = self.speeds.tokens_per_second[index] * self.space.flops_per_token[index] * seconds
+        peak = self.trainer.scale * gpus.count * gpus.device.bf16_flops
+        usual = peak * seconds * self.typical.utilisation(self.space.active_params[index])
+        return predicted, predicted**s * usual ** (1 - s)
+
+    def _stale(self, scores: Scores) -> NDArray[np.intp]:
+        """Designs of which more is known than when they were judged, or whose bounds have risen."""
+        own, now = scores.tokens_per_second, self.speeds.tokens_per_second
+        return np.empty(0, np.intp) if own is None else np.flatnonzero((now > own) | (self.speeds.exact & (now != own)))
+
+    def _rescore(self, scores: Scores, index: NDArray[np.intp], time: float, memory: float) -> None:
+        """Judge those at `index` (sorted) again, in place, at the speeds that are known now."""
+        if scores.tokens_per_second is None or not len(index):
+            return
+        spend, judged = self._spend(time, index)
+        again = self.space.gather(index).judge(spend, judged, memory, time)
+        scores.tokens[index], scores.train_flops[index] = again.tokens, again.train_flops
+        scores.allowed[index] = again.allowed
+        scores.ln_compute[:, index] = again.ln_compute
+        scores.tokens_per_second[index] = self.speeds.tokens_per_second[index]
 
 
 def _speeds(space: Space, trainer: Trainer) -> Speeds:

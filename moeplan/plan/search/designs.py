@@ -11,7 +11,8 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from moeplan.architecture.shape import Architecture
 
 Ints = NDArray[np.int64]
 Places = NDArray[np.int32]
+Part = TypeVar("Part")
 _DEPTHS = ("num_layers", "num_kv_layers", "num_moe_layers")
 """The fields that depend on depth."""
 
@@ -62,10 +64,15 @@ class Designs:
         """The shape that the arrays broadcast to."""
         return self._places.shape
 
-    @property
+    @cached_property
     def uniform_attention(self) -> Attention:
         """The attention that every block has."""
         return attention_of(self)
+
+    @cached_property
+    def attentions(self) -> list[tuple[Any, Attention]]:
+        """Its blocks and their attention, as `counting.attentions` has them; made once."""
+        return [(self.num_layers, self.uniform_attention)]
 
     def take(self, index: Any) -> Designs:
         """Some of them: their places, or a mask."""
@@ -180,12 +187,17 @@ class Row:
         return lambda value: value if np.ndim(value) == 0 else value[index]
 
 
+def alike(parts: Sequence[Part], designs: Callable[[Part], Designs]) -> list[list[Part]]:
+    """What has designs of several widths, in a row, by the switches of these: as few groups as keep the order."""
+    return [list(group) for _, group in itertools.groupby(parts, key=lambda part: designs(part).q_lora_rank)]
+
+
 def joined(parts: Sequence[Designs]) -> list[Designs]:
     """Designs of several widths in a row, d_model an array too; as few such as have their switches in common.
 
     The order stays.
     """
-    groups = (list(group) for _, group in itertools.groupby(parts, key=lambda part: part.q_lora_rank))
+    groups = alike(parts, lambda part: part)
     return [Designs(Row(group), np.arange(sum(map(len, group)), dtype=np.int32)) for group in groups]
 
 
@@ -195,3 +207,12 @@ class DesignVariables(Variables):
     def count(self, function: Callable[[Any], Any]) -> Any:
         """A count of each."""
         return as_float(self.shape.count(function))
+
+    @classmethod
+    def joined(cls, designs: Designs, parts: Sequence[Variables], sizes: Sequence[int]) -> DesignVariables:
+        """Of `designs`, so many of each of `parts` in a row: what all of them know stays known."""
+        made = cls(designs, parts[0].seq_len)
+        for key in set.intersection(*(set(part._known) for part in parts)):
+            values = [np.broadcast_to(part._known[key], size) for part, size in zip(parts, sizes, strict=True)]
+            made._known[key] = np.concatenate(values)
+        return made

@@ -32,7 +32,7 @@ from moeplan.laws import Law
 from moeplan.laws.law import relative_weights
 from moeplan.numerics import Floats
 from moeplan.plan.budget import Budget
-from moeplan.plan.search.designs import Designs, DesignVariables
+from moeplan.plan.search.designs import Designs, DesignVariables, alike, joined
 from moeplan.plan.search.grid import AXES, Grid
 from moeplan.plan.search.pruning import Costs
 from moeplan.plan.search.reference import LossReference, Reference, make_reference
@@ -57,7 +57,7 @@ MORE = 1.1
 
 @dataclass(frozen=True)
 class Block:
-    """Designs of one width with what does not depend on the budget."""
+    """Designs with what does not depend on the budget."""
 
     designs: Designs
     """The designs."""
@@ -77,6 +77,21 @@ class Block:
         known = self.variables.take(designs, pick)
         return Block(designs, known, self.memory[index], self.flops_per_token[index], served)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Block]) -> Block:
+        """Designs of several widths, whose switches are the same, in one."""
+        if len(parts) == 1:
+            return parts[0]
+        (designs,) = joined([part.designs for part in parts])
+        served = [part.served_seconds for part in parts if part.served_seconds is not None]
+        return cls(
+            designs,
+            DesignVariables.joined(designs, [part.variables for part in parts], [len(part.designs) for part in parts]),
+            np.concatenate([part.memory for part in parts]),
+            np.concatenate([part.flops_per_token for part in parts]),
+            np.concatenate(served) if served else None,
+        )
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -94,6 +109,8 @@ class Scores:
     """ln C_l of each law (rows), of each design (columns)."""
     feasible: NDArray[np.bool_]
     """Which designs meet every condition."""
+    tokens_per_second: Floats | None = None
+    """The speed of training that each design was judged at, where time is the budget."""
 
     def of(self, law: Law) -> Floats:
         """ln C_l by one of the laws, whether feasible or not."""
@@ -127,6 +144,7 @@ class Scores:
             self.allowed[index],
             self.ln_compute[:, index],
             self.feasible[index],
+            None if self.tokens_per_second is None else self.tokens_per_second[index],
         )
 
 
@@ -211,9 +229,20 @@ class Space:
         if kept.all():
             return self
         masks = np.split(kept, self._offsets[1:-1])
-        return self._with(
+        taken = self._with(
             self.budget, [block.take(mask) for block, mask in zip(self.blocks, masks, strict=True) if mask.any()]
         )
+        taken.known = {key: value.take(taken, kept) for key, value in self.known.items()}
+        return taken
+
+    def gather(self, index: NDArray[np.intp]) -> Space:
+        """The designs at `index` (sorted), in as few blocks as can be: some of many widths are judged faster so."""
+        cuts = np.searchsorted(index, self._offsets)
+        parts = [
+            self.blocks[number].take(index[cuts[number] : cuts[number + 1]] - self._offsets[number])
+            for number in np.flatnonzero(np.diff(cuts))
+        ]
+        return self._with(self.budget, [Block.joined(list(group)) for group in alike(parts, lambda part: part.designs)])
 
     @property
     def is_empty(self) -> bool:

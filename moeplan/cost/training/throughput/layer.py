@@ -7,6 +7,7 @@ every array read or written once a pass, and times `Constants.traffic` over the 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -117,12 +118,17 @@ def recomputed_by(layout: Layout) -> frozenset[str]:
 
 def layer_terms(shape: Shape, setting: StepSetting, moe: bool) -> Terms:
     """Seconds by term of one layer of `shape`, dense or MoE, averaged over its kinds of attention."""
-    total = dict.fromkeys(TERMS, 0.0)
-    for place, (blocks, attention) in enumerate(attentions(shape)):
-        terms = _attention(shape.d_model, attention.on_device(setting.layout.tp), attention, place, setting)
-        total = {name: total[name] + blocks / shape.num_layers * terms.get(name, 0.0) for name in TERMS}
+    kinds = attentions(shape)
+    layout, total = setting.layout, dict.fromkeys(TERMS, 0.0)
+    for place, (blocks, attention) in enumerate(kinds):
+        terms = setting.once(
+            ("mixing", place, layout.tp, layout.cp, layout.micro_batch, layout.sequence_parallel, setting.recomputed),
+            functools.partial(_attention, shape.d_model, attention, place, setting),
+        )
+        share = blocks / shape.num_layers if len(kinds) > 1 else 1
+        total |= {name: total[name] + share * seconds for name, seconds in terms.items()}
     block = _moe(shape, setting) if moe else _dense(shape, setting)
-    return {name: total[name] + block.get(name, 0.0) for name in TERMS}
+    return total | {name: total[name] + seconds for name, seconds in block.items()}
 
 
 def _again(setting: StepSetting, *modules: str) -> float:
@@ -134,9 +140,10 @@ def _quantise(setting: StepSetting) -> float:
     return 1.0 if setting.low else 0.0
 
 
-def _attention(d_model: Size, share: Attention, whole: Attention, place: int, setting: StepSetting) -> Terms:
-    """Maps, scores, norms and collectives of one attention block, the shape's `place`th; `share` is one GPU's."""
+def _attention(d_model: Size, whole: Attention, place: int, setting: StepSetting) -> Terms:
+    """Maps, scores, norms and collectives of one attention block, the shape's `place`th."""
     r, t, split, layout = setting.rates, setting.tokens, setting.split_tokens, setting.layout
+    share = whole.on_device(layout.tp)  # one GPU's
     products, again = setting.once(
         ("attention", place, layout.tp, t), lambda: _products(r, t, share.stored_matrices(d_model))
     )

@@ -30,6 +30,8 @@ STEP_TERMS = (*TERMS, "bubble", "pipeline", "update", "gather", "step", "maturit
 Counted = dict[tuple[object, ...], Any]
 """What layouts of one shape have in common: layers by `Layout.layer_key`, and their parts (`StepSetting.once`)."""
 
+_TOGETHER = ("device", "host")
+"""The terms of a layer where they need not be told apart."""
 _LOGIT_PASSES = 3
 """Times that a fused cross entropy reads or writes the bf16 logits: TransformerEngine reads them, and writes their
 gradient over them."""
@@ -103,21 +105,11 @@ def step_time(
         recomputed=recomputed_by(layout) if recomputed is None else recomputed,
         counted={} if counted is None else counted,
     )
-    model = _Step(shape, setting)
-    m = batch / (layout.dp * layout.micro_batch)
-    stage = model.slowest_stage()
-    once = sum(stage.values())
-    seconds = {name: m * value for name, value in stage.items()}
-    seconds["bubble"] = (layout.pp - 1) / layout.virtual_stages * once
-    seconds["pipeline"] = m * model.transfers()
-    seconds["update"] = model.update()
-    seconds["gather"] = m * model.gathers() if sharded_weights else 0.0
-    seconds["step"] = setting.constants.step
-    by = {"now": 1.0, "2025": setting.constants.maturity_2025, "2026": setting.constants.maturity_2026}
-    total = sum(seconds.values())
-    seconds["maturity"] = total * (by[setting.software.maturity] - 1)
+    model = _Step(shape, setting, TERMS)
+    seconds = model.seconds(batch, sharded_weights)
     tokens = batch * seq_len / layout.num_gpus
     moe = shape.num_moe_layers / shape.num_layers
+    total = sum(seconds.values()) - seconds["maturity"]
     return StepTime(
         seconds=seconds,
         model_flops=(counting.flops_per_token(shape, seq_len) + model.extra_flops()) * tokens,
@@ -126,19 +118,54 @@ def step_time(
     )
 
 
-class _Step:
-    """What the parts of a step share."""
+def step_seconds(shape: Shape, setting: StepSetting, batch: int, *, sharded_weights: bool = False) -> Size:
+    """`StepTime.total` alone [s], in far fewer operations: for grids under many layouts."""
+    return sum(_Step(shape, setting, _TOGETHER).seconds(batch, sharded_weights).values())
 
-    def __init__(self, shape: Shape, setting: StepSetting) -> None:
-        self.shape, self.setting, self.layout = shape, setting, setting.layout
-        self.moe = shape.num_moe_layers / shape.num_layers
-        nothing = dict.fromkeys(TERMS, 0.0)
+
+def together(terms: Terms) -> Terms:
+    """The terms of a layer, those of the device in one."""
+    return {"device": sum(value for name, value in terms.items() if name != "host"), "host": terms["host"]}
+
+
+def launched(device: Size, host: Size) -> Size:
+    """Time of work that the host must launch while the device runs it [s]: (device^4 + host^4)^(1/4)."""
+    a, b = device * device, host * host  # square roots are far cheaper than powers
+    return np.sqrt(np.sqrt(a * a + b * b))
+
+
+class _Step:
+    """What the parts of a step share; `names` are the terms of a layer that are told apart."""
+
+    def __init__(self, shape: Shape, setting: StepSetting, names: tuple[str, ...]) -> None:
+        self.shape, self.setting, self.layout, self.names = shape, setting, setting.layout, names
+        self.moe = setting.once(("moe layers",), lambda: shape.num_moe_layers / shape.num_layers)
+        nothing = dict.fromkeys(names, 0.0)
         self.dense_layer = self._layer(False) if np.any(self.moe < 1) else nothing
         self.moe_layer = self._layer(True) if np.any(self.moe > 0) else nothing
 
     def _layer(self, moe: bool) -> Terms:
-        terms: Terms = self.setting.once(self.layout.layer_key(moe), lambda: layer_terms(self.shape, self.setting, moe))
+        key = self.layout.layer_key(moe)
+        terms: Terms = self.setting.once(key, lambda: layer_terms(self.shape, self.setting, moe))
+        if self.names == _TOGETHER:
+            terms = self.setting.once(("together", *key), lambda: together(terms))
         return terms
+
+    def seconds(self, batch: int, sharded_weights: bool) -> Terms:
+        """Seconds by term of a step of `batch` sequences."""
+        setting, layout = self.setting, self.layout
+        m = batch / (layout.dp * layout.micro_batch)
+        stage = self.slowest_stage()
+        once = sum(stage.values())
+        seconds = {name: m * value for name, value in stage.items()}
+        seconds["bubble"] = (layout.pp - 1) / layout.virtual_stages * once
+        seconds["pipeline"] = m * self.transfers()
+        seconds["update"] = self.update()
+        seconds["gather"] = m * self.gathers() if sharded_weights else 0.0
+        seconds["step"] = setting.constants.step
+        by = {"now": 1.0, "2025": setting.constants.maturity_2025, "2026": setting.constants.maturity_2026}
+        seconds["maturity"] = sum(seconds.values()) * (by[setting.software.maturity] - 1)
+        return seconds
 
     def extra_flops(self) -> Size:
         """FLOPs a token of layers that predict further tokens, with an output head each."""
@@ -175,13 +202,13 @@ class _Step:
 
     def _stage(self, layers: Size, heads: float, extra: Size) -> Terms:
         moe, dense = layers * self.moe + extra * (self.moe > 0), layers * (1 - self.moe) + extra * (self.moe == 0)
-        terms = {name: moe * self.moe_layer[name] + dense * self.dense_layer[name] for name in TERMS}
+        terms = {name: moe * self.moe_layer[name] + dense * self.dense_layer[name] for name in self.names}
         host = terms.pop("host")
         key = "output", self.layout.tp, self.setting.tokens
-        terms["output"] = heads * (1 + self.shape.num_mtp_layers) * self.setting.once(key, self._output)
+        output = self.setting.once(key, self._output) if heads else 0.0
+        terms["output"] = heads * (1 + self.shape.num_mtp_layers) * output
         device = sum(terms.values())
-        together = (device**4 + host**4) ** 0.25
-        return terms | {"host": together - device + sync_moe(self.setting) * moe}
+        return terms | {"host": launched(device, host) - device + sync_moe(self.setting) * moe}
 
     def _output(self) -> Size:
         """The output head, in bf16, and the loss [s]."""
@@ -201,28 +228,31 @@ class _Step:
         return _EXPOSED_TRANSFER * 2 * layout.virtual_stages * size / rate
 
     def _params(self) -> tuple[Size, Size]:
-        """Params of one GPU outside experts, and of its experts, on an average stage."""
-        shape, layout = self.shape, self.layout
-        layers = shape.num_layers / layout.pp
-        dense = counting.attention_params(shape) / layout.pp
+        """Params outside experts, and of experts."""
+        shape, layers = self.shape, self.shape.num_layers
+        dense = counting.attention_params(shape)
         dense = dense + layers * (1 - self.moe) * counting.ffn_params(shape.d_model, shape.d_ff)
         shared = shape.num_shared_experts * shape.d_shared_expert + shape.d_dense_residual
         dense = dense + layers * self.moe * counting.ffn_params(shape.d_model, shared)
-        dense = dense + 2 * shape.vocab_size * shape.d_model / layout.pp
-        experts = layers * self.moe * shape.num_experts * counting.expert_params(shape)
-        return dense / layout.tp, experts / (layout.ep * layout.etp)
+        dense = dense + 2 * shape.vocab_size * shape.d_model
+        return dense, layers * self.moe * shape.num_experts * counting.expert_params(shape)
 
     def update(self) -> Size:
-        """Gradients summed in fp32 and bf16 weights gathered over replicas; 30 bytes a param of optimizer state [s]."""
+        """Gradients summed in fp32 and bf16 weights gathered over replicas; 30 bytes a param of optimizer state [s].
+
+        Of the params of one GPU of an average stage.
+        """
         setting, layout = self.setting, self.layout
-        dense, experts = self._params()
-        replicas = layout.dp * layout.cp
-        seconds = setting.ring(6 * dense, replicas, layout.tp)
-        seconds = seconds + setting.ring(6 * experts, layout.expert_dp, layout.ep * layout.etp)
-        state = 30 * (dense / replicas + experts / layout.expert_dp)
-        return setting.constants.update * (seconds + state / setting.device.bandwidth)
+        replicas, bandwidth = layout.dp * layout.cp, setting.device.bandwidth
+        dense = setting.ring(6, replicas, layout.tp) + 30 / replicas / bandwidth
+        experts = setting.ring(6, layout.expert_dp, layout.ep * layout.etp) + 30 / layout.expert_dp / bandwidth
+        outside, inside = setting.once(("params",), self._params)
+        split = setting.constants.update / layout.pp
+        return split / layout.tp * dense * outside + split / (layout.ep * layout.etp) * experts * inside
 
     def gathers(self) -> Size:
         """Weights gathered forward and backward and gradients scattered, where weights are sharded [s]."""
-        dense, _ = self._params()
-        return self.setting.constants.exposed * self.setting.ring(8 * dense, self.layout.dp * self.layout.cp, 1)
+        outside, _ = self.setting.once(("params",), self._params)
+        layout, setting = self.layout, self.setting
+        each = setting.constants.exposed * setting.ring(8, layout.dp * layout.cp, 1)
+        return each / layout.pp / layout.tp * outside
