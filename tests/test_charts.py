@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import itertools
 import math
 import re
@@ -21,6 +20,7 @@ from moeplan.errors import UsageError
 from moeplan.report import pictures
 from moeplan.report.blocks import Chart, Level, Paragraph, Section, Series, Shade
 from moeplan.report.charts import chart_table, charts_of, runs, spread, ticks
+from moeplan.report.charts.svg import file_picture, picture, text_width
 from moeplan.report.charts.text import HEIGHT
 from moeplan.report.html import html_fragment
 from moeplan.report.markdown import markdown_text
@@ -152,9 +152,9 @@ def test_poor_values_are_drawn_or_left_out(y: tuple[float | None, ...], log: boo
     assert low < high
     assert drawn(chart)
     assert chart_table(chart).rows
-    from moeplan.report.charts.picture import picture
-
-    assert picture([chart], "svg")
+    for width in (760, 340):
+        assert "nan" not in picture(chart, width)
+    assert tree(file_picture([chart])) is not None
 
 
 def test_charts_are_tables_elsewhere() -> None:
@@ -177,18 +177,25 @@ def test_charts_are_tables_elsewhere() -> None:
 def test_a_series_of_the_plan_is_the_plans() -> None:
     """The plan's charts hold the plan's numbers: EL by law, bytes by group, ranges over values, efficiencies."""
     plan = sample_plan()
-    leverage, bands, efficiency, memory = plan_charts(plan)
+    leverage, bands, efficiency, memory, training = plan_charts(plan)
     assert leverage.labels == ("pooled", "tian2025", "abnar2025", "clark2022")
     assert [series.y for series in leverage.series[1:]] == [(5.432 * 0.9191,), (3.456, 2.345)]
     assert leverage.series[0].y == pytest.approx((3.21,), abs=0.005)
     assert (leverage.series[0].low, leverage.series[0].high) == ((1.23,), (8.38,))
     assert [series.inside for series in leverage.series] == [(False,), (False,), (False, True)]
-    assert dict(zip(memory.labels, memory.series[0].y, strict=True)) == plan.memory.by_group
+    used = plan.memory.by_group
+    assert memory.labels[0] == "the plan"
+    assert [series.y[0] for series in memory.series] == [used["routed_experts"], used["attention"], used["kv_cache"]]
+    assert (memory.stacked, memory.levels) == (True, (Level("usable", plan.memory.usable_bytes),))
     assert efficiency.series[0].y == (0.9753,)
     tokens = next(band for band in plan.bands if band.variable == "tokens")
     place = bands.labels.index("tokens")
     assert bands.series[0].high[place] == tokens.high_5 / tokens.value
-    assert charts_of(page_sections(plan)) == [bands, leverage, memory, efficiency]
+    layout = plan.training.layouts[0]
+    assert {series.name: series.y[0] for series in training.series} == {
+        name.replace("_", " "): used for name, used in layout.bytes_by_group.items() if used
+    }
+    assert charts_of(page_sections(plan)) == [bands, leverage, memory, training, efficiency]
 
 
 # ---------------------------------------------------------------------------------------------------- pictures
@@ -196,90 +203,121 @@ def test_a_series_of_the_plan_is_the_plans() -> None:
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def picture_of(*charts: Chart) -> tuple[bytes, ElementTree.Element]:
-    """An SVG's bytes and its tree."""
-    from moeplan.report.charts.picture import picture
+def tree(text: str) -> ElementTree.Element:
+    """An SVG picture, read as XML."""
+    return ElementTree.fromstring(text.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+                                  if "xmlns" not in text else text)  # fmt: skip
 
-    data = picture(charts, "svg")
-    return data, ElementTree.parse(io.BytesIO(data)).getroot()
+
+def of_class(root: ElementTree.Element, name: str) -> list[ElementTree.Element]:
+    """The elements of a class."""
+    return [element for element in root.iter() if name in element.get("class", "").split()]
+
+
+def words(elements: list[ElementTree.Element]) -> list[str]:
+    """What texts say."""
+    return ["".join(element.itertext()) for element in elements]
 
 
 def test_svg_is_repeatable_and_says_what_it_shows() -> None:
     """The same chart makes the same bytes, without a date; titles, ticks, legend and note are text."""
-    data, root = picture_of(frontier())
-    assert data == picture_of(frontier())[0]
-    assert b"dc:date" not in data
-    said = {"".join(element.itertext()) for element in root.iter(f"{SVG}text")}
-    for text in ("Leverage against memory", "memory of the served model", "80GB", "5x", "beta2025", "recommended",
+    text = file_picture([frontier()])
+    assert text == file_picture([frontier()])
+    said = set(words(list(tree(text).iter(f"{SVG}text"))))
+    for each in ("Leverage against memory", "memory of the served model", "80GB", "5x", "beta2025", "recommended",
                  "measured by alpha2025", "dense"):  # fmt: skip
-        assert text in said
-    assert any("not averaged" in text for text in said)
+        assert each in said
+    assert any("not averaged" in each for each in said)
 
 
 def test_picture_has_the_points_and_scales() -> None:
-    """Each law's line goes through its points, dashed outside its range; the axes span all of them."""
-    from moeplan.report.charts.picture import draw
-
-    axes = draw([frontier()]).axes[0]
-    lines = [line for line in axes.lines if len(line.get_xdata()) > 2]
-    first, second, third, whole = lines[:4]
-    assert [line.get_linestyle() for line in lines[:4]] == ["--", "-", "--", "-"]
-    assert [*first.get_xdata(), *second.get_xdata()[1:], *third.get_xdata()[1:]] == list(MEMORY)
-    assert tuple(whole.get_xdata()) == MEMORY
-    assert tuple(whole.get_ydata()) == frontier().series[1].y
-    assert axes.get_xscale() == axes.get_yscale() == "log"
-    low, high = axes.get_xlim()
-    assert low < MEMORY[0] < MEMORY[-1] < high
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["40GB", "80GB", "160GB", "320GB", "640GB"]
+    """Each law's line goes through its points, dashed outside its range; the axes are logarithmic and span all."""
+    root = tree(picture(frontier()))
+    first, second, point = of_class(root, "series")
+    lines = of_class(first, "line")
+    assert ["stroke-dasharray" in line.attrib for line in lines] == [True, False, True]
+    assert ["stroke-dasharray" in line.attrib for line in of_class(second, "line")] == [False]
+    corners = [[tuple(map(float, pair.split())) for pair in line.get("d", "")[1:].split("L")] for line in lines]
+    path = [*corners[0], *corners[1][1:], *corners[2][1:]]
+    assert len(path) == len(of_class(first, "dot")) == len(of_class(second, "dot")) == 40
+    across, up = [x for x, _ in path], [y for _, y in path]
+    steps = [math.log(MEMORY[at + 1] / MEMORY[at]) / (across[at + 1] - across[at]) for at in range(39)]
+    assert max(steps) / min(steps) < 1.01  # even in logarithm, as the points are
+    assert up == sorted(up, reverse=True)
+    assert 0 < across[0] < across[-1] < 760
+    assert words(of_class(root, "xtick")) == ["40GB", "80GB", "160GB", "320GB", "640GB"]
+    assert len(of_class(first, "band")) == len(of_class(root, "shade")) == 1
+    (star,) = of_class(point, "dot")
+    assert star.tag == f"{SVG}polygon"
+    hollow = [dot for dot in of_class(first, "dot") if "hollow" in dot.get("class", "")]
+    assert len(hollow) == sum(not 60e9 < x < 300e9 for x in MEMORY)
 
 
 def test_values_beside_a_label_are_named_and_apart() -> None:
     """Where several series have a value beside one label, each stands on its own line with its value and its name."""
-    from moeplan.report.charts.picture import draw
-
     first = Series("best dense", (0, 1), (1.0, 2.0), "points")
     second = Series("equal loss", (0, 1), (1.0, None), "points")
     chart = Chart("costs", "", "cost", (first, second), y_quantity="times", labels=("params", "tokens"))
-    (axes,) = draw([chart]).axes
-    texts = {text.get_text(): text.xy[1] for text in axes.texts if "x" in text.get_text()}
+    root = tree(picture(chart))
+    texts = {"".join(x.itertext()): float(x.get("y", "")) for x in of_class(root, "value")}
     assert set(texts) == {"1.00x  best dense", "1.00x  equal loss", "2.00x  best dense"}
-    assert -0.5 < texts["1.00x  best dense"] < texts["1.00x  equal loss"] < 0.5
-    drawn = sorted((bars.lines[0].get_ydata()[0], bars.lines[0].get_xdata()[0]) for bars in axes.containers)
-    assert [height for height, _ in drawn] == pytest.approx(sorted(texts.values()))
-    (alone,) = draw([dataclasses.replace(chart, series=(first,))]).axes
-    assert {"1.00x", "2.00x"} <= {text.get_text() for text in alone.texts}
+    labels = {"".join(x.itertext()): float(x.get("y", "")) for x in of_class(root, "label")}
+    assert texts["1.00x  best dense"] < labels["params"] < texts["1.00x  equal loss"] < labels["tokens"]
+    assert len(of_class(root, "dot")) == 3 + 2  # the legend's as well
+    alone = tree(picture(dataclasses.replace(chart, series=(first,))))
+    assert words(of_class(alone, "value")) == ["1.00x", "2.00x"]
+
+
+def test_parts_of_a_sum_stand_end_to_end() -> None:
+    """Stacked bars begin where the last one ends, are as long as their values, and say their sum."""
+    parts = tuple(Series(name, (0, 1), values, "bars") for name, values in (("a", (3e9, 1e9)), ("b", (2e9, 0.0))))
+    chart = Chart("m", "", "bytes", parts, y_quantity="bytes", labels=("one", "two"), stacked=True,
+                  levels=(Level("usable", 6e9),))  # fmt: skip
+    for width in (760, 340):
+        root = tree(picture(chart, width))
+        bars = [tuple(float(x.get(key, "")) for key in ("x", "y", "width")) for x in of_class(root, "bar")]
+        (x, y, wide), (other, below, less), (start, top, more) = bars
+        assert (other, top) == (x, y)
+        assert start == pytest.approx(x + wide, abs=0.02)
+        assert wide == pytest.approx(3 * less, abs=0.1)
+        assert more == pytest.approx(2 * less, abs=0.1)
+        assert below > y
+        assert words(of_class(root, "value")) == ["5GB", "1GB"]
+
+
+@pytest.mark.parametrize("width", [340, 760])
+@pytest.mark.parametrize("chart", [frontier(), groups(), *plan_charts(sample_plan())], ids=lambda chart: chart.title)
+def test_a_picture_holds_all_that_it_draws(chart: Chart, width: int) -> None:
+    """For a desk and for a phone: nothing is drawn or written outside of the picture, by the widths of Helvetica."""
+    root = tree(picture(chart, width))
+    for element in root.iter():
+        for key in ("x", "x1", "x2", "cx"):
+            assert -0.5 <= float(element.get(key, 0)) <= width
+        if element.tag == f"{SVG}text":
+            wide = text_width("".join(element.itertext()), float(element.get("font-size", 13)))
+            start = float(element.get("x", 0)) - {"end": wide, "middle": wide / 2}.get(
+                element.get("text-anchor", ""), 0
+            )
+            assert start >= -0.5, words([element])
+            assert start + wide <= width + 12, words([element])
 
 
 def test_png_is_a_picture_and_several_charts_share_it() -> None:
-    """A PNG is one; four charts stand in two columns of one file."""
-    from moeplan.report.charts.picture import draw, picture
-
-    data = picture([frontier()], "png")
+    """A PNG is one, of two dots a pixel; four charts stand in two columns of one file."""
+    data = pictures.png(file_picture([frontier()]))
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     assert int.from_bytes(data[16:20], "big") == 1360
-    figure = draw(plan_charts(sample_plan()))
-    places = {axes.get_subplotspec().get_geometry() for axes in figure.axes}
-    assert {place[:2] for place in places} == {(2, 2)}
-    assert len(places) == 4
-
-
-def test_a_readers_settings_change_no_picture() -> None:
-    """What a user's matplotlibrc says about style does not reach the file, and is left as it was."""
-    import matplotlib
-
-    with matplotlib.rc_context({"font.size": 30, "text.usetex": True}):
-        data, _ = picture_of(frontier())
-        assert matplotlib.rcParams["font.size"] == 30
-    assert data == picture_of(frontier())[0]
+    root = tree(file_picture(plan_charts(sample_plan())[:4]))
+    places = [x.get("transform", "") for x in root[1]]
+    columns = {place.split("(")[1].split()[0] for place in places}
+    rows = {place.split()[1] for place in places}
+    assert (len(places), len(columns), len(rows)) == (4, 2, 2)
 
 
 # ---------------------------------------------------------------------------------------------------- files
 
 
-@pytest.mark.parametrize(
-    "option, name, module, extra",
-    [("--plot", "out.png", "matplotlib", "plot"), ("--html", "out.html", "plotly", "html")],
-)
+@pytest.mark.parametrize("option, name, module, extra", [("--plot", "out.png", "vl_convert", "plot")])
 def test_a_missing_extra_is_said_before_any_search(
     option: str, name: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -289,7 +327,8 @@ def test_a_missing_extra_is_said_before_any_search(
     path = tmp_path / name
     done = CliRunner().invoke(cli, ["recommend", "--flops", "1e22", "--memory", "80GB", option, str(path)])
     assert done.exit_code == 2
-    assert f"{option} needs {module}, which is not installed; run: pip install 'moeplan[{extra}]'" in done.stderr
+    needs = f"{option} needs {module} for a .png, which is not installed; run: pip install 'moeplan[{extra}]'"
+    assert needs in done.stderr
     assert not path.exists()
 
 

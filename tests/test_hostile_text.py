@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from moeplan.cli import cli
 from moeplan.report.blocks import Chart, Items, Level, Paragraph, Section, Series, Shade, Table
-from moeplan.report.charts.figures import figure
+from moeplan.report.charts.svg import file_picture, picture
 from moeplan.report.markdown import markdown_text
 from moeplan.report.terminal import terminal_text
 from moeplan.texts import is_control
@@ -75,7 +75,7 @@ def test_reports_hold_no_control_codes(text: str) -> None:
 
 @given(st.sampled_from(["name", "title", "axis", "shade", "level", "label", "words"]))
 def test_no_text_is_markup_in_a_chart(place: str) -> None:
-    """A file's name with a link in it is shown as it is written: plotly reads <a href> in names, labels and titles."""
+    """A file's name with a link in it is shown as it is written, in names, labels and titles."""
     link = '<a href="https://evil.example">law</a>'
     text = {place: link}
     chart = Chart(
@@ -84,7 +84,9 @@ def test_no_text_is_markup_in_a_chart(place: str) -> None:
         shades=(Shade(text.get("shade", "s"), 0.0, 1.0),), levels=(Level(text.get("level", "l"), 1.0),),
         labels=(link, "b") if place == "label" else (),
     )  # fmt: skip
-    assert "<a" not in json.dumps(figure(chart, [[0, 0]]))
+    for drawn in (picture(chart), file_picture([chart])):
+        assert "<a" not in drawn
+        assert "&lt;a" in drawn
 
 
 def test_names_that_are_no_utf8_are_refused_before_anything_is_computed() -> None:

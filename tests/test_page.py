@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,6 +22,7 @@ from moeplan.laws import load_law
 from moeplan.plan.document import Plan, read_plan
 from moeplan.report import blocks
 from moeplan.report.blocks import Chart, Paragraph, Section, Series, Table
+from moeplan.report.charts import charts_of
 from moeplan.report.page import numbers_without_source, page_html
 from moeplan.report.page.elements import pointed_at
 from moeplan.report.page.numbers import pieces
@@ -166,11 +170,11 @@ def test_a_law_that_is_gone_is_only_named() -> None:
 
 
 def test_page_is_small_whole_and_repeatable(page: Path, parsed: _Page, tmp_path: Path) -> None:
-    """Under 6 MB; the same plan makes the same bytes; nothing refers outside; no inline styles or handlers."""
+    """Under 400 kB; the same plan makes the same bytes; nothing refers outside; no inline styles or handlers."""
     again = tmp_path / "again.html"
     write_plan(Plan.from_json(json.loads(json.dumps(sample_plan().to_json()))), plot=None, html=str(again))
     assert again.read_bytes() == page.read_bytes()
-    assert page.stat().st_size < 6e6
+    assert page.stat().st_size < 400_000
     assert all(link.startswith("#") for link in parsed.links)
     assert not {name for name in parsed.attributes if name == "style" or name.startswith("on")}
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page.read_text(encoding="utf-8"))
@@ -180,23 +184,22 @@ def test_page_is_small_whole_and_repeatable(page: Path, parsed: _Page, tmp_path:
     assert not re.search(r"https?:", policy[1])
 
 
-def test_page_without_charts_holds_no_plotly() -> None:
-    """A report without charts is a small page."""
+def test_page_without_charts_is_small() -> None:
+    """A report without charts is a small page, and no text of it ends a script."""
     html = page_html([Section("T", (Paragraph("words"),))], title="t", data={"a": "</script><b>"})
     assert len(html) < 40_000
     assert "</script><b>" not in html
 
 
-def test_figures_are_plotlys() -> None:
-    """plotly's own checks accept every figure, with as many points as the charts have."""
-    go = pytest.importorskip("plotly.graph_objects")
-    from moeplan.report.charts.figures import figure
-
-    for chart in plan_charts(sample_plan()):
-        made = figure(chart, [[0] * len(series.x) for series in chart.series])
-        found = go.Figure({"data": made["data"], "layout": made["layout"]})
-        shown = sum(len(trace.x) for trace in found.data if trace.type == "bar" or trace.mode != "lines")
-        assert shown == sum(len(series.x) for series in chart.series if series.kind != "line")
+def test_pictures_hold_every_point_with_its_source(page: Path) -> None:
+    """Every point of every chart stands in the page, at both widths, with words and the number of a listed source."""
+    text = page.read_text(encoding="utf-8")
+    for place, chart in enumerate(charts_of(page_sections(sample_plan()))):
+        part = text.split(f'id="chart-{place}"')[1].split("</figure>")[0]
+        points = sum(y is not None and (not chart.stacked or y > 0) for series in chart.series for y in series.y)
+        found = re.findall(r'<g class="p" data-source="(\d+)" data-name="[^"]+"><title>[^<]+</title>', part)
+        assert len(found) == 2 * points
+        assert all(f'id="source-{number}"' in text for number in found)
 
 
 # ---------------------------------------------------------------------------------------------------- the browser
@@ -245,24 +248,57 @@ def test_policy_stops_what_is_foreign(shown: Browser, page: Path) -> None:
 
 
 def test_charts_are_drawn(shown: Browser) -> None:
-    """Every chart has its points, bars and stretches as shapes of visible size, and its ticks in words."""
+    """Every chart has its points, bars and stretches as shapes of visible size, and its labels in words."""
     charts = {chart.title: chart for chart in plan_charts(sample_plan())}
-    titles = shown.js("[...document.querySelectorAll('figcaption')].map(x => x.firstChild.textContent.trim())")
+    titles = shown.js("[...document.querySelectorAll('main > :not(.summary) figcaption')]"
+                      ".map(x => x.firstChild.textContent.trim())")  # fmt: skip
     assert sorted(titles) == sorted(charts)
     for place, title in enumerate(titles):
-        chart, figure = charts[title], f"#chart-{place}"
+        chart, figure = charts[title], f"#chart-{place} .wide"
         count = f"document.querySelectorAll('{figure} %s').length"
-        for kind, shape in (("bars", ".barlayer .point path"), ("points", ".scatterlayer .points path")):
-            points = sum(len(series.x) for series in chart.series if series.kind == kind)
-            assert shown.js(count % shape) == points
-        stretches = sum(len(series.x) for series in chart.series if series.kind == "line")
-        assert shown.js(count % ".scatterlayer path.js-line") == stretches
-        ticks = shown.js(f"[...document.querySelectorAll('{figure} .ytick text')].map(x => x.textContent)")
-        assert sorted(ticks) == sorted(chart.labels)
-        box = shown.js(f"(() => {{ const b = document.querySelector('{figure} .main-svg').getBoundingClientRect();"
+        for kind, shape in (("bars", ".series .bar"), ("points", ".series .dot"), ("line", ".series .stretch")):
+            drawn = sum(y is not None and (kind != "bars" or y > 0)
+                        for series in chart.series if series.kind == kind for y in series.y)  # fmt: skip
+            assert shown.js(count % shape) == drawn
+        labels = shown.js(f"[...document.querySelectorAll('{figure} .label')].map(x => x.textContent)")
+        assert sorted(labels) == sorted(chart.labels)
+        box = shown.js(f"(() => {{ const b = document.querySelector('{figure}').getBoundingClientRect();"
                        "return [b.width, b.height]; })()")  # fmt: skip
         assert box[0] > 600
-        assert box[1] > 100
+        assert box[1] > 60
+
+
+def test_numbers_are_quiet_until_somebody_asks(shown: Browser) -> None:
+    """No number is underlined but under the pointer or with the focus; the button underlines all, and takes it back."""
+    underlined = "[...document.querySelectorAll('.n')].filter(x => x.checkVisibility() && " \
+                 "!getComputedStyle(x).textDecorationColor.includes('rgba(0, 0, 0, 0)')).length"  # fmt: skip
+    shown.send("Input.dispatchMouseEvent", type="mouseMoved", x=2, y=2)
+    assert shown.js(underlined) == 0
+    shown.click("#marks")
+    assert shown.js(underlined) > 200
+    assert shown.js("document.getElementById('marks').getAttribute('aria-pressed')") == "true"
+    shown.click("#marks")
+    shown.send("Input.dispatchMouseEvent", type="mouseMoved", x=2, y=2)
+    assert shown.js(underlined) == 0
+
+
+def test_pointer_and_legend_of_a_chart(shown: Browser) -> None:
+    """Over a point a box says it; a series can be hidden by the legend, by mouse and by keyboard, and comes back."""
+    x, y = shown.js("(() => { const e = document.querySelector('#chart-1 .wide .series .dot');"
+                    "e.scrollIntoView({block: 'center'}); const b = e.getBoundingClientRect();"
+                    "return [b.x + b.width / 2, b.y + b.height / 2]; })()")  # fmt: skip
+    shown.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    assert "3.21x" in shown.js(
+        "document.getElementById('tip').hidden ? '' : document.getElementById('tip').textContent"
+    )
+    shown.send("Input.dispatchMouseEvent", type="mouseMoved", x=2, y=2)
+    assert shown.js("document.getElementById('tip').hidden")
+    hidden = "document.querySelectorAll('#chart-1 .wide .series.off').length"
+    shown.click("#chart-1 .wide .key[data-look='1']")
+    assert shown.js(hidden) == 1
+    shown.js("document.querySelector('#chart-1 .wide .key[data-look=\"1\"]').focus()")
+    shown.press("Enter")
+    assert shown.js(hidden) == 0
 
 
 def test_click_on_a_number_opens_its_source(shown: Browser) -> None:
@@ -329,9 +365,9 @@ def test_keyboard_reaches_opens_and_closes(shown: Browser) -> None:
 
 def test_points_of_a_chart_can_be_asked(shown: Browser) -> None:
     """A click on a bar of a chart opens its source."""
-    shown.click("figure .barlayer .point path")
+    shown.click("#chart-2 .wide .series[data-look='1'] .bar")
     said = panel(shown)
-    assert "attention: 302MB" in said
+    assert "other weights, the plan: 302MB" in said
     assert "no law is involved" in said
 
 
@@ -346,7 +382,7 @@ def test_light_and_dark(shown: Browser) -> None:
             return Math.max(x, paper) / Math.min(x, paper);
         };
         return [paper > 0.5, ratio(document.body, "color"), ratio(document.querySelector(".small"), "color"),
-                ratio(document.querySelector(".ytick text"), "fill")];
+                ratio(document.querySelector(".wide .xtick"), "fill")];
     })()"""
     for scheme in ("light", "dark"):
         shown.media(scheme=scheme)
@@ -365,7 +401,8 @@ def test_phone_needs_no_sideways_scrolling(browser: Browser, page: Path, width: 
     browser.resize(width, 780)
     browser.open(page)
     assert browser.js("document.documentElement.scrollWidth") <= width
-    wide = browser.js("[...document.querySelectorAll('.main-svg')].filter(x => "
+    wide = browser.js("[...document.querySelectorAll('.chart .plot, .chart text')].filter(x => x.checkVisibility() && "
+                      ""
                       f"x.getBoundingClientRect().right > {width}).length")  # fmt: skip
     assert wide == 0
     browser.click(".card .n")
@@ -377,19 +414,63 @@ def test_phone_needs_no_sideways_scrolling(browser: Browser, page: Path, width: 
 
 
 def test_print_shows_everything(shown: Browser) -> None:
-    """On paper charts take its width, panel and buttons are gone, sources are listed and numbers carry their mark."""
+    """On paper buttons and panel are gone, closed parts are open, and every block names its sources in brackets."""
     shown.click(".card .n")
     shown.media("print", scheme="dark")
-    shown.wait("[...document.querySelectorAll('main details')].every(x => x.open)")
     visible = "[...document.querySelectorAll('%s')].filter(x => x.checkVisibility()).length"
-    assert shown.js(visible % "#panel, nav, #theme, #download, .hint") == 0
-    assert shown.js(visible % ".chart .main-svg") >= 4
+    assert shown.js(visible % "#panel, nav, #theme, #marks, #download, .hint") == 0
+    assert shown.js(visible % ".chart .wide") >= 4
+    assert shown.js(visible % ".chart .narrow") == 0
     assert shown.js(visible % ".sources li") > 10
-    assert shown.js("getComputedStyle(document.querySelector('.n'), '::after').content") == '"1"'
+    assert (
+        shown.js("""[...document.querySelectorAll("main details *")]
+        .filter(x => !x.closest("summary") && !x.checkVisibility()).length""")
+        == 0
+    )
+    cited = shown.js("""[...document.querySelectorAll("main > :not(.summary) :is(p, li, .scroll, dl.card):has(.n)")]
+        .filter(x => !/\\[\\d+(, \\d+)*\\]/.test(x.textContent + x.nextElementSibling?.textContent)).length""")
+    assert cited == 0
+    assert shown.js("getComputedStyle(document.querySelector('.n'), '::after').content") == "none"
     assert shown.js("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     shown.media()
-    shown.wait("![...document.querySelectorAll('main details')].some(x => x.open)")
+    assert shown.js(visible % ".summary, .cites") == 0
     assert shown.pdf().startswith(b"%PDF")
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="needs pdftotext of poppler-utils")
+@pytest.mark.parametrize("paper", ["A4", "Letter"])
+def test_a_printed_plan_is_a_summary_of_two_pages_and_an_appendix(
+    browser: Browser, tmp_path: Path, paper: str, page: Path
+) -> None:
+    """On both papers: a summary of at most two pages, notes that are no powers, page numbers, all text inside the
+    margins, and what was closed on the screen."""
+    sizes = {"A4": (210 / 25.4, 297 / 25.4), "Letter": (8.5, 11.0)}
+    browser.media()
+    browser.open(page)
+    pdf, (wide, high) = tmp_path / "plan.pdf", sizes[paper]
+    made = browser.send("Page.printToPDF", paperWidth=wide, paperHeight=high, printBackground=True)["data"]
+    pdf.write_bytes(base64.b64decode(made))
+    text = subprocess.run(["pdftotext", "-layout", pdf, "-"], capture_output=True, text=True, check=True).stdout
+    pages = text.rstrip("\f\n").split("\f")
+    first = next(at for at, one in enumerate(pages) if "Appendix: the whole answer" in one)
+    assert first in (1, 2)
+    summary = " ".join(" ".join(pages[:first]).split())
+    for said in ("worth", "Shape", "Train", "Serve", "Quality", "Efficiency Leverage of", "Near-equal", "Notes", "[1"):
+        assert said in summary
+    for at, one in enumerate(pages):
+        assert f"{at + 1} / {len(pages)}" in one
+    whole = " ".join(text.split())
+    assert not re.search(r"\d[\u2070-\u2079\u00b9\u00b2\u00b3]", whole)
+    sources = browser.js("document.querySelectorAll('.sources li').length")
+    assert f"[{sources}]" in whole
+    for law in ("tian2025", "abnar2025"):
+        assert str(load_law(law).citation)[:40] in whole.replace("- ", "-") or law in whole
+    boxes = subprocess.run(["pdftotext", "-bbox", pdf, "-"], capture_output=True, text=True, check=True).stdout
+    found = [
+        tuple(map(float, box)) for box in re.findall(r'<word xMin="([\d.]+)" yMin="([\d.]+)" xMax="([\d.]+)"', boxes)
+    ]
+    assert min(x for x, _, _ in found) >= 16 / 25.4 * 72 - 1
+    assert max(x for _, _, x in found) <= (wide - 16 / 25.4) * 72 + 1
 
 
 def test_record_can_be_taken_from_the_page(shown: Browser, tmp_path: Path) -> None:
@@ -418,12 +499,11 @@ def test_lines_of_a_frontier_are_drawn(browser: Browser, tmp_path: Path) -> None
     browser.media()
     browser.resize(1000)
     browser.open(path)
-    lines = browser.js("[...document.querySelectorAll('.scatterlayer path.js-line')].map(x => getComputedStyle(x))"
-                       ".filter(x => parseFloat(x.strokeWidth)).map(x => x.strokeDasharray)")  # fmt: skip
+    lines = browser.js("[...document.querySelectorAll('.wide .line')].map(x => getComputedStyle(x).strokeDasharray)")
     assert [dash != "none" for dash in lines] == [False, True]
-    assert browser.js("document.querySelectorAll('.fills path.js-fill').length") == 1
-    assert browser.js("document.querySelectorAll('.shapelayer path').length") == 2
-    assert browser.js("[...document.querySelectorAll('.xtick text')].map(x => x.textContent)") == [
+    assert browser.js("document.querySelectorAll('.wide .band').length") == 1
+    assert browser.js("document.querySelectorAll('.wide .shade, .wide > .level').length") == 2
+    assert browser.js("[...document.querySelectorAll('.wide .xtick')].map(x => x.textContent)") == [
         "1e20", "1e21", "1e22", "1e23", "1e24", "1e25",
     ]  # fmt: skip
 

@@ -92,12 +92,12 @@ page_options = stacked(
     file_option(
         "--plot",
         callback=_checked("check_plot"),
-        help="Write the charts to a .png or .svg file. Needs moeplan[plot].",
+        help="Write the charts to a .svg or .png file; a .png needs moeplan[plot].",
     ),
     file_option(
         "--html",
         callback=_checked("check_page"),
-        help="Write a page that needs no network: tables, interactive charts, sources. Needs moeplan[html].",
+        help="Write a page that needs no network: tables, interactive charts, sources; printed, a summary comes first.",
     ),
 )
 """The options --plot and --html, passed as `plot` and `html`; hand both to `moeplan.report.pictures.write_pictures`."""

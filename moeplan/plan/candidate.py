@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from moeplan.errors import UsageError
+import numpy as np
+
+from moeplan.architecture.shape import Architecture
+from moeplan.errors import MoeplanError, UsageError
 from moeplan.plan.budget_fields import make_budget
 from moeplan.plan.document import Plan
 from moeplan.plan.law_selection import laws_again
@@ -49,3 +52,18 @@ def integers_of(design: Design) -> dict[str, float]:
         for name, variable in DESIGN_VARIABLES.items()
         if variable.integer and name not in counts
     }
+
+
+def architecture_of(plan: Plan, design: Design) -> Architecture | None:
+    """The exact shape of a design of a plan's search; None where this version's grid has no such design."""
+    fields = request_fields(plan.request) | {"fix": integers_of(design), "ranges": {}, "multiple_of": {}}
+    try:
+        budget = make_budget(fields)
+        table = budget.grid(budget.reference_grid()).product(design.d_model)
+    except MoeplanError:
+        return None
+    for at in range(0 if table is None else len(table)):
+        found = table.take(np.array([at])).architecture(0)  # type: ignore[union-attr]
+        if (found.total_params(), found.active_params()) == (design.total_params, design.active_params):
+            return found
+    return None

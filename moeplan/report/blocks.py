@@ -132,6 +132,8 @@ class Chart:
     """Names of x = 0, 1, 2, ... where x counts nothing (laws, groups); such a chart lies on its side."""
     note: str = ""
     """What a reader must know, below the picture."""
+    stacked: bool = False
+    """Whether the bars beside one label stand end to end, as parts of a sum."""
 
 
 Block = Paragraph | Items | Table | Chart

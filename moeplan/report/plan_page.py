@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from importlib.util import find_spec
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from moeplan.errors import UsageError
+from moeplan.cost.inference_memory import InferenceSettings, inference_bytes
 from moeplan.laws.roles import LEVERAGE_LAW
+from moeplan.plan.budget_fields import SERVING
+from moeplan.plan.candidate import architecture_of
 from moeplan.plan.document import Plan
+from moeplan.plan.search.variables import Design
 from moeplan.quantities import percent
 from moeplan.report import sources
-from moeplan.report.blocks import Block, Chart, Level, Section, Series, Table, series
+from moeplan.report.blocks import Block, Chart, Level, Paragraph, Section, Series, Table, series
 from moeplan.report.opinions import SIZE, pooled_text
 from moeplan.report.pictures import write_pictures
-from moeplan.report.sections import plan_sections, seen
+from moeplan.report.screen.plan import plan_screen
+from moeplan.report.sections import answer_source, headline, plan_sections, seen
 from moeplan.report.text import Text
-from moeplan.report.view import View
+from moeplan.units import format_count
 
 _BANDS = ("total_params", "active_params", "tokens", "granularity", "num_experts", "num_active_experts", "d_model",
           "num_layers")  # fmt: skip
 """Variables whose near-optimal ranges are drawn; the others follow from these, or hardly matter."""
+_COMPARED = 5
+"""Designs whose memory is drawn, the plan's own first."""
 
 
 def write_plan(plan: Plan, *, plot: str | None, html: str | None, more: Sequence[Section] = ()) -> None:
@@ -35,18 +40,22 @@ def write_plan(plan: Plan, *, plot: str | None, html: str | None, more: Sequence
         charts=plan_charts(plan),
         data=plan.to_json(),
         card=plan_card(plan),
+        summary=plan_summary(plan),
         record="plan.json",
     )
 
 
 def plan_html(plan: Plan) -> str:
-    """A plan's page as text; raises `UsageError` where the extra that draws its charts is missing."""
-    if find_spec("plotly") is None:
-        raise UsageError("a page needs plotly, which is not installed; run: pip install 'moeplan[html]'")
+    """A plan's page as text."""
     from moeplan.report.page import page_html
 
     return page_html(
-        page_sections(plan), title=page_title(plan), data=plan.to_json(), card=plan_card(plan), record="plan.json"
+        page_sections(plan),
+        title=page_title(plan),
+        data=plan.to_json(),
+        card=plan_card(plan),
+        summary=plan_summary(plan),
+        record="plan.json",
     )
 
 
@@ -57,17 +66,31 @@ def page_title(plan: Plan) -> Text:
     return p(f"A {{size}} mixture of experts for {{request.flops}} FLOPs{limit}", size=p.design(SIZE))
 
 
+def plan_summary(plan: Plan) -> list[Section]:
+    """What a print begins with: the headline, what one screen says, and the leverage by law as a chart."""
+    first, *others = plan_screen(plan)
+    lead = Section("", (Paragraph(headline(plan), answer_source(plan)),))
+    cost = dataclasses.replace(first, title="", source=sources.COUNTED)
+    more = [
+        dataclasses.replace(section, source=section.source or sources.NOTE)
+        for section in others
+        if not section.title.startswith(("Leverage", "Next"))
+    ]
+    return [lead, cost, Section("", (leverage_chart(plan),)), *more]
+
+
 def page_sections(plan: Plan) -> list[Section]:
-    """The plan's report with a chart in four of its sections."""
-    charts: dict[str, Chart] = {
+    """The plan's report with charts in its sections."""
+    charts: dict[str, Chart | None] = {
         "The model": band_chart(plan),
         "Efficiency Leverage": leverage_chart(plan),
         "Memory": memory_chart(plan),
+        "Training": training_chart(plan),
         "What the laws say": efficiency_chart(plan),
     }
     return [
-        dataclasses.replace(section, blocks=_after_table(section.blocks, charts[section.title]))
-        if section.title in charts
+        dataclasses.replace(section, blocks=_after_table(section.blocks, chart))
+        if (chart := charts.get(section.title)) is not None
         else section
         for section in plan_sections(plan)
     ]
@@ -80,7 +103,9 @@ def _after_table(blocks: tuple[Block, ...], chart: Chart) -> tuple[Block, ...]:
 
 def plan_charts(plan: Plan) -> tuple[Chart, ...]:
     """What --plot draws."""
-    return (leverage_chart(plan), band_chart(plan), efficiency_chart(plan), memory_chart(plan))
+    trained = training_chart(plan)
+    own = (leverage_chart(plan), band_chart(plan), efficiency_chart(plan), memory_chart(plan))
+    return own if trained is None else (*own, trained)
 
 
 def plan_card(plan: Plan) -> Table:
@@ -135,7 +160,7 @@ def leverage_chart(plan: Plan) -> Chart:
     others = series("other laws", p.leverage.others, "efficiency_leverage", kind="points",
                     inside=tuple(not other.extrapolated for other in found.others))  # fmt: skip
     return Chart(
-        "Efficiency Leverage by law",
+        f"Efficiency Leverage of {size_of(plan.design)}, by law",
         "",
         "dense compute / MoE compute at equal loss",
         (own, alone, dataclasses.replace(others, x=tuple(range(2, len(found.others) + 2)))),
@@ -164,7 +189,7 @@ def band_chart(plan: Plan) -> Chart:
         )
 
     return Chart(
-        "How far each variable may move",
+        f"How far each variable of {size_of(plan.design)} may move",
         "",
         "value / the plan's value, everything else re-optimised",
         (stretch(5), stretch(1)),
@@ -175,21 +200,78 @@ def band_chart(plan: Plan) -> Chart:
     )
 
 
+_KINDS = {"routed experts": ("routed_experts",), "KV cache and states": ("kv_cache", "state")}
+"""Parts of served memory, by groups; all others are other weights."""
+
+
 def memory_chart(plan: Plan) -> Chart:
-    """Bytes of the fullest device by group, against what is usable."""
-    memory: View[Plan] = seen(plan).memory
-    groups = [group for group, used in plan.memory.by_group.items() if used]
-    numbers = tuple((memory.number_at(f"by_group[{group}]"),) for group in groups)
+    """Bytes of the fullest device, of the plan and of choices that are nearly as good, against what is usable."""
+    chosen = {choice.rule: choice.design for choice in plan.near_equal if choice.design != plan.design}
+    listed = {f"alternative {place}": design for place, design in enumerate(plan.alternatives, 1)}
+    settings = InferenceSettings(**{name: getattr(plan.request, name) for name in SERVING})
+    held = {"the plan": plan.memory.by_group}
+    for name, design in {**chosen, **listed}.items():
+        shape = architecture_of(plan, design) if len(held) < _COMPARED else None
+        if shape is not None:
+            held[f"{name}, {size_of(design)}"] = inference_bytes(shape, settings, plan.memory.num_devices)
+    named = {group for groups in _KINDS.values() for group in groups}
+
+    def part(name: str, has: Callable[[str], bool]) -> Series:
+        sums = tuple(float(sum(used for group, used in own.items() if has(group))) for own in held.values())
+        return Series(name, tuple(range(len(sums))), sums, "bars", source=sources.MEMORY)
+
     usable = plan.memory.usable_bytes
+    (experts, in_experts), (cache, in_cache) = _KINDS.items()
     return Chart(
-        "Memory of the served model",
+        f"Memory to serve {size_of(plan.design)} and near-equal choices",
         "",
         "bytes on the fullest device" if plan.memory.num_devices > 1 else "bytes",
-        (Series("", tuple(range(len(groups))), tuple(n.value for (n,) in numbers), "bars", numbers=numbers),),
+        (
+            part(experts, lambda group: group in in_experts),
+            part("other weights", lambda group: group not in named),
+            part(cache, lambda group: group in in_cache),
+        ),
         y_quantity="bytes",
         levels=(Level("usable", usable),) if usable is not None else (),
-        labels=tuple(groups),
+        labels=tuple(held),
+        stacked=True,
     )
+
+
+def training_chart(plan: Plan) -> Chart | None:
+    """Bytes of a training GPU in each layout listed, against what is usable; None without layouts."""
+    layouts = plan.training.layouts
+    if not layouts:
+        return None
+    groups = list(dict.fromkeys(group for layout in layouts for group, used in layout.bytes_by_group.items() if used))
+    p = seen(plan)
+    return Chart(
+        f"Memory of each training GPU of {size_of(plan.design)}, by layout",
+        "",
+        "bytes of the heaviest stage",
+        tuple(
+            Series(
+                group.replace("_", " "),
+                tuple(range(len(layouts))),
+                tuple(layout.bytes_by_group.get(group, 0.0) for layout in layouts),
+                "bars",
+                source=p.source_at("training/layouts/0/bytes_per_gpu"),
+            )
+            for group in groups
+        ),
+        y_quantity="bytes",
+        levels=(Level("usable", plan.training.usable_bytes),) if plan.training.usable_bytes else (),
+        labels=tuple(
+            f"TP{x.tp} PP{x.pp} EP{x.ep}{f' CP{x.cp}' if x.cp > 1 else ''} DP{x.dp}, micro-batch {x.micro_batch}"
+            for x in layouts
+        ),
+        stacked=True,
+    )
+
+
+def size_of(design: Design) -> str:
+    """A design in few characters, as in 35.6B-A3.18B."""
+    return f"{format_count(design.total_params)}-A{format_count(design.active_params)}"
 
 
 def efficiency_chart(plan: Plan) -> Chart:
@@ -197,7 +279,7 @@ def efficiency_chart(plan: Plan) -> Chart:
     judged = [law for law in seen(plan).laws if law.efficiency is not None and law.regret_flops is not None]
     inside = tuple(not law.outside for law in judged)
     return Chart(
-        "What each law finds the plan worth",
+        f"What each law finds {size_of(plan.design)} worth",
         "",
         "share of the compute of the law's own best design under the same limits",
         (series("", judged, "efficiency", kind="bars", inside=inside),),

@@ -53,7 +53,7 @@ def plan_sections(plan: Plan) -> list[Section]:
             sources.NOTE,
         ),
     ]
-    lead = Section("", (Paragraph(headline(plan), _answer(plan)), Paragraph(_conditions(p), sources.ASKED)))
+    lead = Section("", (Paragraph(headline(plan), answer_source(plan)), Paragraph(_conditions(p), sources.ASKED)))
     return [lead, *(Section(title, blocks, source=source) for title, blocks, source in parts if blocks)]
 
 
@@ -74,7 +74,7 @@ def headline(plan: Plan) -> Text:
     )
 
 
-def _answer(plan: Plan) -> Source:
+def answer_source(plan: Plan) -> Source:
     """What the headline sums up."""
     return Source(
         "The answer in short: the best design of the declared grid for what was asked, and its leverage by all laws "

@@ -42,6 +42,8 @@ def spread(chart: Chart, axis: str) -> tuple[float, float]:
         for value in (series.x if axis == "x" else (*series.y, *series.low, *series.high))
         if value is not None and math.isfinite(value) and (value > 0 or not log)
     ]
+    if axis == "y" and chart.stacked:
+        values += totals(chart).values()
     if axis == "y":
         values += [level.y for level in chart.levels]
         values += [0.0 for series in chart.series if series.kind == "bars" and not log]
@@ -53,6 +55,15 @@ def spread(chart: Chart, axis: str) -> tuple[float, float]:
         return low / margin, high * margin
     margin = 0.04 * (high - low) or 0.05 * abs(high) or 1.0
     return (min(low, 0.0) if low == 0 or low > 0 > low - margin else low - margin), high + margin
+
+
+def totals(chart: Chart) -> dict[float, float]:
+    """The sum of all values at each place."""
+    sums: dict[float, float] = {}
+    for series in chart.series:
+        for x, y in zip(series.x, series.y, strict=True):
+            sums[x] = sums.get(x, 0.0) + (y or 0.0)
+    return sums
 
 
 def ticks(low: float, high: float, kind: str, log: bool, most: int = 7) -> list[float]:

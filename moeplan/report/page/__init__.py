@@ -1,7 +1,8 @@
 """A report as one HTML file that needs nothing else: tables, interactive charts, and a source behind every number.
 
-Charts are drawn by plotly.js, which the file holds (extra `html`). A content security policy lets nothing else run and
-nothing be fetched. The same report makes the same bytes.
+Charts are pictures in the page (`moeplan.report.charts.svg`). A content security policy lets nothing else run and
+nothing be fetched. On paper a summary comes first, with its sources as notes, and the rest is its appendix. The same
+report makes the same bytes.
 """
 
 from __future__ import annotations
@@ -24,15 +25,12 @@ from moeplan.report.page.elements import (
     card_html,
     law_names_of,
     section_html,
+    summary_html,
     text_html,
 )
 from moeplan.report.text import visible
 
-_PLOTLY_STYLE = ""
-"""plotly.js adds one empty style element and fills it by rules; the policy must let this element in."""
-_MAP_STYLE = re.compile(r'if\(!document\.getElementById\("([0-9a-f]{64})"\)\)')
-"""plotly.js adds the style of its maps, which the policy refuses, unless an element of this id is there already."""
-_ASK = "Every underlined number can be asked for its source: click it, or press Enter on it."
+_ASK = "Every number can be asked for its source: click it, or press Enter on it."
 
 
 def page_html(
@@ -41,19 +39,19 @@ def page_html(
     title: str,
     data: Any,
     card: Table | None = None,
+    summary: Sequence[Section] = (),
     command: str = "",
     record: str = "moeplan.json",
 ) -> str:
     """A report as an HTML page.
 
     `title` may be a `Text`. `data` is the report's JSON, which the page holds and offers as the file `record`; `card`
-    has rows of (name, value, what else is to say), shown large at the top. Raises `LookupError` for a number whose
-    path the JSON lacks.
+    has rows of (name, value, what else is to say), shown large at the top; `summary` is what a print begins with.
+    Raises `LookupError` for a number whose path the JSON lacks.
     """
-    from plotly.offline import get_plotlyjs
-
     sections, title = [visible(section) for section in sections], visible(title)
     state = Numbers(data)
+    before = summary_html(title, [visible(section) for section in summary], state) if summary else ""
     heading = text_html(title, None, state)
     lead, rest = (sections[0].blocks, sections[1:]) if sections and not sections[0].title else ((), sections)
     source = sections[0].source if lead else None
@@ -66,15 +64,15 @@ def page_html(
         if section.level == 1:
             contents.append((f"part-{place + 1}", section.title))
     contents.append(("sources", "Sources"))
-    style, script = _static("page.css"), _static("page.js")
-    plotly = get_plotlyjs() if state.figures else ""
-    scripts = [*([plotly] if plotly else []), script]
+    style = _static("page.css") + _running(f"moeplan: {title}")
+    script = _static("page.js")
     return Template(_static("page.html")).substitute(
-        policy=_policy([style, _PLOTLY_STYLE], scripts),
+        policy=_policy([style], [script]),
         title=escape(title),
         heading=heading,
         style=style,
         contents="".join(f'<li><a href="#{name}">{escape(text)}</a></li>' for name, text in contents),
+        summary=before,
         hero="\n".join(hero),
         ask=_ASK,
         body="\n".join(body),
@@ -83,9 +81,7 @@ def page_html(
         footer=_footer(data, command),
         record=_inline_json(data, indent=1),
         record_name=escape(record),
-        figures=_inline_json(state.figures),
-        unused="".join(f'<template id="{name}"></template>' for name in _MAP_STYLE.findall(plotly)),
-        scripts="\n".join(f"<script>{text}</script>" for text in scripts),
+        script=script,
     )
 
 
@@ -97,6 +93,12 @@ def numbers_without_source(sections: Sequence[Section], data: Any, card: Table |
     for place, section in enumerate(sections):
         section_html(section, str(place), state)
     return state.without
+
+
+def _running(words: str) -> str:
+    """What stands at the foot of every printed page."""
+    said = words.replace("\\", "\\\\").replace('"', "'").replace("<", "").replace("\n", " ")
+    return f'@page {{ @bottom-left {{ content: "{said}"; }} }}\n'
 
 
 def _static(name: str) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 from moeplan.report.blocks import Block, Chart, Items, Paragraph, Section, Series, Table
 from moeplan.report.charts import chart_table, outside_note
-from moeplan.report.charts.figures import figure
+from moeplan.report.charts.svg import NARROW, WIDE, picture
 from moeplan.report.page.numbers import pieces
 from moeplan.report.text import EXTRAPOLATED, Source, Text
 
@@ -28,8 +28,10 @@ class Numbers:
     """Number of each source."""
     laws: dict[str, None] = field(default_factory=dict)
     """Laws that sources rest on, in order."""
-    figures: list[Any] = field(default_factory=list)
-    """Charts for plotly."""
+    cited: list[int] = field(default_factory=list)
+    """Numbers of sources in the order in which what is shown rests on them."""
+    charts: int = 0
+    """How many charts there are."""
     without: list[str] = field(default_factory=list)
     """Numbers that have no source."""
 
@@ -39,7 +41,14 @@ class Numbers:
             return 0
         for name in law_names_of(source):
             self.laws.setdefault(name)
-        return self.sources.setdefault(source, len(self.sources) + 1)
+        found = self.sources.setdefault(source, len(self.sources) + 1)
+        self.cited.append(found)
+        return found
+
+    def cites(self, since: int) -> str:
+        """The sources of what was written since so many were cited, as a note on paper; "" for none."""
+        numbers = sorted(set(self.cited[since:]))
+        return f'<span class="cites"> [{", ".join(map(str, numbers))}]</span>' if numbers else ""
 
 
 def section_html(section: Section, name: str, state: Numbers) -> str:
@@ -56,9 +65,9 @@ def block_html(block: Block, default: Source | None, state: Numbers, lead: bool 
     """Any block; `default` is the source of numbers that do not say, `lead` and `small` are styles of a paragraph."""
     if isinstance(block, Paragraph):
         style = ' class="lead"' if lead else ' class="small"' if small else ""
-        return f"<p{style}>{text_html(block.text, block.source or default, state)}</p>"
+        return f"<p{style}>{cited_html(block.text, block.source or default, state)}</p>"
     if isinstance(block, Items):
-        items = (text_html(text, block.source or default, state) for text in block.texts)
+        items = (cited_html(text, block.source or default, state) for text in block.texts)
         return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
     if isinstance(block, Chart):
         return _chart(block, default, state)
@@ -82,6 +91,60 @@ def text_html(text: str, outer: Source | None, state: Numbers) -> str:
         end += text.startswith(EXTRAPOLATED, end)
         parts.append(_button(text[start:end], number.source or source, number.path, text, state))
     return "".join((*parts, *_prose(text, end, len(text), source, state)))
+
+
+def cited_html(text: str, outer: Source | None, state: Numbers) -> str:
+    """`text_html` with its sources behind it, which paper shows."""
+    since = len(state.cited)
+    return text_html(text, outer, state) + state.cites(since)
+
+
+def summary_html(title: str, sections: Sequence[Section], state: Numbers) -> str:
+    """What a print begins with: sections on paper alone, their sources cited and told at the end."""
+    start = len(state.cited)
+    parts = ['<section class="summary">', f"<h1>{escape(title, quote=False)}</h1>"]
+    for section in sections:
+        if section.title:
+            parts.append(f"<h2>{escape(section.title, quote=False)}</h2>")
+        parts += [_on_paper(block, section.source, state) for block in section.blocks]
+    used = set(state.cited[start:])
+    notes: dict[str, list[int]] = {}
+    for source, number in state.sources.items():
+        if number in used:
+            law = f" ({source.law})" if source.law and source.law not in source.says else ""
+            notes.setdefault(f"{source.says}{law}", []).append(number)
+    told = "".join(
+        f"<p>[{', '.join(map(str, numbers))}] {escape(says, quote=False)}</p>" for says, numbers in notes.items()
+    )
+    return "\n".join((*parts, f'<div class="notes"><h2>Notes</h2>{told}</div>', "</section>"))
+
+
+def _on_paper(block: Block, default: Source | None, state: Numbers) -> str:
+    """A block without numbers to be pressed; each row or paragraph names its sources at its end."""
+    if isinstance(block, Chart):
+        _point_sources(block.series[0], default, state)
+        words = escape(" ".join(part for part in (block.note, outside_note([block])) if part), quote=False)
+        return f'<figure>{_caption(block)}{picture(block, WIDE)}<p class="note">{words}</p></figure>'
+    outer = block.source or default
+
+    def cites(texts: Sequence[str]) -> str:
+        since = len(state.cited)
+        for text in texts:
+            text_html(text, outer, state)
+        return state.cites(since)
+
+    if isinstance(block, Table):
+        head = "".join(
+            f"<th{_style(at, '', block)}>{escape(x, quote=False)}</th>" for at, x in enumerate(block.columns)
+        )
+        rows = []
+        for row in block.rows:
+            cells = [f"<td{_style(at, x, block)}>{escape(x, quote=False)}" for at, x in enumerate(row)]
+            rows.append(f"<tr>{'</td>'.join(cells)}{cites(row)}</td></tr>")
+        top = f"<thead><tr>{head}</tr></thead>" if head else ""
+        return f"<table>{top}<tbody>{''.join(rows)}</tbody></table>"
+    texts = (block.text,) if isinstance(block, Paragraph) else block.texts
+    return "".join(f"<p>{escape(text, quote=False)}{cites([text])}</p>" for text in texts)
 
 
 def _prose(text: str, start: int, end: int, source: Source | None, state: Numbers) -> Iterator[str]:
@@ -112,17 +175,24 @@ def pointed_at(data: Any, path: str) -> Any:
 
 def card_html(card: Table, state: Numbers) -> str:
     """Rows of (name, value, what else is to say) as the fields of a card."""
+    since = len(state.cited)
     parts = [f'<dl class="card{" in-one-row" if len(card.rows) < 6 else ""}">']
     for place, (name, value, *more) in enumerate(card.rows):
         source = source_of(value, card.source)
         strong = ' class="strong"' if place in card.strong else ""
         note = "".join(f'<dd class="note">{text_html(x, source, state)}</dd>' for x in more)
         parts.append(f"<div{strong}><dt>{escape(name)}</dt><dd>{text_html(value, source, state)}</dd>{note}</div>")
-    return "\n".join((*parts, "</dl>"))
+    return "\n".join((*parts, f"</dl>{_below(state, since)}"))
+
+
+def _below(state: Numbers, since: int) -> str:
+    """The sources of a table or a card, below it on paper."""
+    cites = state.cites(since)
+    return f'<p class="cites">Sources:{cites}</p>' if cites else ""
 
 
 def _table(table: Table, default: Source | None, state: Numbers) -> str:
-    outer = table.source or default
+    outer, since = table.source or default, len(state.cited)
     style = "" if table.columns else ' class="list"'
     parts = [f'<div class="scroll"><table{style}>']
     if table.columns:
@@ -141,7 +211,7 @@ def _table(table: Table, default: Source | None, state: Numbers) -> str:
             tag = 'th scope="row"' if place == 0 and 0 not in table.right else "td"
             cells.append(f"<{tag}{_style(place, cell, table)}>{text}</{tag[:2]}>")
         parts.append(f"<tr{strong}>{''.join(cells)}</tr>")
-    return "\n".join((*parts, "</tbody></table></div>"))
+    return "\n".join((*parts, f"</tbody></table></div>{_below(state, since)}"))
 
 
 def _style(place: int, cell: str, table: Table) -> str:
@@ -154,19 +224,22 @@ def _style(place: int, cell: str, table: Table) -> str:
 
 
 def _chart(chart: Chart, default: Source | None, state: Numbers) -> str:
-    """A place for the picture, and its numbers as a table for those who do not see it, or want to ask them."""
-    place = len(state.figures)
-    state.figures.append(figure(chart, [_point_sources(series, default, state) for series in chart.series]))
+    """The picture, for a desk and for a phone, and its numbers as a table for those who do not see it."""
+    place, state.charts = state.charts, state.charts + 1
+    sources = [_point_sources(series, default, state) for series in chart.series]
+    drawn = "".join(picture(chart, width, sources, kind) for width, kind in ((WIDE, "wide"), (NARROW, "narrow")))
     words = " ".join(part for part in (chart.note, outside_note([chart])) if part)
-    note = f'<p class="note">{text_html(words, default, state)}</p>' if words else ""
+    note = f'<p class="note">{cited_html(words, default, state)}</p>' if words else ""
     table = _table(chart_table(chart, whole=True), default, state)
-    title = escape(chart.title, quote=False)
     return (
-        f'<figure><figcaption>{title} <span class="axis">{escape(chart.y_title)}</span></figcaption>'
-        f'<div class="chart" id="chart-{place}" role="img" '
-        f'aria-label="{escape(chart.title)}; its numbers are in the table below"></div>{note}'
+        f'<figure>{_caption(chart)}<div class="chart" id="chart-{place}">{drawn}</div>{note}'
         f"<details><summary>The numbers of this chart</summary>{table}</details></figure>"
     )
+
+
+def _caption(chart: Chart) -> str:
+    title, axis = escape(chart.title, quote=False), escape(chart.y_title, quote=False)
+    return f'<figcaption>{title} <span class="axis">{axis}</span></figcaption>'
 
 
 def _point_sources(series: Series, default: Source | None, state: Numbers) -> list[int]:

@@ -80,9 +80,11 @@
       const { source, path, value } = number.dataset;
       const record = path ? [["JSON", path], ["", value]] : [];
       open(number, number.textContent, what(number), source, record);
-    } else if (!panel.hidden && !panel.contains(event.target) && !event.target.closest?.(".chart")) {
-      close();
+      return;
     }
+    const point = event.target.closest?.(".plot .p[data-source]");
+    if (point) open(point, point.dataset.says, point.dataset.name, point.dataset.source, []);
+    else if (!panel.hidden && !panel.contains(event.target)) close();
   });
   find("close").addEventListener("click", close);
 
@@ -112,26 +114,46 @@
     next?.focus();
   });
 
-  // Charts.
-  const charts = [];
-  const size = () => charts.forEach((chart) => Plotly.Plots.resize(chart));
-  for (const [place, figure] of JSON.parse(find("figures").textContent).entries()) {
-    const chart = find(`chart-${place}`);
-    chart.style.height = `${figure.height}px`;
-    Plotly.newPlot(chart, figure.data, figure.layout, { displayModeBar: false, responsive: true, doubleClick: "reset" });
-    chart.on("plotly_click", ({ points: [point] }) => {
-      if (point.customdata) open(chart, point.hovertext, point.fullData.meta, point.customdata, []);
+  // Charts: the pointer is told what a point says, in a box that follows it; the legend hides and shows series.
+  const tip = find("tip");
+  for (const point of document.querySelectorAll(".plot .p")) {
+    const title = point.querySelector("title");
+    point.dataset.says = title.textContent;
+    title.remove();
+  }
+  document.addEventListener("pointermove", (event) => {
+    const point = event.target.closest?.(".plot .p");
+    tip.hidden = !point;
+    if (!point) return;
+    tip.textContent = point.dataset.says;
+    const { width, height } = tip.getBoundingClientRect();
+    tip.style.left = `${Math.max(8, Math.min(event.clientX + 14, innerWidth - width - 8))}px`;
+    tip.style.top = `${event.clientY > height + 24 ? event.clientY - height - 14 : event.clientY + 18}px`;
+  });
+  const toggle = (key) => {
+    const off = key.getAttribute("aria-pressed") === "true";
+    key.setAttribute("aria-pressed", String(!off));
+    key.closest("svg").querySelector(`.series[data-look="${key.dataset.look}"]`).classList.toggle("off", off);
+  };
+  for (const key of document.querySelectorAll(".plot .key[data-look]")) {
+    for (const [name, value] of [["role", "button"], ["tabindex", "0"], ["aria-pressed", "true"]]) {
+      key.setAttribute(name, value);
+    }
+    key.addEventListener("click", () => toggle(key));
+    key.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      toggle(key);
     });
-    charts.push(chart);
   }
 
-  // Paper: charts take its width, and the numbers behind them are shown.
-  const paper = (on) => {
-    if (on) close();
-    document.querySelectorAll("main details").forEach((x) => { x.open = on; });
-    size();
-  };
-  matchMedia("print").addEventListener("change", (event) => paper(event.matches));
+  // Underlines, where somebody wants to see which numbers can be asked.
+  const marks = find("marks");
+  marks.hidden = false;
+  marks.addEventListener("click", () => {
+    const on = root.toggleAttribute("data-marks");
+    marks.setAttribute("aria-pressed", String(on));
+  });
 
   // The record.
   const download = find("download");
