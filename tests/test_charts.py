@@ -364,3 +364,14 @@ def test_pictures_are_drawn_from_the_sections(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no chart"):
         pictures.write_pictures(plot=str(path), html=None, title="t", sections=sections[:0], data={})
     assert not path.exists()
+
+
+def test_lines_of_many_laws_do_not_cover_each_other() -> None:
+    """Six extrapolated lines that lie on each other all show: no two of them mark the same column."""
+    names = [f"law{place}" for place in range(6)]
+    lines = tuple(Series(name, (1.0, 10.0), (2.0, 2.0), inside=(False, False)) for name in names)
+    rows = drawn(Chart("Many", "x", "y", lines), 100)
+    marks = {mark for row in rows for mark in row if mark in "oxv^#%"}
+    assert marks >= set("oxv^#%")
+    shown = next(row for row in rows if row.count("o") > 3)
+    assert {shown.count(mark) for mark in "oxv^#%"} <= set(range(shown.count("o") - 2, shown.count("o") + 3))

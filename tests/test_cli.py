@@ -286,7 +286,7 @@ def test_impossible_searches(args: list[str], reason: str) -> None:
         (["recommend", *BUDGET, "--context", "long"], ["'long' is not a valid integer", "for example"]),
         (["recommend", *BUDGET, "--json", "--markdown"], ["--json and --markdown exclude each other", "for example"]),
         (["export", "plan.json", "--to"], ["--to", "requires an argument", "for example: moeplan export plan.json"]),
-        (["export", "plan.json"], ["Missing option '--to'. Choose from: aiconfigurator, deepspeed, hf, "]),
+        (["export", "plan.json"], ["--to is missing: give one of the targets above"]),
         (["export", "deepseek-v3", "--to", "hf", "--tokens", "1e300"], ["tokens '1e300' must be at most 1e+30"]),
         (["export", "deepseek-v3", "--to", "hf", "--tokens", "1e-9"], ["tokens '1e-9' must be at least 1"]),
         (["upcycle", "llama-3-8b", "--flops", "1e22", "--dense-tokens", "1e300"], ["must be at most 1e+30"]),
@@ -890,3 +890,20 @@ def test_hardware_lists_every_device() -> None:
     wrong = run("hardware", "H1000")
     assert wrong.exit_code == 2
     assert "did you mean H100" in wrong.stderr
+
+
+def test_gpus_alone_ask_for_a_time() -> None:
+    """--gpus without compute or days says that days are what is missing."""
+    done = run("recommend", "--gpus", "8xH100")
+    assert (done.exit_code, "--days 30" in done.stderr) == (2, True)
+
+
+def test_export_without_a_target_lists_them_one_a_line() -> None:
+    """Each target stands in its own line with what is written, before the sentence that asks for one."""
+    done = run("export", "deepseek-v3")
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    *targets, sentence = done.stderr.splitlines()
+    assert len(targets) == 10
+    assert all(re.match(r"--to \w+ +\S", line) for line in targets)
+    assert sentence.startswith("Error: --to is missing")

@@ -416,3 +416,17 @@ def test_progress_is_a_bar_of_one_width() -> None:
     assert bar(0, 40) == "[........................] 0 of 40 points"
     assert bar(20, 40) == "[############............] 20 of 40 points"
     assert bar(40, 40) == "[########################] 40 of 40 points"
+
+
+def test_a_range_over_numbers_of_devices() -> None:
+    """Along 1x8GB..4x8GB every point is what recommend answers on so many devices, and stands at their memory."""
+    found = frontier("1e20", "1x8GB..4x8GB", points=3, laws="zhao2025")
+    assert [point.memory for point in found.points] == ["8GB", "2x8GB", "4x8GB"]
+    assert [point.x for point in found.points] == [8e9, 16e9, 32e9]
+    for point in found.points:
+        assert point.memory is not None
+        alone = recommend(Budget("1e20", point.memory), laws="zhao2025", alternatives=0).design
+        assert (point.design.total_params, point.design.tokens) == (alone.total_params, alone.tokens)
+    for text, words in (("2x8GB..4x16GB", "different sizes"), ("4x8GB..2x8GB", "runs backwards")):
+        with pytest.raises(UsageError, match=words):
+            frontier("1e20", text)

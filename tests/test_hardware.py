@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from moeplan.cost.devices import (
     Gpus,
+    assumed_device,
     bundled_device,
     devices,
     flops_of_time,
@@ -26,8 +27,8 @@ H100 = load_device("H100")
 
 
 def test_every_device_has_a_source() -> None:
-    """All 28 devices have positive numbers, a source and a confidence, and an fp8 peak is never below bf16's."""
-    assert len(devices()) == 28
+    """All 32 devices have positive numbers, a source and a confidence, and an fp8 peak is never below bf16's."""
+    assert len(devices()) == 32
     for name, device in devices().items():
         assert device.name == name
         assert device.source
@@ -65,7 +66,7 @@ def test_spellings(text: str, name: str) -> None:
 @pytest.mark.parametrize(
     "text, answer",
     [
-        ("A100", "A100-40GB or A100-80GB SXM"),
+        ("A10", "A100-40GB or A100-80GB SXM"),
         ("MI300", "MI300X"),
         ("H1000", "H100 SXM"),
         ("abacus", "known are A100-40GB"),
@@ -232,3 +233,21 @@ def test_devices_by_their_drivers_names(driver: str, name: str | None) -> None:
     """What the driver calls a device finds its data sheet; a device that is not bundled finds none."""
     found = bundled_device(driver)
     assert (found.name if found else None) == name
+
+
+def test_a_name_of_several_devices_means_one_of_them() -> None:
+    """8xA100 is eight of 80 GB, said so with the other's name; one of unknown size stays so."""
+    assert parse_gpus("8xA100").device.name == "A100-80GB SXM"
+    assert assumed_device("8xA100") == "A100 is taken to mean A100-80GB SXM; write A100-40GB for another"
+    assert assumed_device("8xA100-40GB") == assumed_device("64xH100") == assumed_device("") == ""
+    assert bundled_device("NVIDIA A100-PCIE") is None
+
+
+@pytest.mark.parametrize(
+    "name, tflops, gigabytes, gbs", [("RTX 3090", 71, 24, 936), ("A800", 312, 80, 2039), ("V100", 125, 32, 900)]
+)
+def test_older_devices(name: str, tflops: float, gigabytes: float, gbs: float) -> None:
+    """Dense peak, memory and bandwidth of devices that laboratories still have, as their makers' tables say."""
+    device = load_device(name)
+    assert (device.bf16_flops / 1e12, device.memory_bytes / 1e9, device.bandwidth / 1e9) == (tflops, gigabytes, gbs)
+    assert device.fp8_flops is None

@@ -19,6 +19,7 @@ from moeplan.errors import InfeasibleError, MoeplanError
 from moeplan.laws import load_law
 from moeplan.plan.budget import Budget
 from moeplan.plan.choice import choose_design, make_space
+from moeplan.plan.planner import recommend
 from moeplan.plan.search.designs import Designs, DesignVariables
 from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.reference import LossReference, token_partners
@@ -513,3 +514,13 @@ def test_grid_digest_tells_grids_apart() -> None:
     """The digest depends on every axis."""
     digests = {Grid().digest, Grid(seq_len=8192).digest, dataclasses.replace(Grid(), num_experts=(64,)).digest}
     assert len(digests) == 3
+
+
+def test_fixes_that_cannot_go_together_are_named() -> None:
+    """Of three fixes the two that clash are named, not the third; the fixes are too large, not the grid."""
+    with pytest.raises(InfeasibleError, match=r"num_experts=512, d_model=8192: the smallest needs"):
+        recommend(Budget("1e22", "80GB", fix={"num_experts": 512, "d_model": 8192}), alternatives=0)
+    with pytest.raises(InfeasibleError) as error:
+        recommend(Budget("1e22", "80GB", fix={"num_layers": 30, "num_experts": 8, "num_active_experts": 12}))
+    assert "num_experts=8" in str(error.value)
+    assert "num_layers" not in str(error.value)

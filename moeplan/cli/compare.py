@@ -55,7 +55,8 @@ def compare(
     With a budget: the MoE that moeplan recommends beside the compute-optimal dense model of the same compute, dense
     models with as many params as it has in total and active ones, and the dense model that is as good. With two MODELS
     (plan files, config.json files or names of bundled models): these. Training tokens stand behind a model as in
-    deepseek-v3@14.8T; a plan file brings its own, and a bundled model those published.
+    deepseek-v3@14.8T; a plan file brings its own, and a bundled model those published. A plan file alone is set beside
+    dense models, as with the budget that it was made for.
 
     \b
     Examples:
@@ -63,6 +64,7 @@ def compare(
       moeplan compare --flops 1e22 --memory 80GB --equal resources
       moeplan compare --flops 1e22 --memory 80GB --html compare.html
       moeplan compare qwen3-30b-a3b@36T deepseek-v3@14.8T
+      moeplan compare plan.json
       moeplan compare plan.json my/config.json --tokens 2T
     """
     from moeplan.cost.inference_memory import InferenceSettings
@@ -73,11 +75,17 @@ def compare(
     given = given_options(options)
     settings: dict[str, Any] = {"threads": threads, "command": command}
     subjects: tuple[Any, ...] = models
-    if models:
+    plan = _plan_alone(models)
+    if plan is not None:
+        if tokens is not None:
+            raise click.UsageError("--tokens belongs to two models; a plan brings its own")
+        subjects, again = _asked_again(plan, given, laws)
+        settings |= {"equal": equal or "overview", **again}
+    elif models:
         if len(models) != 2:
             raise click.UsageError(
-                f"{len(models)} model{'s' if len(models) > 1 else ''} to compare; give two, or none with --flops and "
-                "--memory for a MoE beside dense models"
+                f"{len(models)} model{'s' if len(models) > 1 else ''} to compare; give two, a plan file alone, or "
+                "none with --flops and --memory for a MoE beside dense models"
             )
         named = {name: value for name, value in given.items() if value}
         strange = [flag for flag, value in (("--equal", equal), ("--law", laws)) if value]
@@ -107,6 +115,26 @@ def compare(
         from moeplan.report.screen.comparison import comparison_screen
 
         display.show(found, screen=lambda: comparison_screen(found), full=lambda: comparison_sections(found))
+
+
+def _plan_alone(models: tuple[str, ...]) -> Any:
+    """The plan, where it is all that is to be compared: with dense models, then."""
+    if len(models) != 1:
+        return None
+    from moeplan.plan.existing import read_model
+
+    return read_model(models[0]).plan
+
+
+def _asked_again(plan: Any, given: dict[str, Any], laws: tuple[str, ...]) -> tuple[tuple[Any], dict[str, Any]]:
+    """The budget of a plan, changed by what is given now, with the laws and the rule that chose it."""
+    from moeplan.plan.budget_fields import make_budget
+    from moeplan.plan.law_selection import laws_again
+    from moeplan.plan.repeat import override, request_fields
+
+    asked = plan.request
+    budget = make_budget(override(request_fields(asked), given))
+    return (budget,), {"laws": laws_again(asked.laws, asked.weights, laws), "choose": asked.choose}
 
 
 def _flag(name: str) -> str:

@@ -157,7 +157,6 @@ def _weights_alone(model: str) -> bool:
     "--to",
     "target",
     type=click.Choice(list(TARGETS)),
-    required=True,
     help=f"What is written: {'; '.join(f'{name}, {what}' for name, what in TARGETS.items())}.",
 )
 @model_option(
@@ -186,7 +185,7 @@ def _weights_alone(model: str) -> bool:
 @threads_option
 def export(
     model: str,
-    target: str,
+    target: str | None,
     alternative: int | None,
     fix: tuple[str, ...],
     tokens: str | None,
@@ -216,6 +215,10 @@ def export(
     from moeplan.plan.export.job import job_of, with_hyperparameters
     from moeplan.report import output as out
 
+    if target is None:
+        for name, what in TARGETS.items():
+            click.echo(f"--to {name:{max(map(len, TARGETS))}}  {what}", err=True)
+        raise click.UsageError("--to is missing: give one of the targets above")
     if layout is not None and not takes_layout(target):
         raise click.UsageError(f"--layout has no place in {target}; leave it out")
     if sbatch is not None and (target != "megatron" or output is None):

@@ -292,6 +292,12 @@ def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
     ):  # 0 means, in Python, that none is given
         if str(given.get(name)).strip() in ("0", "0.0"):
             raise click.UsageError(f"--{name.replace('_', '-')} 0 must be above 0")
+    from moeplan.cost.devices import assumed_device
+
+    for name in ("gpus", "serve_gpus"):
+        note = assumed_device(str(given.get(name, "")))
+        if note:
+            click.echo(f"Note: {note}", err=True)
     if "both" in given.get("memory_for", ()):
         given["memory_for"] = ("inference", "training")
     if "multiple_of" in given:

@@ -31,7 +31,7 @@ _DEVICE_REQUIRED = ("name", "bf16_tflops", "memory_gb", "bandwidth_gbs", "source
 _DEVICE_KEYS = (
     *_DEVICE_REQUIRED,
     *("aliases", "fp8_tflops", "link_gbs", "link_domain", "link_source", "network_gbs", "watts", "kernels"),
-    *("note", "measured"),
+    *("note", "measured", "default_for"),
 )
 _NETWORK = 50.0
 """GB/s that one device sends to other domains where its row says nothing: an adapter of 400 Gb/s each."""
@@ -194,6 +194,21 @@ def _spellings() -> dict[str, str]:
     return {_plain(name): row["name"] for row in rows for name in (row["name"], *row.get("aliases", ()))}
 
 
+@functools.cache
+def _defaults() -> dict[str, str]:
+    """Names that several devices have, each with the one that it is taken to mean."""
+    rows = bundled("hardware.yaml").sections("devices")
+    return {_plain(row["default_for"]): row["name"] for row in rows if "default_for" in row}
+
+
+def assumed_device(text: str) -> str:
+    """What "8xA100" is taken to mean, in a sentence; "" where a name is of one device alone."""
+    name = text.rpartition("x")[2].strip()
+    taken = _defaults().get(_plain(name))
+    others = [x for x in devices() if taken and x != taken and _plain(x).startswith(_plain(name))]
+    return f"{name} is taken to mean {taken}; write {' or '.join(others)} for another" if taken else ""
+
+
 def bundled_device(name: str) -> Device | None:
     """The bundled device that a driver means: "NVIDIA H100 80GB HBM3" is the H100; None for others.
 
@@ -227,8 +242,9 @@ def load_device(name: str | Path) -> Device:
         return read_device(read_text_file(Path(text)), text)
     spellings = _spellings()
     plain = _plain(text)
-    if plain in spellings:
-        return devices()[spellings[plain]]
+    taken = spellings.get(plain) or _defaults().get(plain)
+    if taken:
+        return devices()[taken]
     near = [spellings[x] for x in spellings if plain and x.startswith(plain)]
     near = near or [spellings[x] for x in difflib.get_close_matches(plain, spellings, n=3, cutoff=0.5)]
     hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else f"known are {', '.join(devices())}"

@@ -74,6 +74,10 @@ def make_budget(fields: Mapping[str, Any]) -> Budget:
     }
     for name, example in (("flops", "--flops 1e22"), ("memory", "--memory 80GB")):
         if name not in fields and absent[name]:
+            if name == "flops" and fields.get("gpus"):
+                raise UsageError(
+                    f"{fields['gpus']} need a time: add --days 30, and they are the budget, or --flops 1e22"
+                )
             what = {"flops": "a compute budget", "memory": "a memory limit"}[name]
             raise UsageError(f"{what} is missing; add {example}, as in: moeplan recommend --flops 1e22 --memory 80GB")
     return Budget(**fields)

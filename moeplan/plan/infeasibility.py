@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from moeplan.errors import InfeasibleError, UsageError
 from moeplan.plan.budget import Budget
 from moeplan.plan.search.space import Scores, Space
 from moeplan.plan.search.variables import DESIGN_VARIABLES
@@ -31,6 +34,7 @@ def why_no_designs(space: Space) -> str:
                 f"no architecture of the grid keeps attention within {low:g}-{high:g} % of its FLOPs at sequences "
                 f"of {budget.seq_len} tokens; allow more with --range attention_share=0.25..0.9"
             )
+        given = _clashing(space, given)
         for name in given:
             nearest = _nearest(space, name)
             if nearest is not None:
@@ -45,12 +49,31 @@ def why_no_designs(space: Space) -> str:
     return _too_small(budget, space.smallest_bytes)
 
 
+def _clashing(space: Space, given: list[str]) -> list[str]:
+    """The fewest of the variables given that no architecture of the grid meets together."""
+
+    def met(names: Sequence[str]) -> bool:
+        budget = space.budget
+        fix = {name: value for name, value in budget.fix.items() if name in names}
+        ranges = {name: ends for name, ends in budget.ranges.items() if name in names}
+        try:
+            grid = dataclasses.replace(budget, fix=fix, ranges=ranges).grid(space.reference_grid)
+        except (InfeasibleError, UsageError):
+            return False
+        return any(grid.product(d_model) is not None for d_model in grid.d_model)
+
+    few = (names for size in range(1, len(given)) for names in itertools.combinations(given, size))
+    return list(next((names for names in few if not met(names)), given))
+
+
 def _too_small(budget: Budget, smallest_bytes: float) -> str:
+    held = ", ".join(f"{name}={_range_text(budget, name)}" for name in (*budget.fix, *budget.ranges))
+    what = f"any MoE of the grid with {held}" if held else "any MoE of the grid"
     needed = smallest_bytes / (1 - budget.headroom)
     devices = budget.num_devices
     each = f"{devices}x" if devices > 1 else ""
     return (
-        f"memory limit {budget.memory} is too small for any MoE of the grid: the smallest needs "
+        f"memory limit {budget.memory} is too small for {what}: the smallest needs "
         f"{each}{format_bytes(np.ceil(needed / 1e6) * 1e6, 4)}, {100 * budget.headroom:g} % headroom included"
     )
 

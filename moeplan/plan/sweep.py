@@ -3,7 +3,7 @@
 Along a sweep neither compute nor memory falls, so V of a design never falls, and what is feasible stays so. Between
 two steps that are known, only designs can be chosen that at the looser one reach the best V of the tighter one (less a
 tie); all others are left out, which makes the steps between cheap without changing any answer. Grids, memory and
-reference tables are built once for all budgets with the same vocabulary.
+reference tables are built once for all budgets with the same vocabulary, on as many devices.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from moeplan.plan.search.space import MORE, TIE, Scores, Space
 Gain = Callable[[Space, Scores], Floats]
 """The gain of each design of a space at its budget; at a fixed design it may not fall with compute."""
 Steps = tuple[int, ...]
-Vocabulary = tuple[int, bool]
+Vocabulary = tuple[int, bool, int]
+"""What steps must share to share a grid and its memory: vocabulary, whether it is tied, devices of the memory limit."""
 Seen = Callable[[int, Space, Scores], None]
 """Called with a step, its space and its scores; both hold at least every design that can be chosen there."""
 _SLACK = 1e-9
@@ -296,4 +297,4 @@ class _First:
 
 
 def _vocabulary(budget: Budget) -> Vocabulary:
-    return budget.vocab_size, bool(budget.tied_embeddings)
+    return budget.vocab_size, bool(budget.tied_embeddings), budget.num_devices

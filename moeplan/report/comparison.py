@@ -132,7 +132,7 @@ def _table(c: View[Comparison]) -> tuple[Block, ...]:
     rows += [("days", "{days}")] if any_has("days") else []
     rows += [("price", "{money:,.0f}")] if any_has("money") else []
     memory = [("training state", "{state_bytes}")]
-    memory += [("  least a GPU", "{training_bytes_per_gpu}")] if any_has("training_bytes_per_gpu") else []
+    memory += [("  least per GPU", "{training_bytes_per_gpu}")] if any_has("training_bytes_per_gpu") else []
     memory.append((f"served, 1 of {made.memory_devices}" if made.memory_devices > 1 else "served", "{serving_bytes}"))
     if made.memory is not None:
         memory.append((made("  fits {usable_bytes}"), "{fits_memory}"))
@@ -143,8 +143,8 @@ def _table(c: View[Comparison]) -> tuple[Block, ...]:
         *_quality_rows(c),
         *((label, *(model(template) for model in models)) for label, template in memory),
         *(
-            (f"tok/s per {of}, {batch} served", *(_speed(model, batch, of) for model in models))
-            for of in ("user", "gpu")
+            (f"tok/s per {name}, {batch} served", *(_speed(model, batch, of) for model in models))
+            for of, name in (("user", "user"), ("gpu", "GPU"))
             for batch in batches
         ),
     ]
@@ -285,8 +285,24 @@ def _findings(found: Comparison) -> tuple[Block, ...]:
     return (Items(texts), *([reasoning] if "knowledge" in topics and "reasoning" not in topics else []))
 
 
+def _silent(found: Comparison) -> list[str]:
+    """Why laws say nothing, each reason once."""
+    reasons: dict[str, list[str]] = {}
+    for law in found.silent:
+        reasons.setdefault(law.reason.replace(law.law, "{}"), []).append(law.law)
+    texts = []
+    for reason, laws in reasons.items():
+        if len(laws) > 1:
+            plural = reason.replace("law {} has", "laws {} have").replace("it says", "they say")
+            text = plural.replace("{}", f"{', '.join(laws[:-1])} and {laws[-1]}")
+        else:
+            text = reason.replace("{}", laws[0])
+        texts.append(f"{text[:1].upper()}{text[1:]}.")
+    return texts
+
+
 def _notes(found: Comparison) -> tuple[Block, ...]:
-    silent = [f"{law.reason[:1].upper()}{law.reason[1:]}." for law in found.silent]
+    silent = _silent(found)
     flagged = any(answer.outside for column in found.laws for answer in column.answers)
     made = found.provenance
     command = f"; {made.command}" if made.command else ""

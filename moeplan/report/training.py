@@ -46,7 +46,7 @@ def training_blocks(plan: View[Plan]) -> tuple[Block, ...]:
         idle = ", of which {idle_gpus} stay idle" if run.idle_gpus else ""
         ends = run.tokens_per_second_per_gpu.low is not None
         interval = " ({tokens_per_second_per_gpu.low}–{tokens_per_second_per_gpu.high})" if ends else ""
-        speed = f"{{tokens_per_second_per_gpu}}{interval} tokens/s a GPU{idle}; {{precision}}, {{software}}"
+        speed = f"{{tokens_per_second_per_gpu}}{interval} tokens/s per GPU{idle}; {{precision}}, {{software}}"
         rows.append(("speed", run(speed)))
     band = " ({mfu.low..high})" if run.mfu.low is not None else ""
     rows += [
@@ -62,7 +62,7 @@ def training_blocks(plan: View[Plan]) -> tuple[Block, ...]:
             *((f">{_SHORT.get(name, name)}", f"{{{name}:d}}") for name in degrees),
             (">micro-batch", "{micro_batch:d}"),
             ("recompute", lambda layout: NONE if layout.recompute == "none" else layout.recompute),
-            ("memory a GPU", "{bytes_per_gpu}"),
+            ("memory per GPU", "{bytes_per_gpu}"),
         ]
         if all(x.tokens_per_second_per_gpu is not None for x in run.layouts):
             columns += [(">tokens/s/GPU", "{tokens_per_second_per_gpu}"), (">MFU", "{mfu}"), (">days", "{days}")]
@@ -70,7 +70,7 @@ def training_blocks(plan: View[Plan]) -> tuple[Block, ...]:
             columns.append(("step", "{step_time:.2f}"))
         columns.append(("largest terms", _terms))
         blocks.append(table(run.layouts, tuple(columns), source=sources.LAYOUT))
-        text = "Layouts on {num_gpus} GPUs, of {usable_bytes} usable each, the fastest first. MFU: {mfu_convention}."
+        text = "Layouts on {num_gpus} GPUs, of {usable_bytes} usable on each, the fastest first. MFU: {mfu_convention}."
         blocks.append(Paragraph(run(text), sources.LAYOUT))
         if run.site_ln_sd is not None and run.design_ln_sd is not None:
             parts = (

@@ -154,7 +154,7 @@ def training_fit(
         layouts = (_stated(shape, request.layout, trainer, tokens, goodput),)
         if not layouts[0].fits:
             needed, usable = (format_decimal_bytes(x) for x in (layouts[0].bytes_per_gpu, trainer.usable_bytes))
-            says = f"it needs {needed} a GPU and {usable} are usable"
+            says = f"it needs {needed} per GPU and {usable} are usable"
     else:
         layouts = ()
         try:

@@ -72,7 +72,10 @@ def _upright(chart: Chart, width: int) -> list[Text]:
         for column in range(0, canvas.width, 2):
             canvas.put(column, HEIGHT - 1 - round(vertical(level.y)), ".", "dim")
     for place, series in sorted(looks(chart), key=lambda item: item[1].strong):
-        (_draw_line if series.kind == "line" else _draw_points)(canvas, across, vertical, series, place)
+        if series.kind == "line":
+            _draw_line(canvas, across, vertical, series, place, max(3, len(chart.series)))
+        else:
+            _draw_points(canvas, across, vertical, series, place)
     lines = [Text(f"{'':{gutter}}  {chart.y_title}", style="dim")]
     for row in range(HEIGHT):
         name = names.get(HEIGHT - 1 - row, "")
@@ -93,8 +96,8 @@ def _x_axis(across: _Scale, gutter: int, title: str, width: int) -> list[Text]:
     return [*lines, Text(title.rjust(min(width, gutter + 2 + across.size)), style="dim")]
 
 
-def _draw_line(canvas: _Canvas, across: _Scale, vertical: _Scale, series: Series, place: int) -> None:
-    """Column by column between neighbours; outside the law's range every third column."""
+def _draw_line(canvas: _Canvas, across: _Scale, vertical: _Scale, series: Series, place: int, period: int) -> None:
+    """Column by column between neighbours; outside the law's range one column of each `period`, no other line's."""
     mark, style = _mark(series, place), _style(series, place)
     for at in range(len(series.x)):
         here = series.y[at]
@@ -105,7 +108,7 @@ def _draw_line(canvas: _Canvas, across: _Scale, vertical: _Scale, series: Series
         last, end = (across(series.x[at + 1]), vertical(after)) if after is not None else (first, row)
         inside = is_inside(series, at) and (after is None or is_inside(series, at + 1))
         for column in range(round(first), max(round(last), round(first) + 1)):
-            if inside or (column + place) % 3 == 0:
+            if inside or (column + place) % period == 0:
                 share = (column - first) / (last - first) if last > first else 0.0
                 height = row + min(max(share, 0.0), 1.0) * (end - row)
                 canvas.put(column, canvas.height - 1 - round(height), mark, style)

@@ -27,6 +27,7 @@ from moeplan.plan.assembly import leverage_of
 from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice
 from moeplan.plan.law_selection import Laws, select_laws
+from moeplan.plan.near_equal import near_equal
 from moeplan.plan.planner import search
 from moeplan.plan.training_and_serving import batch_sequences
 from moeplan.studies.comparison.answers import equal_loss, law_column, split_by_dense
@@ -60,6 +61,7 @@ def compare(
     serving: InferenceSettings | None = None,
     memory: str | MemoryLimit | None = None,
     gpus: str | Gpus | None = None,
+    choose: str = "best",
     threads: int = 1,
     command: str = "",
     progress: Callable[[str], None] | None = None,
@@ -78,6 +80,8 @@ def compare(
     tokens, seq_len, serving, memory, gpus : optional
         With two models: training tokens of those that bring none, sequence length that FLOPs are counted at
         [tokens], how the models are served, the memory they must be served in, and what they are trained on.
+    choose : str
+        With a budget: the rule that the MoE is chosen by, as `moeplan.recommend` takes it.
     threads : int
         Threads to search with; the answer does not depend on it.
     command : str
@@ -97,7 +101,7 @@ def compare(
     if len(subjects) == 1 and isinstance(subjects[0], Budget):
         if any(value is not None for value in (tokens, seq_len, serving, memory, gpus)):
             raise UsageError("tokens, seq_len, serving, memory and gpus stand in the budget; give them there")
-        return _against_dense(subjects[0], equal, laws, threads, command, progress)
+        return _against_dense(subjects[0], equal, laws, choose, threads, command, progress)
     first, second = _two(subjects)
     if equal != "overview":
         raise UsageError(f"equal {equal} sets a recommended MoE beside dense models; it needs a budget, not two models")
@@ -132,6 +136,7 @@ def _against_dense(
     budget: Budget,
     regime: str,
     laws: Laws,
+    choose: str,
     threads: int,
     command: str,
     progress: Callable[[str], None] | None,
@@ -140,6 +145,8 @@ def _against_dense(
     say = progress or (lambda _: None)
     selected = select_laws(laws)
     best = search(budget, selected, threads=threads, say=say)
+    if choose != "best":
+        best = near_equal(best)[choose]
     say("comparing with dense models")
     leverage = leverage_of(best)
     models, serving = _models(best, leverage, regime)

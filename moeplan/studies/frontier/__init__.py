@@ -118,6 +118,12 @@ def frontier(
     return _along(name, budgets, selected, threads, say, command)
 
 
+def _memory_place(budget: Budget, counted: bool) -> float:
+    """Where a budget stands along memory [bytes]: that of a device, or of all where their number is what changes."""
+    assert budget.memory is not None
+    return float(budget.memory.bytes_per_device) * (budget.num_devices if counted else 1)
+
+
 def _check_variable(over: str) -> None:
     if over in RANGES:
         raise UsageError(f"a curve over {over} is asked for by a range, --{over} {RANGES[over]}")
@@ -149,14 +155,13 @@ def _along(
     points: dict[int, Point] = {}
     requests: dict[int, Request] = {}
     intervals = ComputeEnds(laws)
+    counted = len({budget.num_devices for budget in budgets}) > 1
 
     def done(step: int, choice: Choice) -> None:
         budget, place = steps[step]
         best[_vocabulary(budget), budget.flops] = choice.best_ln_value
         if place >= 0:  # steps come in any order: halves between known ones
-            assert budget.memory is not None or name == "flops"
-            x = budget.flops if name == "flops" or budget.memory is None else float(budget.memory.bytes_per_device)
-            points[place] = _point(choice, laws, x)
+            points[place] = _point(choice, laws, budget.flops if name == "flops" else _memory_place(budget, counted))
             intervals.see(place, choice)
             requests[place] = request_for(budget, laws)
             say(bar(len(points), len(budgets)))
@@ -374,4 +379,4 @@ def _name(law: Law) -> str:
 
 
 def _vocabulary(budget: Budget) -> Vocabulary:
-    return budget.vocab_size, bool(budget.tied_embeddings)
+    return budget.vocab_size, bool(budget.tied_embeddings), budget.num_devices

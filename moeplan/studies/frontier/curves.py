@@ -19,7 +19,8 @@ class Point:
     """One recommendation of a curve."""
 
     x: float
-    """Where it stands: memory of one device [bytes], compute [FLOPs], or the variable's value."""
+    """Where it stands: memory of one device [bytes], or of all where their number changes; compute [FLOPs]; or the
+    variable's value."""
     flops: float
     """Compute budget [FLOPs]."""
     memory: str | None

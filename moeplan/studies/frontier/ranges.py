@@ -33,10 +33,7 @@ def read_values(name: str, given: str | float | MemoryLimit, points: int) -> lis
     low, high = (parse(end) for end in texts)
     devices = [end.num_devices for end in (low, high) if isinstance(end, MemoryLimit)]
     if len(set(devices)) > 1:
-        raise UsageError(
-            f"range {text!r} of memory is over {devices[0]} and {devices[1]} devices; give both ends "
-            "the same number, for example 8x24GB..8x80GB"
-        )
+        return _counts(text, low, high, points)
     ends = [float(end.bytes_per_device) if isinstance(end, MemoryLimit) else end for end in (low, high)]
     if ends[0] == ends[1]:
         raise UsageError(f"range {text!r} of {name} is one point; give moeplan recommend --{name} {texts[0]} instead")
@@ -47,3 +44,18 @@ def read_values(name: str, given: str | float | MemoryLimit, points: int) -> lis
     between = {float(f"{ends[0] * math.exp(step * i):.{digits - 1}e}") for i in range(1, points - 1)}
     values = sorted({x for x in between if ends[0] < x < ends[1]} | set(ends))
     return [MemoryLimit(round(x), devices[0]) for x in values] if devices else list(values)
+
+
+def _counts(text: str, low: Any, high: Any, points: int) -> list[float | MemoryLimit]:
+    """Limits of one size on ever more devices, 4x80GB..16x80GB: at most `points`, evenly spaced in the logarithm."""
+    if low.bytes_per_device != high.bytes_per_device:
+        raise UsageError(
+            f"range {text!r} of memory is over {low.num_devices} and {high.num_devices} devices of different sizes; "
+            "give both ends the same number or the same size, for example 8x24GB..8x80GB or 4x80GB..16x80GB"
+        )
+    if low.num_devices > high.num_devices:
+        first, last = text.split("..")
+        raise UsageError(f"range {text!r} of memory runs backwards; write {last.strip()}..{first.strip()}")
+    step = math.log(high.num_devices / low.num_devices) / (points - 1)
+    counts = {round(low.num_devices * math.exp(step * place)) for place in range(points)}
+    return [MemoryLimit(low.bytes_per_device, count) for count in sorted(counts)]
