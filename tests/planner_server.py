@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -81,19 +82,20 @@ def tree(root: int) -> list[int]:
     return found
 
 
-def cpu_seconds(processes: list[int]) -> float:
-    """User and system time of processes [s], on Linux."""
+def cpu_seconds(root: int) -> float:
+    """User and system time of a process and all that it started, ended ones included [s], on Linux."""
     ticks = 0
-    for process in processes:
-        fields = (Path("/proc") / str(process) / "stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
+    for process in tree(root):
+        with contextlib.suppress(OSError):  # it has just ended
+            fields = (Path("/proc") / str(process) / "stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def resident_bytes(processes: list[int]) -> int:
-    """Memory of processes, shared pages divided among those that share them [bytes], on Linux."""
+def resident_bytes(root: int) -> int:
+    """Memory of a process and all that it started, each shared page once [bytes], on Linux."""
     total = 0
-    for process in processes:
+    for process in tree(root):
         try:
             lines = (Path("/proc") / str(process) / "smaps_rollup").read_text().splitlines()
         except OSError:

@@ -347,12 +347,12 @@ def test_many_questions_leave_nothing_behind() -> None:
         for number in range(200):
             assert ask(number) in (200, 422)  # a fix may not fit
             if number == 99:
-                middle = resident_bytes(tree(server.process.pid))
-        after = resident_bytes(tree(server.process.pid))
+                middle = resident_bytes(server.process.pid)
+        after = resident_bytes(server.process.pid)
         assert after < 1.25 * middle
         with ThreadPoolExecutor(8) as users:
             assert set(users.map(ask, range(64))) <= {200, 422}
-        assert resident_bytes(tree(server.process.pid)) < 2e9
+        assert resident_bytes(server.process.pid) < 2e9
         assert len(tree(server.process.pid)) <= 5
     finally:
         server.close()

@@ -137,6 +137,7 @@ class Pool:
             self._all.discard(one)
             one.pipe.close()
             one.process.terminate()
+            await asyncio.to_thread(one.process.join, 5)
             one = self._start()
         self._idle.append(one)
         if answer == OUT_OF_MEMORY and not job.again and not job.result.done():

@@ -47,6 +47,8 @@ def serve(jobs: Connection, most_bytes: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server ends its workers itself
     _limit(most_bytes)
     work = _Work()
+    gc.disable()  # between jobs is soon enough
+    gc.freeze()  # what is loaded stays
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, work.cancel)
     while True:
@@ -73,7 +75,11 @@ def _limit(most_bytes: int) -> None:
 
 
 def _give_back() -> None:
-    """Let the C library return freed memory to the system where a worker has grown; only glibc can."""
+    """Free what only refers to itself, and let the C library return what is freed where a worker has grown.
+
+    A space and what is known of its designs' training refer to each other. Only glibc can return memory.
+    """
+    gc.collect()
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         if pages * os.sysconf("SC_PAGE_SIZE") > ROOMY:
@@ -92,7 +98,6 @@ class _Work:
         from moeplan.planner.warm import Spaces
 
         self.spaces, self._running = Spaces(), False
-        gc.set_threshold(100_000)
 
     def cancel(self, *_: object) -> None:
         """Leave the job that runs, if one does."""

@@ -15,7 +15,7 @@ import threading
 import time
 
 from tests.chromium import Browser
-from tests.planner_server import Server, cpu_seconds, resident_bytes, tree
+from tests.planner_server import Server, cpu_seconds, resident_bytes
 
 LIMITS = {"memory": (1, 2), "compute": (1, 2), "fixes": (1, 2), "GPUs": (3, 6), "days": (3, 6), "context": (3, 6)}
 """Median and 95th percentile [s] that each share is to keep on two free cores."""
@@ -69,7 +69,7 @@ def percentile(values: list[float], share: float) -> float:
 
 def times(server: Server, total: int, seed: int) -> None:
     """Print the time of each share of the changes."""
-    rng, browser, processes = random.Random(seed), Browser(), tree(server.process.pid)
+    rng, browser, process = random.Random(seed), Browser(), server.process.pid
     try:
         print(f"{'share':10} {'n':>3}  wall median    p95 [s]   CPU median    p95 [s]   limits on two free cores")
         for number, share in enumerate(LIMITS):
@@ -79,11 +79,11 @@ def times(server: Server, total: int, seed: int) -> None:
             drawn(browser)
             wall, cpu = [], []
             for field, typed in changes(share, count, rng):
-                before = cpu_seconds(processes)
+                before = cpu_seconds(process)
                 milliseconds, failed = browser.js(CHANGE % (json.dumps(field), json.dumps(typed)))
                 assert not failed, (field, typed, browser.js("document.querySelector('#status').textContent"))
                 wall.append(milliseconds / 1000)
-                cpu.append(cpu_seconds(processes) - before)
+                cpu.append(cpu_seconds(process) - before)
                 drawn(browser)
             median, most = LIMITS[share]
             print(
@@ -102,7 +102,7 @@ def users(server: Server, count: int, questions: int, seed: int) -> None:
     def watch() -> None:
         nonlocal peak
         while not ended.wait(0.2):
-            peak = max(peak, resident_bytes(tree(server.process.pid)))
+            peak = max(peak, resident_bytes(server.process.pid))
 
     def use(number: int) -> None:
         nonlocal refused
