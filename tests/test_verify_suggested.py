@@ -205,7 +205,7 @@ def test_the_outline_counts_every_run_and_says_what_to_know() -> None:
 
 def test_too_little_text_says_how_much_is_needed() -> None:
     """A run of more than four epochs is told with the training tokens that it needs, and where no text would do."""
-    for tokens, needed, advice in ((10**9, "250M", "--data"), (10**10, "2.5B", "--max-flops")):
+    for tokens, needed, advice in ((10**9, "250M", "--data"), (10**12, "250B", "--max-flops")):
         found = suggestion((SMALL, tokens))
         ladder = suggested_ladder(found, DATA, SETTINGS)
         first = SuggestedStudy(found).outline_of(ladder, DATA, MACHINE).notes[0]

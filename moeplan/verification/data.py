@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moeplan.errors import UsageError
-from moeplan.verification.formats import MAX_TOKENS, Documents, Tokens, read_documents
+from moeplan.verification.formats import MAX_TOKENS, Documents, Spool, Tokens, read_documents
 
 BUILTIN = "builtin"
 """Name of the corpus that needs no data of one's own."""
@@ -32,6 +32,8 @@ DOCUMENT_TOKENS = 4096
 outweighs the others."""
 MIN_TRAIN_TOKENS = 100_000
 """Fewer training tokens teach the smallest proxy nothing that lasts for 4 epochs."""
+MAX_VALIDATION_DOCUMENTS = 2**16
+"""Documents that are kept for validation at most: a hundred times as many as a run reads."""
 MIN_VALIDATION_DOCUMENTS = 8
 """Fewer documents make no interval."""
 _SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__"}
@@ -58,7 +60,7 @@ class Corpus:
     num_documents: int
     """Documents in all."""
     cut: bool
-    """Whether the data was longer than what is read at most (2**30 tokens)."""
+    """Whether the data was longer than what is read at most (`MAX_TOKENS`)."""
 
     def max_tokens(self, epochs: float = MAX_EPOCHS) -> int:
         """Most training tokens of a run that repeats the data at most `epochs` times."""
@@ -82,7 +84,7 @@ def load_corpus(source: str | Path = BUILTIN) -> Corpus:
 
 def split(name: str, documents: Documents) -> Corpus:
     """Documents as a corpus; raises `UsageError` if there are too few."""
-    train: list[Tokens] = []
+    train, num_train = Spool(), 0
     held: list[tuple[bytes, Tokens]] = []
     threshold = int(VALIDATION_SHARE * 2**32)
     seen: set[bytes] = set()
@@ -92,19 +94,19 @@ def split(name: str, documents: Documents) -> Corpus:
         start = end
         name_of = hashlib.blake2b(tokens.tobytes(), digest_size=16).digest()
         if int.from_bytes(name_of[:4], "little") >= threshold:
-            train.append(tokens)
+            train.add(tokens)
+            num_train += len(tokens)
         elif name_of not in seen and len(tokens) > 1:
             seen.add(name_of)
             held.append((name_of, tokens))
-    num_train = sum(map(len, train))
     if num_train < MIN_TRAIN_TOKENS or len(held) < MIN_VALIDATION_DOCUMENTS:
         raise UsageError(
             f"{name}: too small: {num_train:,} training tokens and {len(held)} validation documents, the least is "
             f"{MIN_TRAIN_TOKENS:,} and {MIN_VALIDATION_DOCUMENTS} (1 document in {round(1 / VALIDATION_SHARE)})"
         )
     held.sort(key=lambda pair: pair[0])
-    stretches = [_stretch(name_of, tokens) for name_of, tokens in held]
-    train_tokens, validation_tokens = np.concatenate(train), np.concatenate(stretches)
+    stretches = [_stretch(name_of, tokens) for name_of, tokens in held[:MAX_VALIDATION_DOCUMENTS]]
+    train_tokens, validation_tokens = train.tokens(documents.tokens.dtype), np.concatenate(stretches)
     ends = np.cumsum([len(tokens) for tokens in stretches], dtype=np.int64)
     return Corpus(
         name=name,
@@ -167,15 +169,24 @@ def _sources() -> Iterator[Path]:
 
 
 def windows(tokens: Tokens, seq_len: int, count: int, seed: int) -> Tokens:
-    """`count` training sequences (count, seq_len + 1) in the order of `seed`; the last token of one starts the next.
+    """`count` training sequences (count, seq_len + 1) in the order of `seed`; the last token of one starts the next."""
+    return cut(tokens, window_starts(len(tokens), seq_len, count, seed), seq_len)
+
+
+def window_starts(num_tokens: int, seq_len: int, count: int, seed: int) -> NDArray[np.int64]:
+    """Where the training sequences of a run start, (count,).
 
     The data is cut into windows once; each epoch is a permutation of them that depends on the seed and its number
     alone, so that runs of one seed and sequence length see the same sequences in the same order.
     """
-    available = (len(tokens) - 1) // seq_len
+    available = (num_tokens - 1) // seq_len
     picks: list[NDArray[np.int64]] = []
     for epoch in range(-(-count // available)):
         picks.append(np.random.default_rng((seed, epoch)).permutation(available))
-    starts = np.concatenate(picks)[:count] * seq_len
+    return np.concatenate(picks)[:count] * seq_len
+
+
+def cut(tokens: Tokens, starts: NDArray[np.int64], seq_len: int) -> Tokens:
+    """The sequences (count, seq_len + 1) that start there; only these are read of tokens mapped from a file."""
     made: Tokens = np.lib.stride_tricks.sliding_window_view(tokens, seq_len + 1)[starts]
     return made

@@ -19,11 +19,13 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+import tempfile
 import zlib
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +39,12 @@ BYTE_VALUES = 256
 """Different tokens of text."""
 BLOCK_TOKENS = 2048
 """Length of a document where a format has none."""
-MAX_TOKENS = 2**30
-"""Tokens that are read at most; more than the largest proxy ladder uses."""
+MAX_TOKENS = 2**36
+"""Tokens that are read at most; more than anything that proxies are trained on."""
+UNPACKED, PACKED = 2**30, 20
+"""Bytes of text that a file may unpack to in any case, and in units of its own size: prose packs to a tenth."""
+IN_MEMORY = 2**26
+"""Bytes that are held in memory; more go to a file in the folder for temporary ones."""
 TEXT_SUFFIXES = (".txt", ".md", ".rst", ".py", ".c", ".h", ".cc", ".cpp", ".java", ".js", ".ts", ".go", ".rs", ".tex",
                  ".html", ".xml", ".json", ".yaml", ".yml", ".csv", ".tsv")  # fmt: skip
 """Names of text files inside a folder; each file is one document."""
@@ -51,6 +57,32 @@ MEGATRON_TYPES = {1: np.uint8, 2: np.int8, 3: np.int16, 4: np.int32, 5: np.int64
 """Codes of integer types in a Megatron .idx (6 and 7 are floats, which are no ids)."""
 _FOREIGN = {b"\x1f\x8b": "gzip", b"PK": "zip", b"\x7fELF": "a program", b"GGUF": "GGUF weights",
             b"\x93NUMPY": "a NumPy array", b"PAR1": "parquet", MEGATRON_MAGIC: "a Megatron index"}  # fmt: skip
+
+
+class Spool:
+    """Bytes one after the other: in memory while they are few, then in a file without a name, mapped for reading."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, prefix="moeplan-")  # noqa: SIM115  # see __del__
+
+    def __del__(self) -> None:
+        self._file.close()  # what is mapped of it stays until nobody uses it
+
+    def add(self, part: bytes | Tokens) -> None:
+        """Add text, or ids of one type."""
+        if len(part):
+            self.size += self._file.write(
+                part if isinstance(part, bytes) else np.ascontiguousarray(part).data.cast("B")
+            )
+
+    def tokens(self, kind: Any) -> Tokens:
+        """All that was added, as ids of a type."""
+        if self.size > IN_MEMORY:
+            self._file.flush()
+            return np.memmap(cast(IO[bytes], self._file), kind, "r")
+        self._file.seek(0)
+        return np.frombuffer(self._file.read(), kind)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,20 +160,18 @@ def _text(path: Path) -> bytes:
 
 
 def _from_texts(texts: Iterator[bytes], path: Path) -> Documents:
-    parts: list[bytes] = []
-    ends: list[int] = []
-    total, cut = 0, False
+    spool, ends, cut = Spool(), array("q"), False
+    most = min(MAX_TOKENS, max(UNPACKED, PACKED * path.stat().st_size))
     for text in texts:
-        if total + len(text) > MAX_TOKENS:
+        if spool.size + len(text) > most:
             cut = True
             break
         if text:
-            total += len(text)
-            parts.append(text)
-            ends.append(total)
-    if not parts:
+            spool.add(text)
+            ends.append(spool.size)
+    if not ends:
         raise UsageError(f"{path}: has no text in it")
-    return Documents(np.frombuffer(b"".join(parts), np.uint8), np.array(ends, np.int64), True, cut)
+    return Documents(spool.tokens(np.uint8), np.array(ends, np.int64), True, cut)
 
 
 def _json_lines(path: Path) -> Iterator[bytes]:
@@ -257,7 +287,7 @@ def _megatron(path: Path) -> Documents:
     if kind.kind == "i":
         if tokens.min() < 0:
             raise UsageError(f"{data}: has negative token ids")
-        tokens = tokens.astype(np.uint32 if kind.itemsize > 2 else f"u{kind.itemsize}")
+        tokens = tokens.view(f"u{kind.itemsize}") if kind.itemsize < 8 else tokens.astype(np.uint32)
     document_ends = ends[document_starts[1:] - 1] if len(document_starts) > 1 else ends[-1:]
     document_ends = np.unique(np.minimum(document_ends, len(tokens)))
     return Documents(tokens, document_ends[document_ends > 0], False, total > MAX_TOKENS)
@@ -294,7 +324,11 @@ def _folder(path: Path) -> Documents:
         raise UsageError(f"{path}: the folder mixes text and token ids; give it one kind")
     shifts = np.cumsum([0, *(len(each.tokens) for each in found[:-1])])
     ends = np.concatenate([each.ends + shift for each, shift in zip(found, shifts, strict=True)])
-    return _cut(Documents(np.concatenate([each.tokens for each in found]), ends, found[0].text, found[-1].cut))
+    kind, spool = np.result_type(*(each.tokens for each in found)), Spool()
+    for each in found:
+        for start in range(0, len(each.tokens), IN_MEMORY):
+            spool.add(each.tokens[start : start + IN_MEMORY].astype(kind, copy=False))
+    return _cut(Documents(spool.tokens(kind), ends, found[0].text, found[-1].cut))
 
 
 def _cut(documents: Documents) -> Documents:

@@ -2,8 +2,10 @@
 
 AdamW (betas 0.9 and 0.95) on fp32 master weights, decay on matrices only, gradients clipped to a norm of 1, linear
 warm-up, then linear decay to zero. After every step the correction bias of each router moves by a fixed size towards
-balance (Wang et al. 2024, arXiv 2408.15664, algorithm 1); that size decays to zero as well. On a CPU two runs of a spec
-are equal bit for bit if both have one thread (`worker_setup`). A run that diverges is tried once more at half the rate.
+balance over the whole batch (Wang et al. 2024, arXiv 2408.15664, algorithm 1); that size decays to zero as well. A
+large batch is taken in micro-batches whose gradients add up in fp32 (`footprint.micro_batches`). On a CPU two runs of a
+spec are equal bit for bit if both have one thread (`worker_setup`). A run that diverges is tried once more at half the
+rate.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ import moeplan
 from moeplan import records
 from moeplan.errors import UsageError
 from moeplan.verification.capture import fastest_step
-from moeplan.verification.data import MAX_EPOCHS, Corpus, windows
+from moeplan.verification.data import MAX_EPOCHS, Corpus, cut, window_starts
 from moeplan.verification.device import device_name, matmul_flops, pick_device
+from moeplan.verification.footprint import CHUNK_TOKENS, micro_batches
 from moeplan.verification.formats import Tokens
 from moeplan.verification.model import Model
 from moeplan.verification.spec import SPEC_SCHEMA, RoutingHealth, RunResult, RunSpec
@@ -84,15 +87,19 @@ class Flat:
         if self.low is not None:
             self.low.copy_(self.master[: self.sizes[0]])
 
-    def collect(self) -> None:
-        """Gradients of the model into one clipped fp32 vector."""
+    def collect(self, *, add: bool) -> None:
+        """Gradients of the model into the fp32 vector, or added to what is there."""
         start = 0
         for part in self.halves:  # of one type each
             grad = torch.cat([p.grad.flatten() for p in part if p.grad is not None])
-            self.grad[start : start + len(grad)] = grad
+            kept = self.grad[start : start + len(grad)]
+            kept.add_(grad) if add else kept.copy_(grad)
             start += len(grad)
         for p in self.params:
             p.grad = None
+
+    def clip(self) -> None:
+        """Shorten the gradient to a norm of `CLIP` at most."""
         self.grad.mul_((CLIP / (self.grad.norm() + 1e-6)).clamp(max=1.0))
 
 
@@ -115,9 +122,11 @@ class Trainer:
             spec.balance_rate * (1 - np.arange(steps) / steps), dtype=torch.float32, device=device
         )
         self.bias_LE, self.load_LE = self._stack_routers()
-        data = windows(corpus.tokens, spec.seq_len, steps * spec.batch_sequences, spec.seed)
-        kind = np.int32 if data.dtype.itemsize > 1 else np.uint8  # torch computes with few unsigned types
-        self.data = torch.from_numpy(data.astype(kind)).view(steps, spec.batch_sequences, -1).to(device)
+        self.micro_batches = micro_batches(spec)
+        self.tokens = corpus.tokens
+        self.starts = window_starts(len(corpus.tokens), spec.seq_len, steps * spec.batch_sequences, spec.seed)
+        self.chunk = min(steps, max(1, CHUNK_TOKENS // (spec.batch_sequences * spec.seq_len)))
+        self.data = self._batches(0).to(device)
         self.at = torch.zeros(1, dtype=torch.int64, device=device)
         self.losses = torch.zeros(steps, device=device)
         self.execution = "eager"
@@ -143,12 +152,37 @@ class Trainer:
             layer.bias_E, layer.load_E = bias_E, load_E
         return bias_LE, load_LE
 
+    def _batches(self, first: int) -> Tensor:
+        """The batches of a chunk of steps from `first` on, (chunk, sequences, seq_len + 1); the last may be short."""
+        size = self.spec.batch_sequences
+        data = cut(self.tokens, self.starts[first * size : (first + self.chunk) * size], self.spec.seq_len)
+        kind = np.int32 if data.dtype.itemsize > 1 else np.uint8  # torch computes with few unsigned types
+        return torch.from_numpy(data.astype(kind)).view(-1, size, self.spec.seq_len + 1)
+
+    def feed(self, index: int) -> None:
+        """Have the text of step `index` at hand: once a chunk of steps it takes the place of the last one's."""
+        if index and index % self.chunk == 0:
+            batches = self._batches(index)
+            self.data[: len(batches)].copy_(batches)
+
+    def _backward(self, batch_NT: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of the mean loss of a batch, micro-batch by micro-batch; the loss, and how many tokens of all of it
+        reached each expert."""
+        loss, load_LE = torch.zeros((), device=self.device), self.load_LE
+        for number, part_NT in enumerate(batch_NT.split(self.micro_batches)):
+            losses = self.model(part_NT[:, :-1], part_NT[:, 1:])
+            share = losses.mean() * (len(part_NT) / len(batch_NT))
+            share.backward()
+            self.flat.collect(add=number > 0)
+            loss = loss + share.detach()
+            if len(self.micro_batches) > 1:
+                load_LE = self.load_LE.clone() if number == 0 else load_LE + self.load_LE
+        return loss, load_LE
+
     def step(self) -> None:
         """One optimizer step on the next batch; its loss goes to `losses`."""
-        batch = self.data.index_select(0, self.at)[0].long()
-        loss = self.model(batch[:, :-1], batch[:, 1:]).mean()
-        loss.backward()
-        self.flat.collect()
+        loss, load_LE = self._backward(self.data.index_select(0, self.at % self.chunk)[0].long())
+        self.flat.clip()
         rates_G = self.rates_TG.index_select(0, self.at)[0]
         for group, rate in zip(self.optimizer.param_groups, rates_G, strict=True):
             if isinstance(group["lr"], Tensor):
@@ -158,9 +192,9 @@ class Trainer:
         self.optimizer.step()
         self.flat.publish()
         if self.spec.balance_rate and len(self.bias_LE):
-            gap_LE = self.load_LE.mean(dim=1, keepdim=True) - self.load_LE
+            gap_LE = load_LE.mean(dim=1, keepdim=True) - load_LE
             self.bias_LE.add_(gap_LE.sign() * self.balance_T.index_select(0, self.at))
-        self.losses.index_copy_(0, self.at, loss.detach()[None])
+        self.losses.index_copy_(0, self.at, loss[None])
         self.at += 1
 
     def train(self, progress: Progress | None, peak_flops: float | None) -> float:
@@ -171,6 +205,7 @@ class Trainer:
         flops = spec.architecture.flops_per_token(spec.seq_len)
         start = last = time.perf_counter()
         for index in range(spec.steps):
+            self.feed(index)
             step()
             now = time.perf_counter()
             if now - last < PROGRESS_SECONDS and index + 1 < spec.steps:
