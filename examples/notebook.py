@@ -25,6 +25,9 @@ near.write(folder / "candidates.csv")
 curve = frontier(budget, memory="12GB..96GB", points=4)
 print(curve.to_frame()[["memory", "total_params", "value_ratio", "pooled_low", "pooled_high"]].to_string())
 
+plan.plot("memory").save(folder / "memory.svg")  # in a notebook plan.plot() shows it
+curve.plot().save(folder / "frontier.svg")
+
 # %% Beside dense models, and beside a published one.
 print(compare(budget).to_frame()[["name", "total_params", "active_params", "serving_bytes"]].to_string())
 published = inspect("qwen3-30b-a3b", memory="80GB", context=16384)

@@ -32,6 +32,15 @@ class Framed:
         items: Any = functools.reduce(getattr, known[name].split("."), self)
         return frame([flat(to_json(item)) for item in items])
 
+    def plot(self, of: str = "") -> Any:
+        """The charts of the answer, as a notebook shows them; with `of` those whose title has this word: "memory".
+
+        Has `save("plan.svg")`, `to_svg()` and `to_png()`. Raises `UsageError` for a word that no title has.
+        """
+        from moeplan.report.notebook import drawing
+
+        return drawing(self, of)
+
 
 def lists(kind: type, path: str = "") -> dict[str, str]:
     """The lists of records that an answer holds, or a record in it does, by name with the way to each."""
@@ -48,13 +57,18 @@ def lists(kind: type, path: str = "") -> dict[str, str]:
 
 
 class Searched(Framed):
-    """A plan, whose search can be asked again."""
+    """A plan, whose search can be asked again, and which shows itself as tables."""
 
     def candidates(self, within: float = 0.05, **options: Any) -> Any:
         """Every design that lacks at most `within` of the best V; see `moeplan.plan.candidates.candidates`."""
         from moeplan.plan.candidates import candidates
 
         return candidates(self, within, **options)  # type: ignore[arg-type]  # a plan is what has this method
+
+    def _repr_html_(self) -> str:
+        from moeplan.report.notebook import fragment
+
+        return fragment(self)  # type: ignore[arg-type]
 
 
 def flat(item: Mapping[str, Any], path: str = "") -> dict[str, Any]:

@@ -251,6 +251,10 @@ def test_picture_has_the_points_and_scales() -> None:
     assert star.tag == f"{SVG}polygon"
     hollow = [dot for dot in of_class(first, "dot") if "hollow" in dot.get("class", "")]
     assert len(hollow) == sum(not 60e9 < x < 300e9 for x in MEMORY)
+    said = [element[0].text for element in of_class(first, "p")]
+    assert said[0] == "alpha2025, 24GB: 4.44x* (3.55x–5.55x)"
+    told = dataclasses.replace(frontier().series[1], texts=("8B-A1B",) * 40)
+    assert "beta2025, 24GB: 1.77x; 8B-A1B" in picture(frontier(series=(told,)))
 
 
 def test_values_beside_a_label_are_named_and_apart() -> None:

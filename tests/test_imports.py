@@ -24,8 +24,8 @@ FLOORS = (
     {"__main__"},
 )
 """From the ground up; floors of one set do not know each other."""
-EXCEPTIONS = {("plan.document", "report.html"), ("notebook", "plan.candidates")}
-"""What a notebook asks of an answer by its class: a plan shows itself (`Plan._repr_html_`), and is searched again."""
+EXCEPTIONS = {("notebook", "plan.candidates"), ("notebook", "report.notebook")}
+"""What a notebook asks of an answer by its class: to show itself, to be drawn, to be searched again."""
 
 
 def modules() -> dict[str, Path]:

@@ -18,8 +18,10 @@ import moeplan
 from moeplan import Budget, MoeplanError, Plan, UsageError, compare, export, frontier, inspect, read_plan, recommend
 from moeplan.cli import cli
 from moeplan.laws import load_law
+from moeplan.plan.candidate import alternative, architecture_of
 from moeplan.plan.choice import choose_design, make_space
 from moeplan.plan.search.variables import DESIGN_VARIABLES
+from moeplan.report.plan_page import plan_charts
 
 BUDGET = Budget("1e20", "4GB", context=16384, concurrency=2)
 
@@ -121,6 +123,43 @@ def test_without_pandas_one_sentence_says_how_to_get_it(plan: Plan, monkeypatch:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MoeplanError, match="pip install pandas"):
         plan.to_frame()
+
+
+# ---------------------------------------------------------------------------------------------------- charts
+
+
+def test_answers_draw_themselves(plan: Plan, tmp_path: Path) -> None:
+    """A plan, a frontier and a comparison have charts, all or by a word of the title, as SVG and PNG."""
+    whole = plan.plot()
+    assert [chart.title for chart in whole.charts] == [chart.title for chart in plan_charts(plan)]
+    (memory,) = plan.plot("memory").charts
+    assert memory.labels[0] == "the plan"
+    assert len(memory.labels) > 2
+    assert memory.series[0].y[0] == plan.memory.by_group["routed_experts"]
+    assert sum(series.y[0] or 0 for series in memory.series) == plan.memory.total_bytes
+    assert "<svg" in plan.plot("leverage")._repr_svg_()
+    assert f"{plan.design.num_layers} layers" in plan._repr_html_()
+    curve = frontier(BUDGET, memory="2GB..8GB", points=2)
+    assert len(curve.plot().charts) >= 2
+    assert len(compare(BUDGET).plot().charts) == 2
+    for name, start in (("a.svg", b"<svg"), ("a.png", b"\x89PNG")):
+        curve.plot("leverage").save(tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(start)
+    with pytest.raises(UsageError, match="there is no chart of 'loss'; there are: Efficiency"):
+        plan.plot("loss")
+
+
+def test_near_equal_designs_have_the_memory_that_they_are_drawn_with(plan: Plan) -> None:
+    """A design's exact shape is found again from its numbers, and its bytes are those of a plan of it."""
+    wanted = plan.alternatives[0]
+    shape = architecture_of(plan, wanted)
+    assert shape is not None
+    assert (shape.total_params(), shape.active_params()) == (wanted.total_params, wanted.active_params)
+    other = alternative(plan, 1)
+    assert other.architecture == shape
+    (memory,) = plan.plot("memory").charts
+    place = next(at for at, label in enumerate(memory.labels) if label.startswith("alternative 1"))
+    assert sum(series.y[place] or 0 for series in memory.series) == other.memory.total_bytes
 
 
 # ---------------------------------------------------------------------------------------------------- candidates

@@ -62,6 +62,7 @@ def frontier(
     """
     from moeplan.report import output as out
     from moeplan.report.frontier import frontier_sections
+    from moeplan.report.frontier_words import title
     from moeplan.report.screen.frontier import frontier_screen
     from moeplan.studies.frontier import frontier as curve
 
@@ -79,7 +80,7 @@ def frontier(
     sections = frontier_sections(found)
     with out.Delivery() as delivery:
         delivery.pictures(
-            plot=plot, html=html, title="moeplan frontier", sections=sections, data=found.to_json(), command=command,
+            plot=plot, html=html, title=title(found), sections=sections, data=found.to_json(), command=command,
             record="frontier.json",
         )  # fmt: skip
         display.show(found, screen=lambda: frontier_screen(found), full=lambda: sections)

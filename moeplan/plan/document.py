@@ -318,11 +318,6 @@ class Plan(records.Record, Searched):
             )
         return records.from_json(cls, data)
 
-    def _repr_html_(self) -> str:
-        from moeplan.report.html import plan_fragment
-
-        return plan_fragment(self)
-
 
 def _command_of(data: Mapping[str, Any]) -> str:
     """The command that a plan of another version says it was made by, or how to make any."""

@@ -9,7 +9,7 @@ from typing import Any
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.quantities import QUANTITIES, kind_of
 from moeplan.report.blocks import Chart, Series, Shade, series
-from moeplan.report.frontier_words import splits
+from moeplan.report.frontier_words import setting, splits
 from moeplan.report.opinions import SIZE
 from moeplan.report.text import Source
 from moeplan.report.view import View
@@ -36,8 +36,9 @@ def leverage_chart(found: View[Frontier]) -> Chart:
     lines.append(line(LEVERAGE_LAW, "EL by the law's own formula.", "efficiency_leverage"))
     says = "Compute of the law's best dense model of equal loss / compute of the MoE."
     lines += [line(law, says, *_by_law("leverage", law)) for law in others]
+    along = "memory" if found.over == "memory" else "compute"
     return Chart(
-        title=f"Efficiency Leverage against {'memory' if found.over == 'memory' else 'compute'}",
+        title=f"Efficiency Leverage against {along}, at {setting(found.it)}",
         x_title=_x_title(found),
         y_title="EL of the recommendation",
         series=tuple(lines),
@@ -76,7 +77,7 @@ def worth_chart(found: View[Frontier]) -> Chart:
     ]
     drawn = any(point.compute_ends_by_law for point in points)
     return Chart(
-        title="What the limits leave of the budget",
+        title=f"What the limits leave of the budget, at {setting(found.it)}",
         x_title=_x_title(found),
         y_title="C_l / C",
         series=tuple(lines),
@@ -115,7 +116,7 @@ def profile_chart(found: View[Frontier]) -> Chart:
     xs = [x for one in lines for x in one.x]
     drawn = any(line.low for line in found.lines)
     return Chart(
-        title=f"Efficiency over {found.over}",
+        title=f"Efficiency over {found.over}, at {setting(found.it)}",
         x_title=f"{found.over}: {QUANTITIES[found.over].meaning}",
         y_title="C_l / its best",
         series=tuple(lines),

@@ -19,6 +19,27 @@ ALLOCATED = 0.995
 """A split of compute that keeps this much of EL is not worth a note."""
 
 
+def setting(found: Frontier) -> str:
+    """What does not change along the curve, in few words, for titles: the budget, the memory."""
+    request = found.request
+    budget = f"{request.days:g} days of {request.gpus}" if request.days else f"{format_flops(request.flops)} FLOPs"
+    if found.over == "memory":
+        return budget
+    memory = request.memory or f"the memory of {request.gpus}"
+    return memory if found.over == "flops" else f"{budget} and {memory}"
+
+
+def title(found: Frontier) -> str:
+    """What the curve is of."""
+    points = found.points
+    ends = {
+        "memory": f"memory from {points[0].memory} to {points[-1].memory}",
+        "flops": f"compute from {format_flops(points[0].x)} to {format_flops(points[-1].x)} FLOPs",
+    }
+    over = f"along {ends[found.over]}" if found.over in ends else f"over {found.over}"
+    return f"Recommendations {over}, at {setting(found)}"
+
+
 def headline(found: Frontier) -> str:
     """What the curve says, in words."""
     if found.over == "memory":

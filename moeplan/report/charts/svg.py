@@ -137,11 +137,10 @@ class _Marks:
     def __call__(self, place: int, series: Series, at: int, *shapes: str) -> str:
         number = place_of(self.chart, series)
         source = self.sources[number][at] if self.sources else 0
-        said = (
-            series.texts[at]
-            if series.texts
-            else f"{x_text(self.chart, series.x[at])}: " + point_text(self.chart, series, at)
-        )
+        said = point_text(self.chart, series, at)
+        if not (self.chart.labels and series.texts):
+            more = f"; {series.texts[at]}" if series.texts else ""
+            said = f"{x_text(self.chart, series.x[at])}: {said}{more}"
         name = series.name or self.chart.title
         title = tag("title", escape(said if said.startswith(name) else f"{name}, {said}", quote=False))
         return tag("g", title, *shapes, class_="p", data_source=source or None, data_name=name)
