@@ -15,12 +15,15 @@ from moeplan.verification import shrink
 from moeplan.verification.ladder import (
     MAX_EPOCHS,
     MIN_TOKENS_PER_EXPERT,
+    MOST_RATES,
     NARROW,
+    ROUTER_SHARE,
     TUNING_FACTORS,
     WIDE,
     WIDE_FROM,
     Ladder,
     Settings,
+    bracketing,
     choose_ladder,
     ladder_flops,
     ladder_seconds,
@@ -214,6 +217,10 @@ def test_what_cannot_be_is_refused_with_what_it_needs() -> None:
         choose_ladder(PLANNED, SETTINGS, DATA, budget=1e9)
     with pytest.raises(InfeasibleError, match="epochs"):
         choose_ladder(PLANNED, SETTINGS, dataclasses.replace(DATA, train_tokens=5000), budget=1e12)
+    with pytest.raises(InfeasibleError, match=r"give --time \d+s, or --seeds 1 with --time \d+s, which"):
+        choose_ladder(PLANNED, SETTINGS, DATA, time=1, seconds=seconds)
+    with pytest.raises(InfeasibleError, match=r"give --budget .*, or --seeds 1 with --budget"):
+        choose_ladder(PLANNED, SETTINGS, DATA, budget=1e9)
     smallest = choose_ladder(PLANNED, SETTINGS, DATA, time=1, seconds=seconds, at_least=True)
     assert smallest.ladder.base < 1e10
 
@@ -232,6 +239,64 @@ def test_the_best_finite_rate_is_taken() -> None:
     assert rates == {arm: min((x, s.learning_rate) for s, x in losses if s.arm == arm)[1] for arm in ("moe", "dense")}
     with pytest.raises(InfeasibleError, match="dense arm diverged"):
         tuned_rates([(s, math.inf if s.arm == "dense" else 2.0) for s in specs])
+
+
+@pytest.mark.parametrize("best", [0.004, 0.011, 0.03, 0.07, 0.4])
+def test_rates_are_tried_until_the_best_is_inside(best: float) -> None:
+    """Wherever an arm's best rate lies, within a factor of 16 of the first three, further ones by factors of two follow
+    until it is neither the smallest nor the largest tried, each the next one in its direction; then no more."""
+    tried = [(s, abs(math.log(s.learning_rate / best))) for s in small_ladder().tuning(DATA)]
+    for _ in range(MOST_RATES):
+        more = bracketing(tried)
+        if not more:
+            break
+        tried += [(s, abs(math.log(s.learning_rate / best))) for s in more]
+    for arm in ("moe", "dense"):
+        rates = sorted(s.learning_rate for s, _ in tried if s.arm == arm)
+        assert all(b == pytest.approx(2 * a, rel=2e-3) for a, b in itertools.pairwise(rates))
+        assert rates[0] < tuned_rates(tried)[arm] < rates[-1]
+        assert len(rates) <= MOST_RATES
+
+
+def test_an_arm_that_diverges_is_tried_at_lower_rates_and_given_up() -> None:
+    """Where every rate diverges the next is half of the smallest, and none follows after the seventh."""
+    tried = [(s, math.inf) for s in small_ladder().tuning(DATA)]
+    while more := bracketing(tried):
+        assert {s.learning_rate for s in more} == {
+            float(f"{min(s.learning_rate for s, _ in tried if s.arm == arm) / 2:.4g}") for arm in ("moe", "dense")
+        }
+        tried += [(s, math.inf) for s in more]
+    assert len(tried) == 2 * MOST_RATES
+
+
+@pytest.mark.parametrize("experts, active", [(184, 8), (472, 4), (480, 6), (504, 5), (496, 6), (8, 2), (16, 1)])
+@pytest.mark.parametrize("base", [1e10, 1e11, 1e12, 1e16])
+def test_a_small_ladder_has_as_many_experts_as_it_can_train(experts: int, active: int, base: float) -> None:
+    """A router takes at most a quarter of its proxies' FLOPs, or there are but twice as many experts as active ones;
+    active and shared experts and granularity are the plan's at any budget, and from 1e16 FLOPs on so is the number."""
+    model = planned(4, experts, active)
+    ladder = make_ladder(model, base, SETTINGS, 256)
+    shapes = [r.architecture for r in ladder.rungs if r.arm == "moe"]
+    smallest = min(shapes, key=lambda shape: flops_per_token(shape, ladder.seq_len))
+    share = 6 * smallest.num_experts * smallest.d_model * smallest.num_layers
+    share /= flops_per_token(smallest, ladder.seq_len)
+    assert share <= ROUTER_SHARE or smallest.num_experts <= 2 * active
+    assert len({shape.num_experts for shape in shapes}) == 1
+    assert all((shape.num_active_experts, shape.num_shared_experts) == (active, 1) for shape in shapes)
+    assert all(shape.granularity == 4 for shape in shapes)
+    if base >= 1e16:
+        assert smallest.num_experts == experts
+
+
+def test_fewer_experts_than_planned_are_said() -> None:
+    """The outline says how many of the plan's experts its proxies have, and why."""
+    ladder = make_ladder(planned(4, 496, 6), 1e11, SETTINGS, 256)
+    found = {
+        each.variable: each
+        for each in shrink.kept(planned(4, 496, 6), tuple(r.architecture for r in ladder.rungs if r.arm == "moe"))
+    }
+    assert "of 496 experts" in found["activation_ratio"].reason
+    assert found["activation_ratio"].low > found["activation_ratio"].planned
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ def spec(data: Corpus, architecture: Architecture = MOE, **changes: Any) -> RunS
         rung="tiny/d32",
         purpose="measure",
         architecture=architecture,
+        embedding_parts=1,
         seq_len=64,
         batch_sequences=4,
         steps=30,

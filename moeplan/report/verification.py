@@ -28,7 +28,7 @@ _MEASURED = Source(
     convention=FLOPS,
 )
 ROUTING = (
-    "Of the worst layer and seed, on the validation documents: largest load of an expert / mean load (above "
+    "Of the worst layer and seed, over the last tenth of the steps: largest load of an expert / mean load (above "
     f"{UNHEALTHY_LOAD:g} the router is unhealthy), experts with under 1 % of the mean load, entropy of the load / that "
     "of an even one."
 )

@@ -9,9 +9,12 @@ import time
 import torch
 
 from moeplan.errors import UsageError
+from moeplan.verification.speed import PRECISIONS
 
-_MATMUL_SIZE = {"cpu": 768, "cuda": 8192}
-"""Edge of the square product that the peak is measured by."""
+_MATMUL_SIZES = {"cpu": (256, 768), "cuda": (8192,)}
+"""Edges of the square products that the peak is measured by: caches of CPUs differ in what suits them best."""
+_MATMUL_SECONDS = 0.1
+"""No further product of one edge is timed after so long: a CPU without bf16's instructions takes .2 s for one."""
 
 
 def pick_device(device: str = "auto") -> torch.device:
@@ -41,11 +44,21 @@ def device_name(device: torch.device) -> str:
 def matmul_flops(device: str, precision: str) -> float:
     """Peak of this process on a device [FLOP/s]: the best of a few square matrix products, measured once."""
     where = torch.device(device)
-    size = _MATMUL_SIZE[where.type]
+    return max(_product_flops(where, precision, size) for size in _MATMUL_SIZES[where.type])
+
+
+def fastest_flops(device: str) -> float:
+    """The same in whichever type is faster [FLOP/s]: what a share of the device's speed is a share of."""
+    return max(matmul_flops(device, precision) for precision in PRECISIONS)
+
+
+def _product_flops(where: torch.device, precision: str, size: int) -> float:
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
     a = torch.randn(size, size, device=where, dtype=torch.float32).to(kind)
-    best = float("inf")
-    for _ in range(5):
+    best, begin = float("inf"), time.perf_counter()
+    for turn in range(6):
+        if turn > 1 and time.perf_counter() - begin > _MATMUL_SECONDS:
+            break
         wait(where)
         start = time.perf_counter()
         torch.mm(a, a)

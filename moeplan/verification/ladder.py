@@ -24,6 +24,7 @@ from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.laws import load_law
 from moeplan.units import format_count, format_duration, format_flops
+from moeplan.verification.options import duration_option
 from moeplan.verification.shrink import flops_per_token, name_of, one_expert, sizes
 from moeplan.verification.spec import RunSpec
 
@@ -45,8 +46,20 @@ MAX_EPOCHS = 4.0
 """Most repeats of the training text: up to four are nearly as good as new text (Muennighoff et al. 2023)."""
 MIN_TOKENS_PER_EXPERT = 32
 """Least tokens that an expert sees in a step, on average; below that its gradient is mostly noise."""
+FED_BY_LAW = 0.75 * MIN_TOKENS_PER_EXPERT
+"""Tokens that a batch by the law gives an expert, at least: for its sake no batch grows by more than a third."""
+ROUTER_SHARE = 0.25
+"""Largest share of a proxy's FLOPs that its router may take. With 496 experts at d32 it would be .42, and the MoE ended
+5 % above the dense model's loss at equal FLOPs; with a third of them .21, and it ended 9 % below (1e11 FLOPs)."""
+EMBEDDING_PARTS = 3
+"""Thirds of each embedding are those of the token itself, the one before and the one before that, in both arms. Proxies
+of a minute otherwise spend it on learning to attend to neighbours, the whole of what attention does at that scale,
+at a moment that hangs on the seed: two seeds lay up to 10 % apart, and experts had no time to differ. Of 1 to 4 parts 3
+gave the dense arm its least loss (d32L1, 1e11 FLOPs: 2.1, 1.93, 1.90, 2.0), so that no part of it favours the MoE."""
 TUNING_FACTORS = (0.5, 1.0, 2.0)
-"""Learning rates tried, in units of `TUNING_CENTRE`'s."""
+"""Learning rates tried first, in units of `TUNING_CENTRE`'s; more follow where the best is at an edge."""
+MOST_RATES = 7
+"""Most learning rates that an arm tries: further ones by the same factor until the best is inside."""
 TUNING_CENTRE = 0.048
 """Middle of the learning rates tried, at d_model `TUNING_WIDTH` [AdamW, matrices], the same for both arms: of .016,
 .032 and .064 the best were .032 or .064 in either arm (d32L1, 1.1e11 to 1.5e11 FLOPs)."""
@@ -59,8 +72,9 @@ TUNING_SEED = 0
 """Seed of the tuning runs; those that are measured have 1, 2, ..., so that no tuned run is counted."""
 WEIGHT_DECAY = 0.1
 """AdamW's weight decay on matrices, as in nearly all published runs."""
-BALANCE_RATE = 1e-2
-"""First size of the sign update of the router's bias: 1e-3 is too slow for runs below 2,000 steps."""
+BALANCE_RATE = 3e-2
+"""First size of the sign update of the router's bias. 1e-3, usual in long runs, is too slow below 2,000 steps; in 538
+steps 1e-2 left an expert 4.0 times the mean load, 3e-2 1.9 times, at the same loss (184 experts, d32L1)."""
 STEP = 2**0.25
 """Base computes are powers of this, so that a slightly faster machine has the same runs."""
 FIRST_BASE = 1e9
@@ -128,12 +142,16 @@ class Ladder:
     """Budgets of the dense runs [FLOPs]."""
     seq_len: int
     """Sequence length of every run [tokens]: losses at two lengths do not compare."""
+    embedding_parts: int
+    """Parts of each run's embeddings, 1 for whole ones (`EMBEDDING_PARTS`)."""
     validation_tokens: int
     """Tokens of the validation documents that every run's loss is taken over, if there are as many."""
     settings: Settings
     """Settings that all runs share."""
     rungs: tuple[Rung, ...]
     """Every size at every budget, controls last; one that stands here twice gets further seeds."""
+    most_rates: int
+    """Most learning rates that an arm tries."""
     tuned: tuple[Rung, ...]
     """Where the learning rate of each arm is tuned, an arm without rungs left out."""
 
@@ -171,6 +189,7 @@ class Ladder:
             rung=rung.name,
             purpose=purpose,
             architecture=rung.architecture,
+            embedding_parts=self.embedding_parts,
             seq_len=self.seq_len,
             batch_sequences=rung.batch_sequences,
             steps=rung.steps,
@@ -212,10 +231,14 @@ def transfer_learning_rate(rate: float, from_d_model: int, to_d_model: int) -> f
     return rate * math.sqrt(from_d_model / to_d_model)
 
 
+def law_batch(architecture: Architecture, tokens: float, seq_len: int) -> float:
+    """Tokens of a step by steplaw2025."""
+    return float(load_law("steplaw2025").predicting("batch_tokens").at(Variables(architecture, seq_len), tokens))
+
+
 def batch_sequences(architecture: Architecture, tokens: float, seq_len: int) -> int:
     """The batch by steplaw2025 in sequences, enough for `MIN_TOKENS_PER_EXPERT`."""
-    law = load_law("steplaw2025").predicting("batch_tokens")
-    wanted = float(law.at(Variables(architecture, seq_len), tokens)) / seq_len
+    wanted = law_batch(architecture, tokens, seq_len) / seq_len
     least = 1.0
     if architecture.num_experts > 1:
         per_sequence = seq_len * architecture.num_active_experts / architecture.num_experts
@@ -228,6 +251,28 @@ def make_rung(arm: Arm, control: Control, train_flops: float, architecture: Arch
     tokens = train_flops / flops_per_token(architecture, seq_len)
     batch = batch_sequences(architecture, tokens, seq_len)
     return Rung(arm, control, train_flops, architecture, batch, max(1, round(tokens / (batch * seq_len))))
+
+
+def thinned(planned: Architecture, train_flops: float, seq_len: int, vocab_size: int) -> Architecture:
+    """The plan's model with as many of its experts as proxies of this budget can have: all, a half, a third, ...
+
+    In a large model the router costs next to nothing and a batch feeds hundreds of experts. In a narrow one the router
+    over all of them would be most of the FLOPs, and so few tokens a step would reach each that its gradient is noise:
+    both would be held against the plan, which has neither. Active and shared experts and their widths stay, so that
+    fewer experts mean a larger activation ratio, and by tian2025 a smaller leverage.
+    """
+    for parts in itertools.count(1):
+        experts = max(planned.num_experts // parts, min(planned.num_experts, 2 * planned.num_active_experts))
+        model = dataclasses.replace(planned, num_experts=experts)
+        smallest = sizes(model, dense=False, train_flops=train_flops, count=2, seq_len=seq_len, vocab_size=vocab_size)[
+            0
+        ]
+        per_token = flops_per_token(smallest, seq_len)
+        router = 6 * experts * smallest.d_model * smallest.num_layers / per_token
+        fed = law_batch(smallest, train_flops / per_token, seq_len) * model.num_active_experts / experts
+        if experts <= 2 * planned.num_active_experts or (router <= ROUTER_SHARE and fed >= FED_BY_LAW):
+            return model
+    raise AssertionError("half as many experts are few in the end")
 
 
 def smallest_rungs(rungs: Iterable[Rung], seq_len: int) -> tuple[Rung, ...]:
@@ -247,8 +292,10 @@ def make_ladder(planned: Architecture, base: float, settings: Settings, vocab_si
     count = 3 if base >= THREE_SIZES_FROM else 2
     seq_len, validation_tokens = next(rest for least, *rest in LENGTHS if base >= least)
 
+    family = thinned(planned, base, seq_len, vocab_size) if planned.num_experts else planned
+
     def models(dense: bool, budget: float) -> tuple[Architecture, ...]:
-        return sizes(planned, dense=dense, train_flops=budget, count=count, seq_len=seq_len, vocab_size=vocab_size)
+        return sizes(family, dense=dense, train_flops=budget, count=count, seq_len=seq_len, vocab_size=vocab_size)
 
     rungs = [
         make_rung("dense" if dense else "moe", "", budget, shape, seq_len)
@@ -267,7 +314,18 @@ def make_ladder(planned: Architecture, base: float, settings: Settings, vocab_si
         make_rung(rung.arm, "", TUNING_BUDGET * base, rung.architecture, seq_len)
         for rung in smallest_rungs(rungs, seq_len)
     )
-    return Ladder(base, moe_budgets, dense_budgets, seq_len, validation_tokens, settings, tuple(rungs), tuned)
+    return Ladder(
+        base=base,
+        moe_budgets=moe_budgets,
+        dense_budgets=dense_budgets,
+        seq_len=seq_len,
+        embedding_parts=EMBEDDING_PARTS,
+        validation_tokens=validation_tokens,
+        settings=settings,
+        rungs=tuple(rungs),
+        most_rates=MOST_RATES,
+        tuned=tuned,
+    )
 
 
 def makespan(seconds: Iterable[float], workers: int) -> float:
@@ -347,10 +405,27 @@ def choose_ladder(
             if best is None and at_least and most_epochs(ladder, data) <= MAX_EPOCHS:
                 return LadderChoice(ladder, "")
             if best is None:
-                raise InfeasibleError(f"even the smallest ladder of proxy runs needs {broken}")
+                less = "" if most_epochs(ladder, data) > MAX_EPOCHS else _less(planned, ladder, data, seconds, workers)
+                raise InfeasibleError(f"even the smallest ladder of proxy runs needs {broken}{less}")
             return LadderChoice(best, broken)
         best = ladder
     raise AssertionError("every ladder fits")
+
+
+def _less(planned: Architecture, ladder: Ladder, data: Data, seconds: Seconds | None, workers: int) -> str:
+    """The least that a ladder needs as an option, and what a smaller question would, as the end of a sentence."""
+
+    def least(of: Ladder) -> str:
+        if seconds is None:
+            return f"--budget {format_flops(ladder_flops(of, data) * 1.01, 2)}"
+        return f"--time {duration_option(ladder_seconds(of, data, seconds, workers))}"
+
+    settings = ladder.settings
+    if settings == dataclasses.replace(settings, seeds=1, controls=False):
+        return f"; give {least(ladder)}"
+    smaller = make_ladder(planned, ladder.base, dataclasses.replace(settings, seeds=1, controls=False), data.vocab_size)
+    without = " without --controls" if settings.controls else ""
+    return f"; give {least(ladder)}, or --seeds 1{without} with {least(smaller)}, which tells no interval"
 
 
 def _broken(
@@ -370,6 +445,24 @@ def _broken(
     assert seconds is not None
     needed = ladder_seconds(ladder, data, seconds, workers)
     return f"about {format_duration(needed)}, more than {format_duration(time)}" if needed > time else ""
+
+
+def bracketing(tried: Sequence[tuple[RunSpec, float]], most: int = MOST_RATES) -> tuple[RunSpec, ...]:
+    """One more rate for each arm whose best so far is the smallest or largest tried; () where every best is inside.
+
+    `tried` has the loss of each tuning run, infinite where it diverged. An arm whose runs all diverged goes down, and
+    none tries more than `most`.
+    """
+    more = []
+    for arm in dict.fromkeys(spec.arm for spec, _ in tried):
+        own = sorted(((spec, loss) for spec, loss in tried if spec.arm == arm), key=lambda pair: pair[0].learning_rate)
+        best = min(range(len(own)), key=lambda place: own[place][1])
+        if len(own) >= most or 0 < best < len(own) - 1:
+            continue
+        spec = own[best][0]
+        factor = TUNING_FACTORS[0] if best == 0 else TUNING_FACTORS[-1]
+        more.append(dataclasses.replace(spec, learning_rate=float(f"{spec.learning_rate * factor:.4g}")))
+    return tuple(more)
 
 
 def tuned_rates(losses: Sequence[tuple[RunSpec, float]]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.files import atomic_write
 from moeplan.verification import results
-from moeplan.verification.ladder import Data, Ladder, transfer_learning_rate, tuned_rates
+from moeplan.verification.ladder import Data, Ladder, bracketing, transfer_learning_rate, tuned_rates
 from moeplan.verification.options import Where
 from moeplan.verification.shrink import flops_per_token
 from moeplan.verification.spec import RunResult, RunSpec, spec_text
@@ -77,11 +77,16 @@ def finished(specs: Sequence[RunSpec], folder: Path) -> dict[str, RunResult]:
 def launch_ladder(
     ladder: Ladder, data: Data, folder: Path, where: Where, listen: Listener | None = None
 ) -> tuple[list[RunResult], list[RunResult]]:
-    """The runs that tune each arm's learning rate, then the ladder's own at the best of them; see `launch`."""
+    """The runs that tune each arm's learning rate, until the best is inside, then the ladder's own; see `launch`."""
     listen = listen or _quiet
-    tuned = launch(ladder.tuning(data), folder, where, listen)
-    rates = tuned_rates([(r.spec, r.loss if r.status == "finished" else math.inf) for r in tuned])
-    return tuned, launch(ladder.measured(data, rates, transfer_learning_rate), folder, where, listen)
+    tuned: list[RunResult] = []
+    tried: list[tuple[RunSpec, float]] = []
+    todo = ladder.tuning(data)
+    while todo:
+        tuned += launch(todo, folder, where, listen)
+        tried = [(r.spec, r.loss if r.status == "finished" else math.inf) for r in tuned]
+        todo = bracketing(tried, ladder.most_rates)
+    return tuned, launch(ladder.measured(data, tuned_rates(tried), transfer_learning_rate), folder, where, listen)
 
 
 def _quiet(event: Event) -> None:

@@ -215,18 +215,30 @@ class Block(nn.Module):
         return x_NTD + self.feed_forward(h_MD).view_as(x_NTD)
 
 
+def shift(x_NTD: Tensor, parts: int) -> Tensor:
+    """The last (parts - 1)/parts of each token's features replaced by those of the tokens before it, one part each.
+
+    Token shift (Peng et al. 2023, arXiv 2305.13048, section 3.1) without params; zeros before the first token.
+    """
+    pieces = list(x_NTD.tensor_split(parts, dim=-1))
+    for back in range(1, parts):
+        pieces[back] = F.pad(pieces[back], (0, 0, back, 0))[:, : x_NTD.shape[1]]
+    return torch.cat(pieces, dim=-1)
+
+
 class Model(nn.Module):
     """The proxy of one `Architecture`; it has exactly that many params. Raises `UsageError` for unsupported fields.
 
-    Weights come from `seed` alone and are the same on every device.
+    Weights come from `seed` alone and are the same on every device. With `parts` above 1 the embeddings are shifted.
     """
 
     cos_TR: Tensor
     sin_TR: Tensor
 
-    def __init__(self, architecture: Architecture, seq_len: int, seed: int = 0) -> None:
+    def __init__(self, architecture: Architecture, seq_len: int, seed: int = 0, parts: int = 1) -> None:
         super().__init__()
         check_architecture(architecture)
+        self.parts = parts
         a = self.architecture = architecture
         self.embedding = nn.Parameter(torch.empty(a.vocab_size, a.d_model))
         self.blocks = nn.ModuleList(Block(a, layer) for layer in range(a.num_layers))
@@ -281,6 +293,8 @@ class Model(nn.Module):
     def logits(self, ids_NT: Tensor) -> Tensor:
         """(N, T) token ids to (N, T, V) logits, in the matrices' type."""
         x_NTD = F.embedding(ids_NT, self.embedding)
+        if self.parts > 1:
+            x_NTD = shift(x_NTD, self.parts)
         t = ids_NT.shape[1]
         for block in self.blocks:
             x_NTD = block(x_NTD, self.cos_TR[:t], self.sin_TR[:t])

@@ -89,6 +89,15 @@ class Where:
             raise UsageError("Slurm options are for the engine slurm; give engine slurm as well")
 
 
+def duration_option(seconds: float) -> str:
+    """A time rounded up, as `parse_duration` reads it."""
+    if seconds < 60:
+        return f"{math.ceil(seconds / 5) * 5}s"
+    if seconds < 3600:
+        return f"{math.ceil(seconds / 60)}m"
+    return f"{math.ceil(seconds / 3600)}h"
+
+
 def parse_duration(text: str | float, what: str = "time") -> float:
     """Read a time [s]: 90s, 5m, 2h; a bare number is seconds. Raises `UsageError` for anything else."""
     units = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}

@@ -21,6 +21,7 @@ from moeplan.verification.ladder import (
     most_epochs,
     with_seeds,
 )
+from moeplan.verification.options import duration_option
 from moeplan.verification.shrink import flops_per_token
 from moeplan.verification.spec import RunSpec
 from moeplan.verification.verdict import resolved_side, seeds_needed, side
@@ -30,8 +31,8 @@ MOST_SEEDS = 100
 """More seeds than this are not proposed."""
 SPARE = 1.05
 """A proposed time is the forecast times this, so that the ladder it is for fits."""
-WITHIN_REACH = 30 * 86400.0
-"""Time of runs beyond which none are advised [s]: a month."""
+WITHIN_REACH = 86400.0
+"""Time of runs beyond which none are advised [s]: a day on the machine at hand."""
 MOST_FLOPS = 1e21
 """Budgets up to here are tried."""
 
@@ -129,22 +130,16 @@ def _says(
     if seeds is not None and seeds_seconds is not None and seeds_seconds <= WITHIN_REACH:
         parts.append(
             f"If the leverage is what was measured, {seeds} seeds would resolve its side: --seeds {seeds} --time "
-            f"{_up(seeds_seconds)}; finished runs of the same ladder count."
+            f"{duration_option(seeds_seconds)}; finished runs of the same ladder count."
         )
     if flops is not None and flops_seconds is not None and flops_seconds <= WITHIN_REACH:
         text = "" if enough else ", and more text than there is here (--data)"
         parts.append(
             f"{'Or larger runs' if parts else 'Larger runs'}: the law, extrapolated, is on the plan's side of 1 by as "
             f"much as this interval is wide at MoE runs of {format_flops(flops, 2)} FLOPs: --time "
-            f"{_up(flops_seconds)} on this machine{text}."
+            f"{duration_option(flops_seconds)} on this machine{text}."
         )
-    return " ".join(parts) or "Neither more seeds nor larger runs within reach would resolve the side of 1."
-
-
-def _up(seconds: float) -> str:
-    """A time rounded up, as --time takes it."""
-    if seconds < 60:
-        return f"{math.ceil(seconds / 5) * 5}s"
-    if seconds < 3600:
-        return f"{math.ceil(seconds / 60)}m"
-    return f"{math.ceil(seconds / 3600)}h"
+    return " ".join(parts) or (
+        "Neither more seeds nor larger runs that this machine makes within a day would resolve the side of 1; a GPU "
+        "makes runs a thousand times as large: --device cuda --time 1h, there or by --engine slurm or ray."
+    )

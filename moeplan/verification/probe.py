@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import sys
 import time
 from typing import Any
@@ -40,8 +41,9 @@ PROBED = {
         (128, 4, 8, 64, 4, 64, 256), (768, 4, 12, 64, 8, 64, 256), (512, 4, 8, 128, 8, 64, 256),
     ),
 }  # fmt: skip
-TIMED_STEPS = 4
-"""Steps of each shape that are timed, at most, after one that is not; the fastest counts."""
+TIMED_STEPS = 8
+"""Steps of each shape that are timed, at most, after one that is not. Their median counts: what else a machine does
+slows runs as well, but one step that waited for it says nothing of the others."""
 SHAPE_SECONDS = 0.15
 """After this long no further step of a shape is timed, so that a busy machine is not kept for long."""
 MEMORY_SHARE = 0.5
@@ -113,30 +115,28 @@ def _spec(shape: tuple[int, ...], precision: Precision) -> RunSpec:
     architecture = _shape(*shape[:5])
     return RunSpec(
         arm="moe" if architecture.num_experts else "dense", control="", rung="probe", purpose="tune",
-        architecture=architecture, seq_len=shape[6], batch_sequences=shape[5], steps=TIMED_STEPS + 1,
+        architecture=architecture, embedding_parts=1, seq_len=shape[6], batch_sequences=shape[5], steps=TIMED_STEPS + 1,
         learning_rate=1e-3, warmup_steps=1, weight_decay=0.1, balance_rate=1e-2 if architecture.num_experts else 0.0,
         frozen_router=False, seed=0, precision=precision, data="probe", data_digest="", validation_tokens=0,
     )  # fmt: skip
 
 
 def _time(shape: tuple[int, ...], device: torch.device, precision: Precision) -> float:
-    """Fastest of `TIMED_STEPS` steps [s]."""
+    """Median of `TIMED_STEPS` steps, or of those that `SHAPE_SECONDS` has room for [s]."""
     spec = _spec(shape, precision)
     tokens = np.random.default_rng(0).integers(0, 256, spec.tokens + 1).astype(np.uint8)
     corpus = Corpus("probe", "", 256, True, tokens, tokens[:2], np.array([2]), 1, False)
     trainer = Trainer(spec, corpus, device, spec.learning_rate)
     step, _ = fastest_step(trainer)
-    best, begin = float("inf"), time.perf_counter()
-    for index in range(spec.steps):
-        if index > 1 and time.perf_counter() - begin > SHAPE_SECONDS:
-            break
-        wait(device)
+    step()
+    wait(device)
+    times: list[float] = []
+    while len(times) < TIMED_STEPS and sum(times) < SHAPE_SECONDS:
         start = time.perf_counter()
         step()
         wait(device)
-        if index:
-            best = min(best, time.perf_counter() - start)
-    return best
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
 
 
 def _free(device: torch.device) -> int:

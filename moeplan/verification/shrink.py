@@ -207,6 +207,12 @@ def kept(planned: Architecture, proxies: tuple[Architecture, ...]) -> tuple[Kept
         reason = ""
         if any(not math.isclose(value, wanted, rel_tol=1e-9) for value in values):
             reason = f"widths of experts are multiples of {ALIGNMENT} features, which small models cannot meet exactly"
+            if variable == "activation_ratio":
+                few = max(proxy.num_experts for proxy in proxies)
+                reason = (
+                    f"{few} of {planned.num_experts} experts: a router over all of them would cost more, and a batch "
+                    "feed each less, than in any large model"
+                )
         found.append(KeptProperty(variable, wanted, min(values), max(values), reason))
     depth = planned.num_dense_layers / planned.num_layers
     if depth:

@@ -15,7 +15,7 @@ from moeplan import records
 from moeplan.architecture.shape import PLAIN, Architecture
 from moeplan.errors import UsageError
 
-SPEC_SCHEMA = "moeplan.run/1"
+SPEC_SCHEMA = "moeplan.run/2"
 _FIXED = PLAIN | {"attention": "gqa", "qk_norm": "head", "moe_layer_pattern": None}
 """Values that these fields of a proxy must have; all others are free."""
 
@@ -34,6 +34,8 @@ class RunSpec:
     """Whether its loss counts, or only chooses a learning rate."""
     architecture: Architecture
     """The exact shape."""
+    embedding_parts: int
+    """Parts of a token's embedding, all but the first taken from the tokens before it; 1 leaves it whole."""
     seq_len: int
     """Sequence length [tokens]."""
     batch_sequences: int
@@ -87,7 +89,7 @@ def check_architecture(architecture: Architecture) -> None:
 
 @dataclass(frozen=True)
 class RoutingHealth:
-    """How the router spread its tokens over the experts, measured on the validation documents after training."""
+    """How the router spread its tokens over the experts, counted over the last tenth of the training steps."""
 
     load: tuple[float, ...]
     """Largest load of an expert / mean load, for each MoE layer."""
@@ -102,7 +104,7 @@ class RunResult:
     """The result of a run."""
 
     schema: str
-    """Version of this structure, moeplan.run/1."""
+    """Version of this structure, moeplan.run/2."""
     spec: RunSpec
     """The run's specification."""
     status: Literal["finished", "diverged"]

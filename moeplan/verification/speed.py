@@ -28,6 +28,13 @@ VALIDATION_COST = 0.4
 """Time of validating a token / time of training on one: the forward pass, with whole batches only."""
 
 
+_DENSE = Architecture(d_model=32, num_layers=1, vocab_size=256, num_heads=2, head_dim=16, d_ff=88, qk_norm="head")
+_MOE = Architecture(
+    d_model=32, num_layers=1, vocab_size=256, num_heads=2, head_dim=16, num_experts=184, num_active_experts=8,
+    d_expert=8, num_shared_experts=1, qk_norm="head",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Probe:
     """The answers of a probe: times of steps, and the machine."""
@@ -55,6 +62,10 @@ class Probe:
             c * x
             for c, x in zip(self.coefficients[precision], features(architecture, seq_len, batch_sequences), strict=True)
         )
+
+    def reference_seconds(self) -> float:
+        """Time of one step of a dense and a MoE proxy in the faster arithmetic, by which two probes compare [s]."""
+        return sum(self.step_seconds(shape, 128, 8, self.precision) for shape in (_DENSE, _MOE))
 
     def seconds(self, spec: RunSpec) -> float:
         """Time of a run in a process that is already started: start, steps and validation [s]."""

@@ -149,9 +149,11 @@ def suggested_ladder(found: Suggestion, data: Data, settings: Settings) -> Ladde
         moe_budgets=budgets["moe"],
         dense_budgets=budgets["dense"],
         seq_len=found.seq_len,
+        embedding_parts=1,
         validation_tokens=next(tokens for least, _, tokens in LENGTHS if base >= least),
         settings=settings,
         rungs=rungs,
+        most_rates=len(TUNING_FACTORS),
         tuned=tuple(_shortened(rung, found.seq_len) for rung in smallest_rungs(rungs, found.seq_len)),
     )
 

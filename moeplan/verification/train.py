@@ -26,7 +26,7 @@ from moeplan import records
 from moeplan.errors import UsageError
 from moeplan.verification.capture import fastest_step
 from moeplan.verification.data import MAX_EPOCHS, Corpus, cut, window_starts
-from moeplan.verification.device import device_name, matmul_flops, pick_device
+from moeplan.verification.device import device_name, fastest_flops, pick_device
 from moeplan.verification.footprint import CHUNK_TOKENS, micro_batches
 from moeplan.verification.formats import Tokens
 from moeplan.verification.model import Model
@@ -42,6 +42,9 @@ BASE_WIDTH = 64
 """d_model at which embedding and norms learn at the rate of the matrices."""
 TRAIN_LOSSES = 100
 """Stretches that a result averages the training loss over, at most."""
+LATE = 0.1
+"""Share of the steps, the last ones, over which the load of the experts is counted: short runs end amid few documents,
+and what their router did while it learned says little of what it learned."""
 DEAD = 0.01
 """Share of the mean load below which an expert is dead."""
 VALIDATION_BATCH = 4096
@@ -108,7 +111,7 @@ class Trainer:
 
     def __init__(self, spec: RunSpec, corpus: Corpus, device: torch.device, peak: float) -> None:
         self.spec, self.device = spec, device
-        self.model = Model(spec.architecture, spec.seq_len, spec.seed).to(device)
+        self.model = Model(spec.architecture, spec.seq_len, spec.seed, spec.embedding_parts).to(device)
         for layer in self.model.moe_layers:
             layer.router.requires_grad_(not spec.frozen_router)
         self.flat = Flat(self.model, spec.precision)
@@ -122,6 +125,9 @@ class Trainer:
             spec.balance_rate * (1 - np.arange(steps) / steps), dtype=torch.float32, device=device
         )
         self.bias_LE, self.load_LE = self._stack_routers()
+        self.late_LE = torch.zeros_like(self.load_LE)  # the load over the last steps
+        late = np.arange(steps) >= steps - max(1, round(LATE * steps))
+        self.late_T = torch.tensor(late, dtype=torch.float32, device=device)
         self.micro_batches = micro_batches(spec)
         self.tokens = corpus.tokens
         self.starts = window_starts(len(corpus.tokens), spec.seq_len, steps * spec.batch_sequences, spec.seed)
@@ -194,6 +200,8 @@ class Trainer:
         if self.spec.balance_rate and len(self.bias_LE):
             gap_LE = load_LE.mean(dim=1, keepdim=True) - load_LE
             self.bias_LE.add_(gap_LE.sign() * self.balance_T.index_select(0, self.at))
+        if len(self.bias_LE):
+            self.late_LE.add_(load_LE * self.late_T.index_select(0, self.at))
         self.losses.index_copy_(0, self.at, loss[None])
         self.at += 1
 
@@ -222,7 +230,7 @@ class Trainer:
 
     def snapshot(self) -> Callable[[], None]:
         """Remember the state before the first step; returns what goes back to it, moments at zero, no gradients."""
-        state = [self.flat.master, self.bias_LE, self.load_LE, self.at, self.losses]
+        state = [self.flat.master, self.bias_LE, self.load_LE, self.late_LE, self.at, self.losses]
         saved = [each.to("cpu", copy=True) for each in state]  # on the device a second copy may not fit
 
         def restore() -> None:
@@ -238,8 +246,8 @@ class Trainer:
         return restore
 
     @torch.no_grad()
-    def validate(self, documents: list[Tokens]) -> tuple[list[float], RoutingHealth | None]:
-        """Summed loss of every document [nats], and the load of the experts over all of them.
+    def validate(self, documents: list[Tokens]) -> list[float]:
+        """Summed loss of every document [nats].
 
         A document is read in stretches of seq_len, each from an empty context; its first token is given.
         """
@@ -253,16 +261,18 @@ class Trainer:
                 targets.append(np.append(stretch[1:], np.full(t + 1 - len(stretch), -1)))
                 owners.append(owner)
         sums: list[Tensor] = []
-        load_LE = torch.zeros_like(self.load_LE)
         size = max(self.spec.batch_sequences, VALIDATION_BATCH // t)
         for first in range(0, len(inputs), size):
             ids_NT = torch.from_numpy(np.stack(inputs[first : first + size])).to(self.device)
             targets_NT = torch.from_numpy(np.stack(targets[first : first + size])).to(self.device)
             sums.append(self.model(ids_NT, targets_NT).sum(dim=1))
-            load_LE += self.load_LE
         losses = np.zeros(len(documents))
         np.add.at(losses, owners, torch.cat(sums).double().cpu().numpy())
-        return losses.tolist(), _health(load_LE)
+        return losses.tolist()
+
+    def routing(self) -> RoutingHealth | None:
+        """How the router spread the last steps' tokens; None for a dense model."""
+        return _health(self.late_LE)
 
 
 def _schedule(steps: int, warmup: int) -> np.ndarray:
@@ -338,7 +348,7 @@ def _attempt(
     trainer = Trainer(spec, corpus, where, rate)
     seconds = trainer.train(progress, peak_flops)
     losses = trainer.losses.double().cpu().numpy()
-    sums, routing = ([], None) if diverged(losses) else trainer.validate(documents)
+    sums, routing = ([], None) if diverged(losses) else (trainer.validate(documents), trainer.routing())
     products = trainer.model.expert_products
     return Attempt(losses, seconds, int(trainer.at), sums, routing, trainer.execution, products)
 
@@ -360,7 +370,7 @@ def run(
     spec = records.from_json(RunSpec, records.to_json(spec))  # the digits that a file keeps are the digits that run
     check_spec(spec, corpus)
     where = pick_device(device)
-    peak_flops = peak_flops or matmul_flops(str(where), spec.precision)
+    peak_flops = peak_flops or fastest_flops(str(where))
     documents = corpus.validation(spec.validation_tokens)
     tokens = [len(document) - 1 for document in documents]
     rate, attempts = spec.learning_rate, 1

@@ -56,7 +56,7 @@ def run_spec(
         corpus or _corpus(spec.data, spec.data_digest, folder),
         progress=_throttled(report) if report else None,
         device=device,
-        peak_flops=(peaks or {}).get(spec.precision),
+        peak_flops=max((peaks or {}).values(), default=None),
     )
 
 

@@ -94,7 +94,8 @@ def spec_of(shape: tuple[int, ...], precision: Any = "bf16") -> RunSpec:
     d_model, num_layers, num_experts, active, sequences, seq_len = shape
     return RunSpec(
         arm="moe" if num_experts else "dense", control="", rung="figures", purpose="tune",
-        architecture=proxy(d_model, num_layers, num_experts, active), seq_len=seq_len, batch_sequences=sequences,
+        architecture=proxy(d_model, num_layers, num_experts, active), embedding_parts=1, seq_len=seq_len,
+        batch_sequences=sequences,
         steps=30, learning_rate=1e-3, warmup_steps=5, weight_decay=0.1, balance_rate=1e-2 if num_experts else 0.0,
         frozen_router=False, seed=0, precision=precision, data="figures", data_digest="", validation_tokens=0,
     )  # fmt: skip

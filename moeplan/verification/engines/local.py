@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -24,35 +25,52 @@ _RETRIES = 1
 """How often a run whose process died is tried again."""
 
 
-_probed: dict[str, str] = {}
-"""Answers of the probe by device."""
+_MOST_PROBES = 8
+"""Most probes at a time: more tell nothing more of what cores share."""
+_probed: dict[tuple[str, int], str] = {}
+"""Answers of the probe by device and number of workers."""
 
 
 def probe(where: Where, folder: Path) -> str:
-    """Describe this machine as JSON of `moeplan.verification.speed.Probe`; raises `UsageError` if it cannot be told."""
+    """Describe this machine as JSON of `moeplan.verification.speed.Probe`; raises `UsageError` if it cannot be told.
+
+    On a CPU as many probes run at a time as workers will, because cores share caches, memory and often an arithmetic
+    unit; the fastest of them counts, the others had more to wait for.
+    """
     optional("torch", "verify")
-    if where.device not in _probed:
-        _probed[where.device] = _measured(where.device)
-    return _probed[where.device]
+    asked = where.device, where.workers
+    if asked not in _probed:
+        together = 1 if _gpus(where.device) else min(where.workers or cores(), cores(), _MOST_PROBES)
+        answers = _measured(where.device, together=together)
+        _probed[asked] = min(answers, key=lambda text: read_probe(text).reference_seconds())
+    return _probed[asked]
 
 
-def _measured(device: str, *options: str) -> str:
-    """The probe's output, from a process of its own: this one then holds nothing of a GPU while workers train."""
+def _measured(device: str, *options: str, together: int = 1) -> list[str]:
+    """What so many probes at a time say, from processes of their own: this one then holds nothing of a GPU."""
     command = [sys.executable, "-m", "moeplan.verification.probe", device, *options]
     environment = {**os.environ, **worker_environment()}
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding="utf-8", env=environment
-    )
-    if done.returncode:
-        raise UsageError(f"device {device!r} cannot be measured: {reason_in(done.stderr)}")
-    return done.stdout
+    with ThreadPoolExecutor(together) as pool:
+        done = list(
+            pool.map(
+                lambda _: subprocess.run(
+                    command, stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding="utf-8", env=environment
+                ),
+                range(together),
+            )
+        )
+    for each in done:
+        if each.returncode:
+            raise UsageError(f"device {device!r} cannot be measured: {reason_in(each.stderr)}")
+    return [each.stdout for each in done]
 
 
 def _peaks(device: str) -> str:
     """The fastest matrix products as JSON, measured before any worker slows them down."""
-    if device in _probed:
-        return json.dumps(read_probe(_probed[device]).peak_flops)
-    return _measured(device, "--peaks").strip()
+    for (known, _), text in _probed.items():
+        if known == device:
+            return json.dumps(read_probe(text).peak_flops)
+    return _measured(device, "--peaks")[0].strip()
 
 
 def launch(specs: Sequence[RunSpec], folder: Path, where: Where, listen: Listener) -> None:
