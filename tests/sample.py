@@ -27,7 +27,7 @@ from moeplan.plan.document import (
 from moeplan.plan.life import IfServed, Life, ServedLoad
 from moeplan.plan.search.variables import DESIGN_VARIABLES, Design
 from moeplan.plan.training_and_serving import ServingPoint, ServingUse
-from moeplan.plan.training_run import LayoutOption, TrainingRun
+from moeplan.plan.training_run import DesignTime, LayoutOption, TrainingRun
 from moeplan.plan.uncertainty.result import LawUncertainty, PlanUncertainty, VariableUncertainty
 
 MOE = Architecture(
@@ -267,9 +267,17 @@ def sample_plan(**changes: Any) -> Plan:
             sample_design(total_params=11_000_000_000, active_params=2_020_000_000, value=3.05e21, num_experts=64),
             sample_design(total_params=9_870_000_000, active_params=876_000_000, value=2.98e21, num_experts=256),
         ),
+        alternative_times=(DesignTime(0.265, 9.1, 0.965, 0.876), DesignTime(0.254, 8.2, 0.921, 0.765)),
         near_equal=(
-            NearEqual("best", sample_design(), 0.9987, 0.9123, "zhao2025"),
-            NearEqual("lean", sample_design(active_params=1_098_000_000), 0.9571, 0.8765, "tian2025"),
+            NearEqual("best", sample_design(), 0.9987, 0.9123, "zhao2025", DesignTime(0.287, 10.1, 0.978, 0.934)),
+            NearEqual(
+                "lean",
+                sample_design(active_params=1_098_000_000),
+                0.9571,
+                0.8765,
+                "tian2025",
+                DesignTime(0.276, 12.2, 0.943, 1.123),
+            ),
         ),
         notes=("A note of <b>markup</b> | [link] & *stars*.",),
         goal=None,

@@ -7,7 +7,9 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -430,3 +432,59 @@ def test_a_range_over_numbers_of_devices() -> None:
     for text, words in (("2x8GB..4x16GB", "different sizes"), ("4x8GB..2x8GB", "runs backwards")):
         with pytest.raises(UsageError, match=words):
             frontier("1e20", text)
+
+
+@pytest.fixture(scope="module")
+def by_days() -> Frontier:
+    """A curve over days on GPUs, of designs that are fixed but for their experts."""
+    return frontier(memory="8x80GB", gpus="64xH100", days="7..90", points=4, fix=SOME_WIDTH)
+
+
+SOME_WIDTH = {"d_model": 3072.0, "num_active_experts": 8.0}
+
+
+def test_points_over_days_are_recommendations(by_days: Frontier) -> None:
+    """Every point over days is what `recommend` answers there, though neighbours share their searches."""
+    assert by_days.over == "days"
+    assert [point.x for point in by_days.points] == [7.0, 16.4, 38.4, 90.0]
+    for point in (by_days.points[0], by_days.points[1], by_days.points[-1]):
+        budget = Budget(memory="8x80GB", gpus="64xH100", days=point.x, fix=SOME_WIDTH)
+        plan = recommend(budget, alternatives=0)
+        assert (plan.design.total_params, plan.design.tokens) == (point.design.total_params, point.design.tokens)
+        assert plan.design.value == pytest.approx(point.design.value, rel=1e-9)
+        assert plan.training.mfu == pytest.approx(point.mfu, rel=1e-9)
+        assert plan.training.days == pytest.approx(point.days, rel=1e-9)
+        assert point.days == pytest.approx(point.x, rel=1e-6)
+    values = [point.design.value for point in by_days.points]
+    assert values == sorted(values)
+
+
+def test_a_curve_over_gpus_and_sequences() -> None:
+    """More GPUs for the same days never lower V, in whole nodes; more sequences at a time leave less for the model."""
+    found = frontier(memory="8x80GB", gpus="32..100xH100", days=30, points=4, fix=SOME_WIDTH)
+    assert [point.x for point in found.points] == [32, 48, 72, 100]
+    values = [point.design.value for point in found.points]
+    assert values == sorted(values)
+    users = frontier("1e21", "80GB", concurrency="1..64", over="concurrency", points=3, fix={"d_model": 2048.0})
+    assert [point.x for point in users.points] == [1, 8, 64]
+    values = [point.design.value for point in users.points]
+    assert values == sorted(values, reverse=True)
+    speeds = [point.tokens_per_second_per_user for point in users.points]
+    assert speeds == sorted(speeds, reverse=True)
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({"flops": "1e22", "memory": "80GB", "over": "days"}, "--days 7..90"),
+        ({"memory": "8x80GB", "gpus": "64xH100..128xH200", "days": 30}, "give both ends the same device"),
+        ({"memory": "8x80GB", "gpus": "64xH100", "days": "90..7"}, "runs backwards; write 7..90"),
+        ({"memory": "8x80GB", "gpus": "64xH100", "days": "0..7"}, "days '0' must be a number above 0"),
+        ({"memory": "80GB", "flops": "1e22", "concurrency": "0..8"}, "whole number of sequences"),
+        ({"memory": "80GB", "days": "7..90"}, "days need gpus"),
+    ],
+)
+def test_ranges_that_cannot_be(given: dict[str, Any], words: str) -> None:
+    """A range of an axis that cannot be is refused in one sentence with what would work."""
+    with pytest.raises(UsageError, match=re.escape(words)):
+        frontier(**given)

@@ -19,6 +19,7 @@ from moeplan.laws.leverage import Leverage, pooled_laws, predict
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice
+from moeplan.plan.design_time import design_times
 from moeplan.plan.document import SCHEMA, Band, Counts, LawOpinion, MemoryUse, Plan, Price, Provenance, Request
 from moeplan.plan.if_served import if_served
 from moeplan.plan.law_selection import LawSelection
@@ -26,7 +27,7 @@ from moeplan.plan.life import life_of
 from moeplan.plan.near_equal import near_equal, near_equal_rows
 from moeplan.plan.notes import notes
 from moeplan.plan.search.space import MORE
-from moeplan.plan.search.variables import DESIGN_VARIABLES, Design
+from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.plan.training_and_serving import serving_use, training_run
 from moeplan.plan.uncertainty.redraw import plan_uncertainty
 from moeplan.units import format_count, format_flops
@@ -57,6 +58,8 @@ def assemble(
     leverage = leverage_of(choice, laws.everyone)
     train_flops = float(architecture.flops_per_token(budget.seq_len)) * tokens
     training = training_run(architecture, tokens, hyper[0].batch_tokens, budget)
+    others = _alternatives(choice, num_alternatives)
+    ln_value = choice.scores.mean(choice.laws)  # after the alternatives were asked exactly
     return Plan(
         schema=SCHEMA,
         request=request_for(budget, laws, num_alternatives, choose, flops=choice.flops),
@@ -78,8 +81,9 @@ def assemble(
         designs_within_1=int(np.count_nonzero(choice.ln_value >= best + math.log(0.99))),
         designs_within_5=int(np.count_nonzero(choice.ln_value >= best + math.log(0.95))),
         laws=opinions,
-        near_equal=near_equal_rows(beside),
-        alternatives=_alternatives(choice, num_alternatives),
+        near_equal=near_equal_rows(beside, choice),
+        alternatives=tuple(choice.describe(index, ln_value) for index in others),
+        alternative_times=design_times(choice, others),
         notes=notes(
             choice.space.grid,
             design,
@@ -275,8 +279,8 @@ def _says(law: Law, variables: Variables, tokens: int) -> str:
     return "cannot choose a design at a compute budget"
 
 
-def _alternatives(choice: Choice, count: int) -> tuple[Design, ...]:
-    """The best designs that differ markedly from the plan and from each other."""
+def _alternatives(choice: Choice, count: int) -> list[int]:
+    """The places of the best designs that differ markedly from the plan and from each other."""
     names = ["active_params", "total_params", "tokens", "num_experts", "G"]
     limits = [math.log1p(MARKED)] * 3 + [math.log(2)] * 2
     if choice.timed:  # tokens are known of those alone that were asked exactly
@@ -294,8 +298,7 @@ def _alternatives(choice: Choice, count: int) -> tuple[Design, ...]:
         if index is None:
             break
         found.append(index)
-    ln_value = choice.scores.mean(choice.laws)
-    return tuple(choice.describe(index, ln_value) for index in found[1:])
+    return found[1:]
 
 
 def _counts(architecture: Architecture, tokens: int, seq_len: int) -> Counts:

@@ -24,7 +24,7 @@ from moeplan.plan.goal import Goal
 from moeplan.plan.life import IfServed, Life
 from moeplan.plan.search.variables import Design
 from moeplan.plan.training_and_serving import ServingUse
-from moeplan.plan.training_run import TrainingRun
+from moeplan.plan.training_run import DesignTime, TrainingRun
 from moeplan.plan.uncertainty.result import PlanUncertainty
 from moeplan.quantities import BY_KEY, BY_VARIABLE, BYTES, COUNT, FLOPS, NUMBER, SHARE
 from moeplan.records import Digest, Line, Version, Word
@@ -228,6 +228,8 @@ class NearEqual:
     """C_l / C_l of the law's own optimum under the same limits, by the objective law where that is least."""
     worst_law: Line
     """That law."""
+    time: DesignTime | None
+    """Its training time beside the plan's; null without GPUs."""
 
 
 @dataclass(frozen=True)
@@ -297,6 +299,8 @@ class Plan(records.Record, Searched):
     """The best design and those that other rules choose."""
     alternatives: tuple[Design, ...]
     """The next best designs that differ markedly."""
+    alternative_times: tuple[DesignTime, ...]
+    """Their training times beside the plan's, one each; empty without GPUs."""
     notes: tuple[Line, ...]
     """Extrapolation and caveats, in sentences."""
     goal: Goal | None

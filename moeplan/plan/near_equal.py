@@ -27,6 +27,7 @@ from moeplan.laws import Law
 from moeplan.laws.terms import extrapolated_turns
 from moeplan.numerics import Floats
 from moeplan.plan.choice import Choice, Pick, choose_by
+from moeplan.plan.design_time import design_times
 from moeplan.plan.document import NearEqual
 from moeplan.plan.search.space import Scores
 
@@ -56,8 +57,8 @@ def near_equal(choice: Choice) -> dict[str, Choice]:
     return found
 
 
-def near_equal_rows(choices: dict[str, Choice]) -> tuple[NearEqual, ...]:
-    """The choices as a plan lists them."""
+def near_equal_rows(choices: dict[str, Choice], plan: Choice) -> tuple[NearEqual, ...]:
+    """The choices as a plan lists them; `plan` is the one that it is of."""
     best = choices["best"]
     own = ln_efficiencies(best, best.scores)
     rows = []
@@ -71,6 +72,7 @@ def near_equal_rows(choices: dict[str, Choice]) -> tuple[NearEqual, ...]:
                 value_share=math.exp(float(best.ln_value[choice.index]) - best.best_ln_value),
                 worst_efficiency=math.exp(float(here[worst])),
                 worst_law=best.laws[worst].full_name,
+                time=next(iter(design_times(plan, [choice.index])), None),
             )
         )
     return tuple(rows)

@@ -78,7 +78,7 @@ class Sweep:
 
     def _whole(self, step: int, *, finer: bool) -> Choice:
         budget = self.budgets[step]
-        space = self._space(budget, finer)
+        space = self.space(budget, finer)
         if isinstance(space, InfeasibleError):
             raise space
         return choose_design(space.at(budget), self.laws.objective)
@@ -100,11 +100,14 @@ class Sweep:
 
         steps = range(len(self.budgets)) if steps is None else steps
         for stretch in self._stretches(steps):
-            self._climb(stretch, finer=False, seen=see)
-            # As `recommend` does: halved steps are tried only where the declared grid has nothing.
-            failed = tuple(step for step in stretch if step in self.infeasible)
-            if failed and self._finer:
-                self._climb(failed, finer=True, seen=see)
+            timed = self.budgets[stretch[0]].gpus is not None
+            for finer in (False, True) if self._finer else (False,):
+                # As `recommend` does: halved steps are tried only where the declared grid has nothing.
+                left = tuple(step for step in stretch if step in self.infeasible) if finer else stretch
+                if left and timed:
+                    _Timed(self, done).climb(left, finer=finer)
+                elif left:
+                    self._climb(left, finer=finer, seen=see)
 
     def first(self, gain: Gain, target: float, *, after: int = -1, before: int | None = None) -> int | None:
         """The first step after `after` (and before `before`) whose chosen design gains at least `target`."""
@@ -125,7 +128,7 @@ class Sweep:
         """
         key = _vocabulary(budget), finer
         if key not in self._chosen_among:
-            whole = self._space(budget, finer)
+            whole = self.space(budget, finer)
             space = whole.judged_by(self.laws.objective) if isinstance(whole, Space) else None
             steps = [step for step, each in enumerate(self.budgets) if _vocabulary(each) == key[0]]
             alike = len({self.budgets[step].flops for step in steps}) == 1 and "training" not in budget.memory_for
@@ -142,7 +145,7 @@ class Sweep:
 
     def _empty(self, stretch: Steps) -> int:
         """How many steps, from the tightest, have nothing feasible on the declared grid."""
-        space = self._space(self.budgets[stretch[0]], finer=False)
+        space = self.space(self.budgets[stretch[0]], finer=False)
         if isinstance(space, InfeasibleError):
             return len(stretch)
         # What is feasible stays so as budgets loosen: the infeasible steps come first, and their end is bisected.
@@ -153,7 +156,7 @@ class Sweep:
         for _, group in itertools.groupby(steps, key=lambda step: _vocabulary(self.budgets[step])):
             yield tuple(group)
 
-    def _space(self, budget: Budget, finer: bool) -> Space | InfeasibleError:
+    def space(self, budget: Budget, finer: bool) -> Space | InfeasibleError:
         """The designs for all budgets of one vocabulary; with `finer`, of the grid with halved steps."""
         key = _vocabulary(budget), finer
         if key not in self._spaces:
@@ -187,7 +190,7 @@ class Sweep:
 
     def _climb(self, steps: Steps, *, finer: bool, seen: Seen) -> None:
         first, last = steps[0], steps[-1]
-        whole = self._space(self.budgets[first], finer)
+        whole = self.space(self.budgets[first], finer)
         if isinstance(whole, InfeasibleError):
             self.infeasible |= dict.fromkeys(steps, whole)
             return
@@ -246,6 +249,67 @@ class Sweep:
         kept = np.empty(len(value), dtype=bool)
         kept[order] = value[order] >= best + np.log1p(-TIE) - _SLACK
         return kept
+
+
+class _Timed:
+    """The choices of steps on GPUs, where layouts decide too: those between two known steps among what may be chosen.
+
+    What a design reaches at a looser step is bounded there from above, also where its training time is not known; more
+    time, GPUs, batch or memory never lowers it.
+    """
+
+    def __init__(self, sweep: Sweep, done: Callable[[int, Choice], None]) -> None:
+        self.sweep, self.done = sweep, done
+
+    def climb(self, steps: Steps, *, finer: bool) -> None:
+        """Choose at every step, all of one vocabulary."""
+        whole = self.sweep.space(self.sweep.budgets[steps[0]], finer)
+        if isinstance(whole, InfeasibleError):
+            self.sweep.infeasible |= dict.fromkeys(steps, whole)
+            return
+        high = self._choose(whole, steps[-1])
+        if high is None:  # what nothing trains at the loosest nothing trains before it
+            self.sweep.infeasible |= dict.fromkeys(steps[:-1], self.sweep.infeasible[steps[-1]])
+            return
+        low = self._choose(whole, steps[0]) if len(steps) > 1 else high
+        self._between(steps, whole, low, high.scores)
+
+    def _choose(self, space: Space, step: int) -> Choice | None:
+        """The choice at a step; None if there is none."""
+        sweep = self.sweep
+        try:
+            choice = choose_design(space.at(sweep.budgets[step]), sweep.laws.objective, opinions=False)
+        except InfeasibleError as error:
+            sweep.infeasible[step] = error
+            return None
+        sweep.infeasible.pop(step, None)
+        self.done(step, choice)
+        return choice
+
+    def _between(self, steps: Steps, space: Space, low: Choice | None, high: Scores) -> None:
+        """Choose between the first and the last step: `low` is the first's choice, `high` has the last's scores."""
+        if len(steps) < 3:
+            return
+        if low is not None:
+            kept = self._may_be_chosen(space, self.sweep.budgets[steps[-1]], low, high)
+            space, high = space.take(kept), high.take(kept)
+        place = len(steps) // 2
+        middle = self._choose(space, steps[place])
+        if middle is None:  # as is everything before it
+            self.sweep.infeasible |= dict.fromkeys(steps[1:place], self.sweep.infeasible[steps[place]])
+        else:
+            self._between(steps[: place + 1], space, low, middle.scores)
+        self._between(steps[place:], space, middle, high)
+
+    def _may_be_chosen(self, space: Space, budget: Budget, low: Choice, high: Scores) -> NDArray[np.bool_]:
+        """Which designs can be chosen between two steps; `budget` is the looser one's."""
+        laws = self.sweep.laws.objective
+        if budget.days and not budget.timed and not budget.mfu:  # compute follows the chosen design
+            return np.ones(len(space), dtype=bool)
+        least = low.best_ln_value + np.log1p(-TIE) - _SLACK
+        after = high.unlimited_mean(laws)
+        kept: NDArray[np.bool_] = (after >= least) & (space.memory <= budget.usable_bytes * MORE)
+        return kept if budget.limits("tokens_per_param") else kept & high.allowed
 
 
 class _First:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from moeplan.estimates import Estimate
-from moeplan.quantities import BYTES, SHARE
+from moeplan.quantities import BYTES, NUMBER, SHARE
 from moeplan.records import Line, Word
 
 
@@ -105,3 +105,17 @@ class TrainingRun:
     """The fastest layouts that fit; empty without GPUs or if none fits."""
     layout_note: Line
     """Why there are none, if there are none."""
+
+
+@dataclass(frozen=True)
+class DesignTime:
+    """What a design takes to train on the plan's GPUs, beside the plan's own design."""
+
+    mfu: Annotated[float, SHARE]
+    """Model FLOPs utilisation of all GPUs under its fastest layout that fits."""
+    days: Annotated[float, NUMBER]
+    """Days to train its own tokens, pauses included."""
+    value_at_equal_flops: Annotated[float, NUMBER]
+    """Its V / the plan's, both trained with the plan's FLOPs."""
+    time_at_equal_flops: Annotated[float, NUMBER]
+    """Its time / the plan's, both trained with the plan's FLOPs."""

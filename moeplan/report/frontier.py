@@ -51,13 +51,11 @@ def frontier_sections(found: Frontier) -> list[Section]:
 def _conditions(found: View[Frontier]) -> Text:
     """What was asked and assumed."""
     request, count = found.request, len(found.points)
-    memory = " and {request.memory}" if request.memory else ""
-    limits = {"memory": "{request.flops} FLOPs", "flops": request.memory or str(request.gpus)}
     laws = judges(request.laws, request.weights)
     parts = [
-        f"For {limits.get(found.over, f'{{request.flops}} FLOPs{memory}')}, judged by {laws}",
+        f"For {limits_text(found)}, judged by {laws}",
         f"{count} points, each what moeplan recommend answers there"
-        if found.over in limits
+        if found.over in RANGES
         else f"{count} values, everything else re-optimised at each",
         *(f"{name} held at the recommendation's {quantity(name, x)} (within 2 %)" for name, x in found.held.items()),
     ]
@@ -71,9 +69,25 @@ def _conditions(found: View[Frontier]) -> Text:
     return found("; ".join(parts) + ".")
 
 
+def limits_text(found: View[Frontier]) -> str:
+    """What all points have in common of the budget, as a template."""
+    request, over = found.request, found.over
+    limits = []
+    if request.gpus and over != "gpus":
+        limits.append("{request.gpus}")
+    if request.days and over != "days":
+        limits.append("{request.days:number} days")
+    if not request.days and over != "flops":
+        limits.insert(0, "{request.flops} FLOPs")
+    if request.memory and over != "memory":
+        limits.append("{request.memory}")
+    return " and ".join((", ".join(limits[:-1]), limits[-1])) if len(limits) > 1 else limits[0]
+
+
 def _place(found: View[Frontier]) -> Column:
     """The column of places on the curve."""
-    return f">{'FLOPs' if found.over == 'flops' else found.over}", lambda point: place_text(found, point)
+    names = {"flops": "FLOPs", "gpus": "GPUs", "concurrency": "sequences"}
+    return f">{names.get(found.over, found.over)}", lambda point: place_text(found, point)
 
 
 def place_text(found: View[Frontier], point: View[Point]) -> Text:
@@ -96,6 +110,7 @@ def curve_table(found: View[Frontier], priced: bool = True) -> tuple[Block, ...]
         (">EL", lambda point: mark(point("{pooled_leverage:2}"), point.pooled_decades_outside)),
         (">90 %", "{pooled_low:2}–{pooled_high:2}"),
         (">V/C", "{value_ratio}"),
+        *_times(found),
         *((f">10 % {name[:3]}.", _gain(f"{name}_price")) for name in prices),
     ]
     # What the curve runs over needs no second column.
@@ -108,6 +123,19 @@ def curve_table(found: View[Frontier], priced: bool = True) -> tuple[Block, ...]
         f"{' or '.join(prices)} is worth in V."
     )
     return (shown, Paragraph(text)) if prices else (shown,)
+
+
+def _times(found: View[Frontier]) -> list[Column]:
+    """V, training time and speed of the served, where they differ along the curve."""
+    columns: list[Column] = []
+    if found.over in ("gpus", "days", "concurrency"):
+        columns.append((">V [FLOPs]", "{design.value}"))
+    if any(point.mfu is not None for point in found.points):
+        columns.append((">MFU", "{mfu}"))
+        columns += [(">days", "{days:number}")] if found.over != "days" else []
+    if found.over == "concurrency":
+        columns.append((">tok/s a user", "{tokens_per_second_per_user:number}"))
+    return columns
 
 
 def _gain(price: str) -> Any:

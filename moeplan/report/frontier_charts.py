@@ -16,7 +16,14 @@ from moeplan.report.view import View
 from moeplan.studies.frontier.curves import Frontier, Point
 from moeplan.units import parse_memory
 
-_KINDS = {"memory": "bytes", "flops": "flops"}
+_KINDS = {"memory": "bytes", "flops": "flops", "gpus": "count", "days": "number", "concurrency": "count"}
+_AXES = {
+    "memory": "memory",
+    "flops": "compute",
+    "gpus": "GPUs",
+    "days": "days of training",
+    "concurrency": "sequences served at a time",
+}
 
 
 def leverage_chart(found: View[Frontier]) -> Chart:
@@ -36,9 +43,8 @@ def leverage_chart(found: View[Frontier]) -> Chart:
     lines.append(line(LEVERAGE_LAW, "EL by the law's own formula.", "efficiency_leverage"))
     says = "Compute of the law's best dense model of equal loss / compute of the MoE."
     lines += [line(law, says, *_by_law("leverage", law)) for law in others]
-    along = "memory" if found.over == "memory" else "compute"
     return Chart(
-        title=f"Efficiency Leverage against {along}, at {setting(found.it)}",
+        title=f"Efficiency Leverage against {_AXES[found.over]}, at {setting(found.it)}",
         x_title=_x_title(found),
         y_title="EL of the recommendation",
         series=tuple(lines),
@@ -132,6 +138,8 @@ def profile_chart(found: View[Frontier]) -> Chart:
 def _x_title(found: View[Frontier]) -> str:
     if found.over == "flops":
         return "training compute [FLOPs]"
+    if found.over != "memory":
+        return _AXES[found.over]
     devices = parse_memory(found.points[0].memory or "1B").num_devices
     return f"memory of each of {devices} devices" if devices > 1 else "memory"
 

@@ -11,7 +11,7 @@ from moeplan.report.blocks import Block, Items, Paragraph, legend
 from moeplan.report.text import NONE, mark
 from moeplan.studies.frontier.curves import Frontier, Line, Point
 from moeplan.studies.frontier.ranges import RANGES
-from moeplan.units import format_bytes, format_flops
+from moeplan.units import format_bytes, format_count, format_flops
 
 LITTLE = 1.01
 """Below this multiple of V, 10 % more of something is hardly worth it."""
@@ -23,6 +23,10 @@ def setting(found: Frontier) -> str:
     """What does not change along the curve, in few words, for titles: the budget, the memory."""
     request = found.request
     budget = f"{request.days:g} days of {request.gpus}" if request.days else f"{format_flops(request.flops)} FLOPs"
+    if found.over == "days":
+        budget = str(request.gpus)
+    elif found.over == "gpus" and request.days:
+        budget = f"{request.days:g} days"
     if found.over == "memory":
         return budget
     memory = request.memory or f"the memory of {request.gpus}"
@@ -35,6 +39,9 @@ def title(found: Frontier) -> str:
     ends = {
         "memory": f"memory from {points[0].memory} to {points[-1].memory}",
         "flops": f"compute from {format_flops(points[0].x)} to {format_flops(points[-1].x)} FLOPs",
+        "gpus": f"{points[0].x:g} to {points[-1].x:g} GPUs",
+        "days": f"{points[0].x:g} to {points[-1].x:g} days",
+        "concurrency": f"{points[0].x:g} to {points[-1].x:g} sequences at a time",
     }
     over = f"along {ends[found.over]}" if found.over in ends else f"over {found.over}"
     return f"Recommendations {over}, at {setting(found)}"
@@ -44,6 +51,8 @@ def headline(found: Frontier) -> str:
     """What the curve says, in words."""
     if found.over == "memory":
         return _memory_headline(found)
+    if found.over in ("gpus", "days", "concurrency"):
+        return _budget_headline(found)
     return _flops_headline(found) if found.over == "flops" else _profile_headline(found)
 
 
@@ -68,6 +77,27 @@ def _memory_headline(found: Frontier) -> str:
         f"{text}More memory pays all the way: 10 % more is worth {gain_text(first.memory_price)} more compute at "
         f"{first.memory} and still {gain_text(last.memory_price)} at {last.memory}."
     )
+
+
+def _budget_headline(found: Frontier) -> str:
+    """What more GPUs, days or users at a time change."""
+    first, last = found.points[0], found.points[-1]
+    what = {"gpus": "GPUs", "days": "days", "concurrency": "sequences at a time"}[found.over]
+    low, high = (format_flops(point.design.value) for point in (first, last))
+    text = (
+        f"From {x_text(found, first.x)} to {x_text(found, last.x)} {what}, V goes from {low} to {high} FLOPs and the "
+        f"model from {_size(first)} to {_size(last)}. "
+    )
+    if found.over == "concurrency":
+        return text.strip()
+    halves = last.x / first.x, last.design.value / first.design.value
+    return text + f"{times(halves[0])} the {what} are worth {times(halves[1])} the V."
+
+
+def _size(point: Point) -> str:
+    design = point.design
+    params = f"{format_count(design.total_params)}-A{format_count(design.active_params)}"
+    return f"{params} on {format_count(design.tokens)} tokens"
 
 
 def _flops_headline(found: Frontier) -> str:
@@ -206,6 +236,8 @@ def x_text(found: Frontier, x: float, memory: str | None = None) -> str:
     """A place on the curve as text."""
     if found.over == "memory":
         return memory or format_bytes(x)
+    if found.over in ("gpus", "days", "concurrency"):
+        return f"{x:,.4g}" if found.over == "days" else f"{x:,.0f}"
     return format_flops(x, 4) if found.over == "flops" else quantity(found.over, x)
 
 

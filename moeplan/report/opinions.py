@@ -13,8 +13,9 @@ from moeplan.laws.pooling import PooledLeverage
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import LawOpinion, Plan, Price
 from moeplan.plan.near_equal import RULES
+from moeplan.plan.training_run import DesignTime
 from moeplan.quantities import percent, quantity, times
-from moeplan.report.blocks import Block, Items, Paragraph, Table, table
+from moeplan.report.blocks import Block, Column, Items, Paragraph, Table, table
 from moeplan.report.text import EXTRAPOLATED, NONE, Text, joined, listed, mark
 from moeplan.report.view import View
 from moeplan.studies.backtest.practice import HyperParameterPrediction, HyperParameterRow, hyperparameter_rows
@@ -268,7 +269,7 @@ def _near(law: View[HyperParameters], name: str) -> str:
 
 def near_equal_blocks(plan: View[Plan]) -> tuple[Block, ...]:
     """The best design and those that other rules choose, with what each costs in V."""
-    columns = (
+    columns: tuple[Column, ...] = (
         ("", "{rule}"),
         ("params", lambda row: row.design(SIZE)),
         (">tokens", lambda row: row.design("{tokens}")),
@@ -285,7 +286,29 @@ def near_equal_blocks(plan: View[Plan]) -> tuple[Block, ...]:
         f"{words[:1].upper()}{words[1:]}. --choose takes one in place of the best. Worst: C_l over that of "
         "the law's own best design under the same limits, by the objective law where that is least."
     )
-    return (table(plan.near_equal, columns), Paragraph(text))
+    times = [row.time for row in plan.near_equal if row.time is not None]
+    return (table(plan.near_equal, columns), Paragraph(text), *_times([row.rule for row in plan.near_equal], times))
+
+
+_TIMES = {
+    "MFU": "{mfu}",
+    "days": "{days:number}",
+    "V, same FLOPs": "{value_at_equal_flops:share}",
+    "time, same FLOPs": "{time_at_equal_flops:share}",
+}
+"""What training takes of a design beside the plan."""
+
+
+def _times(names: Sequence[str], times: Sequence[View[DesignTime]]) -> tuple[Block, ...]:
+    """Training time of designs, by name, and what choosing each would cost; nothing without GPUs."""
+    if not times:
+        return ()
+    rows = tuple((name, *(time(cell) for cell in _TIMES.values())) for name, time in zip(names, times, strict=True))
+    text = (
+        "Same FLOPs: V and training time over the plan's, both with its FLOPs: what choosing by the clock costs, "
+        "and what it gains."
+    )
+    return (Table(rows, ("", *_TIMES), right=(1, 2, 3, 4)), Paragraph(text))
 
 
 def alternative_blocks(plan: View[Plan]) -> tuple[Block, ...]:
@@ -302,4 +325,6 @@ def alternative_blocks(plan: View[Plan]) -> tuple[Block, ...]:
     )
     leverage = mark(f"{LEVERAGE_LAW}'s EL", plan.leverage.decades_outside)
     columns = ("", "params", "tokens", "k+s/E", "g", "layers x d_model", leverage, "V [FLOPs]")
-    return (Table(rows, columns, right=(2, 3, 4, 5, 6, 7), strong=(0,)),)
+    numbers = [str(place) for place in range(1, len(plan.alternatives) + 1)]
+    designs = Table(rows, columns, right=(2, 3, 4, 5, 6, 7), strong=(0,))
+    return (designs, *_times(numbers, plan.alternative_times))

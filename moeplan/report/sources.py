@@ -140,6 +140,13 @@ def plan_source(plan: Plan) -> SourceOf:
                 return _law(plan, plan.laws[int(place)], rest[0] if rest else "")
             case ["hyperparameters", place, *_]:
                 return _hyperparameter(plan.hyperparameters[int(place)])
+            case ["alternative_times", *_] | ["near_equal", _, "time", *_]:
+                return Source(
+                    "By the calibrated model of throughput, under the fastest layout that fits; V of the same laws at "
+                    "the plan's compute.",
+                    laws,
+                    "ratios: over the plan's design, both at the plan's compute",
+                )
             case ["near_equal", *_]:
                 return Source(
                     "The designs that the rules named take among all that meet every condition "

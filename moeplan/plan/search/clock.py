@@ -357,7 +357,8 @@ def _speeds(space: Space, trainer: Trainer) -> Speeds:
     key = repr(trainer)
     if key not in space.known:
         space.known[key] = Speeds(space, trainer)
-    found: Speeds = space.known[key]
+    found = space.known[key]
+    assert isinstance(found, Speeds)
     return found
 
 

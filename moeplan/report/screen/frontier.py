@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moeplan.report.blocks import Section, Table
-from moeplan.report.frontier import curve_table, place_text
+from moeplan.report.frontier import curve_table, limits_text, place_text
 from moeplan.report.screen.commands import asked_again, next_section
 from moeplan.report.screen.warnings import warning_sections
 from moeplan.report.text import Text, joined, judges
@@ -16,13 +16,15 @@ def frontier_screen(found: Frontier) -> list[Section]:
     """The curve on one screen: its ends in words, about ten of its points."""
     seen = View(found)
     first, last = seen.points[0], seen.points[-1]
+    timed = found.over in ("gpus", "days", "concurrency") or found.request.gpus is not None
     budget = {"memory": "at {request.flops} FLOPs", "flops": "within {request.memory}"}.get(
         found.over,
         "at {request.flops} FLOPs and {request.memory}" if found.request.memory else "at {request.flops} FLOPs",
     )
-    if found.over == "flops" and not found.request.memory:
-        budget = "on {request.gpus}"
-    name = {"flops": "Compute"}.get(found.over, found.over[:1].upper() + found.over[1:])
+    if timed:
+        budget = f"for {limits_text(seen)}"
+    names = {"flops": "Compute", "gpus": "GPUs", "concurrency": "Sequences at a time"}
+    name = names.get(found.over, found.over[:1].upper() + found.over[1:])
     title = joined((f"{name} from ", place_text(seen, first), " to ", place_text(seen, last), " ", seen(budget)))
     section = "leverage" if found.over in RANGES else "law"
     return [
@@ -47,6 +49,8 @@ def _rows(seen: View[Frontier]) -> list[tuple[str, str]]:
             ("Best here", joined((place_text(seen, best), best(", quality (V) {value_ratio} of the budget")))),
         ]
     quality = joined((first("{value_ratio}"), " to ", last("{value_ratio}"), " of the budget"))
+    if seen.over in ("gpus", "days", "concurrency"):
+        quality = joined((first("{design.value}"), " to ", last("{design.value}"), " FLOPs"))
     rows += [("Quality (V)", quality), ("Leverage", joined((_leverage(first), " to ", _leverage(last))))]
     for name in ("memory", "compute"):
         prices = [getattr(point, f"{name}_price") for point in (first, last)]

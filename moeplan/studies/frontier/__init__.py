@@ -1,9 +1,9 @@
-"""Curves of recommendations: along memory, along compute, or over one design variable at a budget.
+"""Curves of recommendations: along what a budget is asked for (`RANGES`), or over one design variable at a budget.
 
-`frontier(Budget("1e22", "80GB"), memory="24GB..640GB")`. Every point of a curve along memory or compute is what
-`recommend` answers there. Over a design variable, everything else is re-optimised at each of its values, by V and by
-each law alone; a law's line is C_l of its own best design there in units of its best on the whole curve, so that no two
-laws' losses meet.
+`frontier(Budget("1e22", "80GB"), memory="24GB..640GB")`. Every point of a curve along memory, compute, GPUs, days or
+served sequences is what `recommend` answers there. Over a design variable, everything else is re-optimised at each of
+its values, by V and by each law alone; a law's line is C_l of its own best design there in units of its best on the
+whole curve, so that no two laws' losses meet.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from moeplan import __version__
 from moeplan.architecture.conventions import Variables, default_convention
+from moeplan.cost.serving.concurrency import decode_seconds
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.laws import Law
 from moeplan.numerics import Floats
@@ -26,16 +27,18 @@ from moeplan.plan.assembly import leverage_of, request_for
 from moeplan.plan.budget import Budget
 from moeplan.plan.budget_fields import make_budget
 from moeplan.plan.choice import Choice
+from moeplan.plan.design_time import mfu_and_days
 from moeplan.plan.document import Request
 from moeplan.plan.law_selection import Laws, LawSelection, select_laws
 from moeplan.plan.notes import edges
-from moeplan.plan.planner import check_whole
+from moeplan.plan.planner import check_whole, search
 from moeplan.plan.search.space import MORE
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.plan.sweep import Sweep, Vocabulary
+from moeplan.plan.training_and_serving import serving_gpus_of
 from moeplan.studies.frontier.curves import SCHEMA, Frontier, FrontierProvenance, Line, MeasuredRange, Point
 from moeplan.studies.frontier.intervals import ComputeEnds, leverage_ends, line_ends
-from moeplan.studies.frontier.ranges import RANGES, read_values
+from moeplan.studies.frontier.ranges import RANGES, Value, amount, read_values
 from moeplan.units import MemoryLimit, format_flops
 
 MOST_POINTS = 400
@@ -61,18 +64,19 @@ def frontier(
     progress: Callable[[str], None] | None = None,
     **fields: Any,
 ) -> Frontier:
-    """Recommendations along a range of memory or compute, or over one design variable at a budget.
+    """Recommendations along a range of memory, compute, GPUs, days or concurrency, or over one design variable.
 
     Parameters
     ----------
     budget : Budget, or str or float, optional
         The budget, of which what else is given takes the place; or its compute alone, as `flops`.
     flops, memory : str or float, optional
-        Compute [FLOPs] and memory limit [bytes]; one of them a range, "24GB..640GB" or "1e20..1e25", both ends
-        included. Neither is one with `over`.
+        Compute [FLOPs] and memory limit [bytes]. One of these, or of `gpus`, `days` and `concurrency`, is a range,
+        "24GB..640GB", "1e20..1e25", "64xH100..1024xH100", "7..90" or "1..64", both ends included. None is one with a
+        design variable in `over`.
     over : str, optional
         A design variable: active_param_ratio (total_params held at the recommendation's unless fixed or bounded),
-        granularity, tokens, ...
+        granularity, tokens, ...; or again the name of what is given as a range.
     points : int
         How many points, evenly spaced in the logarithm.
     laws, threads, command, progress
@@ -96,6 +100,8 @@ def frontier(
         (n, value) for n, value in (*fields.items(), ("flops", flops), ("memory", memory)) if value is not None
     )
     given = {name: value for name, value in given.items() if value is not None}
+    if over in RANGES and ".." in str(given.get(over)):  # said twice
+        over = None
     if over is not None:
         ranged = next((name for name in RANGES if ".." in str(given.get(name))), None)
         if ranged:
@@ -106,8 +112,9 @@ def frontier(
         return _over(over, points, make_budget(given), selected, threads, say, command)
     read = {name: read_values(name, given[name], points) for name in RANGES if name in given}
     several = [name for name, values in read.items() if len(values) > 1]
-    if len(several) == 2:
-        raise UsageError("flops and memory are both ranges; give one as a range and one as a number")
+    if len(several) > 1:
+        both = " and ".join(several)
+        raise UsageError(f"{both} are both ranges; give one as a range and one as a number")
     if not several:
         raise UsageError(
             f"nothing to draw a curve over; give a range, --memory {RANGES['memory']} or --flops {RANGES['flops']}, or "
@@ -115,7 +122,7 @@ def frontier(
         )
     (name,) = several
     budgets = [make_budget({**given, name: value}) for value in read[name]]
-    return _along(name, budgets, selected, threads, say, command)
+    return _along(name, budgets, read[name], selected, threads, say, command)
 
 
 def _memory_place(budget: Budget, counted: bool) -> float:
@@ -140,9 +147,15 @@ def bar(done: int, of: int) -> str:
 
 
 def _along(
-    name: str, budgets: list[Budget], laws: LawSelection, threads: int, say: Callable[[str], None], command: str
+    name: str,
+    budgets: list[Budget],
+    values: list[Value],
+    laws: LawSelection,
+    threads: int,
+    say: Callable[[str], None],
+    command: str,
 ) -> Frontier:
-    """The recommendations along memory or compute."""
+    """The recommendations along what is given as a range."""
     # A sweep answers budgets from tight to loose with shared searches, so they are sorted; those of one vocabulary have
     # one grid and go together. Along compute, 10 % more of each is asked too, at place -1, to price it.
     groups = list(dict.fromkeys(_vocabulary(budget) for budget in budgets))
@@ -161,14 +174,18 @@ def _along(
         budget, place = steps[step]
         best[_vocabulary(budget), budget.flops] = choice.best_ln_value
         if place >= 0:  # steps come in any order: halves between known ones
-            points[place] = _point(choice, laws, budget.flops if name == "flops" else _memory_place(budget, counted))
+            x = _memory_place(budget, counted) if name == "memory" else amount(values[place])
+            points[place] = _point(choice, laws, x, along=name)
             intervals.see(place, choice)
             requests[place] = request_for(budget, laws)
             say(bar(len(points), len(budgets)))
 
-    sweep.choices(done)
+    if name == "concurrency":  # each has its own memory of every design
+        _one_by_one(sweep, done, len(steps))
+    else:
+        sweep.choices(done)
     if not points:
-        raise sweep.infeasible[len(steps) - 1]
+        raise sweep.infeasible[0 if name == "concurrency" else len(steps) - 1]
     if name == "flops":
         for place, point in points.items():
             vocabulary = _vocabulary(budgets[place])
@@ -193,6 +210,17 @@ def _along(
         ranges=_ranges("train_flops", laws) if name == "flops" else (),
         provenance=_origin(laws, budgets, command),
     )
+
+
+def _one_by_one(sweep: Sweep, done: Callable[[int, Choice], None], count: int) -> None:
+    """The choices of a sweep, each by a search of its own."""
+    for step in range(count):
+        try:
+            choice = search(sweep.budgets[step], sweep.laws, threads=sweep.threads, say=lambda _: None)
+        except InfeasibleError as error:
+            sweep.infeasible[step] = error
+        else:
+            done(step, choice)
 
 
 def _over(
@@ -285,12 +313,14 @@ def _bins(values: Floats, shown: NDArray[np.bool_], most: int, steps: Sequence[f
     return np.where(inside, places, -1)
 
 
-def _point(choice: Choice, laws: LawSelection, x: float) -> Point:
+def _point(choice: Choice, laws: LawSelection, x: float, along: str = "") -> Point:
     budget, design = choice.budget, choice.design
     leverage = leverage_of(choice, laws.everyone)
     variables = Variables(choice.architecture, budget.seq_len)
-    price = None
-    if budget.memory is not None:
+    price, time = None, None
+    if choice.clock is not None:
+        time = mfu_and_days(choice, choice.index)
+    if budget.memory is not None and along in ("flops", "memory"):
         with_more = float(choice.with_more(memory=MORE).mean(choice.laws).max())
         price = math.exp(with_more - choice.best_ln_value)
     binding = ["memory"] if price is not None and price > BINDS else []
@@ -321,7 +351,19 @@ def _point(choice: Choice, laws: LawSelection, x: float) -> Point:
         compute_price=None,
         binding=(*binding, *(["tokens"] if choice.tokens >= math.floor(budget.token_cap) else [])),
         edges=tuple(edges(choice.space.grid, design, budget)),
+        mfu=time[0] if time else None,
+        days=time[1] if time else None,
+        tokens_per_second_per_user=_speed(choice) if along == "concurrency" else None,
     )
+
+
+def _speed(choice: Choice) -> float:
+    """Tokens a second that each of the sequences served at a time sees."""
+    budget, architecture = choice.budget, choice.architecture
+    gpus = serving_gpus_of(architecture, budget)
+    usable = gpus.device.memory_bytes * (1 - budget.headroom)
+    serving = budget.serving
+    return 1 / decode_seconds(architecture, gpus, serving.context, serving.concurrency, serving, usable)
 
 
 def _line(choice: Choice, laws: LawSelection, law: Law, indices: list[int], values: Floats) -> Line:
@@ -359,7 +401,12 @@ def _left_out(name: str, failed: dict[int, InfeasibleError], budgets: list[Budge
     if not failed:
         return ()
     last = budgets[max(failed)]
-    limit = str(last.memory) if name == "memory" else f"{format_flops(last.flops)} FLOPs"
+    limit = {
+        "memory": str(last.memory),
+        "gpus": str(last.gpus),
+        "days": f"{last.days:g} days",
+        "concurrency": f"{last.serving.concurrency} sequences",
+    }.get(name, f"{format_flops(last.flops)} FLOPs")
     some = "1 point is" if len(failed) == 1 else f"{len(failed)} points are"
     return (f"{some} left out, up to {limit}: {failed[max(failed)]}",)
 

@@ -9,7 +9,7 @@ from moeplan import records
 from moeplan.notebook import Framed
 from moeplan.plan.document import Request
 from moeplan.plan.search.variables import Design
-from moeplan.quantities import TIMES
+from moeplan.quantities import NUMBER, SHARE, TIMES
 
 SCHEMA = "moeplan.frontier/1"
 
@@ -19,10 +19,10 @@ class Point:
     """One recommendation of a curve."""
 
     x: float
-    """Where it stands: memory of one device [bytes], or of all where their number changes; compute [FLOPs]; or the
-    variable's value."""
+    """Where it stands: memory of one device [bytes], or of all where their number changes; compute [FLOPs], GPUs, days,
+    sequences, or the variable's value."""
     flops: float
-    """Compute budget [FLOPs]."""
+    """Compute budget [FLOPs]; where time is the budget, what the design trains for in it."""
     memory: str | None
     """Memory limit, as in 80GB; null if there is none."""
     design: Design
@@ -67,6 +67,12 @@ class Point:
     """memory, if 10 % more of it raises V by more than .1 %; tokens, at their cap."""
     edges: tuple[str, ...]
     """Axes of the declared grid on whose end the design lies."""
+    mfu: Annotated[float | None, SHARE]
+    """Model FLOPs utilisation of training under its fastest layout that fits; null without GPUs."""
+    days: Annotated[float | None, NUMBER]
+    """Days of training it on the GPUs, pauses included; null without GPUs."""
+    tokens_per_second_per_user: Annotated[float | None, NUMBER]
+    """Tokens a second that each of the served sequences sees, expected; only along concurrency."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +128,9 @@ class Frontier(records.Record, Framed):
     schema: str
     """Version of this structure, moeplan.frontier/1."""
     over: str
-    """The axis: memory, flops or a design variable."""
+    """The axis: memory, flops, gpus, days, concurrency or a design variable."""
     request: Request
-    """The budget asked for; compute and memory are those of the last point."""
+    """The budget asked for; what the curve runs along is that of the last point."""
     points: tuple[Point, ...]
     """The recommendations, from the smallest x to the largest."""
     left_out: tuple[str, ...]

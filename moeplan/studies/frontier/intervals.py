@@ -54,7 +54,7 @@ class ComputeEnds:
     def see(self, place: int, choice: Choice) -> None:
         """Remember the design at a place of the curve."""
         budget, space = choice.budget, choice.space
-        self._flops[place] = budget.flops
+        self._flops[place] = choice.flops
         v, worth = Variables(choice.architecture, budget.seq_len), float(budget.worth(choice.tokens))
         for law, reference in zip(space.laws, space.references, strict=True):
             if law.full_name in self.laws.drawn:
