@@ -72,6 +72,9 @@ def test_python_and_the_command_line_give_one_answer(plan: Plan) -> None:
     assert same(compare(BUDGET).to_json(), json.loads(run("compare", *words).stdout))
     along = run("frontier", *words, "--memory", "2GB..8GB", "--points", "3")
     assert same(frontier(BUDGET, memory="2GB..8GB", points=3).to_json(), json.loads(along.stdout))
+    two = ("olmoe-1b-7b", "qwen3-30b-a3b")
+    by_words = run("compare", *two, "--context", "4096", "--memory", "80GB", "--json")
+    assert same(compare(*two, context=4096, memory="80GB").to_json(), json.loads(by_words.stdout))
     asked = ("--gpus", "64xH100", "--layout", "tp=1,pp=2,ep=8", "--weights", "fp8", "--json")
     found = inspect("qwen3-30b-a3b", gpus="64xH100", layout="tp=1,pp=2,ep=8", weight_dtype="fp8")
     assert same(found.to_json(), json.loads(run("inspect", "qwen3-30b-a3b", *asked).stdout))
@@ -233,6 +236,7 @@ def test_candidates_are_written_as_csv_and_parquet(plan: Plan, tmp_path: Path) -
     assert refused.exit_code == 2
     assert "must end in .csv or .parquet" in refused.stderr
     assert run(*words, "--within", "0.1").exit_code == 2
+    assert "must be a share of V" in run(*words, "--candidates", str(path), "--within", "5").stderr
 
 
 # ---------------------------------------------------------------------------------------------------- requests

@@ -471,6 +471,16 @@ def test_a_printed_plan_is_a_summary_of_two_pages_and_an_appendix(
     ]
     assert min(x for x, _, _ in found) >= 16 / 25.4 * 72 - 1
     assert max(x for _, _, x in found) <= (wide - 16 / 25.4) * 72 + 1
+    subprocess.run(["pdftoppm", "-r", "40", "-gray", pdf, tmp_path / "page"], check=True)
+    drawn = sorted(tmp_path.glob("page-*.pgm"))
+    assert len(drawn) == len(pages)
+    for picture in drawn:  # charts and lines too stay inside, and no page is empty
+        _, size, _, rest = picture.read_bytes().split(b"\n", 3)
+        columns = int(size.split()[0])
+        rows = [rest[at : at + columns] for at in range(0, len(rest), columns)]
+        edge = round(15 / 25.4 * 40)
+        assert all(min(row[:edge] + row[-edge:]) > 250 for row in rows)
+        assert sum(min(row) < 128 for row in rows) > 20
 
 
 def test_record_can_be_taken_from_the_page(shown: Browser, tmp_path: Path) -> None:

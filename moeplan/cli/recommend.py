@@ -136,6 +136,11 @@ def recommend(
 
     if within is not None and candidates is None:
         raise click.UsageError("--within needs --candidates, the file that designs are written to")
+    share = 0.05 if within is None else within
+    if candidates is not None:
+        from moeplan.plan.candidates import check_within
+
+        check_within(share)
     if source is not None and options.get("request"):
         raise click.UsageError("--from and --request both say what is asked; give one")
     given = named = given_options(options)
@@ -152,8 +157,10 @@ def recommend(
         raise click.UsageError(
             f"--choose {choose} is of a given budget; a target is searched for with the best designs"
         )
+    from moeplan.plan.planner import planned
     from moeplan.plan.planner import recommend as search
 
+    choice = None
     with out.Progress() as progress:
         settings: dict[str, Any] = {
             "laws": laws or None,
@@ -168,8 +175,10 @@ def recommend(
             from moeplan.plan.inverse import recommend_for
 
             plan = recommend_for(**target, **given, **settings)
-        else:
+        elif candidates is None:
             plan = search(budget, **settings)
+        else:
+            plan, choice = planned(budget, **settings)
     from moeplan.report.screen.plan import plan_screen
     from moeplan.report.sections import plan_sections
 
@@ -192,9 +201,15 @@ def recommend(
         else:
             delivery.write(output, plan.to_text, "Plan written")
         if candidates is not None:
-            found = plan.candidates(0.05 if within is None else within, threads=threads)
-            delivery.attempt(lambda: found.write(str(candidates)))
-            click.echo(f"{len(found):,} designs written to {candidates}", err=True)
+            from moeplan.plan.candidates import candidates_of
+
+            near = candidates_of(choice, share) if choice is not None else plan.candidates(share, threads=threads)
+
+            def write() -> None:
+                near.write(str(candidates))
+                click.echo(f"{len(near):,} designs written to {candidates}", err=True)
+
+            delivery.attempt(write)
         if plot or html:
             from moeplan.report.plan_page import write_plan
 

@@ -96,6 +96,12 @@ def check_suffix(path: str) -> str:
     return path
 
 
+def check_within(within: float) -> None:
+    """Raise `UsageError` for a share of V that cannot be."""
+    if isinstance(within, bool) or not isinstance(within, (int, float)) or not 0 <= within < 1:
+        raise UsageError(f"within {within!r} must be a share of V, at least 0 and below 1, for example 0.05")
+
+
 def candidates(
     plan: Plan, within: float = WITHIN, *, threads: int = 1, progress: Callable[[str], None] | None = None
 ) -> Candidates:
@@ -111,8 +117,7 @@ def candidates(
 
 def candidates_of(choice: Choice, within: float = WITHIN) -> Candidates:
     """`candidates` of a search that was made."""
-    if not isinstance(within, (int, float)) or not 0 <= within < 1:
-        raise UsageError(f"within {within!r} must be a share of V, at least 0 and below 1, for example 0.05")
+    check_within(within)
     choice.settle_within(within)
     space, scores, ln_value = choice.space, choice.scores, choice.scores.mean(choice.laws)
     best = float(ln_value.max())

@@ -66,6 +66,28 @@ def recommend(
     UsageError
         For unknown or broken laws, or arguments that cannot be.
     """
+    return planned(
+        budget,
+        laws=laws,
+        alternatives=alternatives,
+        choose=choose,
+        threads=threads,
+        command=command,
+        progress=progress,
+    )[0]
+
+
+def planned(
+    budget: Budget,
+    *,
+    laws: Laws = None,
+    alternatives: int = 5,
+    choose: str = "best",
+    threads: int = 1,
+    command: str = "",
+    progress: Callable[[str], None] | None = None,
+) -> tuple[Plan, Choice]:
+    """What `recommend` returns, and the search that it came from."""
     check_whole("alternatives", alternatives, 0, 100)
     if choose not in RULES:
         raise UsageError(f"choose {choose!r} must be one of {', '.join(RULES)}")
@@ -75,7 +97,7 @@ def recommend(
     say("writing the plan")
     plan = assemble(choice, selected, num_alternatives=alternatives, choose=choose, command=command)
     # Through its own file format, so that a plan equals what is read back from its file.
-    return Plan.from_json(plan.to_json())
+    return Plan.from_json(plan.to_json()), choice
 
 
 def search(budget: Budget, laws: LawSelection, *, threads: int = 1, say: Callable[[str], None]) -> Choice:

@@ -11,6 +11,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from moeplan import __version__
 from moeplan.architecture.proportions import dense_of_size, tokens_for
@@ -65,6 +66,7 @@ def compare(
     threads: int = 1,
     command: str = "",
     progress: Callable[[str], None] | None = None,
+    **served: Any,
 ) -> Comparison:
     """A recommended MoE beside dense models, or any two models beside each other.
 
@@ -88,6 +90,8 @@ def compare(
         The command line, recorded in the answer.
     progress : callable, optional
         Called with a few words before each step.
+    **served
+        With two models: what `serving` holds, by itself: weight_dtype, kv_dtype, context, concurrency.
 
     Raises
     ------
@@ -99,7 +103,7 @@ def compare(
     if equal not in REGIMES:
         raise UsageError(f"equal {equal!r} must be one of {', '.join(REGIMES)}")
     if len(subjects) == 1 and isinstance(subjects[0], Budget):
-        if any(value is not None for value in (tokens, seq_len, serving, memory, gpus)):
+        if served or any(value is not None for value in (tokens, seq_len, serving, memory, gpus)):
             raise UsageError("tokens, seq_len, serving, memory and gpus stand in the budget; give them there")
         return _against_dense(subjects[0], equal, laws, choose, threads, command, progress)
     first, second = _two(subjects)
@@ -112,7 +116,7 @@ def compare(
         second,
         tokens=tokens,
         seq_len=seq_len,
-        serving=serving or InferenceSettings(),
+        serving=dataclasses.replace(serving or InferenceSettings(), **served),
         memory=memory,
         gpus=gpus,
         threads=threads,
