@@ -95,6 +95,15 @@ def _python(old: str) -> str:
     return fenced("pycon", "".join(shown))
 
 
+def _words(_: str) -> str:
+    from moeplan.report.words import words
+
+    return (
+        "\n".join(f"- **{word}**: {' '.join(says.split())}".replace("*)", "\\*)") for word, says in words().items())
+        + "\n"
+    )
+
+
 def _laws(_: str) -> str:
     from moeplan.laws import law_names, load_law
     from moeplan.laws.law import GRADES
@@ -300,6 +309,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "names": _names,
     "api": _api,
     "variables": _variables,
+    "words": _words,
     "laws": _laws,
     "backtest": _backtest,
     "rankings": _rankings,

@@ -36,6 +36,7 @@ from moeplan.report.screen.warnings import MOST, SIGN
 from moeplan.report.sections import plan_sections
 from moeplan.report.terminal import command_lines, terminal_text
 from moeplan.report.text import Text
+from moeplan.report.words import words
 from moeplan.studies.comparison import compare
 from moeplan.studies.frontier import frontier
 from moeplan.studies.inspection import inspect
@@ -268,10 +269,10 @@ def test_the_next_command_works_when_pasted() -> None:
     for columns in (80, 100):
         shown = run(*SMALL, "--seq-len", "2048", "--fix", "num_shared_experts=1", columns=columns).stdout
         last = re.split(r"^Next.*?\n(?=  )", shown, flags=re.MULTILINE | re.DOTALL)[-1]
-        words = shlex.split(last.replace("\\\n", ""))
-        assert words[0] == "moeplan"
-        assert words[-1] == "--full"
-        assert run(*words[1:]).stdout.startswith("Train a ")
+        parts = shlex.split(last.replace("\\\n", ""))
+        assert parts[0] == "moeplan"
+        assert parts[-1] == "--full"
+        assert run(*parts[1:]).stdout.startswith("Train a ")
 
 
 def test_a_long_command_is_broken_as_a_shell_goes_on() -> None:
@@ -313,3 +314,27 @@ def test_changes_follow_the_answer(tmp_path: Any) -> None:
     shown = run("recommend", "--from", str(path), "--memory", "8GB").stdout
     assert re.search(r"mixture of experts(.|\n)*Near-equal(.|\n)*Changed since(.|\n)*Next", shown)
     assert Plan.from_json(recommend(Budget("1e18", "4GB")).to_json()).design == recommend(Budget("1e18", "4GB")).design
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_glossary_is_short_and_its_words_are_shown() -> None:
+    """At most 15 words, one meaning each, on one screen; quality and leverage, of which answers speak, are the first."""
+    known = words()
+    assert len(known) <= 15
+    assert list(known)[:2] == ["quality (V)", "leverage (EL)"]
+    shown = run("help", "words").stdout
+    assert all(word in shown for word in known)
+    assert len(shown.splitlines()) <= 45
+    first = terminal_text(plan_screen(sample_plan()), 100)
+    for word in ("Quality (V)", "Leverage", "MFU", "k+s/E", "by worst law"):
+        assert word in first
+
+
+def test_help_knows_commands_and_names_them() -> None:
+    """help COMMAND is its --help; an unknown topic is refused with those that there are; alone it lists the commands."""
+    assert run("help", "compare").stdout == run("compare", "--help").stdout
+    assert "recommend" in run("help").stdout
+    refused = run("help", "wrds")
+    assert (refused.exit_code, "there is words, and recommend" in refused.stderr) == (2, True)

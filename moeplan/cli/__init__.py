@@ -17,6 +17,7 @@ from moeplan.cli.compare import compare
 from moeplan.cli.fit import fit
 from moeplan.cli.frontier import frontier
 from moeplan.cli.hardware import hardware
+from moeplan.cli.help import show_help
 from moeplan.cli.laws import laws
 from moeplan.cli.models import export, inspect
 from moeplan.cli.planner import planner
@@ -50,6 +51,7 @@ for command in (
     verify,
     planner,
     schema,
+    show_help,
 ):
     cli.add_command(command)
 

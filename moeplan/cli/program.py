@@ -27,6 +27,7 @@ EXAMPLES = {
     "moeplan frontier": "moeplan frontier --flops 1e22 --memory 24GB..640GB",
     "moeplan export": "moeplan export plan.json --to hf",
     "moeplan verify": "moeplan verify plan.json",
+    "moeplan help": "moeplan help words",
     "moeplan planner": "moeplan planner --open",
     "moeplan upcycle": "moeplan upcycle llama-3-8b --flops 1e22",
 }

@@ -38,7 +38,7 @@ def plan_screen(plan: Plan, changed: Sequence[Section] = ()) -> list[Section]:
         *changed,
         *next_section(
             asked_again(plan.provenance.command, "--full"),
-            ("--section laws", "--html plan.html", "--output plan.json"),
+            ("--section laws", "--html plan.html", "--output plan.json", "moeplan help words"),
         ),
     ]
 
