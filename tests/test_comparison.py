@@ -283,7 +283,7 @@ def test_far_out_no_dense_shape_is_told() -> None:
     assert found.pooled is not None
     assert (found.pooled.efficiency_leverage, found.pooled.dense) == (None, None)
     text = text_of(found)
-    assert f"does the work of {times(found.pooled.low, 2)} to {times(found.pooled.high, 2)}* its compute" in text
+    assert f"has a leverage of {times(found.pooled.low, 2)} to {times(found.pooled.high, 2)}* (" in text
     says = text.partition("equal loss: as good")[2].partition("FLOPs are")[0]
     assert "layers" not in says
 
@@ -467,13 +467,13 @@ def test_a_pair_reads_both_ways(pair: Comparison) -> None:
 def test_what_a_pair_is_worth_is_explained_and_flagged(pair: Comparison) -> None:
     """EL before phi, work after it and whose compute work is over are told apart; every extrapolation has its mark."""
     text = text_of(pair)
-    assert f"Work, above: that dense compute over the compute of {pair.models[0].name}" in text
-    assert "less what each model's own split costs (phi, an inferred rule)" in text
+    assert f"Dense compute, above: it over the compute of {pair.models[0].name}" in text
+    assert "less what each model's own split costs (an inferred rule)" in text
     far = compare("deepseek-v3", "qwen3-30b-a3b")
     lead, _, rest = text_of(far).partition("Side by side")
     assert all(any(a.outside for a in column.answers) for column in far.laws)
     assert len(re.findall(r"x–\d+(\.\d+)?x\* in ", lead)) == 2
-    assert re.search(r"x\* the work \(tian2025; other laws \S+x\*\)", rest)
+    assert re.search(r"x\* the dense compute \(tian2025; other laws \S+x\*\)", rest)
 
 
 def test_dense_models_that_do_not_fit_are_told() -> None:
@@ -602,7 +602,7 @@ def test_cells_show_their_numbers(overview: Comparison) -> None:
         ("train FLOPs", parse_flops),
         ("served", parse_bytes),
         ("training state", parse_bytes),
-        ("work, tian2025", lambda text: float(text.rstrip("x*"))),
+        ("dense compute, tian2025", lambda text: float(text.rstrip("x*"))),
     ):
         for cell in rows[label]:
             assert isinstance(cell, Text)
@@ -623,12 +623,12 @@ def test_reports_fit_the_terminal(name: str, request: pytest.FixtureRequest) -> 
 def test_the_report_answers_first(overview: Comparison) -> None:
     """The headline names the MoE, what it is worth with interval and spread, and what it costs."""
     text = text_of(overview)
-    assert text.startswith("A 35.6B-A3.18B MoE on 535B tokens does the work of")
+    assert text.startswith("A 35.6B-A3.18B MoE on 535B tokens has a leverage of")
     lead = text.partition("Side by side")[0]
-    for words in ("90 % interval", "5 laws", "that of a dense", "the memory to serve", "the tokens"):
+    for words in ("90 % interval", "5 laws", "as good as a dense", "the memory to serve", "the tokens"):
         assert words in lead
     assert "6 * (active params without input embedding) + causal attention" in text
-    laws = next(s for s in comparison_sections(overview) if s.title == "Work by each law").blocks[0]
+    laws = next(s for s in comparison_sections(overview) if s.title == "Dense compute by each law").blocks[0]
     assert isinstance(laws, Table)
     assert laws.columns == ("", "tian2025", "ludziejewski2025", "abnar2025", "krajewski2024")
     assert laws.rows[-1][0] == "spread, MoE"

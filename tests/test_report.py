@@ -116,7 +116,7 @@ def words(text: str) -> list[str]:
 def test_headline() -> None:
     """The first sentence holds size, tokens, the pooled leverage and dense equivalent with intervals, and the flag."""
     assert headline(sample_plan()) == (
-        "Train a 11.2B-A1.35B MoE on 457B tokens: worth 3.2x* (1.2x to 8.4x) its compute in dense models, the work of "
+        "Train a 11.2B-A1.35B MoE on 457B tokens: leverage 3.2x* (1.2x to 8.4x), as good as "
         "a dense 25B model (8.6B to 47B) on 250B tokens."
     )
 
@@ -143,9 +143,7 @@ def test_beyond_two_decades_leverage_is_a_range() -> None:
     plan = sample_plan()
     pooled = dataclasses.replace(plan.leverage.pooled, efficiency_leverage=None, dense=None, decades_outside=2.7)
     plan = dataclasses.replace(plan, leverage=dataclasses.replace(plan.leverage, pooled=pooled))
-    assert headline(plan).endswith(
-        "worth 1.2x to 8.4x* its compute in dense models, the work of a dense model of 8.6B to 47B params."
-    )
+    assert headline(plan).endswith("leverage 1.2x to 8.4x*, as good as a dense model of 8.6B to 47B params.")
     section = next(s for s in plan_sections(plan) if s.title == "Efficiency Leverage")
     said = list(texts([section]))
     assert (
@@ -317,7 +315,7 @@ def test_worth_is_said_in_words() -> None:
     """V/C stands in a sentence that names what took the rest: conditions, else memory, else the laws' disagreement."""
     text = " ".join(terminal_text(plan_sections(sample_plan()), 120).split())
     assert "Your conditions leave 46 % of the budget" in text
-    assert "10 % more memory is worth 3.4 % more compute in V (tian2025's EL 5.60x* then)." in text
+    assert "10 % more memory raises quality (V) by 3.4 % (tian2025's EL 5.60x* then)." in text
     request = dataclasses.replace(sample_plan().request, fix={}, ranges={}, memory_for=("inference",))
     limited = " ".join(texts(plan_sections(sample_plan(request=request))))
     assert "Your memory limit leaves 46 % of the budget" in limited
@@ -341,7 +339,7 @@ def test_worthless_memory_is_said_to_be() -> None:
     """A price of nothing is "nothing", not a rounded zero."""
     price = dataclasses.replace(sample_plan().prices[0], value_ratio=1.0)
     assert any(
-        "10 % more memory is worth nothing in V" in t for t in texts(plan_sections(sample_plan(prices=(price,))))
+        "10 % more memory does not raise quality (V)" in t for t in texts(plan_sections(sample_plan(prices=(price,))))
     )
 
 

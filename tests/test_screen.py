@@ -320,7 +320,7 @@ def test_changes_follow_the_answer(tmp_path: Any) -> None:
 
 
 def test_the_glossary_is_short_and_its_words_are_shown() -> None:
-    """At most 15 words, one meaning each, on one screen; quality and leverage, of which answers speak, are the first."""
+    """At most 15 words, one meaning each, on one screen; quality and leverage are the first."""
     known = words()
     assert len(known) <= 15
     assert list(known)[:2] == ["quality (V)", "leverage (EL)"]
@@ -333,7 +333,7 @@ def test_the_glossary_is_short_and_its_words_are_shown() -> None:
 
 
 def test_help_knows_commands_and_names_them() -> None:
-    """help COMMAND is its --help; an unknown topic is refused with those that there are; alone it lists the commands."""
+    """help COMMAND is its --help, help alone the list of commands; an unknown topic is refused with those there are."""
     assert run("help", "compare").stdout == run("compare", "--help").stdout
     assert "recommend" in run("help").stdout
     refused = run("help", "wrds")

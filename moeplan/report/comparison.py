@@ -42,7 +42,7 @@ def comparison_sections(found: Comparison) -> list[Section]:
     optima = Source("Each law's own best MoE against its own best dense model, sizes continuous.", laws)
     again = Source("Numbers of the sections below, again.", laws, WORK)
     said = Source("Said by moeplan of this comparison, by the laws named.", laws)
-    by_law = ("By each law", pair_blocks) if found.regime == "models" else ("Work by each law", law_blocks)
+    by_law = ("By each law", pair_blocks) if found.regime == "models" else ("Dense compute by each law", law_blocks)
     against = Items(tuple(_versus(c, one) for one in c.versus))
     ratios = Source("Ratios of what stands side by side above, the first model over the other.", laws)
     parts = [
@@ -67,7 +67,7 @@ def headline(found: Comparison) -> str:
     if found.regime == "models":
         return _pair_headline(c)
     twin = next((model for model in c.models if model.role == "equal_loss"), None)
-    text = joined(("A ", c.models[0](MODEL), " does the work of ", _work(c.pooled), "."))
+    text = joined(("A ", c.models[0](MODEL), " has a leverage of ", _work(c.pooled), "."))
     against = next((one for one in c.versus if one.other != (twin.name if twin else "")), None)
     if against is None:
         return text
@@ -91,10 +91,10 @@ def _work(pooled: View[PooledLeverage]) -> str:
     ends = pooled("{dense_low.total_params:2} to {dense_high.total_params:2}")
     if pooled.efficiency_leverage is None:
         said = mark(pooled("{low:2} to {high:2}"), True)
-        basis = pooled(f" its compute in dense models ({laws}, {{level}} interval): that of a dense model of ")
+        basis = pooled(f" ({laws}, {{level}} interval): it is as good as a dense model of ")
         return joined((said, basis, ends, " params"))
     said = mark(pooled("{efficiency_leverage:2}"), pooled.decades_outside)
-    basis = pooled(f" its compute in dense models ({laws}, {{level}} interval {{low:2}}–{{high:2}}): that of a dense ")
+    basis = pooled(f" ({laws}, {{level}} interval {{low:2}}–{{high:2}}): it is as good as a dense ")
     return joined((said, basis, pooled("{dense.total_params:2} model ("), ends, ")"))
 
 
@@ -148,7 +148,7 @@ def _table(c: View[Comparison]) -> tuple[Block, ...]:
             for batch in batches
         ),
     ]
-    strong = tuple(place for place, row in enumerate(cells) if row[0].startswith("work"))
+    strong = tuple(place for place, row in enumerate(cells) if row[0].startswith("dense compute"))
     columns = ("", *(model.name for model in models))
     text = (
         f"FLOPs are {CAUSAL}, at sequences of {{seq_len}}. Decode on {{num_serving_devices:d}} {{serving_device}}, as "
@@ -176,13 +176,13 @@ def _quality_rows(c: View[Comparison]) -> list[tuple[str, ...]]:
         none = [NONE] * (len(c.models) - 1)
         if c.pooled.efficiency_leverage is not None:
             point = mark(c.pooled("{efficiency_leverage:2}"), c.pooled.decades_outside)
-            rows.append(("worth, pooled", point, *none))
-        label = "worth, pooled" if c.pooled.efficiency_leverage is None else c.pooled("  {level} interval")
+            rows.append(("leverage, pooled", point, *none))
+        label = "leverage, pooled" if c.pooled.efficiency_leverage is None else c.pooled("  {level} interval")
         rows.append((label, mark(c.pooled("{low:2}–{high:2}"), c.pooled.decades_outside), *none))
     comparing = [column for column in c.laws if any(a.ratio is not None for a in column.answers)]
     for column in comparing:
         if column.law == LEVERAGE_LAW:
-            rows.append((f"work, {column.law}", *work_cells(column)))
+            rows.append((f"dense compute, {column.law}", *work_cells(column)))
     others = [column for column in comparing if column.law != LEVERAGE_LAW]
     if others:
         spreads = (_spread_cell(others, at) for at in range(len(c.models)))
@@ -215,7 +215,7 @@ def _pair_headline(c: View[Comparison]) -> str:
             ends = "–".join(dict.fromkeys((times(min(values)), times(max(values)))))
             worth.append(f"{mark(ends, _outside(c, kind, 1))} {what}")
     return (
-        f"{better.name} is better than {worse.name} by {by} that judge both: worth {', '.join(worth)}, for "
+        f"{better.name} is better than {worse.name} by {by} that judge both: by {', '.join(worth)}, for "
         f"{times(against.train_flops**power)} the training compute."
     )
 
@@ -242,7 +242,7 @@ def _versus(c: View[Comparison], against: View[Versus]) -> Text:
             good.append(joined(("as good (", said, ")")))
         else:
             text = mark(against(f"{{quality[{LEVERAGE_LAW}]}}"), _outside(c, (LEVERAGE_LAW,), at))
-            (good if quality > 1 else bad).append(joined((text, " the work (", said, ")")))
+            (good if quality > 1 else bad).append(joined((text, " the dense compute (", said, ")")))
     for field, what in (
         ("train_flops", "training compute"),
         ("gpu_hours", "GPU time"),

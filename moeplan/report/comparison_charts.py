@@ -11,7 +11,7 @@ from moeplan.studies.comparison.result import Comparison
 
 
 def comparison_charts(found: Comparison) -> tuple[Chart, ...]:
-    """Work by each law, and what each model costs, as pictures."""
+    """Dense compute by each law, and what each model costs, as pictures."""
     return tuple(chart for chart in (work_chart(found), cost_chart(found)) if chart.series)
 
 
@@ -35,7 +35,7 @@ def work_chart(found: Comparison) -> Chart:
         if any(answer.ratio for answer in column.answers)
     ]
     return Chart(
-        title="Work by each law",
+        title="Dense compute by each law",
         x_title="model",
         y_title=f"dense-equivalent compute / compute of {names[0]}",
         series=tuple(lines),

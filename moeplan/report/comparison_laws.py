@@ -36,9 +36,10 @@ def law_blocks(c: View[Comparison]) -> tuple[Block, ...]:
             tuple(rows), ("", *(column.law for column in columns)), right=tuple(range(1, len(columns) + 1)), strong=(0,)
         ),
         Paragraph(
-            "Work: compute of the law's own best dense model that is as good, over the MoE's compute, both as the law "
-            "counts; so a column can be read, and two columns cannot be averaged. Dense models of equal compute are "
-            "not at 1 where a law counts embeddings or attention otherwise, or splits the compute otherwise."
+            "Dense compute: that of the law's own best dense model that is as good, over the MoE's compute, both as "
+            "the law counts; so a column can be read, and two columns cannot be averaged. Dense models of equal "
+            "compute are not at 1 where a law counts embeddings or attention otherwise, or splits the compute "
+            "otherwise."
         ),
     ]
     blocks += [
@@ -164,9 +165,9 @@ def pair_blocks(c: View[Comparison]) -> tuple[Block, ...]:
             f"1 is {first.name}, 2 is {second.name}. EL: dense compute over the model's own, at equal loss; "
             f"{LEVERAGE_LAW}'s is at the best split of compute into size and tokens. dense 1/2: ratio of the compute "
             f"of the law's best dense models that are as good, by {LEVERAGE_LAW} less what each model's own split "
-            "costs (phi, an inferred rule). C_l: compute at which the law's own best MoE without a memory limit is as "
-            "good [FLOPs]. Work, "
-            f"above: that dense compute over the compute of {first.name}, both as the law counts."
+            "costs (an inferred rule). C_l: compute at which the law's own best MoE without a memory limit is as "
+            "good [FLOPs]. Dense compute, "
+            f"above: it over the compute of {first.name}, both as the law counts."
         ),
         *_domains(c),
     )

@@ -37,7 +37,7 @@ def page_title(found: Comparison) -> Text:
 
 def page_sections(found: Comparison) -> list[Section]:
     """The comparison's report with the charts in the sections they belong to."""
-    charts = {"Side by side": cost_chart(found), "Work by each law": work_chart(found)}
+    charts = {"Side by side": cost_chart(found), "Dense compute by each law": work_chart(found)}
     return [
         dataclasses.replace(section, blocks=(section.blocks[0], chart, *section.blocks[1:]))
         if (chart := charts.get(section.title)) and chart.series

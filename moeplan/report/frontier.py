@@ -37,7 +37,7 @@ def frontier_sections(found: Frontier) -> list[Section]:
         blocks = {
             "Along the curve": curve_table(seen),
             "Efficiency Leverage": (leverage_chart(seen), *_fitted(seen, _LEVERAGE)),
-            "Worth of the budget": (worth_chart(seen), *_fitted(seen, _WORTH)),
+            "Quality (V)": (worth_chart(seen), *_fitted(seen, _WORTH)),
         }
     else:
         blocks = {f"Over {found.over}": curve_table(seen), "Efficiency by law": (profile_chart(seen),)}

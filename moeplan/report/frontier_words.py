@@ -59,7 +59,7 @@ def headline(found: Frontier) -> str:
 def _memory_headline(found: Frontier) -> str:
     first, last = found.points[0], found.points[-1]
     text = (
-        f"At {format_flops(first.flops)} FLOPs, memory from {first.memory} to {last.memory} takes V from "
+        f"At {format_flops(first.flops)} FLOPs, memory from {first.memory} to {last.memory} takes quality (V) from "
         f"{percent(first.value_ratio)} to {percent(last.value_ratio)} of the budget and EL from {el_text(first)} to "
         f"{el_text(last)}. "
     )
@@ -228,7 +228,7 @@ def splits(found: Frontier) -> list[str]:
     )
     return [
         f"{LEVERAGE_LAW}'s EL is at the best split of compute into size and tokens; the splits here keep from "
-        f"{low_text} to {high_text} (phi, an inferred rule), which V counts."
+        f"{low_text} to {high_text} (an inferred rule), which V counts."
     ]
 
 

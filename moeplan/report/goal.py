@@ -56,9 +56,9 @@ def _found(plan: View[Plan], unit: str) -> Text:
     own = plan.counts.flops_per_token_tian2025 * plan.design.tokens
     less = f", {times(dense.train_flops / own)} less than the dense model's" if unit == "flops" else ""
     return plan(
-        f"Asked for: the work of {kind} ({{goal.dense.total_params}} params) on {{goal.dense.tokens}} tokens within "
-        f"{within}. That is {{goal.dense.train_flops}} FLOPs as {LEVERAGE_LAW} counts, of which "
-        "{goal.dense.allocation_efficiency} count (phi), because they are not split into size and tokens as it finds "
+        f"Asked for: to be as good as {kind} ({{goal.dense.total_params}} params) on {{goal.dense.tokens}} tokens "
+        f"within {within}. That is {{goal.dense.train_flops}} FLOPs as {LEVERAGE_LAW} counts, of which "
+        "{goal.dense.allocation_efficiency} count, because they are not split into size and tokens as it finds "
         f"best for dense models. {found}{less}."
     )
 
@@ -84,5 +84,7 @@ def _sure(plan: View[Plan], unit: str) -> list[str]:
         texts.append("The smallest limit that is searched reaches it already; a smaller one may do.")
     if goal.dense is not None and goal.dense.work_by_law:
         works = ", ".join(f"{number(work)} ({law})" for law, work in goal.dense.work_by_law.items())
-        texts.append(f"By other laws the plan does so many times the dense model's work: {works}; not averaged.")
+        texts.append(
+            f"By other laws the plan is as good as so many times the dense model's compute: {works}; not averaged."
+        )
     return texts

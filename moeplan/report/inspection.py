@@ -222,7 +222,7 @@ def _laws(judged: View[Any]) -> tuple[Block, ...]:
     columns: tuple[Column, ...] = (
         ("law", lambda law: mark(law.law, law.outside)),
         ("role", "{role}"),
-        (">efficiency", "{efficiency:share}"),
+        (">of its best", "{efficiency:share}"),
         (">C_l [FLOPs]", "{compute:flops}"),
     )
     limit = parse_memory(judged.memory)
@@ -230,7 +230,7 @@ def _laws(judged: View[Any]) -> tuple[Block, ...]:
     blocks: list[Block] = [
         table(judged.laws, columns),
         Paragraph(
-            "Efficiency: C_l of the model / C_l of the law's own best design of the declared grid at the same compute "
+            "Of its best: C_l of the model / C_l of the law's own best design of the declared grid at the same compute "
             "and memory; C_l is the compute at which the law's best design without a memory limit is as good. Above "
             "100 % the model, which is not on the grid, is better by that law than any design that is. Memory: "
             f"{each}{format_decimal_bytes(limit.bytes_per_device, 4)}, {judged.memory_basis}."
@@ -261,8 +261,8 @@ def _chosen(judged: View[Any]) -> tuple[Block, ...]:
     if judged.value_ratio and judged.recommended_value_ratio:
         ratio = times(judged.recommended_value_ratio / judged.value_ratio)
         text = (
-            "The laws together (geometric mean) make the model worth {value_ratio} of its compute, that design "
-            f"{{recommended_value_ratio:share}}: {ratio} as much."
+            "The laws together (geometric mean) give the model a quality (V) of {value_ratio} of its compute, that "
+            f"design {{recommended_value_ratio:share}}: {ratio} as much."
         )
         blocks.append(Paragraph(judged(text)))
     return (*blocks, Paragraph(f"In full: {judged.command}"))

@@ -69,7 +69,7 @@ def leverage_blocks(leverage: View[Leverage]) -> tuple[Block, ...]:
     """EL pooled and by every law that compares with dense models, and the dense model that the plan is worth."""
     pooled = leverage.pooled
     own = leverage(
-        "{allocation_efficiency} (phi) of {alone}, its EL at its best split of compute (own {level} interval "
+        "{allocation_efficiency}, by this split, of {alone}, its EL at its best split of compute (own {level} interval "
         "{low..high})",
         alone=mark(leverage("{efficiency_leverage}"), leverage.decades_outside),
     )
@@ -111,7 +111,7 @@ def _dense(leverage: View[Leverage]) -> Text:
         "{dense_high.total_params:2} on {dense_high.tokens:2} ({dense_high.train_flops:2})"
     )
     point = "{dense.total_params:2} params on {dense.tokens:2} tokens ({dense.train_flops:2} FLOPs); the interval is "
-    text: Text = pooled(f"Worth a dense model of {'' if pooled.dense is None else point}{ends}, {split}.")
+    text: Text = pooled(f"As good as a dense model of {'' if pooled.dense is None else point}{ends}, {split}.")
     return text
 
 
@@ -122,7 +122,7 @@ def _alone(leverage: View[Leverage]) -> Text:
     return leverage(
         f"By {LEVERAGE_LAW} alone: {{rule}}. Its dense model of equal loss has "
         f"{{dense.total_params}} params ({{dense.non_embedding_params}} without embeddings{shape}), {{dense.tokens}} "
-        "tokens and {dense.train_flops} FLOPs, phi included."
+        "tokens and {dense.train_flops} FLOPs, this split included."
     )
 
 
@@ -148,9 +148,9 @@ def _more(price: View[Price]) -> str:
 
 def _price(price: View[Price], flagged: object) -> Text:
     gain = price.value_ratio - 1
-    worth = f"{percent(gain, 2)} more compute" if gain >= 5e-4 else "nothing"
+    raised = f"raises quality (V) by {percent(gain, 2)}" if gain >= 5e-4 else "does not raise quality (V)"
     leverage = f"{LEVERAGE_LAW}'s EL {{efficiency_leverage}}{flag(flagged)} then"
-    return price(f"{_more(price)} {price.resource} is worth {worth} in V ({leverage}).")
+    return price(f"{_more(price)} {price.resource} {raised} ({leverage}).")
 
 
 def law_blocks(plan: View[Plan]) -> tuple[Block, ...]:
@@ -162,14 +162,14 @@ def law_blocks(plan: View[Plan]) -> tuple[Block, ...]:
                 ("law", lambda law: mark(law.law, law.outside)),
                 ("grade", "{grade}"),
                 ("role", "{role}"),
-                (">efficiency", "{efficiency}"),
-                (">regret", "{regret_flops}"),
+                (">of its best", "{efficiency}"),
+                (">short by", "{regret_flops}"),
                 ("domain", _domain),
             ),
         ),
         Paragraph(
-            "Efficiency and regret [FLOPs]: the plan against the law's own best design of the declared grid under the "
-            "same limits, in compute."
+            "Of its best, and short of it by so many FLOPs: the plan against the law's own best design of the declared "
+            "grid under the same limits, in compute."
         ),
     ]
     optima = tuple(
@@ -276,7 +276,7 @@ def near_equal_blocks(plan: View[Plan]) -> tuple[Block, ...]:
         (">k+s/E", lambda row: row.design(EXPERTS)),
         (">g", lambda row: row.design("{granularity:number}")),
         (">layers x d_model", lambda row: row.design("{num_layers} x {d_model}")),
-        (">V / best", "{value_share}"),
+        (">quality", "{value_share}"),
         (">worst", "{worst_efficiency}"),
         ("by", "{worst_law}"),
     )

@@ -122,7 +122,7 @@ def plan_card(plan: Plan) -> Table:
         *_dense_row(plan),
         ("Memory to serve", "{memory.total_bytes}", usable),
         ("GPU time", "{training.gpu_hours}", f"{{training.device}}-hours{days} at {{training.mfu}} MFU"),
-        ("Worth (V)", "{value_ratio}", "of the budget: {design.value} FLOPs"),
+        ("Quality (V)", "{value_ratio}", "of the budget: {design.value} FLOPs"),
     )
     pooled = p.leverage.pooled
     basis = pooled("{laws} laws, {studies:d} studies, {level} interval", laws=str(len(pooled.weights)))

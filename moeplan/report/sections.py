@@ -66,8 +66,7 @@ def headline(plan: Plan) -> Text:
     """The answer in one sentence."""
     p = seen(plan)
     return p(
-        "Train a {size} MoE on {design.tokens} tokens: worth {leverage} its compute in dense models, the work of "
-        "{dense}.",
+        "Train a {size} MoE on {design.tokens} tokens: leverage {leverage}, as good as {dense}.",
         size=p.design(SIZE),
         leverage=pooled_text(p.leverage),
         dense=worth_text(p.leverage),
@@ -196,7 +195,7 @@ def _compute(p: View[Plan]) -> tuple[Block, ...]:
             (PARAMS.get(name, name), counts(f"{{total_params[{name}]:4}} total, {{active_params[{name}]:4}} active"))
             for name in counts.total_params
         ),
-        ("worth (V)", p("{design.value} FLOPs, {value_ratio} of the budget")),
+        ("quality (V)", p("{design.value} FLOPs, {value_ratio} of the budget")),
     )
     return (Table(rows), Paragraph(_worth(p)))
 

@@ -104,7 +104,7 @@ def _discount(leverage: Leverage) -> Iterator[str]:
     if phi < 0.995:
         yield (
             f"{LEVERAGE_LAW}'s EL of {leverage.efficiency_leverage:.3g} is at the best split of compute into size and "
-            f"tokens; the memory limit forces another, which keeps {100 * phi:.3g} % of it (phi, an inferred rule)."
+            f"tokens; the memory limit forces another, which keeps {100 * phi:.3g} % of it (an inferred rule)."
         )
 
 
