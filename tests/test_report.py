@@ -62,6 +62,7 @@ NOT_SHOWN = {
     "leverage.pooled.by_law",  # the laws' own rows show them
     "training.layout_note",  # shown where there is no layout
     "request.batch",  # shown as the training's
+    "request.measured",  # the site's note says what they did
     "request.goodput",
     "request.optimise",  # shown where time was the budget
     "request.software",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,16 +17,17 @@ from moeplan import Budget, Plan, recommend
 from moeplan.cli import cli
 from moeplan.cost.devices import parse_gpus
 from moeplan.cost.training.memory import TrainingSettings, training_memory
-from moeplan.cost.training.parallelism import Layout
+from moeplan.cost.training.parallelism import Layout, read_layout
 from moeplan.cost.training.throughput.step import step_time
-from moeplan.errors import InfeasibleError, UsageError
+from moeplan.errors import InfeasibleError, MoeplanError, UsageError
 from moeplan.plan.choice import choose_design
 from moeplan.plan.law_selection import select_laws
 from moeplan.plan.search import clock as clocks
 from moeplan.plan.search.space import Space
 from moeplan.plan.trainable import clock_of, trainer_of
 from moeplan.studies.inspection import inspect
-from moeplan.studies.training_fit import TrainingRequest
+from moeplan.studies.training_fit import TrainingRequest, training_fit
+from tests.published import MODELS
 from tests.small import VOCAB, laws, small_grid
 
 
@@ -309,3 +313,63 @@ def test_time_needs_days() -> None:
             Budget("1e22", "80GB", optimise=optimise)
     with pytest.raises(UsageError, match="layout tp=2 needs gpus"):
         Budget("1e22", "80GB", layout="tp=2")
+
+
+RUN = "qwen3-30b-a3b on 64xH100, tp=1,pp=2,ep=8,batch=1024: {speed} tokens/s"
+
+
+def test_a_measured_run_calibrates_its_site(tmp_path: Path) -> None:
+    """A run at 80 % of the predicted speed moves the site some of the way there and shrinks its interval, more of them
+    more; the design's own part stays, and a file of runs says the same."""
+    asked = TrainingRequest(gpus=parse_gpus("64xH100"), batch=1024)
+    layout = dataclasses.replace(asked, layout=read_layout("tp=1,pp=2,ep=8", 64))
+    model = MODELS["Qwen3-30B-A3B"]
+    (free,) = training_fit(model, layout, seq_len=4096).layouts
+    text = RUN.format(speed=round(0.8 * 64 * free.tokens_per_second_per_gpu))
+    once = training_fit(model, dataclasses.replace(layout, measured=(text,)), seq_len=4096)
+    thrice = training_fit(model, dataclasses.replace(layout, measured=(text,) * 3), seq_len=4096)
+    speeds = [free.tokens_per_second_per_gpu] + [x.layouts[0].tokens_per_second_per_gpu for x in (once, thrice)]
+    assert 0.8 * speeds[0] < speeds[2] < speeds[1] < speeds[0]
+    assert thrice.layouts[0].site_ln_sd < once.layouts[0].site_ln_sd < free.site_ln_sd
+    assert once.layouts[0].design_ln_sd == free.design_ln_sd
+    assert re.match(r"1 measured run \(.* tokens/s a GPU\): this site is 0\.", once.site_note)
+    file = tmp_path / "runs.yaml"
+    file.write_text(f'- "{text}"\n' * 3, encoding="utf-8")
+    assert training_fit(model, dataclasses.replace(layout, measured=(str(file),)), seq_len=4096) == thrice
+
+
+def test_measured_runs_change_a_plan_by_the_clock() -> None:
+    """A plan with a measured run says so, and has the speed that its own inspection has there."""
+    fix = {"d_model": 3072.0, "num_active_experts": 8.0}
+    run = RUN.format(speed=500_000)
+    plan = recommend(Budget(memory="8x80GB", gpus="64xH100", days=10, fix=fix, measured=(run,)), alternatives=0)
+    assert "1 measured run" in plan.training.site_note
+    assert plan.request.measured == (run,)
+    assert plan.training.days == pytest.approx(10, rel=1e-6)
+    again = training_fit(
+        plan.architecture,
+        TrainingRequest(gpus=parse_gpus("64xH100")),
+        seq_len=4096,
+        tokens=plan.design.tokens,
+        plan=plan,
+    )
+    assert again.layouts[0].mfu == pytest.approx(plan.training.mfu, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "run, words",
+    [
+        ("qwen3-30b-a3b: 5 tokens/s", "must be MODEL on GPUS, LAYOUT: SPEED tokens/s"),
+        ("qwen3-30b-a3b on 64xH200, ep=8: 600000 tokens/s", "is of H200, and the GPUs are H100 SXM"),
+        ("qwen3-30b-a3b on 64xH100, ep=8: 9000 tokens/s in all", "beyond what sites differ by"),
+        ("qwen3-30b-a3b on 64xH100, ep=8: 500k tokens/s/GPU", "beyond what sites differ by"),
+        ("qwen3-30b-a3b on 64xH100, ep=7: 600000 tokens/s", "ep"),
+        ("no-such-model on 64xH100, ep=8: 600000 tokens/s", "no-such-model"),
+        ("missing.yaml", "missing.yaml"),
+    ],
+)
+def test_measured_runs_that_cannot_be(run: str, words: str) -> None:
+    """One sentence says what is wrong with a measured run."""
+    request = TrainingRequest(gpus=parse_gpus("64xH100"), measured=(run,))
+    with pytest.raises(MoeplanError, match=words):
+        training_fit(MODELS["Qwen3-30B-A3B"], request, seq_len=4096)

@@ -50,6 +50,13 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
 @training_option("--train-precision", metavar="TYPE", help="Of products: bf16, fp8, mxfp8, nvfp4. [default: bf16]")
 @training_option("--software", metavar="PRESET", help="eager, partial graphs or full graphs. [default: partial graphs]")
 @training_option("--optimizer", metavar="SCHEME", help="Scheme of optimizer state. [default: megatron]")
+@training_option(
+    "--measured",
+    multiple=True,
+    metavar="RUN",
+    help='A run of yours that calibrates --gpus: "MODEL on 64xH100, tp=1,pp=2,ep=8: 666000 tokens/s", or a YAML file '
+    "of such; repeatable.",
+)
 @training_option("--balanced", is_flag=True, help="Routing is forced to be even, as benchmarks do.")
 @serving_options
 @display_options
@@ -66,6 +73,7 @@ def inspect(
     train_precision: str | None,
     software: str | None,
     optimizer: str | None,
+    measured: tuple[str, ...],
     balanced: bool,
     display: Display,
     threads: int,
@@ -120,6 +128,7 @@ def inspect(
             train_precision=train_precision,
             software=software,
             optimizer=optimizer,
+            measured=measured,
             balanced=balanced,
             threads=threads,
             progress=progress,

@@ -193,6 +193,13 @@ training_options = stacked(
         type=float,
         help="Share of the dense bf16 peak reached over all days. [default: predicted for each design]",
     ),
+    training_option(
+        "--measured",
+        multiple=True,
+        metavar="RUN",
+        help='A run of yours that calibrates its GPUs: "MODEL on 64xH100, tp=1,pp=2,ep=8: 666000 tokens/s", or a YAML '
+        "file of such; repeatable.",
+    ),
     training_option("--price-per-gpu-hour", type=float, help="Price of a device-hour, in any currency."),
     training_option(
         "--memory-for",

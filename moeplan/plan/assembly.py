@@ -152,6 +152,7 @@ def request_for(
         layout=budget.layout,
         batch=budget.batch,
         multiple_of=dict(budget.multiple_of),
+        measured=budget.measured,
         price_per_gpu_hour=budget.price_per_gpu_hour,
         memory_for=budget.memory_for,
         optimizer=budget.optimizer,

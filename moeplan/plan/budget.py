@@ -135,6 +135,8 @@ class Budget:
     """Most sequences of a training step; 0 takes the leverage law's at the compute, to a quarter of a doubling."""
     multiple_of: Mapping[str, int] = field(default_factory=dict)
     """Sizes of the design that must be multiples, as in num_experts=32."""
+    measured: tuple[str, ...] = ()
+    """Runs measured at the site, which calibrate its speed, or YAML files of such (`moeplan.plan.measured_runs`)."""
     price_per_gpu_hour: float | None = None
     """Price of a device-hour, in any currency."""
     memory_for: tuple[str, ...] = ("inference",)
@@ -178,6 +180,7 @@ class Budget:
             layout: str = ...,
             batch: int = ...,
             multiple_of: Mapping[str, int] = ...,
+            measured: Sequence[str] = ...,
             price_per_gpu_hour: float | None = ...,
             memory_for: Sequence[str] = ...,
             optimizer: str = ...,
@@ -356,6 +359,9 @@ class Budget:
             if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
                 raise UsageError(f"multiple_of {name}={multiple!r} must be a whole number of at least 1")
         put("multiple_of", dict(self.multiple_of))
+        put("measured", (self.measured,) if isinstance(self.measured, str) else tuple(self.measured))
+        if self.measured and self.gpus is None:
+            raise UsageError("measured runs calibrate GPUs; give these too, for example --gpus 64xH100")
 
     @property
     def timed(self) -> bool:

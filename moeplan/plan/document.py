@@ -106,6 +106,8 @@ class Request:
     """Most sequences of a training step that were given; 0 if not."""
     multiple_of: Annotated[dict[Word, int], BY_KEY]
     """Sizes of the design that had to be multiples."""
+    measured: tuple[Line, ...]
+    """Runs measured at the site, or files of them, that were given."""
     price_per_gpu_hour: float | None
     """Price of a device-hour; null if not given."""
     memory_for: tuple[Word, ...]

@@ -20,7 +20,7 @@ from moeplan.cost.training.throughput.estimate import training_estimate
 from moeplan.cost.training.throughput.words import MFU_CONVENTION
 from moeplan.estimates import Estimate, inverse, times
 from moeplan.plan.budget import NOMINAL_MFU, Budget
-from moeplan.plan.trainable import trainer_of
+from moeplan.plan.trainable import site_of_budget, trainer_of
 from moeplan.plan.training_run import LayoutOption, TrainingRun
 from moeplan.units import format_decimal_bytes
 
@@ -78,6 +78,7 @@ def predicted_run(architecture: Architecture, tokens: float, budget: Budget) -> 
         mfu_basis=basis,
         site_ln_sd=own.site_ln_sd if own else None,
         design_ln_sd=own.design_ln_sd if own else None,
+        site_note=site_of_budget(budget)[1] if given else "",
         gpu_hours=hours,
         days=None if hours is None or not given else times(hours, 1 / gpus.count / 24),
         money=None if hours is None or budget.price_per_gpu_hour is None else times(hours, budget.price_per_gpu_hour),

@@ -20,7 +20,7 @@ def request_fields(request: Request) -> dict[str, Any]:
     names = (
         "flops memory vocab_size tied_embeddings seq_len attention headroom fix ranges max_epochs max_tokens "
         "inference_tokens days mfu price_per_gpu_hour memory_for optimizer hyperparameters "
-        "goodput optimise train_precision software layout batch multiple_of"
+        "goodput optimise train_precision software layout batch multiple_of measured"
     )
     fields: dict[str, Any] = {name: getattr(request, name) for name in (*names.split(), *SERVING, *DEMAND)}
     fields |= {name: getattr(request, name) for name in ("gpus",) if getattr(request, name)}

@@ -12,9 +12,10 @@ import numpy as np
 from moeplan.cost.training.fastest import Trainer
 from moeplan.cost.training.parallelism import read_degrees
 from moeplan.cost.training.throughput.settings import load_software
-from moeplan.cost.training.throughput.site import site_of_device
+from moeplan.cost.training.throughput.site import Site
 from moeplan.plan.budget import Budget, nominal_batch
 from moeplan.plan.infeasibility import limits_text, why_none_feasible
+from moeplan.plan.measured_runs import measured_site
 from moeplan.plan.search.clock import Clock
 from moeplan.plan.search.space import Scores, Space
 from moeplan.units import format_bytes, format_count
@@ -33,7 +34,19 @@ def trainer_of(budget: Budget) -> Trainer:
         optimizer=budget.optimizer,
         usable_bytes=budget.usable_training_bytes,
         given=read_degrees(budget.layout),
-        site=site_of_device(budget.gpus.device),
+        site=site_of_budget(budget)[0],
+    )
+
+
+def site_of_budget(budget: Budget) -> tuple[Site, str]:
+    """The site of the budget's GPUs, and in a sentence what measured runs did to it."""
+    assert budget.gpus is not None
+    return measured_site(
+        budget.measured,
+        budget.gpus.device,
+        precision=budget.train_precision,
+        software=load_software(budget.software),
+        seq_len=budget.seq_len,
     )
 
 

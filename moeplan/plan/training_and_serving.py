@@ -92,6 +92,7 @@ def _at_given_utilisation(flops: float, batch: int, budget: Budget) -> TrainingR
         mfu_basis="as given",
         site_ln_sd=None,
         design_ln_sd=None,
+        site_note="",
         gpu_hours=Estimate(time.gpu_hours),
         days=None,
         money=None if time.money is None else Estimate(time.money),

@@ -89,6 +89,8 @@ class TrainingRun:
     where the utilisation was given."""
     design_ln_sd: float | None
     """Part that differs from design to design."""
+    site_note: Line
+    """What runs measured at the site did to its speed and interval; "" without any."""
     gpu_hours: Estimate | None
     """Device-hours of the whole run, pauses included; null where no layout trains it."""
     days: Estimate | None

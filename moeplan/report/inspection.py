@@ -152,7 +152,8 @@ def _training(seen: View[TrainingFit]) -> tuple[Block, ...]:
     if not seen.layouts:
         return (Paragraph(seen(f"Cannot be trained on {on}: {{says}}.")),)
     verdict = "" if seen.layouts[0].fits else "The layout does not fit: {says}. "
-    idle = " {idle_gpus:d} of the GPUs stay idle." if seen.idle_gpus else ""
+    note = f" Site: {seen.site_note}." if seen.site_note else ""
+    more = note + (" {idle_gpus:d} of the GPUs stay idle." if seen.idle_gpus else "")
     degrees = [name for name in _DEGREES if any(getattr(each, name) > 1 for each in seen.layouts)]
     columns: list[Column] = [
         *((f">{name}", f"{{{name}:d}}") for name in degrees),
@@ -171,7 +172,7 @@ def _training(seen: View[TrainingFit]) -> tuple[Block, ...]:
     )
     return (
         Paragraph(
-            seen(f"{verdict}On {on}, {{optimizer}} optimizer; {{usable_bytes}} usable per GPU.{idle} MFU: {_MFU}.")
+            seen(f"{verdict}On {on}, {{optimizer}} optimizer; {{usable_bytes}} usable per GPU.{more} MFU: {_MFU}.")
         ),
         table(seen.layouts, tuple(columns)),
         memory,

@@ -49,6 +49,8 @@ def training_blocks(plan: View[Plan]) -> tuple[Block, ...]:
         speed = f"{{tokens_per_second_per_gpu}}{interval} tokens/s per GPU{idle}; {{precision}}, {{software}}"
         rows.append(("speed", run(speed)))
     band = " ({mfu.low..high})" if run.mfu.low is not None else ""
+    if run.site_note:
+        rows.append(("site", run("{site_note}")))
     rows += [
         ("MFU", run(f"{{mfu}}{band} of the dense bf16 peak: {{mfu_basis}}")),
         ("batch", batch),

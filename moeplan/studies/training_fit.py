@@ -7,6 +7,7 @@ For one stated layout, or for the fastest layouts that fit. Memory is counted te
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -16,13 +17,13 @@ from moeplan.cost.training.fastest import Spread, Trainer
 from moeplan.cost.training.memory import TrainingSettings, training_memory
 from moeplan.cost.training.parallelism import Layout, read_degrees, read_layout
 from moeplan.cost.training.throughput.settings import load_software, peak_flops
-from moeplan.cost.training.throughput.site import site_of_device
 from moeplan.cost.training.throughput.words import DEFAULT_SOFTWARE, MFU_CONVENTION
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.budget import nominal_batch
 from moeplan.plan.document import Plan
 from moeplan.plan.layouts import LISTED, layout_option, ranked_options, why_none
+from moeplan.plan.measured_runs import measured_site
 from moeplan.plan.training_run import LayoutOption
 from moeplan.quantities import BYTES
 from moeplan.units import format_decimal_bytes
@@ -44,6 +45,8 @@ class TrainingRequest:
     """Preset of the training software; "" takes the plan's, or partial graphs."""
     optimizer: str = ""
     """Scheme of weights, gradients and optimizer state; "" takes the plan's, or megatron."""
+    measured: tuple[str, ...] = ()
+    """Runs measured at the site, or files of them (`moeplan.plan.measured_runs`)."""
     balanced: bool = False
     """Whether routing is forced to be even, as benchmarks do."""
 
@@ -58,6 +61,7 @@ class TrainingRequest:
             batch=batch,
             precision=self.precision or (asked.train_precision if asked else "bf16"),
             software=self.software or (asked.software if asked else DEFAULT_SOFTWARE),
+            measured=self.measured or (asked.measured if asked else ()),
             optimizer=self.optimizer or (asked.optimizer if asked else "megatron"),
         )
 
@@ -68,6 +72,7 @@ def training_request(
     layout: str | Layout | None = None,
     train_precision: str | None = None,
     balanced: bool = False,
+    measured: Sequence[str] = (),
     **given: Any,
 ) -> TrainingRequest | None:
     """What the words of the command line ask of training; None without `gpus`, which the others need.
@@ -76,7 +81,7 @@ def training_request(
     """
     chosen = {name: value for name, value in {"precision": train_precision, **given}.items() if value is not None}
     if gpus is None:
-        if layout is not None or balanced or chosen:
+        if layout is not None or balanced or measured or chosen:
             raise UsageError("--layout, --batch and other options of training need --gpus, for example 64xH100")
         return None
     found = parse_gpus(gpus)
@@ -84,7 +89,7 @@ def training_request(
         own = Layout(**read_degrees(layout))
         idle = "dp=" in layout and own.num_gpus < found.count
         layout = own if idle else read_layout(layout, found.count)
-    return TrainingRequest(gpus=found, layout=layout, balanced=balanced, **chosen)
+    return TrainingRequest(gpus=found, layout=layout, balanced=balanced, measured=tuple(measured), **chosen)
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,8 @@ class TrainingFit:
     """Training tokens that days are for; null if not known."""
     mfu_convention: str
     """The FLOPs and the peak that utilisation is counted by."""
+    site_note: str
+    """What runs measured at the site did to its speed and interval; "" without any."""
     layouts: tuple[LayoutOption, ...]
     """The stated layout, or the fastest that fit; empty if none does."""
     says: str
@@ -135,16 +142,20 @@ def training_fit(
     `UsageError` for a precision that the device does not have.
     """
     request, gpus = request.resolved(plan), request.gpus
+    software = load_software(request.software)
+    site, site_note = measured_site(
+        request.measured, gpus.device, precision=request.precision, software=software, seq_len=seq_len
+    )
     trainer = Trainer(
         gpus=gpus,
         batch=request.batch or _batch(shape, tokens, seq_len, request.layout),
         seq_len=seq_len,
         precision=request.precision,
-        software=load_software(request.software),
+        software=software,
         optimizer=request.optimizer,
         usable_bytes=gpus.device.memory_bytes * (1 - (plan.request.headroom if plan else HEADROOM)),
         balanced=request.balanced,
-        site=site_of_device(gpus.device),
+        site=site,
     )
     peak_flops(gpus.device, request.precision)
     goodput = plan.training.goodput if plan is not None else 1.0
@@ -175,6 +186,7 @@ def training_fit(
         usable_bytes=trainer.usable_bytes,
         tokens=tokens,
         mfu_convention=MFU_CONVENTION,
+        site_note=site_note,
         layouts=layouts,
         says=says,
     )

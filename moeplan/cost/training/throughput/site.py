@@ -36,9 +36,11 @@ def unmeasured() -> Site:
     return Site(1.0, band().site_ln_sd)
 
 
-def _updated(logs: Iterable[float], ln_sd: float) -> Site:
+def _updated(logs: Iterable[float], ln_sd: float, before: Site | None = None) -> Site:
     """The factor after measurements whose logarithms each err by `ln_sd`."""
-    precision, total = 1 / unmeasured().ln_sd ** 2, 0.0
+    before = before or unmeasured()
+    precision = 1 / before.ln_sd**2
+    total = math.log(before.scale) * precision
     for log in logs:
         precision, total = precision + 1 / ln_sd**2, total + log / ln_sd**2
     return Site(math.exp(total / precision), precision**-0.5)
@@ -60,6 +62,12 @@ def site_of_device(device: Device) -> Site:
     layers = (device.measured.dense_layer, device.measured.moe_layer)
     logs = [math.log(layer_seconds(layer, device) / _timed(layer)) for layer in layers]
     return _updated(logs, band().layer_ln_sd)
+
+
+def site_of(device: Device, runs: Iterable[Run] = ()) -> Site:
+    """The site of a device's file, moved by runs that were measured there."""
+    logs = [math.log(run.tokens_per_second / float(run.step().tokens_per_second)) for run in runs]
+    return _updated(logs, band().design_ln_sd, site_of_device(device))
 
 
 def _timed(layer: TimedLayer) -> float:
