@@ -48,7 +48,7 @@ class TextKind:
 
 Line = Annotated[str, TextKind("one line of text", r".{0,20000}")]
 """A sentence, a name, a command: one line."""
-Word = Annotated[str, TextKind("a word", r"[\w.+-]{1,100}")]
+Word = Annotated[str, TextKind("a word", r"[\w.+:-]{1,100}")]
 """A name out of a set that the code knows: a dtype, a variable, a scheme."""
 Version = Annotated[str, TextKind("a version such as 0.1.0", r"\d[\w.+!-]{0,99}")]
 """The version of a program."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.inference_memory import kv_cache_bytes_per_token
 from moeplan.cost.training.activations import kept_bytes, kept_tensors, recomputed_bytes
+from moeplan.cost.training.kinds import LayerKind
 from moeplan.cost.training.memory import TRAINING_GROUPS, TrainingSettings, layer_params, training_memory
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.states import SCHEMES, deepspeed_bytes, load_scheme
@@ -225,12 +226,12 @@ def test_deepseek_v3_worked_example() -> None:
     """
     stage = training_memory(MODELS["DeepSeek-V3"], EXAMPLE_LAYOUT, EXAMPLE_SETTINGS).stages[1]
     layer = kept_bytes(
-        kept_tensors(MODELS["DeepSeek-V3"], EXAMPLE_LAYOUT, 4096, True, weighted_activation=False), Layout()
+        kept_tensors(MODELS["DeepSeek-V3"], EXAMPLE_LAYOUT, 4096, LayerKind(True), weighted_activation=False), Layout()
     )
     assert layer / 2**20 == pytest.approx(EXAMPLE["act_mb_per_layer_microbatch"], abs=0.6)
     assert EXAMPLE_LAYOUT.in_flight(1) * 4 == EXAMPLE["layer_microbatches"]
     assert stage.groups["activations"] / GIB == pytest.approx(EXAMPLE["act_gb"], abs=0.06)
-    matrices, experts, vectors = layer_params(MODELS["DeepSeek-V3"], EXAMPLE_LAYOUT, True)
+    matrices, experts, vectors = layer_params(MODELS["DeepSeek-V3"], EXAMPLE_LAYOUT, LayerKind(True))
     assert 4 * experts * 18 / GIB == pytest.approx(EXAMPLE["moe_params_gb"], abs=0.006)
     assert 4 * matrices * (6 + 12 / 64) / GIB == pytest.approx(EXAMPLE["dense_params_gb"], abs=0.006)
     router_and_norms = 4 * vectors * (6 + 12 / 64)
@@ -247,7 +248,7 @@ def test_deepseek_v3_worked_example_recomputation() -> None:
     """
     kept = {
         x.name: x.bytes / 2**20
-        for x in kept_tensors(MODELS["DeepSeek-V3"], Layout(), 4096, True, weighted_activation=False)
+        for x in kept_tensors(MODELS["DeepSeek-V3"], Layout(), 4096, LayerKind(True), weighted_activation=False)
     }
     savings = EXAMPLE["recompute_savings_mb"]
     assert kept["attention norm output"] + kept["ffn norm output"] == savings["norm"]
@@ -312,7 +313,7 @@ def test_recomputation_orders_what_is_kept(layout: Layout) -> None:
 def test_recomputation_brings_back_what_it_drops() -> None:
     """Kept and brought-back bytes of one layer are all of it, under selective and (but for the input) full."""
     model = MODELS["DeepSeek-V3"]
-    tensors = kept_tensors(model, Layout(), 4096, True)
+    tensors = kept_tensors(model, Layout(), 4096, LayerKind(True))
     whole = kept_bytes(tensors, Layout())
     for recompute in ("selective", "full"):
         layout = Layout(recompute=recompute)

@@ -29,8 +29,6 @@ class Blocks:
     """Width of the dense feed-forward part of every block, 0 where it has none, where not all have d_ff [features]."""
     gated: bool = True
     """Whether feed-forward parts are gated: three matrices; else two, up and down."""
-    d_latent: int = 0
-    """Width that routed experts work in, between two maps a layer (LatentMoE, arXiv 2601.18089); 0 for d_model."""
     num_zero_experts: int = 0
     """Experts that compute nothing, among which the router chooses too (LongCat-Flash, arXiv 2509.01322)."""
     gated_experts: bool = True

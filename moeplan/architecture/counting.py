@@ -15,6 +15,7 @@ from typing import Any
 
 from moeplan.architecture.attention import Attention, attention_of
 from moeplan.architecture.blocks import UNIFORM, Blocks
+from moeplan.numerics.elementwise import anywhere, where
 
 # Shapes are duck-typed over int and int64 arrays, which no static type expresses; results follow their input.
 Shape = Any
@@ -50,6 +51,12 @@ def blocks_of(shape: Shape) -> Blocks:
     return blocks
 
 
+def sub_layers(shape: Shape) -> Size:
+    """Attentions and feed-forward parts of all blocks, each with a norm and a residual sum of its own."""
+    none = sum(layers for layers, attention in attentions(shape) if not attention.matrices(shape.d_model))
+    return 2 * shape.num_layers - none - len(blocks_of(shape).bare_layers)
+
+
 def ffn_matrices(d_model: Size, width: Size, *, gated: bool = True) -> list[tuple[Size, Size]]:
     """(input, output) features of the matrices of one feed-forward block: gate (SwiGLU) if `gated`, up, down."""
     return [*(1 + gated) * [(d_model, width)], (width, d_model)]
@@ -76,9 +83,19 @@ def experts_gated(shape: Shape) -> bool:
     return blocks.gated and blocks.gated_experts
 
 
+def expert_width(shape: Shape) -> Size:
+    """Features that routed experts take in and give out: d_model, or their latent width."""
+    return where(shape.d_latent > 0, shape.d_latent, shape.d_model) if has_latent(shape) else shape.d_model
+
+
+def has_latent(shape: Shape) -> bool:
+    """Whether routed experts work in a latent width."""
+    return anywhere(shape.d_latent)
+
+
 def expert_params(shape: Shape) -> Size:
     """Params of one routed expert: a feed-forward block of width `d_expert`, with biases where it has them."""
-    d, gated = blocks_of(shape).d_latent or shape.d_model, experts_gated(shape)
+    d, gated = expert_width(shape), experts_gated(shape)
     params = ffn_params(d, shape.d_expert, gated=gated)
     if shape.expert_bias:
         params = params + (1 + gated) * shape.d_expert + d
@@ -119,7 +136,7 @@ def looked_up_params(shape: Shape) -> int:
 
 def latent_params(shape: Shape) -> Size:
     """Params of the maps into and out of the width that the experts of one layer work in; 0 if it is d_model."""
-    return 2 * shape.d_model * blocks_of(shape).d_latent
+    return 2 * shape.d_model * shape.d_latent
 
 
 def params_by_group(shape: Shape, experts: Size | None = None) -> dict[str, Size]:

@@ -41,21 +41,31 @@ class HybridArchitecture(Architecture):
 
     @cached_property
     def uniform_attention(self) -> Attention:
-        """The attention of every block, windows aside; raises `InfeasibleError` where they differ in more."""
-        kinds = {without_window(attention) for _, attention in self.attentions}
+        """The attention that every block has, windows aside; raises `InfeasibleError` where they differ in more."""
+        kinds = self.trained_attentions
+        if len(kinds) > 1:
+            raise InfeasibleError(f"blocks have {_joined(sorted({x.label for x in kinds}))}, not one attention")
+        return kinds[0]
+
+    @cached_property
+    def trained_attentions(self) -> list[Attention]:
+        """The attentions that blocks have, windows aside; raises `InfeasibleError` where training is not modelled."""
         if self.blocks.dense_widths:
             raise InfeasibleError("training is modelled for dense blocks of one width; this model has several")
-        if not kinds:
-            return super().uniform_attention
-        labels = sorted({attention.label for attention in kinds})
+        runs = self.blocks.attentions
+        kinds = dict.fromkeys(without_window(run.attention) for run in runs) if runs else [super().uniform_attention]
         if unknown := sorted({attention.label for attention in kinds if not attention.trainable}):
-            raise InfeasibleError(f"training is not modelled for {' and '.join(unknown)}")
-        if len(labels) == 1 and len(kinds) > 1:
-            raise InfeasibleError(f"training is modelled for blocks of one size; this model's differ in {labels[0]}")
-        if len(kinds) > 1:
-            words = " and ".join(labels)
-            raise InfeasibleError(f"training is modelled for blocks of one kind; this model has {words}")
-        return kinds.pop()
+            raise InfeasibleError(f"training is not modelled for {_joined(unknown)}")
+        return list(kinds)
+
+    @cached_property
+    def attention_places(self) -> tuple[int, ...]:
+        """The place of every block's attention in `trained_attentions`."""
+        places = [0] * self.num_layers
+        for run in self.blocks.attentions:
+            for layer in run.layers:
+                places[layer] = self.trained_attentions.index(without_window(run.attention))
+        return tuple(places)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field that differs from its default; `architecture_from_dict` gives this back."""
@@ -72,6 +82,10 @@ class HybridArchitecture(Architecture):
             if name in blocks:
                 blocks[name] = [list(item) if isinstance(item, tuple) else item for item in blocks[name]]
         return {name: value for name, value in super().to_dict().items() if name != "blocks"} | {"blocks": blocks}
+
+
+def _joined(labels: list[str]) -> str:
+    return " and ".join(labels)
 
 
 _LISTS = ("bare_layers", "dense_widths", "extra_params")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from moeplan.architecture.attention import kind_named
+from moeplan.architecture.patterns import pattern_named
 from moeplan.architecture.shape import Architecture
 
 SMALL_D_MODEL = 1024
@@ -25,9 +25,8 @@ def head_dim(d_model: int) -> int:
 
 
 def attention_fields(d_model: int, num_heads: Any, attention: str) -> dict[str, Any]:
-    """The fields of `Architecture` that the grid gives to attention, by `Attention.planned` of its kind."""
-    fields = {"d_model": d_model, "num_heads": num_heads, "attention": attention}
-    return fields | kind_named(attention).planned(d_model, num_heads, head_dim(d_model))
+    """The fields of `Architecture` that the grid gives to a pattern of attention, by `Attention.planned`."""
+    return pattern_named(attention).fields(d_model, num_heads, head_dim(d_model))
 
 
 def nearest_dense(ratio: Callable[[Architecture], float], like: Architecture) -> Architecture:

@@ -2,12 +2,15 @@
 
 As in `moeplan.architecture.counting`, a *shape* is anything with the fields of
 `moeplan.architecture.shape.Architecture`; sizes may be integers or int64 arrays of equal length, and ratios are floats
-or float64 arrays. A dense model is one expert that is always active.
+or float64 arrays. A dense model is one expert that is always active. Routed experts in a latent width count as as many
+as would cost the same in the model's own: laws, none of which measured any, judge the plain design of equal cost.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from moeplan.numerics.elementwise import anywhere, where
 
 Shape = Any
 Value = Any  # float or float64 array, as the shape's sizes are
@@ -27,7 +30,11 @@ def experts(shape: Shape) -> tuple[Value, Value, Value]:
     """Routed, active and shared experts a layer."""
     if is_dense(shape):
         return 1.0, 1.0, 0.0
-    return as_float(shape.num_experts), as_float(shape.num_active_experts), as_float(shape.num_shared_experts)
+    routed, active, shared = shape.num_experts, shape.num_active_experts, shape.num_shared_experts
+    if anywhere(shape.d_latent):
+        share = where(shape.d_latent > 0, shape.d_latent / shape.d_model, 1.0)
+        return as_float(routed) * share, as_float(active) * share, as_float(shared)
+    return as_float(routed), as_float(active), as_float(shared)
 
 
 def activation_ratio(shape: Shape, *, with_shared: bool = False) -> Value:

@@ -24,6 +24,7 @@ PLAIN: dict[str, object] = {
     "expert_bias": False,
     "shared_expert_gate": False,
     "d_dense_residual": 0,
+    "d_latent": 0,
     "norms_per_block": 2,
     "num_final_norms": 1,
     "num_mtp_layers": 0,
@@ -99,6 +100,9 @@ class Architecture:
     """A learned gate on the shared experts (d_model params a layer)."""
     d_dense_residual: int = 0
     """Width of a dense block that runs beside the experts in MoE layers [features]."""
+    d_latent: int = 0
+    """Width that routed experts take in and give out, between two maps a layer (LatentMoE, arXiv 2601.18089); 0 for
+    d_model [features]."""
     norms_per_block: int = 2
     """RMS norms of width d_model in one block."""
     num_final_norms: int = 1
@@ -144,7 +148,7 @@ class Architecture:
         if self.num_kv_layers == 0:
             derive("num_kv_layers", self.num_layers)
         if self.num_experts == 0:
-            for name in ("num_active_experts", "d_expert", "num_shared_experts", "d_shared_expert"):
+            for name in ("num_active_experts", "d_expert", "num_shared_experts", "d_shared_expert", "d_latent"):
                 if getattr(self, name):
                     raise UsageError(f"{name} {getattr(self, name)} needs num_experts above 0")
             if self.num_dense_layers not in (0, self.num_layers):
@@ -239,9 +243,11 @@ class Architecture:
         return cast(float, ratios.activation_ratio(self))
 
     @property
-    def G(self) -> int:
-        """Experts active per token including shared ones; 1 for a dense model."""
-        return int(ratios.active_experts(self))
+    def G(self) -> int | float:
+        """Experts active per token including shared ones; 1 for a dense model. Experts in a latent width count as
+        many as would cost the same in the model's own."""
+        active = cast(float, ratios.active_experts(self))
+        return int(active) if active == int(active) else active
 
     @property
     def shared_ratio(self) -> float:

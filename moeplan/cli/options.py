@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from moeplan.architecture.plannable import PLANNABLE
+from moeplan.architecture.plannable import PLANNABLE, STATES
 from moeplan.cli.program import Option
 from moeplan.cli.requests import replaced, take_request
 
@@ -239,7 +239,12 @@ design_options = stacked(
         default=None,
         help="Whether the output head is the embedding. [default: tied below 1e21 FLOPs]",
     ),
-    design_option("--attention", type=click.Choice(PLANNABLE), help="Attention kind. [default: gqa]"),
+    design_option(
+        "--attention",
+        metavar="|".join((*PLANNABLE, *(f"{word}-N:1" for word in STATES))),
+        help="Attention; gdn-3:1 is three gated delta-nets to one full. [default: gqa]",
+    ),
+    design_option("--latent", type=int, help="Experts in so many times less width: 2 or 4. [default: 1]"),
 )
 """Options that fix, bound or assume something of the design."""
 

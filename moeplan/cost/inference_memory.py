@@ -120,11 +120,11 @@ def matrices(shape: Shape, experts: Size | None = None) -> list[tuple[str, Size,
     blocks = counting.blocks_of(shape)
     for group, copies, width in ffns:
         routed = group == "routed_experts"
-        d = blocks.d_latent or shape.d_model if routed else shape.d_model
+        d = counting.expert_width(shape) if routed else shape.d_model
         gated = counting.experts_gated(shape) if routed else blocks.gated
         result += [(group, copies, *matrix) for matrix in counting.ffn_matrices(d, width, gated=gated)]
-    if blocks.d_latent:
-        ways = (shape.d_model, blocks.d_latent), (blocks.d_latent, shape.d_model)
+    if counting.has_latent(shape):
+        ways = (shape.d_model, shape.d_latent), (shape.d_latent, shape.d_model)
         result += [("routed_experts", moe_layers, *matrix) for matrix in ways]
     return result
 

@@ -125,6 +125,7 @@ def request_for(
         tied_embeddings=bool(budget.tied_embeddings),
         seq_len=budget.seq_len,
         attention=budget.attention,
+        latent=budget.latent,
         weight_dtype=budget.serving.weight_dtype,
         kv_dtype=budget.serving.kv_dtype,
         context=budget.serving.context,

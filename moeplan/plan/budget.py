@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
-from moeplan.architecture.plannable import PLANNABLE
+from moeplan.architecture.patterns import pattern_named
+from moeplan.architecture.plannable import LATENT, pattern_words
 from moeplan.cost.devices import HEADROOM, Device, Gpus, flops_of_time, parse_gpus
 from moeplan.cost.inference_memory import InferenceSettings
 from moeplan.cost.serving.demand import Demand
@@ -97,7 +98,9 @@ class Budget:
     seq_len: int = 4096
     """Training sequence length [tokens]."""
     attention: str = "gqa"
-    """Attention kind."""
+    """Attention: gqa, mla, or a pattern such as gdn-3:1 (`moeplan.architecture.patterns`)."""
+    latent: int = 1
+    """How many times narrower than the model its routed experts are inside; there are as many times more of them."""
     serving: InferenceSettings = field(default_factory=InferenceSettings)
     """How the model is served."""
     headroom: float = HEADROOM
@@ -163,6 +166,7 @@ class Budget:
             tied_embeddings: bool | None = ...,
             seq_len: int = ...,
             attention: str = ...,
+            latent: int = ...,
             serving: InferenceSettings = ...,
             headroom: float = ...,
             fix: Mapping[str, float] = ...,
@@ -227,8 +231,15 @@ class Budget:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise UsageError(f"{name} {value!r} must be a whole number from {low} to {high}")
-        if self.attention not in PLANNABLE:
-            raise UsageError(f"attention {self.attention!r} must be {' or '.join(PLANNABLE)}")
+        if not isinstance(self.attention, str):
+            raise UsageError(f"attention {self.attention!r} must be {pattern_words()}")
+        pattern_named(self.attention)
+        if isinstance(self.latent, bool) or self.latent not in LATENT:
+            known = f"{', '.join(map(str, LATENT[:-1]))} or {LATENT[-1]}"
+            raise UsageError(
+                f"latent {self.latent!r} must be {known}: experts in a latent width were measured to lose no quality "
+                f"up to {LATENT[-1]} times narrower than the model (LatentMoE, arXiv 2601.18089)"
+            )
         if not 0 <= self.headroom < 1:
             raise UsageError(f"headroom {self.headroom!r} must be at least 0 and below 1, for example 0.1")
         put("max_tokens", parse_count(self.max_tokens, "max_tokens"))
@@ -471,12 +482,28 @@ class Budget:
         return None
 
     def reference_grid(self) -> Grid:
-        """The declared grid at this budget's vocabulary and sequence length; no condition narrows it."""
+        """The declared grid at this budget's vocabulary and sequence length; no condition narrows it.
+
+        Laws were measured on attention over all tokens and on experts as wide as the model: their references are.
+        """
         return Grid(
             vocab_size=self.vocab_size,
             tied_embeddings=bool(self.tied_embeddings),
             seq_len=self.seq_len,
+            attention=pattern_named(self.attention).full,
+        )
+
+    def declared_grid(self, reference: Grid | None = None) -> Grid:
+        """`reference` with this budget's pattern of attention and latent width, and as many times more experts."""
+        grid, by = reference or self.reference_grid(), self.latent
+        if by == 1 and self.attention == grid.attention:
+            return grid
+        return dataclasses.replace(
+            grid,
             attention=self.attention,
+            latent=by,
+            num_experts=tuple(by * experts for experts in grid.num_experts),
+            num_active_experts=tuple(by * active for active in grid.num_active_experts),
         )
 
     def grid(self, base: Grid) -> Grid:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from moeplan import records
+from moeplan.architecture.hybrid import HybridArchitecture
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
 from moeplan.files import read_json
@@ -51,7 +52,9 @@ class Request:
     seq_len: int
     """Training sequence length [tokens]."""
     attention: Word
-    """Attention kind."""
+    """Attention: a kind, or a pattern of two."""
+    latent: int
+    """How many times narrower than the model its routed experts are inside; 1 where they are as wide."""
     weight_dtype: Word
     """Dtype of the served weights."""
     kv_dtype: Word
@@ -262,7 +265,7 @@ class Plan(records.Record, Searched):
     """The question."""
     design: Design
     """The design in numbers."""
-    architecture: Architecture
+    architecture: Architecture | HybridArchitecture
     """The exact integer shape."""
     counts: Counts
     """Exact counts."""

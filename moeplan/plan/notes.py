@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from moeplan.architecture import counting
 from moeplan.architecture.conventions import Variables
+from moeplan.architecture.patterns import pattern_named
+from moeplan.architecture.plannable import LATENT
 from moeplan.architecture.shape import Architecture
 from moeplan.laws import Law
 from moeplan.laws.leverage import Leverage
@@ -39,6 +42,7 @@ def notes(
     """The notes of a plan, in sentences; `without` has the best design if a law is left out, by the law's name."""
     return (
         *_worth(leverage),
+        *_unmeasured(architecture, budget),
         *_edges(grid, design, budget),
         *_unseen(budget),
         *_devices(architecture, budget),
@@ -77,6 +81,25 @@ def _pull(design: Design, without: Design | None) -> str:
         f"{100 * abs(without.active_params / design.active_params - 1):.0f} % "
         f"{'fewer' if without.active_params < design.active_params else 'more'} active params"
     )
+
+
+def _unmeasured(architecture: Architecture, budget: Budget) -> Iterator[str]:
+    """Parts of the model that no law was measured on."""
+    parts = []
+    if budget.attention != pattern_named(budget.attention).full:
+        labels = list(dict.fromkeys(attention.label for _, attention in counting.attentions(architecture)))
+        parts.append(f"{' beside '.join(labels)}")
+    if architecture.d_latent:
+        parts.append(
+            f"experts in a latent width (judged as the {architecture.num_experts // budget.latent} of width d_model, "
+            f"{architecture.num_active_experts // budget.latent} active, that cost the same; LatentMoE, arXiv "
+            f"2601.18089, measured no loss of quality up to {LATENT[-1]} times)"
+        )
+    if parts:
+        yield (
+            f"No law was measured on {' or on '.join(parts)}: they judge the params and FLOPs that they see, by "
+            "references with full attention and plain experts."
+        )
 
 
 def _worth(leverage: Leverage) -> Iterator[str]:

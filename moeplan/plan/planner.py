@@ -112,5 +112,5 @@ def search(budget: Budget, laws: LawSelection, *, threads: int = 1, say: Callabl
         if not between_steps_may_help(budget):
             raise
         say("searching between the grid's steps")
-        finer = budget.reference_grid().halved()
+        finer = budget.declared_grid(budget.reference_grid().halved())
         return choose_design(make_space(budget, laws.searching, base=finer, threads=threads), laws.objective)

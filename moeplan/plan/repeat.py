@@ -18,7 +18,7 @@ _BY_COMPUTE = {"vocab_size": ("--vocab-size",), "tied_embeddings": ("--tied", "-
 def request_fields(request: Request) -> dict[str, Any]:
     """The fields of the budget that a plan was asked for; `make_budget` turns them into the same budget again."""
     names = (
-        "flops memory vocab_size tied_embeddings seq_len attention headroom fix ranges max_epochs max_tokens "
+        "flops memory vocab_size tied_embeddings seq_len attention latent headroom fix ranges max_epochs max_tokens "
         "inference_tokens days mfu price_per_gpu_hour memory_for optimizer hyperparameters "
         "goodput optimise train_precision software layout batch multiple_of measured"
     )

@@ -163,7 +163,7 @@ class Sweep:
             self._say("searching between the grid's steps" if finer else "building the grid")
             same = [each for each in self.budgets if _vocabulary(each) == key[0]]
             reference = self._grid or budget.reference_grid()
-            base = reference.halved() if finer else reference
+            base = budget.declared_grid(reference.halved() if finer else reference)
             span = same[0].flops, same[-1].flops
             # The loosest budget admits the most designs: a space made for it holds those of every tighter one.
             try:

@@ -12,7 +12,7 @@ from moeplan.report.frontier_charts import leverage_chart, profile_chart, worth_
 from moeplan.report.frontier_words import gain_text, headline, notes, x_text
 from moeplan.report.opinions import EXPERTS, SIZE
 from moeplan.report.sections import held_text
-from moeplan.report.text import NONE, Source, Text, joined, judges, mark
+from moeplan.report.text import NONE, Source, Text, attention_text, joined, judges, mark
 from moeplan.report.view import View
 from moeplan.studies.frontier.curves import Frontier, Point
 from moeplan.studies.frontier.ranges import RANGES
@@ -62,7 +62,7 @@ def _conditions(found: View[Frontier]) -> Text:
     if request.fix or request.ranges:
         parts.append(f"with {held_text(request)}")
     parts.append(
-        f"sequences of {{request.seq_len}} tokens, {request.attention.upper()}; served in {{request.weight_dtype}} "
+        f"sequences of {{request.seq_len}} tokens, {attention_text(request)}; served in {{request.weight_dtype}} "
         "with a {request.kv_dtype} cache of {request.context} tokens x {request.concurrency} and "
         "{request.headroom} headroom"
     )

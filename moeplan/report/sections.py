@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from moeplan.architecture import counting
+from moeplan.architecture.shape import Architecture
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import Plan
 from moeplan.plan.near_equal import RULES
@@ -21,7 +23,7 @@ from moeplan.report.opinions import (
     pooled_text,
     worth_text,
 )
-from moeplan.report.text import Source, Text, judges
+from moeplan.report.text import Source, Text, attention_text, judges
 from moeplan.report.training import serving_blocks, training_blocks
 from moeplan.report.uncertainty import uncertainty_blocks, uncertainty_title
 from moeplan.report.view import View
@@ -96,7 +98,7 @@ def _conditions(p: View[Plan]) -> Text:
     parts = [
         f"For {budget}{memory}{trained}, judged by {{laws}}",
         f"vocabulary {{request.vocab_size}} ({vocabulary}), sequences of {{request.seq_len}} tokens, "
-        f"{request.attention.upper()}, at most {{request.max_tokens}} tokens",
+        f"{attention_text(request)}, at most {{request.max_tokens}} tokens",
         "served in {request.weight_dtype} with a {request.kv_dtype} cache of {request.context} tokens x "
         "{request.concurrency} and {request.headroom} headroom",
     ]
@@ -139,13 +141,22 @@ def _if_served(p: View[Plan]) -> tuple[Block, ...]:
     return (Paragraph(if_served_text(p), p.source_at("if_served")),) if p.it.if_served else ()
 
 
+def _attention(shape: View[Architecture]) -> str:
+    """The attention of its blocks in words, with how many have each."""
+    found = counting.attentions(shape.it)
+    if len(found) == 1:
+        return found[0][1].words()
+    return ", ".join(f"{layers} blocks of {attention.label} ({attention.words()})" for layers, attention in found)
+
+
 def _model(p: View[Plan]) -> tuple[Block, ...]:
     shape = p.architecture
     first = "first" if shape.num_dense_layers == 1 else "first {num_dense_layers}"
     dense = f", the {first} dense (d_ff {{d_ff}})" if shape.num_dense_layers else ""
     tied = "tied" if shape.tied_embeddings else "untied"
+    latent = ", experts {d_latent} wide between two maps" if shape.d_latent else ""
     built = shape(
-        f"{{num_layers}} layers{dense}; {shape.uniform_attention.words()}; embedding of {{vocab_size}} rows, {tied}"
+        f"{{num_layers}} layers{dense}{latent}; {_attention(shape)}; embedding of {{vocab_size}} rows, {tied}"
     )
     return (
         table(

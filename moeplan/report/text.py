@@ -91,6 +91,13 @@ def judges(laws: Sequence[str], weights: Mapping[str, float]) -> str:
     return ", ".join(f"{law} (weight {weights[law]:g})" if law in weights else law for law in laws)
 
 
+def attention_text(request: Any) -> str:
+    """The attention that was asked for, and the latent width of experts where they have one."""
+    kind, _, pattern = str(request.attention).partition("-")
+    latent = f", experts in 1/{request.latent} of the width" if request.latent > 1 else ""
+    return f"{kind.upper()}{pattern and f'-{pattern}'}{latent}"
+
+
 def mark(text: str, extrapolated: object) -> Text:
     """`text`, flagged if it is extrapolated and says anything."""
     return joined(

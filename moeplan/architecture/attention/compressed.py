@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
-from moeplan.architecture.attention.kind import Attention, Matrix, Size, ceil_div
+from moeplan.architecture.attention.kind import Activation, Attention, Matrix, Size, ceil_div
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,6 @@ class CompressedAttention(Attention):
 
     kind: str = field(init=False, default="compressed")
     label: ClassVar[str] = "compressed attention"
-    trainable: ClassVar[bool] = False
 
     num_heads: Size
     """Query heads."""
@@ -101,6 +100,33 @@ class CompressedAttention(Attention):
         return dataclasses.replace(
             self, num_heads=ceil_div(self.num_heads, n), output_groups=ceil_div(self.output_groups, n)
         )
+
+    @property
+    def passed_width(self) -> Size:
+        return self.head_dim
+
+    def activations(self) -> list[Activation]:
+        """Query latent, queries, the key, entries before they are joined and their gates, and the output's groups."""
+        latent = Activation("query latent", self.q_lora_rank, split=True)
+        return [
+            latent,
+            latent._replace(name="query latent norm output"),
+            Activation("queries", self.width),
+            Activation("keys", self.head_dim),
+            Activation("entries and their gates", self._entry_width),
+            Activation("attention output", self.width),
+            Activation("grouped output", self.output_groups * self.output_rank),
+            Activation("softmax statistics", self.num_heads, fp32=True),
+        ]
+
+    @property
+    def _entry_width(self) -> Size:
+        joined = self.head_dim * (self.compress_rate > 0) + self.index_head_dim * (self.index_heads > 0)
+        return 2 * (1 + self.overlap) * joined
+
+    @property
+    def gradient_widths(self) -> tuple[Size, Size]:
+        return self.width, 2 * self.width + self.head_dim + self._entry_width
 
     def words(self) -> str:
         seen = f"{self.index_topk} entries" if self.index_heads else "all entries"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
 from moeplan.architecture.attention.kind import Matrix, Size, ceil_div
 from moeplan.architecture.attention.recurrent import Recurrent
@@ -27,6 +29,15 @@ class GatedDeltaNet(Recurrent):
     """Width of a value head [features]."""
     conv_kernel: int = 4
     """Taps of the convolution over queries, keys and values."""
+
+    full_beside: ClassVar[Mapping[str, Any]] = MappingProxyType({"gate": "full", "gate_in_query": True})
+    fields_beside: ClassVar[Mapping[str, Any]] = MappingProxyType({"shared_expert_gate": True})
+
+    @classmethod
+    def beside(cls, d_model: Size, num_heads: Size, head_dim: Size) -> Self:
+        """As Qwen3-Next-80B-A3B: values as wide as full attention, keys half, heads of 128 (here as attention's)."""
+        keys = ceil_div(num_heads, 2)
+        return cls(num_key_heads=keys, num_value_heads=2 * keys, key_head_dim=head_dim, value_head_dim=head_dim)
 
     @property
     def width(self) -> Size:
@@ -107,6 +118,11 @@ class KimiDeltaAttention(_SquareStates):
     """Taps of the convolution over queries, keys and values."""
     low_rank: bool = True
     """Whether the maps to decay and output gate go through head_dim features; else they are straight."""
+
+    @classmethod
+    def beside(cls, d_model: Size, num_heads: Size, head_dim: Size) -> Self:
+        """As Kimi-Linear-48B-A3B: as many heads as full attention, as wide."""
+        return cls(num_heads=num_heads, head_dim=head_dim)
 
     @property
     def convolution_reach(self) -> Size:

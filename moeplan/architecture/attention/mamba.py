@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
 from moeplan.architecture.attention.kind import Matrix, Size, ceil_div
 from moeplan.architecture.attention.recurrent import Recurrent
@@ -31,6 +33,14 @@ class Mamba2(Recurrent):
     """Bias of that convolution."""
     bias: bool = False
     """Biases of the maps in and out."""
+
+    fields_beside: ClassVar[Mapping[str, Any]] = MappingProxyType({"qk_norm": "none"})
+    blocks_beside: ClassVar[Mapping[str, Any]] = MappingProxyType({"gated": False})
+
+    @classmethod
+    def beside(cls, d_model: Size, num_heads: Size, head_dim: Size) -> Self:
+        """As Nemotron-3-Super-120B-A12B: twice as wide as full attention, heads of 64, 8 groups, a state of 128."""
+        return cls(num_heads=2 * num_heads * head_dim // 64, head_dim=64, num_groups=8, state_dim=128)
 
     @property
     def width(self) -> Size:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
 from moeplan.architecture.attention.kind import Activation, Attention, Size
 
@@ -15,6 +17,18 @@ class Recurrent(Attention):
     A token's step of a state of `state_numbers` is taken as three products with it (decay and write, correct, read):
     6 FLOPs a number, forward; three times as many with the backward pass. Chunked kernels do somewhat more.
     """
+
+    full_beside: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """What full attention has in plans whose other blocks are of this kind (`moeplan.architecture.patterns`)."""
+    fields_beside: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Fields of `Architecture` that these plans have."""
+    blocks_beside: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Fields of `Blocks` that they have."""
+
+    @classmethod
+    def beside(cls, d_model: Size, num_heads: Size, head_dim: Size) -> Self:
+        """Its sizes in plans, beside full attention with such heads."""
+        raise NotImplementedError
 
     @property
     def state_numbers(self) -> Size:

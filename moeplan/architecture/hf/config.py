@@ -113,11 +113,16 @@ def _read(data: Mapping[str, Any]) -> ModelConfig:
     alone = set(kinds or ()) & set(BARE)
     experts = sizes.experts(keys, facts)
     pattern = [kind == "moe" for kind in kinds or ()] if alone else moe_layers(keys, fields["num_layers"])
+    if alone and kinds and _alternate(kinds):  # a block of one part each, in turns, is half as many of both parts
+        kinds, pattern, alone = kinds[::2], pattern[1::2], set()
+        fields |= {"num_layers": len(kinds), "norms_per_block": 2 * fields.get("norms_per_block", 1)}
     if not experts or not any(pattern):  # experts in no layer: a dense model
         experts, pattern = {}, []
         for name in (*_OF_EXPERTS, "num_shared_experts"):
             fields.pop(name, None)
     fields |= experts
+    if experts:
+        fields["d_latent"] = keys.number("moe_latent_size") or 0
     bare = [i for i, kind in enumerate(kinds or ()) if alone and kind not in BARE]
     fields |= sizes.feed_forward(keys, facts, pattern, len(bare), gaps)
     if facts.post_norms and keys.flag(facts.post_norms):
@@ -137,6 +142,8 @@ def _read(data: Mapping[str, Any]) -> ModelConfig:
         assumptions.append(f"The widths of its dense blocks differ by layer, from {least} to {max(widths)}.")
     extra = extra_params(keys, facts, fields, kinds, pattern, gaps)
     stated = keys.values(facts.blocks)
+    if latent := stated.pop("d_latent", 0):
+        fields |= {"d_latent": latent} if experts else {}
     attentions = attention_of_blocks(keys, facts, Architecture(**fields), kinds, gaps, assumptions)
     blocks = Blocks(
         attentions=attentions,
@@ -144,7 +151,7 @@ def _read(data: Mapping[str, Any]) -> ModelConfig:
         dense_widths=widths,
         gated=facts.gated is not None,
         extra_params=extra,
-        **({"d_latent": keys.number("moe_latent_size") or 0, **stated} if experts else {}),
+        **(stated if experts else {}),
     )
     if keys.flag("is_encoder_decoder"):
         gaps.append(Gap("an encoder beside the decoder", EVERYTHING))
@@ -153,6 +160,11 @@ def _read(data: Mapping[str, Any]) -> ModelConfig:
     if facts.paired:
         fields, blocks = _paired(fields, blocks)
     return ModelConfig(model_type, hybrid(fields, blocks), tuple(dict.fromkeys(gaps)), tuple(assumptions))
+
+
+def _alternate(kinds: list[str]) -> bool:
+    """Whether blocks that mix tokens and feed-forward parts take turns."""
+    return len(kinds) % 2 == 0 and all((kind in BARE) == (i % 2 == 1) for i, kind in enumerate(kinds))
 
 
 _OF_EXPERTS = ("router_bias", "router_correction_bias", "expert_bias", "shared_expert_gate")

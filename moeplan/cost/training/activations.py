@@ -1,7 +1,8 @@
 """Activations that one GPU keeps of one layer for the backward pass, tensor by tensor, and what its passes add [bytes].
 
 Written for bf16 (2 bytes), flash attention (no scores are kept, arXiv 2205.14135), gated feed-forward blocks with a
-fused activation, no dropout, no biases; what attention keeps is `Attention.activations`. T is the tokens of a
+fused activation, no dropout, no biases; what attention keeps is `Attention.activations`. Ungated blocks have one
+projection in; a latent width (`Architecture.d_latent`) is that of the rows that travel to experts. T is the tokens of a
 micro-batch on one GPU, micro_batch * seq_len / cp; norms and residuals keep T/tp of them under sequence parallelism. R
 is the rows that reach the experts of one GPU, T/tp * k * etp when tokens are spread evenly. Each tensor is one that a
 module saves for its backward pass in Megatron-Core 0.14 on TransformerEngine 2 (megatron/core/transformer;
@@ -19,7 +20,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from moeplan.architecture import counting
 from moeplan.architecture.counting import Shape, Size
+from moeplan.cost.training.kinds import LayerKind, trained_attentions
 from moeplan.cost.training.parallelism import Layout
 from moeplan.numerics.elementwise import anywhere, largest, least
 
@@ -65,12 +68,12 @@ def kept_tensors(
     architecture: Shape,
     layout: Layout,
     seq_len: int,
-    moe: bool,
+    kind: LayerKind,
     *,
     imbalance: float = 1.0,
     weighted_activation: bool = True,
 ) -> list[KeptTensor]:
-    """Every tensor of one dense or MoE layer that the backward pass needs, without recomputation.
+    """Every tensor of one layer of a kind that the backward pass needs, without recomputation.
 
     `weighted_activation`: the router's weight multiplies the experts' activation (Megatron-Core from 0.13, where the
     combine keeps nothing); False multiplies the experts' output, which is then kept too.
@@ -78,11 +81,13 @@ def kept_tensors(
     d, tp = architecture.d_model, layout.tp
     t = tokens(architecture, layout, seq_len, imbalance)
     hidden = _BF16 * t.split * d
-    attention = architecture.uniform_attention.on_device(tp)
-    result = [
-        KeptTensor("attention input", hidden, "attention"),
-        KeptTensor("attention norm output", hidden, "attention", selective=True),
-    ]
+    attention = trained_attentions(architecture)[kind.place].on_device(tp)
+    result = []
+    if attention.matrices(d):
+        result = [
+            KeptTensor("attention input", hidden, "attention"),
+            KeptTensor("attention norm output", hidden, "attention", selective=True),
+        ]
     for x in attention.activations():
         size = (_FP32 if x.fp32 else _BF16) * (t.split if x.split else t.full) * x.width
         result.append(KeptTensor(x.name, size, "attention", selective=x.recomputed))
@@ -90,16 +95,19 @@ def kept_tensors(
         # TransformerEngine keeps the output on both sides of its exchange over cp (context_parallel.py, from 2.8).
         out = _BF16 * t.full * attention.width
         result.append(KeptTensor("attention output before its exchange", out, "attention"))
+    if kind.bare:
+        return result
+    gated = counting.blocks_of(architecture).gated
     result += [
         KeptTensor("ffn input", hidden, "ffn"),
         KeptTensor("ffn norm output", hidden, "ffn", selective=True),
     ]
     for _ in range(2, architecture.norms_per_block):
         result.append(KeptTensor("input of a further norm", hidden, "ffn"))
-    if not moe:
-        return result + _gated("dense", t.full, architecture.d_ff / tp)
+    if not kind.moe:
+        return result + _feed_forward("dense", t.full, architecture.d_ff / tp, gated)
     if anywhere(architecture.d_dense_residual):
-        result += _gated("dense residual", t.full, architecture.d_dense_residual / tp)
+        result += _feed_forward("dense residual", t.full, architecture.d_dense_residual / tp, gated)
     result += [
         KeptTensor("router probabilities", _BF16 * t.split * architecture.num_experts, "ffn"),
         # int32 [T, 2E]: transformer_engine/pytorch/triton/permutation.py, make_row_id_map
@@ -107,21 +115,23 @@ def kept_tensors(
     ]
     shared = architecture.num_shared_experts * architecture.d_shared_expert
     if anywhere(shared):
-        result += _gated("shared experts", t.full, shared / tp)
+        result += _feed_forward("shared experts", t.full, shared / tp, gated)
         if architecture.shared_expert_gate:
-            result.append(KeptTensor("shared experts output", hidden, "ffn"))
-    rows = _BF16 * t.expert * d
-    result.append(KeptTensor("permuted rows", rows, "ffn"))
-    result += _gated("experts", t.expert, architecture.d_expert / layout.etp, selective=True)
+            result.append(KeptTensor("shared experts output", hidden * (shared > 0), "ffn"))
+    inner, gated = counting.expert_width(architecture), counting.experts_gated(architecture)
+    result.append(KeptTensor("permuted rows", _BF16 * t.expert * inner, "ffn"))
+    result += _feed_forward("experts", t.expert, architecture.d_expert / layout.etp, gated, selective=True)
     if not weighted_activation:
-        result.append(KeptTensor("experts output", _BF16 * t.routed * d, "ffn"))
+        result.append(KeptTensor("experts output", _BF16 * t.routed * inner, "ffn"))
+    if counting.has_latent(architecture):
+        result.append(KeptTensor("input of the map out of the latent width", _BF16 * t.split * inner, "ffn"))
     return result
 
 
-def _gated(name: str, rows: Size, width: Size, selective: bool = False) -> list[KeptTensor]:
-    """Activations that a gated block keeps: gate and up projections (the activation's input), and its output."""
+def _feed_forward(name: str, rows: Size, width: Size, gated: bool, selective: bool = False) -> list[KeptTensor]:
+    """Activations that a block keeps: the projections in (the activation's input), and the activation's output."""
     return [
-        KeptTensor(f"{name} gate and up", 2 * _BF16 * rows * width, "ffn"),
+        KeptTensor(f"{name} gate and up" if gated else f"{name} up", (1 + gated) * _BF16 * rows * width, "ffn"),
         KeptTensor(f"{name} activation", _BF16 * rows * width, "ffn", selective=selective),
     ]
 
@@ -148,30 +158,31 @@ def transient_bytes(
     architecture: Shape,
     layout: Layout,
     seq_len: int,
-    moe: bool,
+    kind: LayerKind,
     tensors: list[KeptTensor],
     imbalance: float = 1.0,
 ) -> Size:
     """The most that one layer's own passes hold beyond all kept activations [bytes].
 
     The largest, over the steps of its forward and backward pass, of what is alive minus kept tensors already freed: the
-    gated block's gradients (of its activation, then of gate and up); the experts' exchanges (`_exchange_steps`); the
-    attention's gradients (of queries, keys, values and output, and flash attention's fp32 sum for the queries).
-    `recomputed_bytes` comes on top.
+    feed-forward block's gradients (of its activation, then of gate and up); the experts' exchanges
+    (`_exchange_steps`); the attention's gradients (of queries, keys, values and output, and flash attention's fp32 sum
+    for the queries). `recomputed_bytes` comes on top.
     """
     d, tp = architecture.d_model, layout.tp
     t = tokens(architecture, layout, seq_len, imbalance)
     residual = _BF16 * t.split * d
     gathered = _BF16 * t.full * d if tp > 1 else 0.0  # tp gathers the gradient, or holds it whole before the sum
     steps = []
-    if moe:
+    if kind.moe:
         width = _BF16 * t.expert * architecture.d_expert / layout.etp
         steps += _exchange_steps(architecture, layout, t)
-        steps += [residual + _BF16 * t.expert * d + width, residual + 2 * width]
-    else:
+        rows = _BF16 * t.expert * counting.expert_width(architecture)
+        steps += [residual + rows + width, residual + (1 + counting.experts_gated(architecture)) * width]
+    elif not kind.bare:
         width = _BF16 * t.full * architecture.d_ff / tp
-        steps += [residual + gathered + width, residual + 2 * width]
-    queries, together = architecture.uniform_attention.on_device(tp).gradient_widths
+        steps += [residual + gathered + width, residual + (1 + counting.blocks_of(architecture).gated) * width]
+    queries, together = trained_attentions(architecture)[kind.place].on_device(tp).gradient_widths
     ffn = sum(x.bytes for x in tensors if x.part == "ffn" and not (layout.recompute == "selective" and x.selective))
     gradients = _BF16 * t.full * together
     steps.append(residual + gathered + gradients + _FP32 * t.full * queries - ffn)
@@ -186,11 +197,11 @@ def _exchange_steps(architecture: Shape, layout: Layout, t: Tokens) -> list[Size
     copy in the senders' order, then that copy and what the exchange back returns, with the layer's output. The shared
     experts' output, computed first, waits all along. The backward pass holds an input and an output of each step.
     """
-    d = architecture.d_model
-    sent, rows = _BF16 * t.routed * d, _BF16 * t.expert * d
+    inner = counting.expert_width(architecture)
+    sent, rows = _BF16 * t.routed * inner, _BF16 * t.expert * inner
     exchanges = 1 + (layout.ep > 1)
     sorts = 1 + (architecture.num_experts > layout.ep)
-    shared = _BF16 * t.split * d * (architecture.num_shared_experts > 0)
+    shared = _BF16 * t.split * architecture.d_model * (architecture.num_shared_experts > 0)
     held = exchanges * sent + shared
-    output = _BF16 * t.split * d
+    output = _BF16 * t.split * architecture.d_model
     return [held + sorts * rows, held + exchanges * sent + output, output + sent + rows, output + 2 * rows]

@@ -26,11 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moeplan.architecture import counting
-from moeplan.architecture.attention import Attention, attention_of
 from moeplan.architecture.counting import Shape, Size
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Gpus
 from moeplan.cost.training.activations import kept_tensors
+from moeplan.cost.training.kinds import LayerKind, trained_attentions
 from moeplan.cost.training.memory import (
     Counted,
     TrainingMemory,
@@ -345,10 +345,6 @@ class _Row:
     def __len__(self) -> int:
         return 1
 
-    @property
-    def uniform_attention(self) -> Attention:
-        return attention_of(self._architecture)
-
     def take(self, index: Any) -> _Row:
         return self
 
@@ -449,10 +445,18 @@ class Ceiling:
         """Of one MoE layer on one GPU: (bytes kept a sequence by recomputation, all of them, params of matrices,
         params of all its experts, params of the whole layer)."""
         layout = Layout(tp=tp, etp=etp, dp=etp)
-        tensors = kept_tensors(self.designs, layout, self.trainer.seq_len, True)
-        everything = sum(x.bytes for x in tensors)
-        selective = sum(x.bytes for x in tensors if not x.selective)
-        kept = {"none": everything, "selective": selective, "full": tensors[0].bytes}
-        matrices, experts, _ = layer_params(self.designs, layout, True)
-        whole = sum(layer_params(self.designs, Layout(), True))
+        found = []
+        for place in range(len(trained_attentions(self.designs))):
+            kind = LayerKind(True, place)
+            tensors = kept_tensors(self.designs, layout, self.trainer.seq_len, kind)
+            everything = sum(x.bytes for x in tensors)
+            selective = sum(x.bytes for x in tensors if not x.selective)
+            matrices, experts, _ = layer_params(self.designs, layout, kind)
+            whole = sum(layer_params(self.designs, Layout(), kind))
+            found.append((everything, selective, tensors[0].bytes, matrices, experts, whole))
+        # whatever kinds of attention a stage has, it needs as much as if all were the one that needs least
+        everything, selective, full, matrices, experts, whole = (
+            functools.reduce(np.minimum, each) for each in zip(*found, strict=True)
+        )
+        kept = {"none": everything, "selective": selective, "full": full}
         return kept, everything, matrices, experts, whole

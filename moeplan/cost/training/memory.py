@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from moeplan.architecture import counting
+from moeplan.architecture.blocks import UNIFORM
 from moeplan.architecture.counting import Shape, Size
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.training.activations import (
@@ -36,6 +37,7 @@ from moeplan.cost.training.activations import (
     tokens,
     transient_bytes,
 )
+from moeplan.cost.training.kinds import LayerKind, kinds_among, kinds_by_stage, layer_kinds, trained_attentions
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.states import Scheme, load_scheme
 from moeplan.errors import UsageError
@@ -120,8 +122,8 @@ class TrainingMemory:
     def stages(self) -> tuple[StageMemory, ...]:
         """One entry a pipeline stage."""
         model = _Model(self.architecture, self.layout, self.settings, Counted())
-        stages = self.layout.stages(self.architecture)
-        return tuple(_stage_memory(model, stage, *layers) for stage, layers in enumerate(stages))
+        stages = _kinds_of_stages(self.architecture, self.layout)
+        return tuple(_stage_memory(model, stage, layers) for stage, layers in enumerate(stages))
 
     @cached_property
     def total(self) -> float:
@@ -134,7 +136,7 @@ class Counted:
     """Costs that layouts of one architecture under the same settings share, kept from one to the next."""
 
     layers: dict[tuple[object, ...], _Layer] = field(default_factory=dict)
-    """Layers on one GPU by `Layout.layer_key`."""
+    """Layers on one GPU by `Layout.layer_key` and kind."""
     states: dict[tuple[object, ...], dict[str, float]] = field(default_factory=dict)
     """Weights, gradients, optimizer state and buffers of a stage, by its layers and how they are spread."""
     parts: dict[tuple[object, ...], Any] = field(default_factory=dict)
@@ -161,13 +163,25 @@ def training_memory(
     settings = settings or TrainingSettings()
     layout.check(architecture, settings.seq_len)
     model = _Model(architecture, layout, settings, counted or Counted())
-    stages = [_stage_memory(model, *stage) for stage in layout.kinds_of_stages(architecture)]
-    heaviest = max(stages, key=lambda stage: stage.total)
+    stages = _kinds_of_stages(architecture, layout)
+    # stages with the same layers, that are both or neither the first, and both or neither the last, differ in how many
+    # micro-batches are in flight alone: the first of them has most
+    first = {(i == 0, i == layout.pp - 1, layers): i for i, layers in reversed(list(enumerate(stages)))}
+    costs = [_stage_memory(model, stage, layers) for (_, _, layers), stage in sorted(first.items(), key=lambda x: x[1])]
+    heaviest = max(costs, key=lambda stage: stage.total)
     return TrainingMemory(architecture, layout, settings, heaviest)
 
 
+Layers = tuple[tuple[LayerKind, int], ...]
+"""(kind, layers of it) of a stage."""
+
+
+def _kinds_of_stages(architecture: Architecture, layout: Layout) -> tuple[Layers, ...]:
+    return kinds_by_stage(layer_kinds(architecture), layout.chunks(architecture.num_layers), layout.pp)
+
+
 class _Model:
-    """Costs that the stages share: params, activations and buffers of one dense and one MoE layer on one GPU."""
+    """Costs that the stages share: params, activations and buffers of one layer of each kind on one GPU."""
 
     def __init__(
         self, shape: Shape, layout: Layout, settings: TrainingSettings, counted: Counted, *, together: bool = False
@@ -178,41 +192,39 @@ class _Model:
         self.tokens = tokens(shape, layout, settings.seq_len, settings.imbalance)
         multiple = layout.tp * (_MEGATRON_VOCAB_MULTIPLE if self.scheme.fused_gradients else 1)
         self.vocab_rows = -(-shape.vocab_size // multiple) * multiple // layout.tp
-        self.layers = {moe: self._layer(moe) for moe in (False, True)}
 
-    def _layer(self, moe: bool) -> _Layer | None:
-        a = self.architecture
-        if not anywhere(a.num_moe_layers if moe else a.num_layers - a.num_moe_layers):
-            return None
-        key = self.layout.layer_key(moe)
+    def layer(self, kind: LayerKind) -> _Layer:
+        """One layer of a kind, counted once."""
+        key = self.layout.layer_key(kind.moe), kind
         if key not in self.counted.layers:
-            self.counted.layers[key] = self._count_layer(moe)
+            self.counted.layers[key] = self._count_layer(kind)
         return self.counted.layers[key]
 
-    def _count_layer(self, moe: bool) -> _Layer:
+    def _count_layer(self, kind: LayerKind) -> _Layer:
         a, settings, layout = self.architecture, self.settings, self.layout
-        split = moe, layout.tp, layout.etp
+        split = kind, layout.tp, layout.etp
         tensors: list[KeptTensor] = self.counted.once(
             ("tensors", *split, layout.cp, layout.micro_batch, layout.sequence_parallel),
             lambda: kept_tensors(
                 a,
                 layout,
                 settings.seq_len,
-                moe,
+                kind,
                 imbalance=settings.imbalance,
                 weighted_activation=settings.weighted_activation,
             ),
         )
         matrices, experts, vectors = self.counted.once(
-            ("params", *split, layout.ep), lambda: layer_params(a, layout, moe)
+            ("params", *split, layout.ep), lambda: layer_params(a, layout, kind)
         )
         return _Layer(
+            kind,
             matrices,
             experts,
             vectors,
             tensors,
-            transient_bytes(a, layout, settings.seq_len, moe, tensors, settings.imbalance),
-            self.counted.once(("shapes", *split), lambda: tuple(_weight_shapes(a, layout, moe))),
+            transient_bytes(a, layout, settings.seq_len, kind, tensors, settings.imbalance),
+            self.counted.once(("shapes", *split), lambda: tuple(_weight_shapes(a, layout, kind))),
         )
 
 
@@ -220,6 +232,7 @@ class _Model:
 class _Layer:
     """One layer on one GPU: params by how they are spread and stepped, bytes kept and added, shapes of its weights."""
 
+    kind: LayerKind
     matrices: Size
     experts: Size
     vectors: Size
@@ -257,47 +270,55 @@ class _Share:
         return getattr(self._shape, name)
 
 
-def layer_params(architecture: Shape, layout: Layout, moe: bool) -> tuple[Size, Size, Size]:
+def layer_params(architecture: Shape, layout: Layout, kind: LayerKind) -> tuple[Size, Size, Size]:
     """(matrices outside routed experts, routed experts, router and norms) of one layer on one GPU [params].
 
-    tp splits attention (`Attention.on_device`) and feed-forward widths; norms and router are whole on each GPU; experts
-    are split by ep and etp.
+    tp splits attention (`Attention.on_device`) and feed-forward widths; norms, router and maps to a latent width are
+    whole on each GPU; experts are split by ep and etp. Params of a model that belong to no layer's part
+    (`Blocks.extra_params`) are spread over its layers as norms are, tables that are looked up aside.
     """
-    tp = layout.tp
+    tp, blocks = layout.tp, counting.blocks_of(architecture)
     share = _Share(
         architecture,
-        attentions=[(1, architecture.uniform_attention.on_device(tp))],
+        attentions=[(1, trained_attentions(architecture)[kind.place].on_device(tp))],
+        blocks=UNIFORM if blocks is UNIFORM else replace(blocks, attentions=(), bare_layers=(), extra_params=()),
+        dense_ffns=[(int(not (kind.moe or kind.bare)), architecture.d_ff // tp)],
         d_shared_expert=architecture.d_shared_expert / tp,
         num_layers=1,
-        num_moe_layers=int(moe),
-        d_ff=architecture.d_ff // tp,
+        num_moe_layers=int(kind.moe),
         d_dense_residual=architecture.d_dense_residual // tp,
         num_final_norms=0,
     )
     groups = counting.params_by_group(share, 0)
     experts: Size = 0.0
-    if moe:
+    if kind.moe:
         one = _Share(architecture, d_expert=architecture.d_expert / layout.etp)
         experts = architecture.num_experts / layout.ep * counting.expert_params(one)
-    matrices = groups["attention"] + groups["dense_ffn"] + groups["shared_experts"]
-    return matrices, experts, groups["router"] + groups["norms"]
+    matrices = groups["attention"] + groups["dense_ffn"] + groups["shared_experts"] + groups["routed_experts"]
+    extra = sum(params for group, params in blocks.extra_params if group != "input_embedding")
+    return matrices, experts, groups["router"] + groups["norms"] + extra / architecture.num_layers
 
 
-def _weight_shapes(architecture: Shape, layout: Layout, moe: bool) -> list[tuple[Size, Size]]:
+def _weight_shapes(architecture: Shape, layout: Layout, kind: LayerKind) -> list[tuple[Size, Size]]:
     """(rows, columns) of every weight of one layer on one GPU that TransformerEngine multiplies by."""
     d, tp = architecture.d_model, layout.tp
-    shapes: list[tuple[Size, Size]] = architecture.uniform_attention.on_device(tp).stored_matrices(d)
-    widths = [architecture.d_ff / tp] if not moe else [architecture.d_expert / layout.etp]
-    if moe:
-        widths += [
+    shapes: list[tuple[Size, Size]] = trained_attentions(architecture)[kind.place].on_device(tp).stored_matrices(d)
+    gated = counting.blocks_of(architecture).gated
+    widths = [] if kind.moe or kind.bare else [architecture.d_ff / tp]
+    if kind.moe:
+        inner, width = counting.expert_width(architecture), architecture.d_expert / layout.etp
+        shapes = [*shapes, ((1 + counting.experts_gated(architecture)) * width, inner), (inner, width)]
+        if counting.has_latent(architecture):
+            shapes += [(inner, d), (d, inner)]
+        widths = [
             architecture.num_shared_experts * architecture.d_shared_expert / tp,
             architecture.d_dense_residual / tp,
         ]
-    return shapes + [shape for width in widths if anywhere(width) for shape in ((2 * width, d), (d, width))]
+    return shapes + [shape for width in widths if anywhere(width) for shape in (((1 + gated) * width, d), (d, width))]
 
 
-def _stage_memory(model: _Model, stage: int, num_dense: int, num_moe: int) -> StageMemory:
-    groups, moments = _stage_groups(model, stage, stage == 0, stage == model.layout.pp - 1, num_dense, num_moe)
+def _stage_memory(model: _Model, stage: int, layers: Layers) -> StageMemory:
+    groups, moments = _stage_groups(model, stage, stage == 0, stage == model.layout.pp - 1, layers)
     moment = max(moments, key=lambda name: sum(moments[name].values()))
     return StageMemory(stage, groups | moments[moment], moment)
 
@@ -312,9 +333,9 @@ def training_bytes(
 ) -> Size:
     """`TrainingMemory.total` of many architectures under one layout that all of them may have [bytes].
 
-    `shape` is a grid with int64 arrays, as in `counting`, whose first layer alone may be dense; layers are split evenly
-    (`Layout.chunks`), without virtual stages. Where the first stages show that none stays within `limit`, the others
-    are not asked.
+    `shape` is a grid with int64 arrays, as in `counting`, whose first layers alone may be dense; layers are split
+    evenly (`Layout.chunks`), without virtual stages. Where the first stages show that none stays within `limit`, the
+    others are not asked.
     """
     settings = settings or TrainingSettings()
     model = _Model(shape, layout, settings, counted or Counted(), together=True)
@@ -323,14 +344,18 @@ def training_bytes(
     first_larger = (pp - rest) // 2
 
     def total(stage: Size, first: bool = False, last: bool = False) -> Size:
-        dense = shape.num_dense_layers if first else 0
-        held = least_layers + ((first_larger <= stage) & (stage < first_larger + rest))
-        groups, moments = _stage_groups(model, stage, first, last, dense, held - dense)
+        # where all layers mix tokens alike, how many there are is all that counts
+        start = stage * least_layers + np.clip(stage - first_larger, 0, rest) if several else 0
+        stop = start + least_layers + ((first_larger <= stage) & (stage < first_larger + rest))
+        groups, moments = _stage_groups(model, stage, first, last, tuple(kinds_among(shape, start, stop, first)))
         return sum(groups.values()) + largest(sum(moment.values()) for moment in moments.values())
 
+    several = len(trained_attentions(shape)) > 1
     found: Size = total(0, True, pp == 1)
     others: list[tuple[Size, ...]] = [(pp - 1, False, True)] if pp > 1 else []
-    if pp > 2:
+    if several:  # any stage may have most layers of the heaviest kind
+        others += [(stage,) for stage in range(1, pp - 1)]
+    elif pp > 2:
         # of the stages between, the first with more layers and the first with fewer have most in flight of their kind
         others += [(1,), (np.clip(first_larger, 1, pp - 2),)]
     for stage in others:
@@ -341,21 +366,19 @@ def training_bytes(
 
 
 def _stage_groups(
-    model: _Model, stage: Size, first: bool, last: bool, num_dense: Size, num_moe: Size
+    model: _Model, stage: Size, first: bool, last: bool, held: tuple[tuple[LayerKind, Size], ...]
 ) -> tuple[dict[str, Size], dict[str, dict[str, Size]]]:
     """Bytes of a stage that stand through a step, by group, and what each moment adds, by moment and group."""
     architecture, layout, scheme = model.architecture, model.layout, model.scheme
-    kinds = ((num_dense, model.layers[False]), (num_moe, model.layers[True]))
-    layers = [(n, layer) for n, layer in kinds if anywhere(n) and layer]
+    layers = [(n, model.layer(kind)) for kind, n in held if anywhere(n)]
     embedding = model.vocab_rows * architecture.d_model
-    groups = _states(model, layers, first, last, num_dense, num_moe)
+    groups = _states(model, layers, first, last, held)
     if last and layout.splits_sequence and scheme.fused_gradients:
         # the gathered input of the output head (megatron/core/utils.py, GlobalMemoryBuffer)
         groups["buffers"] = groups["buffers"] + 2 * model.tokens.full * architecture.d_model
 
-    num_layers = num_dense + num_moe
-    if layout.recompute == "full":
-        kept, _ = layers[0][1].kept_and_recomputed(layout, num_layers)
+    if layout.recompute == "full":  # of every so many layers the input alone, which all kinds have alike
+        kept, _ = layers[0][1].kept_and_recomputed(layout, sum(n for n, _ in layers))
     else:
         kept = sum(layer.kept_and_recomputed(layout, n)[0] for n, layer in layers)
     transient = largest(
@@ -377,13 +400,17 @@ def _stage_groups(
 
 
 def _states(
-    model: _Model, layers: list[tuple[Size, _Layer]], first: bool, last: bool, num_dense: Size, num_moe: Size
+    model: _Model,
+    layers: list[tuple[Size, _Layer]],
+    first: bool,
+    last: bool,
+    held: tuple[tuple[LayerKind, Size], ...],
 ) -> dict[str, Size]:
     """`_state_groups`, counted once for stages of one architecture that are alike."""
-    if isinstance(num_moe, np.ndarray):
+    if any(isinstance(n, np.ndarray) for _, n in held):
         return _state_groups(model, layers, first, last)
     layout = model.layout
-    key = (layout.tp, layout.cp, layout.dp, layout.ep, layout.etp, first, last, num_dense, num_moe)
+    key = (layout.tp, layout.cp, layout.dp, layout.ep, layout.etp, first, last, held)
     if key not in model.counted.states:
         model.counted.states[key] = _state_groups(model, layers, first, last)
     return model.counted.states[key].copy()
@@ -442,7 +469,7 @@ def _standing_buffers(model: _Model, layers: list[tuple[Size, _Layer]], last: bo
 
     if not all(np.all(n > 0) for n, _ in layers):
         return size + placeholders()
-    kinds = tuple(layer is model.layers[True] for _, layer in layers)
+    kinds = tuple(layer.kind for _, layer in layers)
     return size + model.counted.once(("placeholders", model.layout.tp, model.layout.etp, last, kinds), placeholders)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from moeplan.architecture.counting import Shape, Size
 from moeplan.architecture.shape import Architecture
+from moeplan.cost.training.kinds import trained_attentions
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.numerics.elementwise import least
 
@@ -151,8 +152,7 @@ class Layout:
                 broken.append(f"{degree} {getattr(self, degree)} must divide {name} {size}")
 
         divides("tp", "num_heads", architecture.num_heads)
-        if problem := architecture.uniform_attention.split_problem(self.tp):
-            broken.append(problem)
+        broken += filter(None, (each.split_problem(self.tp) for each in trained_attentions(architecture)))
         for name in ("d_ff", "d_dense_residual"):
             divides("tp", name, getattr(architecture, name))
         if architecture.is_dense:
@@ -190,7 +190,9 @@ class Layout:
         grid = self.tp * self.cp * self.dp % (self.ep * self.etp) == 0
         chunks = self.pp * self.virtual_stages
         stages = (chunks <= shape.num_layers) & (self.virtual_stages == 1 or self.pp > 1)
-        dense = (shape.num_heads % self.tp == 0) & shape.uniform_attention.splits(self.tp)
+        dense = shape.num_heads % self.tp == 0
+        for attention in trained_attentions(shape):
+            dense = dense & attention.splits(self.tp)
         for width in (shape.d_ff, shape.d_dense_residual, shape.num_shared_experts * shape.d_shared_expert):
             dense = dense & (width % self.tp == 0)
         experts = (shape.num_experts % self.ep == 0) & (shape.d_expert % self.etp == 0)

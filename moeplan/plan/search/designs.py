@@ -1,5 +1,7 @@
 """Designs of one width as arrays: all that a grid has as a table, and any number of them picked out of it.
 
+Attention follows the grid's pattern (`moeplan.architecture.patterns`), whose runs every depth holds whole.
+
 Both have the fields of `moeplan.architecture.shape.Architecture`, sizes as int64 arrays that broadcast together, so
 that `moeplan.architecture.counting` counts them all at once, and `attention_share`, attention's share of a MoE block's
 FLOPs. A field is made when it is first asked for.
@@ -17,8 +19,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from moeplan.architecture.attention import Attention, attention_of
+from moeplan.architecture.attention import Attention
 from moeplan.architecture.conventions import Variables
+from moeplan.architecture.hybrid import hybrid
+from moeplan.architecture.patterns import Pattern
 from moeplan.architecture.ratios import as_float
 from moeplan.architecture.shape import Architecture
 
@@ -29,18 +33,32 @@ _DEPTHS = ("num_layers", "num_kv_layers", "num_moe_layers")
 """The fields that depend on depth."""
 
 
-class Cells:
+class _Patterned:
+    """Designs whose attention follows a pattern."""
+
+    pattern: Pattern
+
+    @property
+    def attentions(self) -> list[tuple[Any, Attention]]:
+        """(blocks, their attention) of each kind, as `moeplan.architecture.counting.attentions` has them."""
+        return self.pattern.attentions(self)
+
+
+class Cells(_Patterned):
     """What one width of a grid has but for depth, as a table of arrays that broadcast together; fields by name."""
+
+    num_dense_layers: int
 
     def __init__(self, fields: dict[str, Any]) -> None:
         vars(self).update(fields)
 
     def of_depth(self, num_layers: Any) -> Cells:
-        """The same with as many blocks, of which the first is dense."""
-        return Cells(vars(self) | dict(zip(_DEPTHS, (num_layers, num_layers, num_layers - 1), strict=True)))
+        """The same with as many blocks."""
+        moe_layers = num_layers - vars(self)["num_dense_layers"]
+        return Cells(vars(self) | dict(zip(_DEPTHS, (num_layers, num_layers, moe_layers), strict=True)))
 
 
-class Designs:
+class Designs(_Patterned):
     """Designs, as arrays of one length."""
 
     def __init__(self, table: Table | Row, places: Places) -> None:
@@ -65,14 +83,9 @@ class Designs:
         return self._places.shape
 
     @cached_property
-    def uniform_attention(self) -> Attention:
-        """The attention that every block has."""
-        return attention_of(self)
-
-    @cached_property
     def attentions(self) -> list[tuple[Any, Attention]]:
-        """Its blocks and their attention, as `counting.attentions` has them; made once."""
-        return [(self.num_layers, self.uniform_attention)]
+        """As any has them; made once."""
+        return self.pattern.attentions(self)
 
     def take(self, index: Any) -> Designs:
         """Some of them: their places, or a mask."""
@@ -96,10 +109,11 @@ class Designs:
                 fields[f.name] = int(value[0]) if isinstance(value, np.ndarray) else value
         if not fields["num_shared_experts"]:
             fields["d_shared_expert"] = 0
-        return Architecture(**fields)
+        shape = Architecture(**fields)
+        return hybrid(fields, dataclasses.replace(self.blocks, attentions=self.pattern.runs(shape)))
 
 
-class Table:
+class Table(_Patterned):
     """The designs of one width as a table of depths (rows) and of everything else (columns), numbered along its rows.
 
     Its arrays have length 1 along the axis that they do not depend on. Whatever is computed of them elementwise is so
@@ -110,7 +124,7 @@ class Table:
         """Depths; what else there is, of which each cell that is `allowed` is a column."""
         self._cells, self._allowed = cells, allowed
         self.num_layers = self.num_kv_layers = num_layers[:, None]
-        self.num_moe_layers = self.num_layers - 1
+        self.num_moe_layers = self.num_layers - cells.num_dense_layers
         self.shape = len(num_layers), int(np.count_nonzero(allowed))
 
     def __getattr__(self, name: str) -> Any:
@@ -130,12 +144,13 @@ class Table:
     def count(self, function: Callable[[Any], Any]) -> Any:
         """A count of whole numbers that `function` makes of a shape, of each design.
 
-        Blocks are alike but for the first, so that every count is affine in depth: those of the cells at two depths
-        give all, with no more than two operations on arrays of the table's size.
+        Runs of blocks are alike but for the first block, so that every count is affine in depth: those of the cells at
+        two depths give all, with no more than two operations on arrays of the table's size.
         """
-        at_two = function(self._cells.of_depth(np.array([1, 2])[:, None, None]))
+        run = self.pattern.period
+        at_two = function(self._cells.of_depth(run * np.array([1, 2])[:, None, None]))
         first, second = (self._columns(at_one) for at_one in at_two)
-        return np.broadcast_to(first + (self.num_layers - 1) * (second - first), self.shape)
+        return np.broadcast_to(first + (self.num_layers // run - 1) * (second - first), self.shape)
 
     def pick(self, index: Any) -> Callable[[Any], Any]:
         """What takes the designs at `index` (numbers, or a mask of the table's shape) out of a value of each."""
@@ -164,7 +179,7 @@ class Table:
         return (np.flatnonzero(index) if index.dtype == bool else index).astype(np.int32)
 
 
-class Row:
+class Row(_Patterned):
     """Designs of several widths in a row, whose switches are the same."""
 
     def __init__(self, parts: Sequence[Designs]) -> None:

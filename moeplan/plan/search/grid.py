@@ -5,7 +5,9 @@ out for one width, drops what the rules forbid and returns `Designs` (see `moepl
 
 Rules: d_model is a multiple of 128 (64 below 1024), d_expert of 64 (16 below d_model 1024), num_experts of 8; heads are
 128 wide (64 below d_model 1024), a multiple of 4 (of 8 from 32 on), with a quarter as many KV heads and at most 8; the
-first layer is dense with d_ff = (active + shared)*d_expert.
+first layer is dense with d_ff = (active + shared)*d_expert; depths are whole runs of a pattern of attention. With a
+latent width d_model/a there are a times as many experts, of which a times as many are active, at equal cost (LatentMoE,
+arXiv 2601.18089); beside grouped-query attention they are as Nemotron-3-Super's, without gates and norms of heads.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from typing import Any
 import numpy as np
 
 from moeplan.architecture import counting
+from moeplan.architecture.blocks import UNIFORM, Blocks
+from moeplan.architecture.patterns import Pattern, pattern_named
 from moeplan.architecture.proportions import SMALL_D_MODEL, attention_fields, head_dim
 from moeplan.architecture.shape import Architecture
 from moeplan.plan.search.designs import Cells, Designs, Ints, Table
@@ -93,12 +97,28 @@ class Grid:
     seq_len: int = 4096
     """Training sequence length [tokens]."""
     attention: str = "gqa"
-    """Attention kind, one of `moeplan.architecture.plannable.PLANNABLE`."""
+    """Pattern of attention, a word of `moeplan.architecture.patterns`."""
+    latent: int = 1
+    """d_model over the width that experts work in; the axes of experts are those of the plain model of equal cost."""
+
+    @cached_property
+    def pattern(self) -> Pattern:
+        """The pattern of attention."""
+        return pattern_named(self.attention)
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        """What blocks have beside their attention."""
+        ungated = self.latent > 1 and self.attention == "gqa"
+        return dataclasses.replace(self.pattern.blocks, gated=False) if ungated else self.pattern.blocks
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the declared axes, first 16 hex digits."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        axes = dataclasses.asdict(self)
+        if self.latent == 1:  # as before there were latent widths
+            del axes["latent"]
+        return hashlib.sha256(json.dumps(axes, sort_keys=True).encode()).hexdigest()[:16]
 
     def halved(self) -> Grid:
         """The grid with every step halved, as far as divisibility allows."""
@@ -119,9 +139,11 @@ class Grid:
         aspects = [a for a in self.aspect_ratio if a >= 64 or d_model <= SMALL_D_MODEL]
         if not aspects:
             return np.array([], dtype=np.int64)
-        depths = {int(d_model / a + 0.5) for a in aspects}
+        run = self.pattern.period
+        depths = {max(int(d_model / a / run + 0.5), 1) * run for a in aspects}
         if self.num_layers:
-            depths = {depth for depth in self.num_layers if min(depths) <= depth <= max(depths)}
+            inside = range(min(depths), max(depths) + 1)
+            depths = {depth for depth in self.num_layers if depth in inside and depth % run == 0}
         return np.array(sorted(x for x in depths if self.min_layers <= x <= self.max_layers), dtype=np.int64)
 
     def heads(self, d_model: int) -> Ints:
@@ -156,10 +178,11 @@ class Grid:
             return None
         cells = Cells(
             _DEFAULTS
-            | attention_fields(d_model, h, self.attention)
+            | self._attention_fields(d_model, h)
             | {
+                "pattern": self.pattern, "blocks": self.blocks, "d_latent": d_model // self.latent * (self.latent > 1),
                 "num_dense_layers": 1, "num_experts": experts, "num_active_experts": k, "num_shared_experts": s,
-                "d_expert": f, "d_shared_expert": f, "d_ff": (k + s) * f, "vocab_size": self.vocab_size,
+                "d_expert": f, "d_shared_expert": f, "d_ff": (k // self.latent + s) * f, "vocab_size": self.vocab_size,
                 "tied_embeddings": self.tied_embeddings, "attention_share": share,
             }
         )  # fmt: skip
@@ -178,14 +201,20 @@ class Grid:
                 continue
             columns = {
                 "d_model": np.array([d]), "num_layers": self.layers(d), "num_experts": self._experts(d),
-                "num_heads": h, "num_active_experts": k, "num_shared_experts": s, "d_expert": f, "G": k + s,
-                "shared_ratio": s / (k + s), "granularity": 2 * d / f, "attention_share": share,
+                "num_heads": h, "num_active_experts": k, "num_shared_experts": s, "d_expert": f,
+                "G": k // self.latent + s, "shared_ratio": s / (k // self.latent + s), "granularity": 2 * d / f,
+                "attention_share": share,
             }  # fmt: skip
             found.update(columns.get(name, np.empty(0)).tolist())
         return sorted(found)
 
     def _experts(self, d_model: int) -> Ints:
-        return np.array([e for e in self.num_experts if e <= 256 or d_model >= SMALL_D_MODEL], dtype=np.int64)
+        few = 256 * self.latent
+        return np.array([e for e in self.num_experts if e <= few or d_model >= SMALL_D_MODEL], dtype=np.int64)
+
+    def _attention_fields(self, d_model: int, num_heads: Any) -> dict[str, Any]:
+        fields = attention_fields(d_model, num_heads, self.attention)
+        return fields if self.blocks.gated else fields | {"qk_norm": "none"}
 
     @cached_property
     def _known_rows(self) -> dict[int, tuple[Any, ...]]:
@@ -200,20 +229,25 @@ class Grid:
     def _make_rows(self, d_model: int) -> tuple[Any, ...]:
         axes = self.heads(d_model), self.num_active_experts, self.num_shared_experts, self.expert_widths(d_model)
         h, k, s, f = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
-        total, shared = k + s, s / (k + s)
+        plain = k // self.latent
+        total, shared = plain + s, s / (plain + s)
         kept = (self.G[0] <= total) & (total <= self.G[1])
         kept &= (self.shared_ratio[0] <= shared) & (shared <= self.shared_ratio[1])
         h, k, s, f = h[kept], k[kept], s[kept], f[kept]
-        share = attention_share(attention_fields(d_model, h, self.attention), (k + s) * f, self.seq_len)
+        fields = self._attention_fields(d_model, h)
+        share = attention_share(fields, (total[kept]) * f, self.seq_len, self.pattern, self.blocks)
         kept = (self.attention_share[0] <= share) & (share <= self.attention_share[1])
         return h[kept], k[kept], s[kept], f[kept], share[kept]
 
 
-def attention_share(fields: dict[str, Any], active_width: Any, seq_len: int) -> Any:
-    """Attention's share of one MoE block's training FLOPs: full attention, active experts; no router, no norms.
+def attention_share(
+    fields: dict[str, Any], active_width: Any, seq_len: int, pattern: Pattern, blocks: Blocks = UNIFORM
+) -> Any:
+    """Attention's share of the training FLOPs of MoE blocks, one run of the pattern: no mask, no router, no norms.
 
-    `active_width` is (active + shared experts)*d_expert [features].
+    `active_width` is (active + shared experts)*d_expert [features], of the plain model of equal cost.
     """
-    shape = SimpleNamespace(**{**_DEFAULTS, **fields, "num_layers": 1})
+    shape = SimpleNamespace(**{**_DEFAULTS, **fields, "num_layers": pattern.period})
+    shape.attentions = pattern.attentions(shape)
     flops = 6 * counting.attention_params(shape) + counting.attention_score_flops(shape, seq_len)
-    return flops / (flops + 6 * counting.ffn_params(shape.d_model, active_width))
+    return flops / (flops + 6 * pattern.period * counting.ffn_params(shape.d_model, active_width, gated=blocks.gated))

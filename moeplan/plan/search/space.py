@@ -189,7 +189,7 @@ class Space:
         _keep_freed_memory()
         self.budget, self.laws, self.flops, self.threads = budget, tuple(laws), flops, threads
         self.reference_grid = reference or budget.reference_grid()
-        self.grid = budget.grid(base or self.reference_grid)
+        self.grid = budget.grid(base or budget.declared_grid(self.reference_grid))
         size = self.grid.most_designs()
         if size > MOST_DESIGNS:
             raise UsageError(f"the ranges hold {size:,} designs, more than {MOST_DESIGNS:,}; narrow them")

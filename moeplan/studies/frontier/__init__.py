@@ -412,7 +412,7 @@ def _left_out(name: str, failed: dict[int, InfeasibleError], budgets: list[Budge
 
 
 def _origin(laws: LawSelection, budgets: Sequence[Budget], command: str) -> FrontierProvenance:
-    grids = dict.fromkeys(budget.grid(budget.reference_grid()).digest for budget in budgets)
+    grids = dict.fromkeys(budget.grid(budget.declared_grid()).digest for budget in budgets)
     return FrontierProvenance(
         version=__version__,
         command=command,

@@ -36,6 +36,8 @@ class Rates:
     """The same in bf16, whatever the precision [FLOP/s]."""
     grouped_flops: float
     """Grouped products [FLOP/s]."""
+    recurrent_flops: float
+    """Recurrences in chunks [FLOP/s]."""
     attention_flops: float
     """Attention over long sequences [FLOP/s]."""
     half_depth: float

@@ -16,7 +16,18 @@ from typing import Any
 import numpy as np
 
 from moeplan.architecture.attention import Attention
-from moeplan.architecture.counting import Shape, Size, attentions
+from moeplan.architecture.attention.recurrent import Recurrent
+from moeplan.architecture.counting import (
+    Shape,
+    Size,
+    attentions,
+    blocks_of,
+    dense_ffns,
+    expert_width,
+    experts_gated,
+    has_latent,
+    sub_layers,
+)
 from moeplan.cost.devices import Device
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.throughput.kernels import (
@@ -38,6 +49,13 @@ _EXCHANGE_START = 46e-6
 _PLAIN_TENSOR = 1 / 0.75
 """Bytes over time of an all-gather without overlap: 512 MiB on 8 H100 in 1.40 ms is 0.75 of the links' peak (NCCL 2.29,
 aiconfigurator 095f58a)."""
+_BIAS_PASSES = 14
+"""Passes over what biased experts give out, forward and backward: biases added, and summed up again, and the clamped
+gate of gpt-oss, by kernels of their own."""
+_GROUPED_LAUNCHES = 0.6
+"""Exponent of the local experts in their launches: padding and quantising are grouped in part."""
+_CHUNK = 128
+"""Tokens that a recurrence takes at a time (Megatron-Core's and mamba-ssm's Mamba-2; arXiv 2405.21060, section 6)."""
 _COLLECTIVE = 0.8
 """Share of the links' peak of large all-gathers and reduce-scatters."""
 
@@ -117,18 +135,29 @@ def recomputed_by(layout: Layout) -> frozenset[str]:
 
 
 def layer_terms(shape: Shape, setting: StepSetting, moe: bool) -> Terms:
-    """Seconds by term of one layer of `shape`, dense or MoE, averaged over its kinds of attention."""
+    """Seconds by term of one layer of `shape`, MoE or not, averaged over its kinds of attention and dense parts."""
     kinds = attentions(shape)
     layout, total = setting.layout, dict.fromkeys(TERMS, 0.0)
+    split = layout.tp, layout.cp, layout.micro_batch, layout.sequence_parallel, setting.recomputed
+    total["traffic"] = setting.once(("between", *split), functools.partial(_between, shape, setting))
     for place, (blocks, attention) in enumerate(kinds):
+        if not attention.matrices(shape.d_model):
+            continue
         terms = setting.once(
-            ("mixing", place, layout.tp, layout.cp, layout.micro_batch, layout.sequence_parallel, setting.recomputed),
-            functools.partial(_attention, shape.d_model, attention, place, setting),
+            ("mixing", place, *split), functools.partial(_attention, shape.d_model, attention, place, setting)
         )
         share = blocks / shape.num_layers if len(kinds) > 1 else 1
         total |= {name: total[name] + share * seconds for name, seconds in terms.items()}
     block = _moe(shape, setting) if moe else _dense(shape, setting)
     return total | {name: total[name] + seconds for name, seconds in block.items()}
+
+
+def _between(shape: Shape, setting: StepSetting) -> Size:
+    """Norms and residual sums, one of each for attention and for a feed-forward part, 14 passes each [s]."""
+    again = 1 + 0.35 * _again(setting) + 4 / 28 * float("layernorm" in setting.recomputed)
+    return (
+        14 * 2 * sub_layers(shape) / shape.num_layers * setting.split_tokens * shape.d_model * setting.traffic * again
+    )
 
 
 def _again(setting: StepSetting, *modules: str) -> float:
@@ -142,7 +171,7 @@ def _quantise(setting: StepSetting) -> float:
 
 def _attention(d_model: Size, whole: Attention, place: int, setting: StepSetting) -> Terms:
     """Maps, scores, norms and collectives of one attention block, the shape's `place`th."""
-    r, t, split, layout = setting.rates, setting.tokens, setting.split_tokens, setting.layout
+    r, t, layout = setting.rates, setting.tokens, setting.layout
     share = whole.on_device(layout.tp)  # one GPU's
     products, again = setting.once(
         ("attention", place, layout.tp, t), lambda: _products(r, t, share.stored_matrices(d_model))
@@ -150,17 +179,12 @@ def _attention(d_model: Size, whole: Attention, place: int, setting: StepSetting
     up = 2 * t * share.recomputed_params(d_model) / r.flops
     products = products + again * _again(setting) + up * float("mla_up_proj" in setting.recomputed)
 
-    # scores have the width of queries, values that of the output: score_flops counts both by the latter
-    queries, gradients = share.gradient_widths
-    scores = share.score_flops(setting.seq_len, causal=True) / 3 * (queries + share.width) / (2 * share.width)
-    head_dim = whole.width / getattr(whole, "num_heads", whole.width / 128)
-    forward = attention_forward(r, t * scores, setting.seq_len, head_dim)
-    attention = forward * (1 + BACKWARD_ATTENTION + _again(setting))
-
-    hidden = 28 * 2 * split * d_model  # two norms and two residual sums, forward and backward: 28 passes
+    if isinstance(share, Recurrent):
+        attention, moved = _recurrence(share, setting)
+    else:
+        attention, moved = _softmax(share, whole, setting)
+    gradients = share.gradient_widths[1]
     kept = gradients - share.width  # queries, keys and values
-    rotary = {"mla": 8, "gqa": 6}.get(whole.kind, 6) + 4 * (getattr(whole, "qk_norm", "none") != "none")
-    moved = hidden + rotary * 2 * t * kept + 4 * split * d_model * 2 * float("layernorm" in setting.recomputed)
     moved = moved + _quantise(setting) * (4 * t * d_model + t * share.width)
     biases = float(getattr(whole, "qkv_bias", False)) + float(getattr(whole, "output_bias", False))
     moved = moved + biases * 6 * t * kept
@@ -174,6 +198,37 @@ def _attention(d_model: Size, whole: Attention, place: int, setting: StepSetting
         "tensor": _tensor(d_model, setting),
         "context": context * setting.constants.exposed,
     }
+
+
+def _softmax(share: Attention, whole: Attention, setting: StepSetting) -> tuple[Size, Size]:
+    """Scores and weighted values forward and backward [s], and bytes moved by rotation and norms of heads.
+
+    Scores have the width of queries, values that of the output: `score_flops` counts both by the latter. A window is
+    worked on as a sequence of its length would be.
+    """
+    t, r, (queries, gradients) = setting.tokens, setting.rates, share.gradient_widths
+    scores = share.score_flops(setting.seq_len, causal=True) / 3 * (queries + share.width) / (2 * share.width)
+    reach = getattr(whole, "window", 0) or setting.seq_len
+    forward = attention_forward(
+        r, t * scores, min(reach, setting.seq_len), whole.width / getattr(whole, "num_heads", 1)
+    )
+    rotary = {"mla": 8, "gqa": 6}.get(whole.kind, 6) + 4 * (getattr(whole, "qk_norm", "none") != "none")
+    return forward * (1 + BACKWARD_ATTENTION + _again(setting)), rotary * 2 * t * (gradients - share.width)
+
+
+def _recurrence(share: Recurrent, setting: StepSetting) -> tuple[Size, Size]:
+    """A recurrence in chunks, forward and backward, with its starts [s]; bytes of its convolution, gate and states.
+
+    Beside the state's own products a chunk has scores of its tokens among themselves, causal: _CHUNK FLOPs for each
+    feature that enters. Its inputs pass 9 times (5 in the convolution), its output 10 (8 in gate and norm), and a state
+    a chunk, in fp32, 6 times.
+    """
+    t, state = setting.tokens, share.state_numbers
+    inside = np.minimum(state, 1) * _CHUNK * share.convolved_width
+    forward = t * (share.prefill_flops(1) + inside) / setting.rates.recurrent_flops
+    moved = t * (2 * (9 * share.convolved_width + 10 * share.width) + 6 * 4 * state / _CHUNK)
+    seconds = forward * (1 + BACKWARD_ATTENTION + _again(setting))
+    return seconds + np.minimum(state, 1) * setting.constants.recurrent_start, moved
 
 
 def _products(rates: Rates, tokens: float, matrices: list[tuple[Size, Size]]) -> tuple[Size, Size]:
@@ -192,30 +247,38 @@ def _tensor(d_model: Size, setting: StepSetting) -> Size:
     return 4 * one * exposed * (1 + 0.5 * _again(setting))
 
 
-def _gated(d_model: Size, width: Size, setting: StepSetting) -> tuple[Size, Size, Size]:
-    """(products, their forward part, bytes moved) of one gated block of `width` features on all T tokens."""
+def _feed_forward(d_model: Size, width: Size, gated: bool, setting: StepSetting) -> tuple[Size, Size, Size]:
+    """(products, their forward part, bytes moved) of one feed-forward part of `width` features on all T tokens."""
     t = setting.tokens
-    products, again = _products(setting.rates, t, [(2 * width, d_model), (d_model, width)])
-    moved = _activation_bytes(t, width, setting) + _quantise(setting) * 2 * t * d_model
+    products, again = _products(setting.rates, t, [((1 + gated) * width, d_model), (d_model, width)])
+    moved = _activation_bytes(t, width, gated, setting) + _quantise(setting) * 2 * t * d_model
     return products, again, moved
 
 
-def _activation_bytes(rows: Size, width: Size, setting: StepSetting) -> Size:
-    """Bytes of a gated activation: 3 numbers forward, 5 backward; its results once more in low precision."""
-    return rows * width * (16 + 3 * _quantise(setting))
+def _activation_bytes(rows: Size, width: Size, gated: bool, setting: StepSetting) -> Size:
+    """Bytes of an activation: gated 3 numbers forward, 5 backward; else 2 and 3. Its results once more in low
+    precision."""
+    return rows * width * ((16 if gated else 10) + (2 + gated) * _quantise(setting))
 
 
 def _dense(shape: Shape, setting: StepSetting) -> Terms:
-    tp = setting.layout.tp
-    products, again, moved = setting.once(
-        ("dense", tp, setting.tokens), lambda: _gated(shape.d_model, shape.d_ff / tp, setting)
-    )
-    return {
-        "products": products + again * _again(setting, "mlp"),
-        "traffic": moved * setting.traffic * (1 + 0.35 * _again(setting)),
-        "tensor": _tensor(shape.d_model, setting),
-        "host": _host_dense(setting),
-    }
+    """Dense parts, averaged over the layers without experts, some of which may have none."""
+    tp, gated, without = setting.layout.tp, blocks_of(shape).gated, shape.num_layers - shape.num_moe_layers
+    total = dict.fromkeys(TERMS, 0.0)
+    for place, (blocks, width) in enumerate(dense_ffns(shape)):
+        products, again, moved = setting.once(
+            ("dense", place, tp, setting.tokens),
+            lambda width=width: _feed_forward(shape.d_model, width / tp, gated, setting),  # type: ignore[misc]
+        )
+        terms = {
+            "products": products + again * _again(setting, "mlp"),
+            "traffic": moved * setting.traffic * (1 + 0.35 * _again(setting)),
+            "tensor": _tensor(shape.d_model, setting),
+            "host": _host_dense(setting),
+        }
+        share = blocks / np.maximum(without, 1)
+        total = {name: total[name] + share * terms.get(name, 0.0) for name in TERMS}
+    return total
 
 
 def _host_dense(setting: StepSetting) -> float:
@@ -224,7 +287,7 @@ def _host_dense(setting: StepSetting) -> float:
 
 def _moe(shape: Shape, setting: StepSetting) -> Terms:
     """Router, exchange of rows, experts and shared experts of one MoE layer; its host time stands apart."""
-    layout, d = setting.layout, shape.d_model
+    layout, d, gated = setting.layout, shape.d_model, blocks_of(shape).gated
     split = setting.split_tokens
     products, again, moved, activation = setting.once(
         ("routed", layout.ep, layout.etp, split), lambda: _routed(shape, setting)
@@ -234,7 +297,7 @@ def _moe(shape: Shape, setting: StepSetting) -> Terms:
     has_shared = np.minimum(shared, 1) * 1.0
     if np.any(shared):
         more, more_again, more_moved = setting.once(
-            ("shared", layout.tp, setting.tokens), lambda: _gated(d, shared / layout.tp, setting)
+            ("shared", layout.tp, setting.tokens), lambda: _feed_forward(d, shared / layout.tp, gated, setting)
         )
         products, again, moved = (
             products + has_shared * more,
@@ -245,7 +308,7 @@ def _moe(shape: Shape, setting: StepSetting) -> Terms:
     tensor = has_shared * _tensor(d, setting)
     if layout.etp > 1:
         rows = split * shape.num_active_experts * layout.etp
-        tensor = tensor + 4 * setting.ring(2 * rows * d, layout.etp, 1)
+        tensor = tensor + 4 * setting.ring(2 * rows * expert_width(shape), layout.etp, 1)
     exchanges = setting.once(("exchanges", layout.ep, layout.etp, split), lambda: _exchanges(shape, setting))
     return {
         "products": uneven * products + again * _again(setting, "moe"),
@@ -257,24 +320,33 @@ def _moe(shape: Shape, setting: StepSetting) -> Terms:
 
 
 def _routed(shape: Shape, setting: StepSetting) -> tuple[Size, Size, Size, Size]:
-    """(products, their forward part, bytes moved, numbers of the activation) of router and routed experts."""
-    layout, software, d, r = setting.layout, setting.software, shape.d_model, setting.rates
-    split = setting.split_tokens
+    """(products, their forward part, bytes moved, numbers of the activation) of router and routed experts.
+
+    Maps into and out of a latent width are on every GPU, for the tokens that its router sees.
+    """
+    layout, software, r = setting.layout, setting.software, setting.rates
+    split, inner, gated = setting.split_tokens, expert_width(shape), experts_gated(shape)
     local = shape.num_experts / layout.ep
     rows = split * shape.num_active_experts * layout.etp
     width = shape.d_expert / layout.etp
-    in_products, in_again = trained_grouped_product(r, local, rows / local, 2 * width, d)
-    out_products, out_again = trained_grouped_product(r, local, rows / local, d, width)
+    columns = (1 + gated) * width
+    in_products, in_again = trained_grouped_product(r, local, rows / local, columns, inner)
+    out_products, out_again = trained_grouped_product(r, local, rows / local, inner, width)
 
-    inside = _activation_bytes(rows, width, setting) + _quantise(setting) * rows * d
-    if shape.expert_bias:  # added, and summed up again, by kernels of their own
-        inside = inside + 8 * 2 * rows * (2 * width + d)
+    inside = _activation_bytes(rows, width, gated, setting) + _quantise(setting) * rows * inner
+    if shape.expert_bias:
+        inside = inside + _BIAS_PASSES * 2 * rows * (columns + inner)
     fused = setting.constants.fused if software.fused_experts else 1.0
     # sorted by destination and by expert, and back, forward and backward; a flexible dispatcher sorts once
-    sorting = rows * d * 2 * (8 if software.dispatcher == "flex" else 12)
+    sorting = rows * inner * 2 * (8 if software.dispatcher == "flex" else 12)
+    d = shape.d_model
     router = 24 * split * shape.num_experts + 8 * split * d
     products = in_products + out_products + 12 * split * d * shape.num_experts / r.bf16_flops
-    return products, in_again + out_again, inside * fused + sorting + router, rows * width * fused
+    again = in_again + out_again
+    if has_latent(shape):
+        down, up = (trained_product(r, split, *sizes) for sizes in ((inner, d), (d, inner)))
+        products, again = products + down[0] + up[0], again + down[1] + up[1]
+    return products, again, inside * fused + sorting + router, rows * width * fused
 
 
 def _exchanges(shape: Shape, setting: StepSetting) -> Size:
@@ -294,20 +366,21 @@ def _exchanges(shape: Shape, setting: StepSetting) -> Size:
         outside = split * domains * (1 - (1 - 1 / domains) ** k) * (domains - 1) / domains if domains > 1 else 0.0
     else:
         inside, outside = split * k * (members - 1) / ep, split * k * (ep - members) / ep
-    row = 2 * shape.d_model
+    row = 2 * expert_width(shape)
     one = _EXCHANGE_START + row * inside / (constants.link * setting.link)
     one = one + row * outside / (constants.network * device.network_bandwidth)
     return 4 * one * (1 - constants.hidden * setting.software.overlap_dispatch)
 
 
 def host_moe(shape: Shape, setting: StepSetting) -> Size:
-    """Host time of one MoE layer [s]: launches, and in low precision as many again for every local expert."""
+    """Host time of one MoE layer [s]: launches, and in low precision more with every local expert."""
     software, constants = setting.software, setting.constants
     if software.graph == "full":
         return 0.0
     base = constants.host_layer if software.graph == "none" else constants.host_graph
     padded = software.drop_tokens and software.dispatcher == "alltoall"  # rows come in blocks of one size
-    each = constants.host_expert * shape.num_experts / setting.layout.ep if setting.low and not padded else 0.0
+    local = shape.num_experts / setting.layout.ep
+    each = constants.host_expert * local**_GROUPED_LAUNCHES if setting.low and not padded else 0.0
     return base + each
 
 

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from moeplan.architecture.blocks import UNIFORM
-from moeplan.architecture.hybrid import HybridArchitecture
 from moeplan.architecture.published import find_model
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Device, bundled, load_device
@@ -145,14 +143,7 @@ def _architecture(row: dict[str, Any]) -> Architecture:
             raise UsageError(f"{given} has parts that its shape does not express: {found.not_counted[0].what}")
         architecture = found.architecture
     mtp = bool(row.get("extras", {}).get("mtp"))
-    if isinstance(architecture, HybridArchitecture):
-        beside = dataclasses.replace(architecture.blocks, attentions=())
-        if beside != UNIFORM or architecture.uniform_attention.kind != architecture.attention:
-            raise UsageError(f"{given} has blocks that the model of time does not know")
-    # The constants were fitted with attention over whole sequences everywhere: windows (gpt-oss) are left out of runs
-    # until the model of time knows them.
-    plain = {f.name: getattr(architecture, f.name) for f in dataclasses.fields(Architecture) if f.init}
-    return Architecture(**{**plain, "num_mtp_layers": int(mtp)})
+    return dataclasses.replace(architecture, num_mtp_layers=int(mtp))
 
 
 def _run(row: dict[str, Any], architecture: Architecture, place: str) -> Run:

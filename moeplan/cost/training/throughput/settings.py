@@ -38,6 +38,10 @@ class Constants:
     """Rate of grouped products over that of dense ones."""
     attention: float
     """Rate of attention in training over that of the kernel table."""
+    recurrent: float
+    """Rate of recurrences in chunks (Mamba-2, delta rules), on any device [FLOP/s]."""
+    recurrent_start: float
+    """Time of a block with a recurrence and micro-batch that its tokens do not change [s]."""
     attention_ultra: float
     """Rate of attention on Blackwell Ultra over Blackwell, whose exponentials are slower."""
     power: float
@@ -51,7 +55,7 @@ class Constants:
     host_graph: float
     """The same with partial graphs [s]."""
     host_expert: float
-    """Further host time of each local expert in low precision [s]."""
+    """Further host time in low precision, with one local expert [s]; it grows with their number to the power .6."""
     host_dense: float
     """Host time of one dense layer and micro-batch, without graphs [s]; half with partial ones."""
     sync: float
@@ -272,6 +276,7 @@ def rates(device: Device, precision: str, constants: Constants) -> Rates:
         flops=flops,
         bf16_flops=bf16,
         grouped_flops=flops * constants.grouped,
+        recurrent_flops=constants.recurrent,
         attention_flops=fed * kernels.attention * constants.attention * ultra * device.bf16_flops,
         half_depth=kernels.half_depth if precision == "bf16" else _LOW_HALF_DEPTH,
         half_seq_len=kernels.half_seq_len,

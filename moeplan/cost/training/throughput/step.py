@@ -229,13 +229,11 @@ class _Step:
 
     def _params(self) -> tuple[Size, Size]:
         """Params outside experts, and of experts."""
-        shape, layers = self.shape, self.shape.num_layers
-        dense = counting.attention_params(shape)
-        dense = dense + layers * (1 - self.moe) * counting.ffn_params(shape.d_model, shape.d_ff)
-        shared = shape.num_shared_experts * shape.d_shared_expert + shape.d_dense_residual
-        dense = dense + layers * self.moe * counting.ffn_params(shape.d_model, shared)
-        dense = dense + 2 * shape.vocab_size * shape.d_model
-        return dense, layers * self.moe * shape.num_experts * counting.expert_params(shape)
+        shape, groups = self.shape, counting.params_by_group(self.shape)
+        experts = shape.num_moe_layers * shape.num_experts * counting.expert_params(shape)
+        latent = shape.num_moe_layers * counting.latent_params(shape)
+        dense = groups["attention"] + groups["dense_ffn"] + groups["shared_experts"] + latent
+        return dense + 2 * shape.vocab_size * shape.d_model, experts
 
     def update(self) -> Size:
         """Gradients summed in fp32 and bf16 weights gathered over replicas; 30 bytes a param of optimizer state [s].

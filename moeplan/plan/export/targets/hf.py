@@ -2,7 +2,9 @@
 
 Checked on transformers 5.23: Glm4MoeForCausalLM with shared experts, Qwen3MoeForCausalLM or MixtralForCausalLM without,
 DeepseekV3ForCausalLM for latent attention, LlamaForCausalLM or Qwen3ForCausalLM for dense models; vLLM and SGLang serve
-all of them. The file is read back before it is returned: a design that it does not describe exactly is refused.
+all of them. Patterns of attention and experts in a latent width are Qwen3NextForCausalLM, KimiLinearForCausalLM or
+NemotronHForCausalLM, whose layers are one part of a block each (`moeplan.plan.export.hf_hybrids`). The file is read
+back before it is returned: a design that it does not describe exactly is refused.
 
 transformers never updates the correction bias of the router (`e_score_correction_bias`) and has no balance loss for the
 two classes that have one: train elsewhere and load the weights, or add the update to your own loop. Qwen3Moe and
@@ -20,6 +22,7 @@ from moeplan.architecture.routing import expert_scale, normalises
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.training.parallelism import Layout
 from moeplan.errors import InfeasibleError, UsageError
+from moeplan.plan.export.hf_hybrids import hybrid_class, hybrid_notes
 from moeplan.plan.export.job import Job
 from moeplan.plan.export.plain import by_attention, moe_layers
 from moeplan.plan.export.recipe import setting
@@ -34,11 +37,14 @@ def export(job: Job, layout: Layout | None = None) -> str:
 
 def notes(job: Job) -> list[str]:
     """What transformers does not do for a router with a correction bias."""
-    if json.loads(export(job)).get("topk_method") != "noaux_tc" or job.architecture.is_dense:
-        return []
+    config = json.loads(export(job))
+    said = hybrid_notes(config)
+    if config.get("topk_method") != "noaux_tc" or job.architecture.is_dense:
+        return said
     return [
+        *said,
         "transformers never updates the router's e_score_correction_bias and has no balance loss for this class: train "
-        "elsewhere and load the weights, or update the bias in your loop"
+        "elsewhere and load the weights, or update the bias in your loop",
     ]
 
 
@@ -60,7 +66,7 @@ def hf_config(shape: Architecture, context: int) -> dict[str, Any]:
         "rope_parameters": {"rope_type": "default", "rope_theta": setting("rotary base")},
         "use_cache": True,
         "dtype": "bfloat16",
-        **_class(shape),
+        **(hybrid_class(shape) or _class(shape)),
     }
     try:
         same = read_config(config).architecture

@@ -7,12 +7,14 @@ One a line, for `pretrain_gpt.py $(grep -v '^#' plan.args)`. Widths are per expe
 
 from __future__ import annotations
 
+from moeplan.architecture.counting import blocks_of
 from moeplan.architecture.routing import expert_scale, normalises
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import devices
 from moeplan.cost.training.parallelism import Layout
 from moeplan.errors import InfeasibleError
 from moeplan.plan.export.job import Job
+from moeplan.plan.export.megatron_hybrids import hybrid_args
 from moeplan.plan.export.plain import by_attention, require_plain
 from moeplan.plan.export.recipe import Recipe, by_law, recipe, setting, summary
 from moeplan.texts import comment
@@ -135,7 +137,10 @@ def model_args(shape: Architecture, tp: int = 1) -> dict[str, str]:
 
     Raises `InfeasibleError` for a shape that Megatron-LM cannot express.
     """
-    require_plain(shape, "Megatron-LM", allowed=("qkv_bias", "num_mtp_layers"))
+    require_plain(
+        shape, "Megatron-LM", allowed=("qkv_bias", "num_mtp_layers", "blocks", "d_latent", "shared_expert_gate")
+    )
+    blocks_args = hybrid_args(shape)
     args: dict[str, object] = {
         "--use-mcore-models": "",
         "--transformer-impl": "transformer_engine",
@@ -146,7 +151,7 @@ def model_args(shape: Architecture, tp: int = 1) -> dict[str, str]:
     }
     args |= by_attention({"gqa": _grouped_args, "mla": _latent_args}, shape, "Megatron-LM")(shape)
     args |= {
-        "--swiglu": "",
+        **({"--swiglu": ""} if blocks_of(shape).gated else {"--squared-relu": ""}),
         "--normalization": "RMSNorm",
         "--disable-bias-linear": "",
         "--norm-epsilon": f"{setting('norm epsilon'):g}",
@@ -164,6 +169,7 @@ def model_args(shape: Architecture, tp: int = 1) -> dict[str, str]:
         args |= _expert_args(shape)
     if shape.num_mtp_layers:
         args["--mtp-num-layers"] = shape.num_mtp_layers
+    args |= blocks_args
     return {flag: str(value) for flag, value in args.items()}
 
 
@@ -209,6 +215,8 @@ def _expert_args(shape: Architecture) -> dict[str, object]:
         "--moe-router-topk": shape.num_active_experts,
         "--moe-ffn-hidden-size": shape.d_expert,
         **({"--moe-shared-expert-intermediate-size": shared} if shared else {}),
+        **({"--moe-shared-expert-gate": ""} if shape.shared_expert_gate else {}),
+        **({"--moe-latent-size": shape.d_latent} if shape.d_latent else {}),
         "--moe-layer-freq": pattern,
         "--moe-router-score-function": "sigmoid",
         "--moe-router-enable-expert-bias": "",
