@@ -284,6 +284,30 @@ def test_the_line_is_short_and_left() -> None:
     asyncio.run(line())
 
 
+def test_requests_that_go_away_leave_the_line() -> None:
+    """A full line turns a request away, and says when to come; when those who wait hang up, it is answered."""
+    server = Server("--workers", "1")
+    quick = "flops=1e20&memory=8GB"
+    try:
+        waiting = []
+        for number in range(WAITING + 1):
+            body = f"gpus=512xH100&days={60 + number}&memory=640GB"
+            head = f"POST /api/answer HTTP/1.1\r\nHost: {server.host}\r\nContent-Length: {len(body)}\r\n\r\n"
+            waiting.append(socket.create_connection(("127.0.0.1", server.port)))
+            waiting[-1].sendall((head + body).encode())
+            if number == 0:
+                time.sleep(1)  # it is taken by the worker
+        time.sleep(1)
+        status, headers, _ = server.ask("POST", "/api/answer", quick)
+        assert (status, headers["retry-after"]) == (429, "1")
+        for each in waiting:
+            each.close()
+        time.sleep(1)
+        assert server.ask("POST", "/api/answer", quick)[0] == 200
+    finally:
+        server.close()
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signal on this system")
 def test_a_search_that_is_left_ends_at_once() -> None:
     """A worker in the middle of a search leaves it when asked, and its next answer is right."""
