@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moeplan.cost.devices import Gpus, load_device, parse_gpus
+from moeplan.cost.devices import HEADROOM, Gpus, load_device, parse_gpus
 from moeplan.cost.inference_memory import InferenceSettings, total_inference_bytes
 from moeplan.cost.serving.published import fit, left_out, published_serving
 from moeplan.cost.serving.roofline import decode_point
 from moeplan.cost.serving.settings import constants, priors, spread
-from moeplan.cost.serving.throughput import HEADROOM, SPLITS, Load, serving_step, serving_throughput
+from moeplan.cost.serving.throughput import SPLITS, Load, serving_step, serving_throughput
 from moeplan.errors import UsageError
 from moeplan.plan.search.grid import Grid
 from tests.published import MODELS

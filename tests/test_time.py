@@ -15,11 +15,12 @@ from click.testing import CliRunner
 
 from moeplan import Budget, Plan, recommend
 from moeplan.cli import cli
-from moeplan.cost.devices import parse_gpus
+from moeplan.cost.devices import bundled, parse_gpus
 from moeplan.cost.training.memory import TrainingSettings, training_memory
 from moeplan.cost.training.parallelism import Layout, read_layout
 from moeplan.cost.training.throughput.step import step_time
 from moeplan.errors import InfeasibleError, MoeplanError, UsageError
+from moeplan.plan.budget_fields import parse_multiples, trainers
 from moeplan.plan.choice import choose_design
 from moeplan.plan.law_selection import select_laws
 from moeplan.plan.search import clock as clocks
@@ -373,3 +374,44 @@ def test_measured_runs_that_cannot_be(run: str, words: str) -> None:
     request = TrainingRequest(gpus=parse_gpus("64xH100"), measured=(run,))
     with pytest.raises(MoeplanError, match=words):
         training_fit(MODELS["Qwen3-30B-A3B"], request, seq_len=4096)
+
+
+def test_trainers_multiples_are_sourced_and_hold() -> None:
+    """`--multiple-of megatron` holds what it names, beside what is given besides; each trainer has a source."""
+    multiples = parse_multiples(["megatron", "num_experts=12"])
+    assert multiples == {"num_experts": 24, "num_heads": 8, "d_model": 128, "d_expert": 128}
+    plan = recommend(Budget("1e21", "80GB", multiple_of=multiples, fix={"d_model": 2048.0}), alternatives=0)
+    for name, multiple in multiples.items():
+        assert getattr(plan.design, name) % multiple == 0, name
+    for trainer in trainers():
+        assert len(bundled("trainers.yaml").section(trainer).text("source")) > 40
+
+
+@pytest.mark.parametrize(
+    "words, answer",
+    [
+        (["--flops", "1e22", "--memory", "80GB", "--multiple-of", "megatrom"], "or name a trainer: megatron"),
+        (["--flops", "1e22", "--memory", "80GB", "--train-precision", "mxfp8"], "needs gpus that have it"),
+        (["--flops", "1e22", "--memory", "80GB", "--train-precision", "int4"], "int4"),
+        (["--flops", "1e22", "--memory", "80GB", "--layout", "tp=2"], "needs gpus"),
+        (["--flops", "1e22", "--memory", "80GB", "--software", "eagre"], "did you mean eager"),
+        (["--gpus", "64xH100", "--memory", "8x80GB"], "need a time: add --days 30"),
+        (["--days", "30", "--memory", "8x80GB"], "days need gpus"),
+        (["--gpus", "64xH100", "--days", "0", "--memory", "8x80GB"], "--days 0 must be above 0"),
+        (["--gpus", "64xA100-80GB", "--days", "3", "--memory", "80GB", "--train-precision", "fp8"], "use bf16"),
+        (["--flops", "1e22", "--memory", "80GB", "--concurrency", "0"], "concurrency 0 must be"),
+        (["--target-el", "4", "--gpus", "64xH100", "--days", "30"], "give --flops in place of --days"),
+    ],
+)
+def test_words_of_time_that_cannot_be(words: list[str], answer: str) -> None:
+    """Each ends with code 2 and one sentence that says what would work."""
+    done = CliRunner().invoke(cli, ["recommend", *words])
+    assert done.exit_code == 2
+    assert answer in " ".join(done.output.split())
+
+
+def test_precision_without_gpus_counts_on_the_machine_that_is_named() -> None:
+    """fp8 halves no one's hours but shortens them; the plan is the same."""
+    plans = [recommend(Budget("1e21", "80GB", train_precision=x), alternatives=0) for x in ("bf16", "fp8")]
+    assert plans[0].design == plans[1].design
+    assert 0.5 * plans[0].training.gpu_hours < plans[1].training.gpu_hours < plans[0].training.gpu_hours

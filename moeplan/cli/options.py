@@ -186,7 +186,8 @@ training_options = stacked(
         "--multiple-of",
         multiple=True,
         metavar="NAME=N",
-        help="Sizes that must be multiples: num_experts=32, d_expert=128; repeatable.",
+        help="Sizes that must be multiples: num_experts=32, d_expert=128, or what a trainer needs: megatron, "
+        "torchtitan; repeatable.",
     ),
     training_option(
         "--mfu",

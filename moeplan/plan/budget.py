@@ -346,6 +346,8 @@ class Budget:
                 peak_flops(self.gpus.device, self.train_precision)
         if self.train_precision not in get_args(TrainPrecision):
             raise UsageError(f"precision {self.train_precision!r} must be {', '.join(get_args(TrainPrecision))}")
+        if self.gpus is None and self.train_precision not in ("bf16", "fp8"):
+            raise UsageError(f"train_precision {self.train_precision} needs gpus that have it, for example 64xB200")
         if isinstance(self.batch, bool) or not isinstance(self.batch, int) or self.batch < 0:
             raise UsageError(f"batch {self.batch!r} must be a whole number of sequences, for example 2048")
         layout = Layout(**read_degrees(self.layout))

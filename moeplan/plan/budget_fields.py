@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from moeplan.cost.devices import bundled
 from moeplan.cost.inference_memory import InferenceSettings
 from moeplan.cost.serving.demand import NAMES
 from moeplan.errors import UsageError
@@ -45,15 +48,36 @@ def parse_ranges(texts: Iterable[str]) -> dict[str, tuple[float, float]]:
 
 
 def parse_multiples(texts: Iterable[str]) -> dict[str, int]:
-    """Read "num_experts=32"; raises `UsageError` for anything else, or a size named twice."""
+    """Read "num_experts=32", or a trainer of `data/trainers.yaml`, "megatron", whose multiples hold besides.
+
+    Raises `UsageError` for anything else, or a size named twice.
+    """
     multiples: dict[str, int] = {}
+    preset: dict[str, int] = {}
     for text in texts:
+        if text.strip() in trainers():
+            for size, multiple in trainers()[text.strip()].items():
+                preset[size] = math.lcm(preset.get(size, 1), multiple)
+            continue
         name, equals, value = (part.strip() for part in text.partition("="))
         if not name or not equals or not (value.isascii() and value.isdigit()):
-            raise UsageError(f"--multiple-of {text!r} is not NAME=N; write it like num_experts=32 or d_expert=128")
+            raise UsageError(
+                f"--multiple-of {text!r} is not NAME=N; write it like num_experts=32 or d_expert=128, or name a "
+                f"trainer: {', '.join(trainers())}"
+            )
         if multiples.setdefault(name, int(value)) != int(value):
             raise UsageError(f"--multiple-of {name} is given twice, as {multiples[name]} and {value}; give one")
-    return multiples
+    return {name: math.lcm(multiples.get(name, 1), preset.get(name, 1)) for name in (*multiples, *preset)}
+
+
+@functools.cache
+def trainers() -> dict[str, dict[str, int]]:
+    """The multiples that trainers need of a design's sizes, by trainer."""
+    rows = bundled("trainers.yaml")
+    return {
+        trainer: {size: int(multiple) for size, multiple in rows.section(trainer).items() if size != "source"}
+        for trainer in rows
+    }
 
 
 def _number(text: str, what: str) -> float:

@@ -120,6 +120,10 @@ def recommend_for(
     if dense is not None and own_memory:
         given["memory"] = dense.memory
     finds = _what_to_find(given if served_on is None else {"memory": served_on, **given})
+    if given.get("days") and not given.get("mfu"):
+        raise UsageError(
+            "a target is searched at a compute; give --flops in place of --days, or --mfu, by which the days are one"
+        )
     if optimise == "money":
         _check_money(given, finds)
     budgets = _budgets(finds, given)
@@ -136,7 +140,7 @@ def recommend_for(
             "none is given: add --memory 80GB"
         ) from None
     say("writing the plan")
-    choice = sweep.choice(step)
+    choice = search.trained(step)
     plan = assemble(choice, selected, num_alternatives=alternatives, command=command)
     if dense is not None:
         goal = dataclasses.replace(goal, dense=dense.goal(choice, selected))
@@ -363,6 +367,16 @@ class _Search:
             also_above=sum(held) / len(held) if held else 1.0,
             neighbours=tuple(points[each] for each in sorted(near) if each in points),
         )
+
+    def trained(self, step: int) -> Choice:
+        """The choice at the first step from this on that reaches the target with what its GPUs train."""
+        last = len(self.sweep.budgets) - 1
+        while True:
+            choice = self.sweep.choice(step)
+            reached = float(self.gain(choice.space, choice.scores)[choice.index])
+            if choice.clock is None or reached >= self.target or step == last:
+                return choice
+            step += 1
 
     def _points(self, steps: Sequence[int]) -> dict[int, GoalPoint]:
         points = {}

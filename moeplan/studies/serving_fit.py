@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.devices import Device
+from moeplan.cost.devices import HEADROOM, Device
 from moeplan.cost.inference_memory import InferenceSettings, total_inference_bytes
 from moeplan.cost.serving.concurrency import concurrency, serving_gpus
 from moeplan.cost.serving.roofline import decode_point
-from moeplan.cost.serving.throughput import HEADROOM
 from moeplan.quantities import BYTES
 from moeplan.units import MemoryLimit, format_decimal_bytes
 

@@ -29,7 +29,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from moeplan.architecture import counting
-from moeplan.cost.devices import Device, Gpus
+from moeplan.cost.devices import HEADROOM, Device, Gpus
 from moeplan.cost.inference_memory import InferenceSettings, cache_bytes, inference_bytes
 from moeplan.cost.serving.settings import Constants, constants
 from moeplan.errors import UsageError
@@ -37,8 +37,6 @@ from moeplan.errors import UsageError
 Split = Literal["tensor", "data"]
 """How a group of devices shares a model."""
 SPLITS: tuple[Split, ...] = get_args(Split)
-HEADROOM = 0.10
-"""Share of the memory that stays free for activations and the runtime's buffers."""
 _EMBEDDINGS = ("input_embedding", "output_head")
 _CHUNK = 8192
 """Tokens of prompts that are read at a time, for which all weights are read once (the default of TensorRT-LLM)."""
