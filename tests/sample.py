@@ -88,6 +88,7 @@ def sample_plan(**changes: Any) -> Plan:
             tied_embeddings=False,
             seq_len=3072,
             attention="gqa",
+            latent=1,
             weight_dtype="fp8",
             kv_dtype="bf16",
             context=6144,

@@ -480,7 +480,7 @@ def test_a_printed_plan_is_a_summary_of_two_pages_and_an_appendix(
         rows = [rest[at : at + columns] for at in range(0, len(rest), columns)]
         edge = round(15 / 25.4 * 40)
         assert all(min(row[:edge] + row[-edge:]) > 250 for row in rows)
-        assert sum(min(row) < 128 for row in rows) > 20
+        assert sum(min(row) < 220 for row in rows) > 8  # more than the page's number
 
 
 def test_record_can_be_taken_from_the_page(shown: Browser, tmp_path: Path) -> None:

@@ -284,7 +284,10 @@ def _whiskers(x1: float, x2: float, y1: float, y2: float, color: str) -> str:
 
 
 def _sideways(chart: Chart, width: float, marks: _Marks) -> tuple[str, float]:
-    """Labels from top to bottom, values from left to right, each on its own line with its value in words."""
+    """Labels from top to bottom, values from left to right, each on its own line with its value in words.
+
+    On a phone the words stand above what they say, and the lines of levels leave them free.
+    """
     rows = [
         [(place, series, series.x.index(row)) for place, series in looks(chart)
          if row in series.x and series.y[series.x.index(row)] is not None]
@@ -301,6 +304,7 @@ def _sideways(chart: Chart, width: float, marks: _Marks) -> tuple[str, float]:
     along = Axis(low, high, chart.y_log, left, max(width - right, left + 80), chart.y_quantity)
     parts: dict[int, list[str]] = {place: [] for place, _ in looks(chart)}
     words: list[str] = []
+    beside: list[tuple[float, float]] = []
     y = 6.0
     for label, row, texts in zip(chart.labels, rows, named, strict=True):
         middle = y + max(len(row), 1) * 24 / 2
@@ -320,12 +324,14 @@ def _sideways(chart: Chart, width: float, marks: _Marks) -> tuple[str, float]:
             else:
                 words.append(text(said, along.end + 10, y + 12 + 4, class_="value"))
             parts[place].append(marks(place, series, at, _value(series, place, at, along, y + 12)))
+            beside.append((y + 1, y + 23))
             y += 20 if phone else 24
         y += 8
     foot = y + 2
     grid, found = _grid(along, lambda at: {"x1": at, "x2": at, "y1": 4, "y2": foot}, 7 if not phone else 5)
     drawn = [grid, tag("line", x1=along.start, x2=along.end, y1=foot, y2=foot, stroke="currentColor")]
-    drawn += [_level(along(level.y), along(level.y), 4, foot) for level in chart.levels]
+    spans = beside if phone else [(4.0, foot)]
+    drawn += [_level(along(level.y), along(level.y), *span) for level in chart.levels for span in spans]
     drawn += [_group(place, *inside) for place, inside in parts.items()]
     drawn += [text(word, at, foot + _LINE, "middle", class_="xtick") for at, word in found]
     return "".join((*drawn, *words)), foot + _LINE + 6
@@ -355,7 +361,8 @@ def _stacked(chart: Chart, width: float, marks: _Marks) -> tuple[str, float]:
                 reached[x] += y
         parts.append(_group(place, *bars))
     parts.append(tag("line", x1=along.start, x2=along.end, y1=foot, y2=foot, stroke="currentColor"))
-    parts += [_level(along(level.y), along(level.y), 4, foot) for level in chart.levels]
+    spans = [(top - 2, top + high + 2) for top in tops] if phone else [(4.0, foot)]
+    parts += [_level(along(level.y), along(level.y), *span) for level in chart.levels for span in spans]
     for row, label in enumerate(chart.labels):
         base, value = tops[row] - 6 if phone else tops[row] + high / 2 + 4, said.get(row, "")
         if phone:
