@@ -642,7 +642,7 @@ def test_a_real_plan_can_be_repeated(small: Result, tmp_path: Path) -> None:
     path.write_bytes(small.stdout_bytes)
     again = run("recommend", "--from", str(path))
     assert "Nothing: the plan is the same." in again.stdout
-    other = run("recommend", "--from", str(path), "--memory", "1GB")
+    other = run("recommend", "--from", str(path), "--memory", "1GB", "--full")
     assert re.search(r"request.memory +4GB +1GB", other.stdout)
     assert re.search(r"design.total_params +\S+ +\S+", other.stdout)
 

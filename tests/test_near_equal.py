@@ -132,7 +132,7 @@ def test_choose_makes_the_plan_of_that_row(tmp_path: Path) -> None:
     again = tmp_path / "again.json"
     assert run("recommend", "--from", str(file), "--output", str(again)).exit_code == 0
     assert read_plan(again).design == plan.design
-    back = run("recommend", "--from", str(file), "--choose", "best", "--output", str(again))
+    back = run("recommend", "--from", str(file), "--choose", "best", "--output", str(again), "--full")
     assert "request.choose" in back.stdout
     assert read_plan(again).design == usual.design
     assert run("export", str(file), "--to", "hf").exit_code == 0

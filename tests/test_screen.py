@@ -308,11 +308,17 @@ def test_pager_only_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_changes_follow_the_answer(tmp_path: Any) -> None:
-    """--from says the answer first, then what changed, before the command to type next."""
+    """--from says the answer first, then what changed, in a few rows, before the command to type next."""
     path = tmp_path / "plan.json"
     assert run(*SMALL, "--output", str(path)).exit_code == 0
-    shown = run("recommend", "--from", str(path), "--memory", "8GB").stdout
-    assert re.search(r"mixture of experts(.|\n)*Near-equal(.|\n)*Changed since(.|\n)*Next", shown)
+    shown = run("recommend", "--from", str(path), "--memory", "1GB").stdout
+    assert re.search(r"mixture of experts(.|\n)*Leverage(.|\n)*Changed since(.|\n)*Next", shown)
+    table = shown[shown.index("Changed since") :]
+    assert re.search(r"memory +4GB +1GB", table)
+    assert re.search(r"quality \(V\) +\d+(\.\d)? % +\d+(\.\d)? %", table)
+    assert len(shown.splitlines()) <= 40
+    same = run("recommend", "--from", str(path)).stdout
+    assert "Nothing: the plan is the same." in same
     assert Plan.from_json(recommend(Budget("1e18", "4GB")).to_json()).design == recommend(Budget("1e18", "4GB")).design
 
 

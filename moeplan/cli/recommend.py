@@ -182,13 +182,15 @@ def recommend(
     from moeplan.report.screen.plan import plan_screen
     from moeplan.report.sections import plan_sections
 
-    changed = []
+    changed, told = [], []
     if before is not None:
         from moeplan.plan.differences import plan_changes
         from moeplan.plan.repeat import kept_notes
         from moeplan.report.differences import change_section
+        from moeplan.report.screen.changes import changes_screen
 
-        changed = [change_section(plan_changes(before, plan), str(source))]
+        changes = plan_changes(before, plan)
+        changed, told = [change_section(changes, str(source))], changes_screen(changes, str(source))
         for note in kept_notes(before, plan, named):
             click.echo(f"Note: {note}", err=True)
     with out.Delivery() as delivery:
@@ -214,6 +216,6 @@ def recommend(
             from moeplan.report.plan_page import write_plan
 
             delivery.attempt(lambda: write_plan(plan, plot=plot, html=html, more=changed))
-        display.show(plan, screen=lambda: plan_screen(plan, changed), full=lambda: [*plan_sections(plan), *changed])
+        display.show(plan, screen=lambda: plan_screen(plan, told), full=lambda: [*plan_sections(plan), *changed])
         if display.as_json:
             out.note_sections(changed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moeplan.plan.differences import Change
 from moeplan.plan.search.variables import DESIGN_VARIABLES
-from moeplan.quantities import number, quantity
+from moeplan.quantities import number, percent, quantity
 from moeplan.report.blocks import Paragraph, Section, Table
 from moeplan.report.text import NONE
 from moeplan.units import format_bytes, format_count, format_flops
@@ -16,12 +16,13 @@ def change_section(changes: tuple[Change, ...], source: str) -> Section:
     if not changes:
         return Section(title, (Paragraph("Nothing: the plan is the same."),))
     rows = tuple(
-        (change.name, _plain(change.name, change.before), _plain(change.name, change.after)) for change in changes
+        (change.name, plain_text(change.name, change.before), plain_text(change.name, change.after))
+        for change in changes
     )
     return Section(title, (Table(rows, ("what", "before", "now")),))
 
 
-def _plain(name: str, value: object) -> str:
+def plain_text(name: str, value: object) -> str:
     """A value of any kind as text."""
     last = name.rpartition(".")[2]
     if value is None:
@@ -29,8 +30,10 @@ def _plain(name: str, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
-        return ", ".join(_plain(name, item) for item in value)
+        return ", ".join(plain_text(name, item) for item in value)
     if isinstance(value, (int, float)):
+        if name == "value_ratio":
+            return percent(value)
         if last in ("flops", "value"):
             return f"{format_flops(value, 4)} FLOPs"
         if last == "total_bytes":

@@ -63,7 +63,7 @@ def emit_sections(sections: Iterable[Section], *, markdown: bool = False, pager:
         columns, lines = shutil.get_terminal_size()
         text = terminal_text(sections, columns, use_color())
         if pager and text.count("\n") >= lines and _has_keys():
-            click.echo_via_pager(encodable(text), color=use_color())
+            click.echo_via_pager(encodable(text), color=None if use_color() else False)
         else:
             emit(text)
 

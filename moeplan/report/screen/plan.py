@@ -18,6 +18,7 @@ from moeplan.report.sections import seen
 from moeplan.report.text import NONE, Number, Text, joined, judges, listed
 from moeplan.report.view import View
 
+CHOICES = "Near-equal choices (--choose takes one) and the quality each keeps"
 LITTLE = 0.25
 """What a memory limit leaves of a budget, below which there is a warning."""
 APART = 3.0
@@ -26,14 +27,14 @@ _LABELS = {"best": "best", "lean": "lean: fewer active", "rich": "rich: more act
 
 
 def plan_screen(plan: Plan, changed: Sequence[Section] = ()) -> list[Section]:
-    """The plan on one screen; `changed` says what is different from the plan that it was made from."""
+    """The plan on one screen; `changed`, in place of near-equal choices, is what differs from the plan it repeats."""
     p = seen(plan)
     title = p("{size} mixture of experts, trained on {design.tokens} tokens", size=p.design(SIZE))
     choices = Table(*_choices(p), right=(2, 3, 4, 5), strong=(_own_row(plan),))
     return [
         Section(title, (Table(_rows(p)),)),
         leverage_section(p.leverage.pooled),
-        Section("Near-equal choices (--choose takes one) and the quality each keeps", (choices,)),
+        *([] if changed else [Section(CHOICES, (choices,))]),
         *_warnings(p),
         *changed,
         *next_section(
