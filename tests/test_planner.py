@@ -56,8 +56,12 @@ def printed(command: str) -> str:
 
 
 def test_every_option_of_a_plan_is_a_field() -> None:
-    """The form has each option of `moeplan recommend` but those of targets and of output, by its flag's own name."""
-    own = {option.opts[0] for option in recommend.params if option.heading not in ("Target", "Output")}
+    """The form has each option of `moeplan recommend` but those of targets, files and output, by its flag's name."""
+    own = {
+        option.opts[0]
+        for option in recommend.params
+        if option.heading not in ("Target", "Output") and option.metavar != "FILE"
+    }
     assert {field.flags[0] for field in FIELDS.values()} == own
     assert {"flops", "memory", "gpus", "days", "fix", "law", "context", "choose", "served"} <= set(FIELDS)
 
@@ -98,7 +102,9 @@ def test_the_answer_is_the_command_lines(server: Server, query: str) -> None:
 def test_a_warm_answer_is_a_cold_one(server: Server) -> None:
     """Whatever was asked before, the same question has the same plan: memory, compute, weights and fixes change."""
     asked = [f"flops={flops}&memory={memory}" for flops in ("1e22", "3e22") for memory in ("80GB", "200GB", "40GB")]
-    asked += [asked[0] + more for more in ("&fix=num_experts%3D128", "&law=zhao2025%3D3", "&context=32768")]
+    asked += [
+        asked[0] + more for more in ("&fix=num_experts%3D128", "&law=zhao2025%3D3", "&context=32768", "&latent=4")
+    ]
     for query in asked:
         server.json("/api/answer", query)
     for query in [*asked[1:6:2], *asked[6:]]:
@@ -144,6 +150,8 @@ def test_a_design_that_is_clicked_is_planned(server: Server) -> None:
         ("flops=1e22&memory=80GB&law=..%2Fsecret.yaml", "not bundled"),
         ("gpus=8xmine.yaml&days=3&memory=80GB", "only the command line reads"),
         ("gpus=8x%2Fetc%2Fpasswd&days=3&memory=80GB", "only the command line reads"),
+        ("gpus=8xH100&days=3&memory=80GB&measured=runs.yaml", "no bundled model"),
+        ("request=question&flops=1e22&memory=80GB", "unknown field"),
         ("flops=--output&memory=80GB", "dash"),
         ("flops=%ff&memory=80GB", "cannot be read"),
         ("&".join(["fix=num_experts%3D64"] * 50), "up to 40"),

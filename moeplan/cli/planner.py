@@ -24,7 +24,7 @@ def form_fields() -> dict[str, Any]:
 
     found = {}
     for each in recommend.params:
-        if not isinstance(each, Option) or each.heading not in HEADINGS or each.writes:
+        if not isinstance(each, Option) or each.heading not in HEADINGS or each.metavar == "FILE":
             continue
         flags = (each.opts[0], *each.secondary_opts)
         default = _DEFAULT.search(each.help or "")

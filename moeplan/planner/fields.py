@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode
 
+from moeplan.architecture.published import find_model
 from moeplan.errors import UsageError
 from moeplan.laws import law_names
 from moeplan.plan.budget import Budget
@@ -110,6 +111,8 @@ def _check(name: str, text: str) -> None:
         match = _LAW.fullmatch(text)
         if match is None or match[1] not in law_names():
             raise UsageError(f"law {text!r} is not bundled; known are {', '.join(law_names())}")
+    elif name == "measured":  # a run on a model: one of ours, for any other would be a file
+        find_model(text.partition(" on ")[0].strip())
     elif _FILE.search(text):
         raise UsageError(f"{name} {text!r} looks like a file, which only the command line reads")
 

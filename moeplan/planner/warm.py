@@ -135,7 +135,7 @@ class Spaces:
         reference = budget.reference_grid()
         demand = (budget.demand, budget.headroom) if budget.demand.serve_gpus is not None else None
         judges = reference, tuple((law.path, law.chosen, law.digest) for law in laws.searching)
-        key = (judges, budget.grid(reference), budget.serving, budget.num_devices, demand)
+        key = (judges, budget.grid(budget.declared_grid(reference)), budget.serving, budget.num_devices, demand)
         warm = self._kept.pop(key, None)
         if warm is None or warm.usable < budget.usable_bytes * MORE or not warm.reaches(budget.flops):
             warm = self._made(budget, laws, judges, [*self._kept.values(), *([warm] if warm else [])])

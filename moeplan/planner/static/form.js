@@ -55,8 +55,9 @@ const row = (field, label = field.name.replaceAll("-", " ")) => {
     show = () => { input.value = given()[0] ?? ""; };
   } else {
     input = make("input", "", { id, type: "text", placeholder: field.default || field.example, title: field.help });
-    input.addEventListener("input", () => put(field.name, field.several ? input.value.split(/[,;\s]+/) : [input.value]));
-    show = () => { if (document.activeElement !== input) input.value = given().join(" "); };
+    const [between, join] = field.example.includes("=") ? [/[,;\s]+/, " "] : [/;/, "; "];
+    input.addEventListener("input", () => put(field.name, field.several ? input.value.split(between) : [input.value]));
+    show = () => { if (document.activeElement !== input) input.value = given().join(join); };
     if (field.name.endsWith("gpus")) input.setAttribute("list", "devices");
   }
   made.append(make("label", label, { for: id }), input);
