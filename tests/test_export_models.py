@@ -5,6 +5,7 @@ Needs the extra `export-test` (torch, transformers). Models are built on the met
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import json
@@ -21,7 +22,9 @@ from moeplan.architecture.hf.keys import class_defaults
 from moeplan.architecture.hf.safetensors import group_of
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
+from moeplan.plan.budget import Budget
 from moeplan.plan.export import export
+from moeplan.plan.export.targets.hf import hf_config
 from moeplan.studies.stored_weights import stored_weights
 from tests import make_hf_defaults
 from tests.exported import SHAPES, TINY, plan_of
@@ -150,6 +153,54 @@ def test_a_tiny_plan_runs(transformers: Any, tmp_path: Path) -> None:
     assert torch.isfinite(result.loss)
     result.loss.backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+HYBRIDS = (("gdn-3:1", 1), ("gdn-2:1", 1), ("kda-3:1", 1), ("mamba2-3:1", 1), ("mamba2-4:1", 4), ("gqa", 4), ("gqa", 2))
+"""(pattern, latent) of plans that a class of transformers has."""
+
+
+def hybrid_shape(attention: str, latent: int, width: int, **axes: Any) -> Architecture:
+    """A design of the declared grid with a pattern and a latent width."""
+    budget = Budget(1e22, "80GB", attention=attention, latent=latent)
+    designs = dataclasses.replace(budget.declared_grid(), **axes).product(width)
+    assert designs is not None
+    return designs.take([len(designs) // 2]).architecture(0)
+
+
+@pytest.mark.parametrize("d_model", [1024, 4096])
+@pytest.mark.parametrize("attention, latent", HYBRIDS)
+def test_exported_patterns_have_exactly_the_plans_params(
+    transformers: Any, attention: str, latent: int, d_model: int, tmp_path: Path
+) -> None:
+    """The real class of a pattern or a latent width has the plan's params to the last one, and reads as the plan."""
+    shape = hybrid_shape(attention, latent, d_model)
+    (tmp_path / "config.json").write_text(json.dumps(hf_config(shape, 8192)), encoding="utf-8")
+    config = transformers.AutoConfig.from_pretrained(tmp_path)
+    model = built(transformers, config)
+    assert type(model).__name__ == config.architectures[0]
+    assert numel(model) == shape.total_params()
+    assert read_config(load_json(tmp_path)).architecture == shape
+
+
+@pytest.mark.parametrize("attention, latent", HYBRIDS)
+def test_tiny_patterns_run(transformers: Any, attention: str, latent: int, tmp_path: Path) -> None:
+    """Tiny models of a pattern or a latent width compute a finite loss over all of their vocabulary."""
+    import torch
+
+    shape = hybrid_shape(
+        attention, latent, 128, d_model=(128,), min_layers=1, num_experts=(8 * latent,), d_expert=(32,),
+        num_active_experts=(2 * latent,), attention_share=(0.0, 1.0), vocab_size=256,
+    )  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(hf_config(shape, 256)), encoding="utf-8")
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.from_pretrained(tmp_path)
+    config.dtype = torch.float32
+    model = built(transformers, config, "cpu").float()
+    assert numel(model) == shape.total_params()
+    tokens = torch.arange(48).reshape(2, 24) % 256
+    result = model(input_ids=tokens, labels=tokens)
+    assert result.logits.shape == (2, 24, 256)
+    assert torch.isfinite(result.loss)
 
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if "exact_total_meta" in row])
