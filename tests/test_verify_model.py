@@ -331,3 +331,35 @@ def test_weights_come_from_the_seed_alone() -> None:
     assert not torch.equal(first.embedding, other.embedding)
     ids = torch.randint(0, 256, (2, 8))
     assert torch.allclose(first(ids, ids), torch.log(torch.tensor(256.0)).expand(2, 8))
+
+
+def test_a_blind_router_sees_no_token() -> None:
+    """In turn, every expert gets the same number of tokens and a token's experts hang on its place alone; each token
+    still has as many different ones as the router would choose."""
+    from moeplan.verification.model import MoE
+
+    layer = MoE(MOE)
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.normal_()
+    layer.blind = True
+    ids, weights = zip(*(layer.route(torch.randn(64, MOE.d_model)) for _ in range(2)), strict=True)
+    assert torch.equal(*ids)
+    assert not torch.equal(*weights)
+    assert torch.equal(ids[0].flatten().bincount(), torch.full((MOE.num_experts,), 64 * 2 // MOE.num_experts))
+    assert all(len(set(row)) == MOE.num_active_experts for row in ids[0].tolist())
+
+
+def test_shifted_embeddings_are_those_of_the_tokens_before() -> None:
+    """Of three parts the first is the token's own, the second that of the one before, the third that of the one before
+    that, zeros before the first token; one part is the embedding itself, and nothing comes from a later token."""
+    from moeplan.verification.model import shift
+
+    x = torch.randn(2, 5, 9)
+    y = shift(x, 3)
+    assert torch.equal(shift(x, 1), x)
+    assert torch.equal(y[..., :3], x[..., :3])
+    assert torch.equal(y[:, 1:, 3:6], x[:, :-1, 3:6])
+    assert torch.equal(y[:, 2:, 6:], x[:, :-2, 6:])
+    assert not y[:, 0, 3:].any()
+    assert not y[:, 1, 6:].any()

@@ -12,7 +12,7 @@ from moeplan.verification.verification import ControlResult
 CHECKS = {
     "one_expert": "a MoE of one expert is the dense model: its leverage is 1",
     "second_seed": "the dense model with other seeds is the dense model: its leverage is 1",
-    "frozen_router": "a router left at its random start is worse than the trained one: loss ratio above 1",
+    "frozen_router": "experts in turn, whatever the token, are worse than those the router chooses: loss ratio above 1",
 }
 """The two sides of each control."""
 

@@ -161,6 +161,7 @@ class MoE(nn.Module):
     def __init__(self, a: Architecture) -> None:
         super().__init__()
         self.num_experts, self.num_active = a.num_experts, a.num_active_experts
+        self.blind = False  # whether tokens take experts in turn, whatever they are (a control)
         self.router = nn.Parameter(torch.empty(a.num_experts, a.d_model))
         self.w_in = nn.Parameter(torch.empty(a.num_experts, a.d_model, 2 * a.d_expert))
         self.w_out = nn.Parameter(torch.empty(a.num_experts, a.d_expert, a.d_model))
@@ -177,7 +178,11 @@ class MoE(nn.Module):
         different experts. What weights they get `moeplan.architecture.routing` says.
         """
         score_ME = torch.sigmoid(F.linear(x_MD.to(self.router.dtype), self.router))
-        ids_MK = largest((score_ME.detach() + self.bias_E), self.num_active)
+        if self.blind:
+            places = torch.arange(len(x_MD) * self.num_active, device=x_MD.device)
+            ids_MK = (places % self.num_experts).view(len(x_MD), self.num_active)
+        else:
+            ids_MK = largest((score_ME.detach() + self.bias_E), self.num_active)
         weight_MK = score_ME.gather(1, ids_MK)
         if normalises(self.num_experts, self.num_active):
             weight_MK = weight_MK / weight_MK.sum(dim=-1, keepdim=True) * expert_scale(self.num_active)

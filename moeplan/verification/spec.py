@@ -51,7 +51,8 @@ class RunSpec:
     balance_rate: float
     """First size of the sign update of the router's correction bias; decays to zero with the rate. 0 for dense runs."""
     frozen_router: bool
-    """Whether the router's weights keep their random start (a control); its bias still balances by balance_rate."""
+    """Whether the router's weights keep their start and tokens take experts in turn, whatever they are (a control).
+    By a random start that sees the token experts do as well at this scale as by a trained router."""
     seed: int
     """Seeds weights and the order of the data; runs of both arms with one seed see the same data in the same order."""
     precision: Literal["fp32", "bf16"]

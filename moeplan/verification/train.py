@@ -114,6 +114,7 @@ class Trainer:
         self.model = Model(spec.architecture, spec.seq_len, spec.seed, spec.embedding_parts).to(device)
         for layer in self.model.moe_layers:
             layer.router.requires_grad_(not spec.frozen_router)
+            layer.blind = spec.frozen_router
         self.flat = Flat(self.model, spec.precision)
         steps = spec.steps
         rates = peak * _schedule(steps, spec.warmup_steps)
