@@ -21,11 +21,15 @@ from moeplan.cost.training.parallelism import Layout, read_layout
 from moeplan.cost.training.throughput.step import step_time
 from moeplan.errors import InfeasibleError, MoeplanError, UsageError
 from moeplan.plan.budget_fields import parse_multiples, trainers
-from moeplan.plan.choice import choose_design
+from moeplan.plan.choice import Choice, choose_design
+from moeplan.plan.export import export
 from moeplan.plan.law_selection import select_laws
 from moeplan.plan.search import clock as clocks
 from moeplan.plan.search.space import Space
 from moeplan.plan.trainable import clock_of, trainer_of
+from moeplan.report.plan_page import plan_html
+from moeplan.report.sections import plan_sections
+from moeplan.report.terminal import terminal_text
 from moeplan.studies.inspection import inspect
 from moeplan.studies.training_fit import TrainingRequest, training_fit
 from tests.published import MODELS
@@ -85,9 +89,30 @@ def assert_consistent(plan: Plan, folder: Any) -> None:
 
 
 DEVICES = ["H100", "H200", "GB200", "A100-80GB", "B200"]
+FEW = 4
+"""Requests of the default suite; 40 are asked by `-m slow`."""
 
 
-@pytest.mark.parametrize("number", range(4))
+def assert_told_alike(plan: Plan) -> None:
+    """The whole report, the page and an export give the first layout, its speed and utilisation as the plan does."""
+    first, run = plan.training.layouts[0], plan.training
+    for words in (terminal_text(plan_sections(plan), 200), plan_html(plan)):
+        text = " ".join(words.split())
+        assert f"{run.tokens_per_second_per_gpu:,.0f}" in text
+        assert f"{100 * run.mfu:.3g} %" in text
+        assert "of the dense bf16 peak" in text
+    job = export(plan, "megatron")
+    for flag, degree in (
+        ("tensor-model-parallel-size", first.tp),
+        ("pipeline-model-parallel-size", first.pp),
+        ("expert-model-parallel-size", first.ep),
+        ("micro-batch-size", first.micro_batch),
+        ("global-batch-size", run.batch_sequences),
+    ):
+        assert re.search(rf"--{flag} {degree}\b", job), flag
+
+
+@pytest.mark.parametrize("number", [*range(FEW), *(pytest.param(n, marks=pytest.mark.slow) for n in range(FEW, 40))])
 def test_time_layout_and_tokens_agree(number: int, tmp_path: Any) -> None:
     """For random requests tokens/s of an inspection x time x goodput are the plan's tokens, and all figures agree."""
     random = np.random.default_rng(number)
@@ -107,6 +132,7 @@ def test_time_layout_and_tokens_agree(number: int, tmp_path: Any) -> None:
     except InfeasibleError:
         return  # few GPUs for much memory: nothing to compare
     assert_consistent(plan, tmp_path)
+    assert_told_alike(plan)
 
 
 def everything(budget: Budget, space: Space) -> list[float]:
@@ -158,6 +184,50 @@ def test_many_designs_are_chosen_as_few(monkeypatch: pytest.MonkeyPatch) -> None
     sampled = choose_design(space_of(budget), laws())
     assert sampled.best_ln_value == pytest.approx(exact.best_ln_value, abs=1e-9)
     assert sampled.index == exact.index
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "gpus, days, memory, precision",
+    [
+        ("256xH100", 30.0, "8x80GB", "bf16"),
+        ("256xH100", 30.0, None, "bf16"),
+        ("64xH200", 30.0, "8x141GB", "fp8"),
+        ("4001xH100", 20.0, None, "bf16"),
+        ("64xGB200", 30.0, "8x80GB", "mxfp8"),
+        ("96xA100-80GB", 14.0, "80GB", "bf16"),
+        ("16xH100", 20.0, None, "fp8"),
+        ("1000xB200", 60.0, "16x80GB", "fp8"),
+    ],
+)
+def test_samples_find_what_asking_all_finds(
+    monkeypatch: pytest.MonkeyPatch, gpus: str, days: float, memory: str | None, precision: str
+) -> None:
+    """On 25,000 to 130,000 designs, V and the choice are those of proven bounds and every layout; each law's best near.
+
+    Without samples every design that its proven bound leaves is asked under every layout.
+    """
+    budget = Budget(gpus=gpus, days=days, memory=memory, train_precision=precision)
+    declared, everyone = budget.reference_grid(), select_laws(None).objective
+    grid = dataclasses.replace(
+        declared,
+        d_model=declared.d_model[::2],
+        aspect_ratio=declared.aspect_ratio[2::2],
+        num_experts=declared.num_experts[1::2],
+        granularity=declared.granularity[::2],
+    )
+
+    def choose() -> Choice:
+        return choose_design(Space(budget, everyone, base=grid, reference=grid), everyone)
+
+    sampled = choose()
+    monkeypatch.setattr(clocks, "FEW", 10**9)
+    proven = choose()
+    assert sampled.best_ln_value == pytest.approx(proven.best_ln_value, abs=1e-9)
+    assert sampled.index == proven.index
+    for law in everyone:
+        best = [float(choice.scores.mean([law]).max()) for choice in (sampled, proven)]
+        assert best[0] == pytest.approx(best[1], abs=0.04)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp8"])

@@ -122,11 +122,13 @@ class Choice:
     def with_more(self, compute: float = 1.0, memory: float = 1.0) -> Scores:
         """The scores at so many times the compute, or the time where that is the budget, and the memory."""
         if self.clock is not None:
-            from moeplan.plan.trainable import clock_of  # late, so that a plan without GPUs starts fast
-
             # without a limit of the served model, memory is that of the GPUs
             own = self.budget.memory is not None or memory == 1
-            clock = self.clock if own else clock_of(self.space, memory)
+            clock = self.clock
+            if not own:
+                near = [self.scores.mean(laws) for laws in (self.laws, *((law,) for law in self.laws))]
+                best = [value >= value.max() + math.log1p(-TIE) for value in near]
+                clock = clock.with_more_memory(memory, np.flatnonzero(np.any(best, axis=0)))
             known = self.scores if own and compute == 1 and not self.budget.pays_hours else None
             return clock.scores(_prices_of(self.laws), time=compute, memory=memory, known=known)
         if compute == 1 and not self.budget.pays_hours:

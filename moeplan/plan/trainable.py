@@ -50,10 +50,9 @@ def site_of_budget(budget: Budget) -> tuple[Site, str]:
     )
 
 
-def clock_of(space: Space, memory: float = 1.0) -> Clock:
-    """What the designs of a space are worth on its budget's GPUs, of so many times their memory."""
+def clock_of(space: Space) -> Clock:
+    """What the designs of a space are worth on its budget's GPUs."""
     budget, trainer = space.budget, trainer_of(space.budget)
-    trainer = dataclasses.replace(trainer, usable_bytes=trainer.usable_bytes * memory)
     if budget.timed:
         return Clock(space, trainer, seconds=budget.seconds)
     return Clock(space, trainer, flops=budget.flops, days=0.0 if budget.mfu else budget.seconds)
