@@ -362,3 +362,48 @@ def test_tiny_runs_are_read_where_their_compute_proves_the_units(tmp_path: Path)
     path.write_text(path.read_text(encoding="utf-8").replace("train_flops", "note"), encoding="utf-8")
     with pytest.raises(UsageError, match="are they in millions"):
         read_runs(str(path)).column("tokens")
+
+
+STEP_LAW = tuple(
+    # Rows as the public table of Step Law's MoEs has them (arXiv 2503.04715, moe_lr_bs_loss.csv): 2.15B params, four
+    # sets of active ones, sweeps of learning rates. Losses here are invented.
+    (2048, topk, 2.15e9 * (1 + 0.001 * (active % 3)), active, d, rate, 2.0 + 90 * (6 * active * d) ** -0.115 + 5 * rate)
+    for topk, active in ((1, 187973632), (2, 232579072), (1, 590436352), (3, 1241270272))
+    for d in (2e9, 4e9, 8e9, 2e10)
+    for rate in (2e-4, 5e-4, 1e-3, 2e-3)
+)
+
+
+def step_law(path: Path, header: str = "seq_len,topk,N,Na,D,lr,loss") -> str:
+    """The table as a file."""
+    lines = [header, *(",".join(f"{cell:.12g}" for cell in row) for row in STEP_LAW)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def test_a_table_of_sweeps_warns_and_says_what_it_extrapolates(tmp_path: Path) -> None:
+    """Its N is all params and its Na the active ones (Na <= N, and its own FLOPs per token are 6*Na + 12*L*d*s). The
+    sweep is told of, and a loss predicted at 1e21, below all that were measured, is said to be."""
+    path = step_law(tmp_path / "moe.csv")
+    found = fit(path, draws=0, at=[1e21])
+    assert found.runs.columns["active_params"] == "Na"
+    assert found.runs.most_flops == pytest.approx(6 * 1241270272 * 2e10)
+    assert any("--keep-best" in text for text in found.warnings)
+    best = fit(path, draws=0, at=[1e21], keep_best=True)
+    assert best.runs.used == 16
+    value = next(x.value for x in best.optima if x.train_flops == 1e21)
+    least = min(row[-1] for row in STEP_LAW)
+    assert value is not None
+    assert value < least
+    assert any(f"predicts loss {value:.4g}, below all that the runs measured ({least:.4g}" in x for x in best.warnings)
+    assert not any("below all" in text for text in fit(path, draws=0, keep_best=True).warnings)
+
+
+def test_swapped_sizes_are_refused(tmp_path: Path) -> None:
+    """More active params than params are no model; the refusal says the --map that settles it, which does."""
+    path = step_law(tmp_path / "swapped.csv", "seq_len,topk,Na,N,D,lr,loss")
+    with pytest.raises(UsageError, match="no model has more active params") as error:
+        fit(path, draws=0)
+    assert "--map 'active_params=N' --map 'total_params=Na'" in str(error.value)
+    mapped = fit(path, draws=0, keep_best=True, columns={"active_params": "N", "total_params": "Na"})
+    assert mapped.runs.columns["active_params"] == "N"

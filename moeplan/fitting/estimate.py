@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.fitting import result as res
-from moeplan.fitting.bootstrap import bootstrap
+from moeplan.fitting.bootstrap import PER_COEFFICIENT, bootstrap
 from moeplan.fitting.holdout import SHARE, hold_out, rms
 from moeplan.fitting.identify import identify, with_draws
 from moeplan.fitting.prior import WIDTH, Prior, make_prior
@@ -156,6 +156,12 @@ def fit(
     say("drawing")
     objective = problem.objective(minima, problem.residuals(minima)[0])
     clusters = _clusters(table, cluster)
+    units = table.count if clusters is None else int(clusters.max()) + 1
+    needed = 0 if prior else PER_COEFFICIENT * (len(problem.names) - len(problem.fixed))
+    few = ""
+    if draws and identified.determined < units < needed:
+        what = "clusters" if cluster else "runs"
+        few = f"too few {what} for intervals: {units}, and they hold from {needed} on; give more, or a --prior"
     drawn = (
         bootstrap(
             problem,
@@ -166,11 +172,11 @@ def fit(
             clusters=clusters,
             determined=identified.determined,
         )
-        if draws and (table.count > identified.determined or prior)
+        if draws and not few and (table.count > identified.determined or prior)
         else None
     )
     if drawn is not None:
-        identified = with_draws(identified, problem, drawn.y)
+        identified = with_draws(identified, problem, minima[0], drawn.y)
     say("finding optima")
     return summarise(
         table,
@@ -182,13 +188,14 @@ def fit(
         name=name or _name_of(files[0]),
         command=command
         or f"moeplan.fit({str(files[0]) if len(files) == 1 else [str(file) for file in files]!r}, {form!r})",
-        method=method_of(problem, objective, drawn, draws, cluster, seed, level),
+        method=method_of(problem, objective, drawn, few, draws, cluster, seed, level),
         hold_out=(held_out, held_out_says),
         scores=scores,
         prior=found,
         without=without,
         at=list(at),
         level=level,
+        few=few,
     )
 
 

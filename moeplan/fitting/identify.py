@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moeplan.fitting.problem import Problem
 from moeplan.fitting.solve import solve
@@ -30,6 +31,8 @@ LEVEL_SHIFT, EXPONENT_SHIFT = 0.25, 0.5
 """How far a level and an exponent are moved to see whether the runs notice."""
 FACTOR = 2.0
 """Within which a term's size must be known."""
+AMPLITUDE_FACTOR = 100.0
+"""Within which the amplitude of a term of known size must be."""
 LEVEL = 0.9
 """At which the runs must tell."""
 _ANYTHING = math.log(1e4)
@@ -52,6 +55,8 @@ class Identified:
     """Covariance of the coordinates near the fit, (P, P); 0 for coefficients at a bound."""
     at_bound: Mapping[str, float]
     """Coefficients that stand at a bound of the form, with that bound."""
+    noise: float
+    """The objective's unit (`Problem.noise`)."""
 
 
 def identify(problem: Problem, y: Floats) -> Identified:
@@ -70,7 +75,8 @@ def identify(problem: Problem, y: Floats) -> Identified:
     rank, null = _null_directions(j[free], None if pull is None else pull[free])
     noise = problem.noise(r, rank)
     covariance = np.zeros((len(names), len(names)))
-    covariance[np.ix_(free, free)] = _covariance(j[free], noise, None if pull is None else pull[free])
+    seen = math.sqrt(problem.sharpness(r)) * j[free]
+    covariance[np.ix_(free, free)] = _covariance(seen, noise, None if pull is None else pull[free])
     if problem.pull is not None:  # what is as wide as its prior is the prior's, not the runs'
         from_prior = np.minimum(np.diag(covariance) / problem.pull.width**2, 1.0).sum()
         rank = max(1, round(len(free) - float(from_prior)))
@@ -90,30 +96,72 @@ def identify(problem: Problem, y: Floats) -> Identified:
             f"{_listed(list(names))} not identified: {problem.num_runs} runs for {len(free)} coefficients leave "
             f"nothing that could tell how far off they are"
         )
-        return Identified(dict.fromkeys(names, sentence), (sentence,), rank, covariance, at_bound)
+        return Identified(dict.fromkeys(names, sentence), (sentence,), rank, covariance, at_bound, noise)
     for i in free:
         if names[i] not in says and pull is None:
             sentence = _weak_sentence(problem, y, i, covariance, noise)
             if sentence:
                 says[names[i]] = sentence
                 directions.append(sentence)
-    return Identified(says, tuple(directions), rank, covariance, at_bound)
+    return Identified(says, tuple(directions), rank, covariance, at_bound, noise)
 
 
-def with_draws(identified: Identified, problem: Problem, draws: Floats) -> Identified:
-    """The same, and positive coefficients whose draws (B, P) spread over more than the factor either way."""
+def with_draws(identified: Identified, problem: Problem, y: Floats, draws: Floats) -> Identified:
+    """The same, and what the draws (B, P) tell: positive coefficients that spread over more than the factor either way,
+    sizes of terms whose sign is open, and all that follow what is open beyond their own draws, since in a flat valley
+    draws stop where they begin, near the fit `y` (P,)."""
     says = dict(identified.says)
     directions = list(identified.directions)
     for i, (name, coordinate) in enumerate(problem.table.coordinates.items()):
-        judged = coordinate.kind == "ln" and (name not in problem.table.affine)
-        if not judged or name in says or problem.pull is not None:
+        affine = name in problem.table.affine
+        if name in says or problem.pull is not None:
             continue
-        low, high = np.quantile(draws[:, i], [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
-        if high - low > 2 * math.log(FACTOR):
-            ends = f"{math.exp(low):.3g} to {math.exp(high):.3g}"
+        low, high = (float(x) for x in np.quantile(draws[:, i], [0.5 - LEVEL / 2, 0.5 + LEVEL / 2]))
+        if coordinate.kind == "ln":
+            # An amplitude is judged by its term; its own value moves with the term's exponent.
+            is_open = high - low > 2 * math.log(AMPLITUDE_FACTOR if affine else FACTOR)
+            low, high = math.exp(low), math.exp(high)
+        else:
+            is_open = coordinate.role == "signed" and affine and not problem.table.log and low < 0 < high
+        if is_open:
+            ends = f"{low:.3g} to {high:.3g}"
             says[name] = f"{name} is not identified: {100 * LEVEL:g} % of the draws spread over {ends}"
             directions.append(says[name])
+    if problem.pull is None:
+        for name, sentence in _following(problem, y, draws, says, identified).items():
+            says[name] = sentence
+            directions.append(sentence)
     return dataclasses.replace(identified, says=says, directions=tuple(directions))
+
+
+def _following(
+    problem: Problem, y: Floats, draws: Floats, says: Mapping[str, str], identified: Identified
+) -> dict[str, str]:
+    """Coefficients that move beyond their draws where an open one is moved, unnoticed, and the rest fitted again."""
+    found: dict[str, str] = {}
+    lows, highs = np.quantile(draws, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
+    for i, name in enumerate(problem.names):
+        if name not in says or name in problem.fixed:
+            continue
+        shift = math.log(FACTOR) if problem.table.coordinates[name].kind == "ln" else EXPONENT_SHIFT * abs(float(y[i]))
+        values = np.array([y[i] - shift, y[i] + shift, lows[i], highs[i]])
+        moved, unnoticed = _moved(problem, y, i, values, identified.noise)
+        for j, other in enumerate(problem.names):
+            beyond = (moved[:, j] < lows[j]) | (moved[:, j] > highs[j])
+            if other not in says and other not in found and (beyond & unnoticed).any():
+                found[other] = f"{other} is not identified: it goes with {name}, which the runs leave open"
+    return found
+
+
+def _moved(problem: Problem, y: Floats, i: int, values: Floats, noise: float) -> tuple[Floats, NDArray[np.bool_]]:
+    """The fit (K, P) with coordinate `i` at each of `values` (K,), and whether the runs do not notice at 90 %."""
+    low, high = problem.bounds()
+    starts = np.tile(y, (len(values), 1))
+    box = np.tile(low, (len(values), 1)), np.tile(high, (len(values), 1))
+    starts[:, i] = box[0][:, i] = box[1][:, i] = np.clip(values, low[i], high[i])
+    found = solve(problem, starts, box=box, tolerance=1e-6)
+    here = problem.objective(y[None], problem.residuals(y[None])[0])[0]
+    return found.y, 2 * (found.objective - here) / noise < quantile() ** 2
 
 
 def quantile(level: float = LEVEL) -> float:
@@ -196,18 +244,11 @@ def _weak_sentence(problem: Problem, y: Floats, i: int, covariance: Floats, nois
 def _profile_sentence(problem: Problem, y: Floats, i: int, shift: float, noise: float) -> str:
     """Whether the runs notice when a coefficient is moved by a share of itself and the rest fitted again."""
     name, role = problem.names[i], problem.table.coordinates[problem.names[i]].role
-    low, high = problem.bounds()
-    moved = np.clip(y[i] * np.array([1 - shift, 1 + shift]), low[i], high[i])
-    box = np.tile(low, (2, 1)), np.tile(high, (2, 1))
-    starts = np.tile(y, (2, 1))
-    starts[:, i] = box[0][:, i] = box[1][:, i] = moved
-    found = solve(problem, starts, box=box, tolerance=1e-6)
-    here = problem.objective(y[None], problem.residuals(y[None])[0])[0]
-    unnoticed = 2 * (found.objective - here) / noise < quantile() ** 2
+    moved, unnoticed = _moved(problem, y, i, y[i] * np.array([1 - shift, 1 + shift]), noise)
     if not unnoticed.any():
         return ""
     what = f"the irreducible level {name}" if role == "level" else f"the exponent {name}"
-    others = " and ".join(f"{value:.3g}" for value, no in zip(moved, unnoticed, strict=True) if no)
+    others = " and ".join(f"{value:.3g}" for value, no in zip(moved[:, i], unnoticed, strict=True) if no)
     return (
         f"{what} is not identified: with {others} in place of {y[i]:.3g} the runs are described as well, at "
         f"{100 * LEVEL:g} %"

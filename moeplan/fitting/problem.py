@@ -154,15 +154,21 @@ class Problem:
         """The objective's unit: what it rises by when twice the log-likelihood falls by 2, from residuals (R,).
 
         E[psi^2]/E[psi'] with psi the Huber function's derivative, R - determined degrees of freedom; for least squares
-        it is the variance of the residuals. E[psi'] is the density around 0, taken over half the residuals' spread.
+        it is the variance of the residuals.
         """
         freedom = max(self.num_runs - determined, 1)
         squared = float((self.slope(residuals) ** 2).sum()) / freedom
+        return max(squared / self.sharpness(residuals), 1e-30)
+
+    def sharpness(self, residuals: Floats) -> float:
+        """E[psi']: the objective's second derivative by a run's ln prediction, from residuals (R,); 1 for squares.
+
+        It is the density of residuals around 0 times 2*delta, taken over half their spread.
+        """
         if not np.isfinite(self.delta):
-            return max(squared, 1e-30)
+            return 1.0
         window = max(self.delta, 0.5 * spread(residuals))
-        inside = max(float((np.abs(residuals) < window).mean()), 1 / self.num_runs) * self.delta / window
-        return max(squared / inside, 1e-30)
+        return max(float((np.abs(residuals) < window).mean()), 1 / self.num_runs) * self.delta / window
 
 
 def spread(residuals: Floats) -> float:

@@ -18,6 +18,8 @@ from moeplan.fitting.table import read_tables
 _MOST = 5000
 """Runs that a law is fitted to at most: of more, a sample spread evenly over the logarithm of compute. A law's error
 falls with the square root of their number, and long before this below what a form leaves out."""
+_MORE_ACTIVE = 1.05
+"""Active params over all params, in the middle, from which they cannot be that: ways of counting differ by less."""
 
 
 def read_runs(
@@ -97,7 +99,23 @@ def read_runs(
         runs = Runs(table, naming, rows, left_out, runs.conventions, runs.fixed)
     if keep_best:
         runs = _best(runs, target)
-    return _sampled(runs) if runs.count > _MOST else runs
+    found = _sampled(runs) if runs.count > _MOST else runs
+    _check_sizes(found)
+    return found
+
+
+def _check_sizes(runs: Runs) -> None:
+    """Refuse runs all of whose active params are more than all params, as where the two columns are swapped."""
+    columns = [runs.naming.columns.get(name) for name in ("active_params", "total_params")]
+    if None in columns or runs.shapes_known:
+        return
+    active, total = (runs.require(name, "the check of sizes") for name in ("active_params", "total_params"))
+    if (active >= total).all() and np.median(active / total) > _MORE_ACTIVE:
+        raise UsageError(
+            f"{runs.table.file}: column {columns[0]!r} (active_params) holds {active[0]:.4g} where column "
+            f"{columns[1]!r} (total_params) holds {total[0]:.4g}, and no model has more active params than params; if "
+            f"they are swapped, say so with --map 'active_params={columns[1]}' --map 'total_params={columns[0]}'"
+        )
 
 
 def _best(runs: Runs, target: str) -> Runs:

@@ -12,7 +12,7 @@ from moeplan.errors import UsageError
 from moeplan.estimates import Estimate
 from moeplan.files import read_json
 
-SCHEMA = "moeplan.suggestion/2"
+SCHEMA = "moeplan.suggestion/1"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Suggestion(records.Record):
     """The proxy runs that shrink most the regret of a law's recommendation at a budget."""
 
     schema: str
-    """Version of this structure, moeplan.suggestion/2."""
+    """Version of this structure, moeplan.suggestion/1."""
     moeplan_version: str
     """Version that made it."""
     command: str

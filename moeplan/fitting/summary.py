@@ -21,7 +21,7 @@ from moeplan.fitting.predictions import predictions
 from moeplan.fitting.prior import Prior
 from moeplan.fitting.problem import Problem, spread
 from moeplan.fitting.runs import Runs
-from moeplan.fitting.warn import interval_warnings, run_warnings
+from moeplan.fitting.warn import beyond_warnings, interval_warnings, run_warnings
 from moeplan.fitting.with_interval import estimate
 from moeplan.laws import load_law
 from moeplan.laws.roles import LEVERAGE_LAW
@@ -41,12 +41,15 @@ MOSTLY_PRIOR = 0.5
 
 
 def method_of(
-    problem: Problem, objective: Floats, drawn: Draws | None, draws: int, cluster: str, seed: int, level: float
-) -> res.Method:
+    problem: Problem, objective: Floats, drawn: Draws | None, few: str, draws: int, cluster: str, seed: int,
+    level: float,
+) -> res.Method:  # fmt: skip
     """How it was fitted, in the words of the report."""
     words = "none: no draws were asked for"
     if draws and drawn is None:
         words = "none: with as many coefficients as runs a form passes through all of them, whatever their error"
+    if few:
+        words = f"none: {few}"
     if drawn is not None:
         words = (
             f"central {100 * level:g} % of {draws} bootstrap draws (exponential weights of the "
@@ -83,6 +86,7 @@ def summarise(
     without: Floats,
     at: list[float],
     level: float,
+    few: str = "",
 ) -> res.FittedLaw:
     """The whole answer: coefficients and what follows from them, with intervals where there are draws."""
     y = minima[0]
@@ -137,6 +141,8 @@ def summarise(
         warnings=(
             *run_warnings(runs, problem, residuals, identified.at_bound),
             *interval_warnings(optima, residuals),
+            *beyond_warnings(optima, problem.observed, at, target.replace("_", " ")),
+            *((few,) if few else ()),
         ),
     )
 

@@ -78,7 +78,14 @@ def interval_warnings(optima: Sequence[Optimum], residuals: Floats) -> list[str]
     scatter = max(float(np.sqrt(np.mean(residuals**2))), 1e-4)
     found = []
     for x in optima:
-        if not x.inside or not x.value or not x.value.low or not x.value.high:
+        if not x.inside or not x.value or x.value.low is None or x.value.high is None:
+            continue
+        if x.value.low <= 0:
+            found.append(
+                f"at {x.train_flops:.3g} FLOPs, amid the runs, the interval reaches down to {x.value.low:.3g}, as no "
+                f"loss does: the draws run along what the runs leave open; give a --prior, or fit a form with fewer "
+                f"coefficients"
+            )
             continue
         width = float(np.log(x.value.high / x.value.low))
         if width > FAR_WIDER * scatter:
@@ -88,6 +95,22 @@ def interval_warnings(optima: Sequence[Optimum], residuals: Floats) -> list[str]
                 f"--prior, or fit a form with fewer coefficients"
             )
     return found
+
+
+def beyond_warnings(optima: Sequence[Optimum], observed: Floats, asked: Sequence[float], what: str) -> list[str]:
+    """The furthest of the budgets asked for that the runs do not reach, where what is predicted lies beyond all of
+    theirs: a sentence, or none."""
+    far = [x for x in optima if x.train_flops in asked and not x.inside and x.value]
+    far = [x for x in far if x.value is not None and not observed.min() <= x.value <= observed.max()]
+    if not far:
+        return []
+    x = max(far, key=lambda each: each.train_flops)
+    assert x.value is not None
+    side = "below" if x.value < observed.min() else "above"
+    return [
+        f"at {x.train_flops:.3g} FLOPs the law predicts {what} {x.value:.4g}, {side} all that the runs measured "
+        f"({observed.min():.4g} to {observed.max():.4g}): it is extrapolated"
+    ]
 
 
 def distinct_budgets(train_flops: Floats) -> int:
