@@ -8,6 +8,7 @@ Prints the counts, and each case that does otherwise.
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -231,6 +232,7 @@ def faults(
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as own:
+        os.chdir(own)  # an output may be called anything
         wanted = [int(word) for word in sys.argv[1:]]
         codes: Counter[int] = Counter()
         wrong = faults(wanted[0], wanted[1], Path(own), *wanted[2:], codes=codes)
