@@ -26,7 +26,7 @@ from moeplan.plan.document import (
 )
 from moeplan.plan.life import IfServed, Life, ServedLoad
 from moeplan.plan.search.variables import DESIGN_VARIABLES, Design
-from moeplan.plan.training_and_serving import ServingPoint, ServingUse
+from moeplan.plan.serving_run import ServingPoint, ServingUse
 from moeplan.plan.training_run import DesignTime, LayoutOption, TrainingRun
 from moeplan.plan.uncertainty.result import LawUncertainty, PlanUncertainty, VariableUncertainty
 

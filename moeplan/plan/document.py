@@ -24,7 +24,7 @@ from moeplan.notebook import Searched
 from moeplan.plan.goal import Goal
 from moeplan.plan.life import IfServed, Life
 from moeplan.plan.search.variables import Design
-from moeplan.plan.training_and_serving import ServingUse
+from moeplan.plan.serving_run import ServingUse
 from moeplan.plan.training_run import DesignTime, TrainingRun
 from moeplan.plan.uncertainty.result import PlanUncertainty
 from moeplan.quantities import BY_KEY, BY_VARIABLE, BYTES, COUNT, FLOPS, NUMBER, SHARE
