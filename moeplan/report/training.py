@@ -114,10 +114,15 @@ def serving_blocks(plan: View[Plan]) -> tuple[Block, ...]:
         use(f"{int(tokens):,} tokens {{prefill_flops[{tokens}]}} FLOPs ({{prefill_seconds[{tokens}]}} s)")
         for tokens in use.prefill_flops
     )
+    spread = ""
+    if plan.it.serving.num_devices > 1:
+        spread = (
+            ", caches spread evenly, the least of any split (split by KV heads, as Memory counts, there may be copies)"
+        )
     text = (
         f"Decode on {{serving.num_devices:d}} {{serving.device}}, {{request.weight_dtype}} weights, bytes of one step "
-        "on one device. Speeds are those to be expected of today's software, by a model fitted to published figures "
-        "(80 % interval: divided and multiplied by {serving.concurrency.interval_factor:number}); no GPU passes "
+        f"on one device{spread}. Speeds are those to be expected of today's software, by a model fitted to published "
+        "figures (80 % interval: divided and multiplied by {serving.concurrency.interval_factor:number}); no GPU passes "
         f'"at most", by bytes over bandwidth and FLOPs over peak (bound by {bounds}). Prompts take at least: '
         "{prompts}."
     )

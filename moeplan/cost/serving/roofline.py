@@ -43,7 +43,8 @@ class DecodePoint:
     weight_bytes: float
     """Weights that each device reads [bytes]."""
     kv_bytes: float
-    """Cached keys, values or latents that each device reads [bytes]."""
+    """Cached keys, values or latents that each device reads where sequences are spread evenly, the least of any split
+    [bytes]; where matrices are split over more devices than KV heads, each holds a copy of one and reads more."""
     flops: float
     """What each device computes [FLOPs]."""
     seconds: float
