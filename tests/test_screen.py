@@ -46,7 +46,9 @@ from tests.test_verify_estimate import studied
 
 LINES = {100: 40, 80: 45}
 """Most lines of a first screen by columns."""
-SAID = re.compile(r"--[a-z-]+ \d+|[89]0 %|k\+s/E|1 sequence|1,024 |\b[0-9a-f]{16}\b|(?:above|from|of) 1\b")
+SAID = re.compile(
+    r"[a-z0-9]+-\d:\d attention|--[a-z-]+ \d+|[89]0 %|k\+s/E|1 sequence|1,024 |\b[0-9a-f]{16}\b|(?:above|from|of) 1\b"
+)
 """Numbers of the words themselves: options to type, the level of the intervals of speeds."""
 
 
@@ -96,6 +98,7 @@ BUDGETS = {
     "untrainable": Budget("1e24", "8x80GB", gpus="8xH100"),
     "range": Budget("3e25", "16x141GB"),
     "unlimited": Budget("1e21", gpus="16xH100", memory_for=("training",)),
+    "pattern": Budget("1e19", "8GB", attention="gdn-3:1", latent=4),
     "users": make_budget({"flops": "1e21", "memory": "80GB", "served": "2T", "serve_gpus": "2xH100", "mfu": 0.3}),
 }
 

@@ -48,10 +48,12 @@ def _rows(p: View[Plan]) -> tuple[tuple[str, str], ...]:
     shape = p.architecture
     first = "first {num_dense_layers} dense; " if shape.num_dense_layers else ""
     shared = " + {num_shared_experts:d} shared" if shape.num_shared_experts else ""
-    heads = "({num_kv_heads} KV)" if shape.attention == "gqa" else f"({shape.attention.upper()})"
+    heads = "MLA" if shape.attention == "mla" else "{num_kv_heads} KV"
+    pattern = "" if p.request.attention in ("gqa", "mla") else f", {p.request.attention} attention"
+    inside = " inside {d_latent}" if shape.d_latent else ""
     built = shape(
-        f"{{num_layers}} layers x {{d_model}}; {first}{{num_heads}} heads {heads}; {{num_active_experts:d}} of "
-        f"{{num_experts:d}} experts of {{d_expert}}{shared}"
+        f"{{num_layers}} layers x {{d_model}}; {first}{{num_heads}} heads ({heads}){pattern}; "
+        f"{{num_active_experts:d}} of {{num_experts:d}} experts of {{d_expert}}{inside}{shared}"
     )
     rows = [("For", _asked(p)), ("Shape", built), *(("Train" if not at else "", x) for at, x in enumerate(_train(p)))]
     rows += [("Serve", _serve(p)), ("Rate", _rate(p)), ("Quality (V)", _quality(p))]
