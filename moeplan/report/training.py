@@ -122,8 +122,8 @@ def serving_blocks(plan: View[Plan]) -> tuple[Block, ...]:
     text = (
         f"Decode on {{serving.num_devices:d}} {{serving.device}}, {{request.weight_dtype}} weights, bytes of one step "
         f"on one device{spread}. Speeds are those to be expected of today's software, by a model fitted to published "
-        "figures (80 % interval: divided and multiplied by {serving.concurrency.interval_factor:number}); no GPU passes "
-        f'"at most", by bytes over bandwidth and FLOPs over peak (bound by {bounds}). Prompts take at least: '
+        "figures (80 % interval: divided and multiplied by {serving.concurrency.interval_factor:number}); no GPU "
+        f'passes "at most", by bytes over bandwidth and FLOPs over peak (bound by {bounds}). Prompts take at least: '
         "{prompts}."
     )
     fewest, most = published_sizes()
