@@ -1,7 +1,9 @@
 """What choosing at equal time is worth beside choosing at equal compute: `python -m tests.benchmarks.equal_time`.
 
-Both designs train for the same days on the same GPUs. The gain in V is given as predicted, and over 200 draws of an
-error of each design's speed, as wide as the model's error from design to design (`Band.design_ln_sd`).
+Both designs train for the same days on the same GPUs, each under its fastest layout. The gain in V is given as
+predicted, and over 200 draws of the throughput model's fitted constants (each by its standard error, the two designs by
+the same constants) together with an independent error of each design's speed, as wide as the model's error from design
+to design (`Band.design_ln_sd`). The rows are those of a table of docs/accuracy.md.
 """
 
 from __future__ import annotations
@@ -10,7 +12,10 @@ import math
 
 import numpy as np
 
-from moeplan.cost.training.throughput.settings import band
+from moeplan.cost.devices import bundled
+from moeplan.cost.training.throughput.settings import Constants, band, constants
+from moeplan.cost.training.throughput.step import step_time
+from moeplan.numerics import Floats
 from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice, choose_design, make_space
 from moeplan.plan.law_selection import select_laws
@@ -20,42 +25,65 @@ REQUESTS = (("256xH100", "bf16"), ("256xH100", "fp8"), ("64xGB200", "bf16"), ("6
 DRAWS = 200
 
 
-def ln_value(space: Space, choice: Choice, tokens: float) -> float:
-    """ln V of a chosen design trained on so many tokens."""
-    flops = np.full(len(space), 1e20)
-    flops[choice.index] = tokens * space.flops_per_token[choice.index]
-    alone = np.zeros(len(space), dtype=bool)
-    alone[choice.index] = True
-    return float(space.take(alone).judge(flops[alone]).unlimited_mean(choice.laws)[0])
+def ln_value(space: Space, choice: Choice, tokens: Floats) -> Floats:
+    """ln V of a chosen design trained on so many tokens, each in turn."""
+    alone = space.gather(np.full(len(tokens), choice.index))
+    return alone.judge(tokens * space.flops_per_token[choice.index]).unlimited_mean(choice.laws)
+
+
+def drawn_constants(random: np.random.Generator) -> Constants:
+    """The fitted constants, each off by its standard error."""
+    rows = bundled("throughput.yaml").section("constants")
+    errors = {name: rows.section(name).number("ln_stderr", 0.0) for name in rows}
+    return constants().scaled(**{name: float(np.exp(random.normal(0, sd))) for name, sd in errors.items()})
+
+
+def tokens_of(space: Space, choice: Choice, fitted: Constants) -> float:
+    """Training tokens of a chosen design in the days of its budget, by these constants, under its fastest layout."""
+    assert choice.clock is not None
+    trainer, spread = choice.clock.trainer, choice.clock.speeds.spread(choice.index)
+    assert spread is not None
+    time = step_time(
+        choice.architecture,
+        spread.layout,
+        trainer.gpus.device,
+        spread.batch,
+        trainer.seq_len,
+        precision=trainer.precision,
+        software=trainer.software,
+        fitted=fitted,
+    )
+    return trainer.scale * spread.batch * trainer.seq_len / float(time.total) * space.budget.seconds
 
 
 def main() -> None:
-    """Print a line for each request."""
+    """Print a row for each request."""
     laws = select_laws(None).objective
+    print("| request, 30 days, served by 8x80GB | predicted | median of draws | 80 % of draws | losses | designs |")
+    print("|---|---|---|---|---|---|")
     for gpus, precision in REQUESTS:
         asked = {"memory": "8x80GB", "gpus": gpus, "days": 30.0, "train_precision": precision}
-        budget = Budget(**asked)  # type: ignore[arg-type]
-        space = make_space(budget, laws, threads=2)
+        space = make_space(Budget(**asked), laws)  # type: ignore[arg-type]
         timed = choose_design(space, laws, opinions=False)
         equal = choose_design(space.at(Budget(**asked, optimise="flops")), laws, opinions=False)  # type: ignore[arg-type]
-        assert timed.clock is not None
-        assert equal.clock is not None
-        speeds = [choice.clock.speeds.tokens_per_second[choice.index] for choice in (timed, equal) if choice.clock]
-        tokens = [float(speed) * budget.seconds for speed in speeds]
-        predicted = ln_value(space, timed, tokens[0]) - ln_value(space, equal, tokens[1])
-        errors = np.exp(np.random.default_rng(0).normal(0, band().design_ln_sd, (DRAWS, 2)))
-        gains = np.array(
-            [ln_value(space, timed, tokens[0] * a) - ln_value(space, equal, tokens[1] * b) for a, b in errors]
+        random = np.random.default_rng(0)
+        draws = [constants(), *(drawn_constants(random) for _ in range(DRAWS))]
+        errors = np.exp(random.normal(0, band().design_ln_sd, (DRAWS + 1, 2)))
+        errors[0] = 1  # the first is as predicted
+        tokens = (
+            np.array([[tokens_of(space, choice, fitted) for choice in (timed, equal)] for fitted in draws]) * errors
         )
-        low, middle, high = (100 * math.expm1(x) for x in np.percentile(gains, [10, 50, 90]))
-        shapes = " -> ".join(
+        gains = ln_value(space, timed, tokens[:, 0]) - ln_value(space, equal, tokens[:, 1])
+        low, middle, high = (100 * math.expm1(x) for x in np.percentile(gains[1:], [10, 50, 90]))
+        shapes = " to ".join(
             f"g {c.architecture.granularity:.2g}, k {c.architecture.num_active_experts}, "
             f"E {c.architecture.num_experts}, N_a {c.architecture.active_params() / 1e9:.1f}B"
             for c in (equal, timed)
         )
         print(
-            f"{gpus} {precision}: {100 * math.expm1(predicted):+.1f} % of V as predicted; with errors median "
-            f"{middle:+.1f} %, 80 % from {low:+.0f} to {high:+.0f} %, a loss in {np.mean(gains < 0):.0%}; {shapes}"
+            f"| {gpus}, {precision} | {100 * math.expm1(gains[0]):+.1f} % | {middle:+.1f} % "
+            f"| {low:+.0f} to {high:+.0f} % | {np.mean(gains[1:] < 0):.0%} | {shapes} |",
+            flush=True,
         )
 
 
