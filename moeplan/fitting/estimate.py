@@ -158,10 +158,11 @@ def fit(
     clusters = _clusters(table, cluster)
     units = table.count if clusters is None else int(clusters.max()) + 1
     needed = 0 if prior else PER_COEFFICIENT * (len(problem.names) - len(problem.fixed))
-    few = ""
+    few = warning = ""
     if draws and identified.determined < units < needed:
         what = "clusters" if cluster else "runs"
         few = f"too few {what} for intervals: {units}, and they hold from {needed} on; give more, or a --prior"
+        warning = f"there are too few {what} for intervals of so many coefficients; give more, or a --prior"
     drawn = (
         bootstrap(
             problem,
@@ -195,7 +196,7 @@ def fit(
         without=without,
         at=list(at),
         level=level,
-        few=few,
+        warning=warning,
     )
 
 

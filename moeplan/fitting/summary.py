@@ -86,7 +86,7 @@ def summarise(
     without: Floats,
     at: list[float],
     level: float,
-    few: str = "",
+    warning: str = "",
 ) -> res.FittedLaw:
     """The whole answer: coefficients and what follows from them, with intervals where there are draws."""
     y = minima[0]
@@ -142,7 +142,7 @@ def summarise(
             *run_warnings(runs, problem, residuals, identified.at_bound),
             *interval_warnings(optima, residuals),
             *beyond_warnings(optima, problem.observed, at, target.replace("_", " ")),
-            *((few,) if few else ()),
+            *((warning,) if warning else ()),
         ),
     )
 
