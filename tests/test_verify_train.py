@@ -307,3 +307,14 @@ def test_probe_estimates_a_run(data: Corpus) -> None:
     step = found.step_seconds(asked.architecture, asked.seq_len, asked.batch_sequences, asked.precision)
     ratio = step * asked.steps / run(asked, data, device="cpu").seconds
     assert 1 / 3 < ratio < 3
+
+
+def test_mfu_is_a_share_of_the_faster_type(data: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU whose bf16 products are a hundred times slower than its fp32 ones has one peak, that of fp32, whatever type
+    a run has: no share of it is above 1."""
+    peaks = {"bf16": 1e9, "fp32": 1e11}
+    monkeypatch.setattr("moeplan.verification.device.matmul_flops", lambda device, precision: peaks[precision])
+    for precision in ("bf16", "fp32"):
+        found = run(spec(data, DENSE, steps=2, precision=precision), data, device="cpu")
+        flops = found.tokens_per_second * DENSE.flops_per_token(64)
+        assert found.mfu == pytest.approx(flops / 1e11)
