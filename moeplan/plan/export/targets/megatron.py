@@ -137,10 +137,9 @@ def model_args(shape: Architecture, tp: int = 1) -> dict[str, str]:
 
     Raises `InfeasibleError` for a shape that Megatron-LM cannot express.
     """
-    require_plain(
-        shape, "Megatron-LM", allowed=("qkv_bias", "num_mtp_layers", "blocks", "d_latent", "shared_expert_gate")
-    )
     blocks_args = hybrid_args(shape)
+    gate = ("shared_expert_gate",) if blocks_args else ()
+    require_plain(shape, "Megatron-LM", allowed=("qkv_bias", "num_mtp_layers", "blocks", "d_latent", *gate))
     args: dict[str, object] = {
         "--use-mcore-models": "",
         "--transformer-impl": "transformer_engine",
