@@ -136,6 +136,9 @@ def faults(kills: int, home: Path, seed: int = 0) -> tuple[list[str], int]:
     study = Study(home, home / "study-0")
     for number in range(kills):
         wrong += study.killed(rng.choice(HOW), rng.uniform(0.0, course))
+        print(
+            f"kill {number + 1}: {len(study.finished)} runs finished, {len(wrong)} faults", file=sys.stderr, flush=True
+        )
         last = number == kills - 1
         if last or len(study.finished) >= len(expected["runs"]):
             if study.result() != expected:
