@@ -7,6 +7,7 @@ import functools
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ from moeplan.cost.serving.throughput import serving_throughput
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.plan.budget import Budget
 from moeplan.plan.choice import choose_design, make_space
+from moeplan.plan.design_time import design_times
 from moeplan.plan.document import Plan
 from moeplan.plan.inverse import recommend_for
 from moeplan.plan.planner import recommend
@@ -290,3 +292,19 @@ def test_by_the_clock_more_to_serve_leaves_less(plan: Plan) -> None:
     assert more.best_value < plan.best_value
     assert more.life.train_flops < plan.life.train_flops
     assert more.life.money == pytest.approx(plan.life.money, rel=1e-6)
+
+
+@pytest.mark.parametrize("served", [{"demand": Demand(served="1T", serve_gpus="2xH100")}, {"inference_tokens": "50B"}])
+def test_designs_at_equal_flops_pay_for_serving_once(served: dict[str, Any]) -> None:
+    """By the clock "the plan's FLOPs" are what serving left: a design's V at them has nothing to serve."""
+    grid = small_grid(num_shared_experts=(1,))
+    clock = {name: value for name, value in HOURS.items() if name != "mfu"}
+    asked = Budget(**clock, **served)  # type: ignore[arg-type]
+    choice = choose_design(make_space(asked, laws(), base=grid, reference=grid), laws())
+    assert choice.timed
+    index = int(np.argsort(choice.ln_value)[-50])
+    own, other = design_times(choice, [choice.index, index])
+    assert own.value_at_equal_flops == pytest.approx(1)
+    alone = choice.space.at(Budget(**clock))  # type: ignore[arg-type]
+    ln_v = alone.score(choice.flops).unlimited_mean(laws())
+    assert math.log(other.value_at_equal_flops) == pytest.approx(ln_v[index] - ln_v[choice.index])

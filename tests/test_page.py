@@ -455,7 +455,17 @@ def test_a_printed_plan_is_a_summary_of_two_pages_and_an_appendix(
     first = next(at for at, one in enumerate(pages) if "Appendix: the whole answer" in one)
     assert first in (1, 2)
     summary = " ".join(" ".join(pages[:first]).split())
-    for said in ("as good as", "Shape", "Train", "Serve", "Quality", "Efficiency Leverage of", "Near-equal", "Notes", "[1"):
+    for said in (
+        "as good as",
+        "Shape",
+        "Train",
+        "Serve",
+        "Quality",
+        "Efficiency Leverage of",
+        "Near-equal",
+        "Notes",
+        "[1",
+    ):
         assert said in summary
     for at, one in enumerate(pages):
         assert f"{at + 1} / {len(pages)}" in one

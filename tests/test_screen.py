@@ -222,6 +222,15 @@ def test_fit_screen(tmp_path: Any) -> None:
     hold(fit_screen(found, "law.yaml"), found.to_json())
 
 
+def test_fit_screen_says_why_there_are_no_intervals(tmp_path: Any) -> None:
+    """Too few runs for intervals: beside the dashes the first screen says where the reason stands."""
+    rows = [f"{n:g},{d:g},{2 + (1e8 / n) ** 0.3 + (1e9 / d) ** 0.4:.4f}" for n in (1e8, 4e8, 1e9) for d in (2e9, 2e10)]
+    (tmp_path / "runs.csv").write_text("\n".join(["total_params,tokens,loss", *rows]), encoding="utf-8")
+    command = ("fit", str(tmp_path / "runs.csv"), "--form", "additive_power_law", "--draws", "20")
+    assert "There are no intervals; --full says why" in " ".join(run(*command).output.split())
+    assert "too few runs for intervals: 6, and they hold from 15 on" in " ".join(run(*command, "--full").output.split())
+
+
 def test_every_ranked_warning_is_one_that_a_screen_knows() -> None:
     """The lists of warnings are those of the six commands, each ranked and said once."""
     ranked = bundled("warnings.yaml")

@@ -98,3 +98,13 @@ def test_one_unit_of_memory() -> None:
     text = CliRunner().invoke(cli, ["inspect", "qwen3-30b-a3b", "--memory", "80GiB", "--full"]).output
     assert "it fits 80GiB, 77.3GB usable" in text
     assert text.count("GiB") == 1
+
+
+@pytest.mark.parametrize("size, dtype", [(141, "fp8"), (80, "int4"), (40, "")])
+def test_what_does_not_fit_says_which_weights_do(size: int, dtype: str) -> None:
+    """DeepSeek-V3 does not fit eight H200 in bf16 and does in fp8, as it is served there; nothing is named in vain."""
+    shape, limit = MODELS["DeepSeek-V3"], parse_memory(f"8x{size}GB")
+    said = serving_fit(shape, limit, InferenceSettings()).says
+    assert said.partition("; ")[2].startswith(f"with --weights {dtype} it needs") if dtype else "--weights" not in said
+    if dtype:
+        assert serving_fit(shape, limit, InferenceSettings(weight_dtype=dtype)).fits  # type: ignore[arg-type]

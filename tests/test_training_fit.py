@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -9,9 +10,11 @@ from click.testing import CliRunner
 
 from moeplan.cli import cli
 from moeplan.cost.devices import parse_gpus
+from moeplan.cost.training.fastest import Trainer
 from moeplan.cost.training.memory import TrainingSettings, training_memory
 from moeplan.cost.training.parallelism import Layout, read_layout
 from moeplan.errors import InfeasibleError, UsageError
+from moeplan.plan.layouts import why_none
 from moeplan.studies.training_fit import TrainingRequest, training_fit
 from tests.published import MODELS
 
@@ -98,3 +101,12 @@ def test_inspect_says_that_its_days_have_no_pauses() -> None:
     """`inspect --tokens` gives the days of training throughout, where `recommend` counts pauses, and says so."""
     words = ["inspect", "qwen3-30b-a3b", "--gpus", "64xH100", "--layout", "tp=1,pp=2,ep=8"]
     assert "without pauses" in CliRunner().invoke(cli, [*words, "--tokens", "1T", "--full"]).output
+
+
+def test_the_smallest_layout_is_the_least_memory_that_trains() -> None:
+    """With just what the smallest layout needs a model is trained, with one byte less it is not."""
+    trainer = Trainer(gpus=parse_gpus("4xH100"), batch=64)
+    least = trainer.least_bytes(QWEN)
+    assert dataclasses.replace(trainer, usable_bytes=least).ranking(QWEN)
+    assert not dataclasses.replace(trainer, usable_bytes=least - 1).ranking(QWEN)
+    assert "the smallest needs" in why_none(QWEN, dataclasses.replace(trainer, usable_bytes=least - 1))

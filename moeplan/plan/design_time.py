@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice
 from moeplan.plan.training_run import DesignTime
 
@@ -18,7 +20,11 @@ def design_times(choice: Choice, indices: Sequence[int]) -> tuple[DesignTime, ..
     places = sorted({choice.index, *indices})
     kept = np.zeros(len(choice.space), dtype=bool)
     kept[places] = True
-    at_equal = choice.space.take(kept).score(choice.flops).unlimited_mean(choice.laws)
+    space, flops = choice.space.take(kept), choice.flops
+    if choice.budget.served_tokens:  # equal compute of training: what serving takes is not taken from it once more
+        space = space.at(_training_alone(choice.budget))
+        flops = float(choice.scores.train_flops[choice.index])
+    at_equal = space.score(flops).unlimited_mean(choice.laws)
     value = dict(zip(places, at_equal.tolist(), strict=True))
     own = mfu_and_days(choice, choice.index)
     found = []
@@ -26,6 +32,13 @@ def design_times(choice: Choice, indices: Sequence[int]) -> tuple[DesignTime, ..
         mfu, days = mfu_and_days(choice, index)
         found.append(DesignTime(mfu, days, math.exp(value[index] - value[choice.index]), own[0] / mfu))
     return tuple(found)
+
+
+def _training_alone(budget: Budget) -> Budget:
+    """The same budget with nothing to serve."""
+    flops = 0.0 if budget.days else budget.flops  # the days make them again
+    demand = dataclasses.replace(budget.demand, served=0.0)
+    return dataclasses.replace(budget, flops=flops, inference_tokens=0.0, demand=demand)
 
 
 def mfu_and_days(choice: Choice, index: int) -> tuple[float, float]:

@@ -114,14 +114,13 @@ def _ranked(architecture: Architecture, budget: Budget) -> tuple[Trainer, list[R
 
 
 def why_none(architecture: Architecture, trainer: Trainer) -> str:
-    """What the best that no memory limits would need, in words."""
-    unlimited = dataclasses.replace(trainer, usable_bytes=math.inf)
-    ranked = unlimited.ranking(architecture)
-    if not ranked:
+    """What the layout that needs the least memory would need, in words."""
+    least = trainer.least_bytes(architecture)
+    if not math.isfinite(least):
         return f"no layout of {trainer.gpus} divides this architecture within a batch of {trainer.batch} sequences"
     return (
-        f"no layout of {trainer.gpus} fits; the fastest would need {format_decimal_bytes(ranked[0].memory.total)} a "
-        f"GPU, and {format_decimal_bytes(trainer.usable_bytes)} are usable: use more GPUs"
+        f"no layout of {trainer.gpus} fits; the smallest needs {format_decimal_bytes(least)} a GPU, and "
+        f"{format_decimal_bytes(trainer.usable_bytes)} are usable: use more GPUs"
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, get_args
 
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import HEADROOM, Device
-from moeplan.cost.inference_memory import InferenceSettings, total_inference_bytes
+from moeplan.cost.inference_memory import InferenceSettings, WeightDtype, total_inference_bytes
 from moeplan.cost.serving.concurrency import concurrency, serving_gpus
 from moeplan.cost.serving.roofline import decode_point
 from moeplan.quantities import BYTES
@@ -73,11 +73,10 @@ def serving_fit(
     bound = None
     if found.most_sequences:
         bound = decode_point(shape, gpus.device, found.most_sequences, serving.context, serving, gpus.count)
-    lack = (
-        ""
-        if found.most_sequences
-        else f"it needs {format_decimal_bytes(one)} a device and {format_decimal_bytes(usable)} are usable"
-    )
+    lack = ""
+    if not found.most_sequences:
+        lack = f"it needs {format_decimal_bytes(one)} a device and {format_decimal_bytes(usable)} are usable"
+        lack += _narrower(shape, memory, serving, usable)
     return ServingFit(
         memory=str(memory),
         num_devices=gpus.count,
@@ -96,3 +95,14 @@ def serving_fit(
         most_tokens_per_second_per_gpu=bound.tokens_per_second_per_gpu if bound else None,
         says=lack,
     )
+
+
+def _narrower(shape: Architecture, memory: MemoryLimit, serving: InferenceSettings, usable: float) -> str:
+    """The first of the dtypes of weights with which one sequence fits and takes less, in words; "" if there is none."""
+    sizes = {}
+    for dtype in get_args(WeightDtype):
+        settings = dataclasses.replace(serving, weight_dtype=dtype, concurrency=1)
+        sizes[dtype] = int(total_inference_bytes(shape, settings, memory.num_devices))
+    own = sizes[serving.weight_dtype]
+    fitting = (dtype for dtype, size in sizes.items() if size <= usable and size < own)
+    return next((f"; with --weights {dtype} it needs {format_decimal_bytes(sizes[dtype])}" for dtype in fitting), "")

@@ -320,6 +320,20 @@ class Trainer:
                     least = ordered[count - 1] if len(ordered) >= count else 0.0
         return sorted(found.values(), key=lambda x: -x.tokens_per_second)[:count]
 
+    def least_bytes(self, architecture: Architecture) -> float:
+        """Bytes on a GPU under the layout that needs the fewest; inf where none divides the architecture."""
+        experts = self.experts if not architecture.is_dense else (1,)
+        counted = Counted()
+        spreads = (each for degrees in self.degrees for ep in experts for each in self.spreads(degrees, ep))
+        return min(
+            (
+                training_memory(architecture, spread.layout, self._settings(spread), counted).total
+                for spread in spreads
+                if not spread.layout.problems(architecture, self.seq_len)
+            ),
+            default=math.inf,
+        )
+
     def _in_order(
         self, ceiling: Ceiling, among: frozenset[tuple[Degrees, int]] | None
     ) -> Iterator[tuple[Degrees, int]]:

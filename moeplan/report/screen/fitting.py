@@ -57,6 +57,7 @@ def _warnings(f: View[FittedLaw]) -> list[Section]:
     open_ones = [c.name for c in fitted.coefficients if not c.identified]
     applies: dict[str, Any] = {
         "not_identified": lambda: bool(open_ones),
+        "no_intervals": lambda: all(one.low is None for one in fitted.coefficients),
         "holds_out_badly": lambda: held is not None and held.rms > BADLY * max(held.rms_fitted, 1e-9),
         "one_warning": lambda: bool(fitted.warnings),
         "no_hold_out": lambda: held is None,
