@@ -21,12 +21,13 @@ from tests.exported import TINY, plan_of
 from tests.sample import DENSE
 
 LAWS = Path(__file__).parents[1] / "laws"
-SUFFIXES = {"--plot": ".svg", "--html": ".html"}
+SUFFIXES = {"--plot": ".svg", "--html": ".html", "--candidates": ".csv"}
 SUGGEST = ("--suggest", "2", "--max-flops", "1e18", "--for", "--flops 1e20 --memory 24GB")
 BUDGET = ("--flops", "1e20", "--memory", "24GB")
 RUNS = "loss,total_params,active_params,tokens\n" + "".join(
     f"{1.7 + 400 / n**0.34 + 410 / d**0.28},{n},{n},{d}\n" for n in (1e7, 3e7, 1e8, 3e8) for d in (3e8, 1e9, 3e9)
 )
+REQUEST = "flops: 1e20\nmemory: 24GB\n"
 DEVICE = """\
 name: Ours
 memory: 40GB
@@ -93,6 +94,7 @@ INPUTS: MappingProxyType[str, dict[str, Case]] = MappingProxyType(
         "recommend": {
             **_law_cases("recommend", *BUDGET),
             **_gpus("recommend", *BUDGET),
+            "request": lambda d: (["recommend", "--request", str(file := _text(d / "request.yaml", REQUEST))], file),
             "plan": lambda d: (["recommend", "--from", str(plan := _plan(d))], plan),
             "law of a plan": lambda d: (["recommend", "--from", str(_plan(d, str(law := _law(d))))], law),
             "dense model": lambda d: (["recommend", *BUDGET[:2], "--match-dense", str(file := _config(d)),
@@ -143,9 +145,10 @@ def written(name: str) -> list[str]:
 
 
 def test_every_output_is_declared() -> None:
-    """An option that names a FILE under Output writes one; there is no other way for a command to write."""
+    """An option that names a FILE writes one or says that it reads it; there is no other way for a command to write."""
     for name, command in cli.commands.items():
-        named = [o.opts[0] for o in command.params if isinstance(o, click.Option) and o.metavar == "FILE"]
+        files = [o for o in command.params if isinstance(o, click.Option) and o.metavar == "FILE"]
+        named = [o.opts[0] for o in files if not getattr(o, "reads", False)]
         assert sorted(named) == sorted(written(name)), name
     assert set(INPUTS) == {name for name in cli.commands if written(name)}
 

@@ -143,6 +143,7 @@ budget_options = stacked(
     budget_option(
         "--request",
         metavar="FILE",
+        reads=True,
         is_eager=True,
         callback=take_request,
         help="Read options from a YAML file, by the words of the flags; flags given besides take their place.",

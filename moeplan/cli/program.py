@@ -37,11 +37,16 @@ INTERRUPTED = 130
 
 
 class Option(click.Option):
-    """An option that stands under a heading of the help; one that `writes` names a file that the command makes."""
+    """An option that stands under a heading of the help.
 
-    def __init__(self, *args: Any, heading: str = "Other", writes: bool = False, **kwargs: Any) -> None:
+    One that `writes` names a file that the command makes, one that `reads` a file that is read with the arguments.
+    """
+
+    def __init__(
+        self, *args: Any, heading: str = "Other", writes: bool = False, reads: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.heading, self.writes = heading, writes
+        self.heading, self.writes, self.reads = heading, writes, reads
 
 
 class Command(click.Command):
@@ -57,14 +62,19 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it with its outputs declared, so that no input can be overwritten."""
-        written = {
-            option.opts[0]: str(ctx.params[option.name])
-            for option in self.params
-            if isinstance(option, Option) and option.writes and ctx.params.get(option.name or "") is not None
-        }
-        from moeplan.files import outputs  # late, so that --help starts fast
+        from moeplan.files import check_read, outputs  # late, so that --help starts fast
 
-        with outputs(written):
+        files = [
+            (option, str(ctx.params[option.name]))
+            for option in self.params
+            if isinstance(option, Option)
+            and (option.writes or option.reads)
+            and ctx.params.get(option.name or "") is not None
+        ]
+        with outputs({option.opts[0]: path for option, path in files if option.writes}):
+            for option, path in files:
+                if option.reads:  # before the outputs were known
+                    check_read(path)
             return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
