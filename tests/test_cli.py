@@ -31,6 +31,7 @@ from moeplan.laws import law_names
 from moeplan.laws.roles import OBJECTIVE_LAWS
 from moeplan.plan import planner
 from moeplan.plan.budget import Budget
+from moeplan.plan.candidates import WITHIN
 from moeplan.plan.document import Plan, plan_schema
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.report import output
@@ -152,6 +153,8 @@ def test_help_states_the_true_defaults() -> None:
     assert (texts.pop("layout"), budget.layout) == ("the fastest that fits", "")
     assert (texts.pop("optimise"), budget.optimise) == ("time with --days, else flops", "")
     assert texts.pop("dense_tokens") == "as published"
+    assert texts.pop("latent") == str(budget.latent)
+    assert float(texts.pop("within")) == WITHIN
     assert texts == {}
 
 
@@ -581,6 +584,7 @@ def test_from_repeats_the_request(searches: Searches, plan_file: str) -> None:
         price_per_gpu_hour=request.price_per_gpu_hour,
         memory_for=request.memory_for,
         optimizer=request.optimizer,
+        measured=request.measured,
     )
     assert options["laws"] == request.laws
     assert options["alternatives"] == request.alternatives
@@ -605,7 +609,7 @@ def test_changes_go_to_stderr_beside_json(searches: Searches, plan_file: str) ->
     searches.plan = dataclasses.replace(sample_plan(), value_ratio=0.7)
     result = run("recommend", "--from", plan_file, "--json")
     assert json.loads(result.stdout) == searches.plan.to_json()
-    assert re.search(r"value_ratio +0.4612 +0.7", result.stderr)
+    assert re.search(r"value_ratio +46.1 % +70 %", result.stderr)
 
 
 def test_markdown(searches: Searches) -> None:
@@ -884,7 +888,8 @@ def test_hardware_lists_every_device() -> None:
 
     text = run("hardware").stdout
     assert all(name in text for name in devices())
-    assert "Utilisation" in text
+    assert "Published utilisation" in text
+    assert "MFU: share of the dense bf16 peak" in text
     one = json.loads(run("hardware", "H200", "--json").stdout)["devices"]
     assert [device["name"] for device in one] == ["H200"]
     wrong = run("hardware", "H1000")

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from moeplan.cost.inference_memory import InferenceSettings
+from moeplan.cost.serving.demand import Demand
 from moeplan.errors import LawError
 from moeplan.laws import Law, law_names, load_law, read_law
 from moeplan.laws.checks import compute_optimum, run_checks
@@ -475,11 +477,13 @@ def test_a_type_checker_sees_the_installed_package(built: Built, tmp_path: Path)
 
 
 def test_a_budget_is_made_from_its_fields() -> None:
-    """The constructor that type checkers see takes every field of a budget, in their order, and nothing else."""
+    """Its constructor, as type checkers see it, takes a budget's fields in order, then those of serving and demand."""
     (kind,) = ast.parse(inspect.getsource(Budget)).body
     (init,) = (node for node in ast.walk(kind) if isinstance(node, ast.FunctionDef) and node.name == "__init__")
     arguments = [*init.args.args[1:], *init.args.kwonlyargs]
-    assert [argument.arg for argument in arguments] == [field.name for field in dataclasses.fields(Budget)]
+    own = [field.name for field in dataclasses.fields(Budget) if field.init]
+    flat = [field.name for kind in (InferenceSettings, Demand) for field in dataclasses.fields(kind)]
+    assert [argument.arg for argument in arguments] == own + flat
 
 
 def bundled_laws() -> list[Law]:
