@@ -127,7 +127,7 @@ def parse_memory(text: str | float | MemoryLimit, what: str = "memory limit") ->
         return MemoryLimit(parse_bytes(text, what))
     if not 1 <= int(match[1]) <= 65536:
         raise UsageError(f"{what} {text!r} needs between 1 and 65536 devices, for example 8x80GB")
-    return MemoryLimit(parse_bytes(match[2], what), int(match[1]))
+    return MemoryLimit(parse_bytes(match[2], f"{what} {text!r}: memory of one device"), int(match[1]))
 
 
 def range_ends(text: str) -> tuple[str, str] | None:

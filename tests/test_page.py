@@ -26,7 +26,7 @@ from moeplan.report.charts import charts_of
 from moeplan.report.page import numbers_without_source, page_html
 from moeplan.report.page.elements import pointed_at
 from moeplan.report.page.numbers import pieces
-from moeplan.report.plan_page import page_sections, plan_card, plan_charts, write_plan
+from moeplan.report.plan_page import page_sections, page_title, plan_card, plan_charts, write_plan
 from moeplan.report.text import Number, Source, Text
 from moeplan.units import format_bytes, format_count, format_flops
 from tests.chromium import Browser
@@ -549,3 +549,12 @@ def test_recommend_writes_page_and_picture(tmp_path: Path) -> None:
         value = pointed_at(found.to_json(), number["data-path"]) if "data-path" in number else ""
         if value and not isinstance(value, str):
             assert number["text"].rstrip("*") in set(written(value)), number
+
+
+def test_a_page_is_titled_by_the_budget_that_was_given() -> None:
+    """Days on GPUs where time is the budget, as on the first screen; FLOPs, which differ by design, otherwise."""
+    plan = sample_plan()
+    timed = dataclasses.replace(plan, request=dataclasses.replace(plan.request, days=14.0, gpus="8xH100 SXM"))
+    assert "for 14 days on 8xH100 SXM" in str(page_title(timed))
+    by_flops = dataclasses.replace(plan, request=dataclasses.replace(plan.request, days=None))
+    assert f"for {format_flops(plan.request.flops)} FLOPs" in str(page_title(by_flops))

@@ -231,6 +231,17 @@ def test_fit_screen_says_why_there_are_no_intervals(tmp_path: Any) -> None:
     assert "too few runs for intervals: 6, and they hold from 15 on" in " ".join(run(*command, "--full").output.split())
 
 
+def test_fit_screen_of_a_form_without_sizes_predicts(tmp_path: Any) -> None:
+    """A law of compute alone says on its first screen what it predicts at the budget asked: 1.2 + 1e3*C^-.15."""
+    rows = [f"{c:g},{1.2 + 1e3 * c**-0.15:.5f}" for c in (1e18, 3e18, 1e19, 3e19, 1e20, 3e20, 1e21)]
+    (tmp_path / "runs.csv").write_text("\n".join(["train_flops,loss", *rows]), encoding="utf-8")
+    plain = fit(tmp_path / "runs.csv", "compute_power_law", draws=0)
+    hold(fit_screen(plain, None), plain.to_json())
+    found = fit(tmp_path / "runs.csv", "compute_power_law", draws=0, at=[1e23])
+    screen = " ".join(terminal_text(fit_screen(found, None), 100).split())
+    assert f"1e23 FLOPs: loss {1.2 + 1e3 * 1e23**-0.15:.4g}, beyond the runs" in screen
+
+
 def test_every_ranked_warning_is_one_that_a_screen_knows() -> None:
     """The lists of warnings are those of the six commands, each ranked and said once."""
     ranked = bundled("warnings.yaml")

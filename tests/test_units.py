@@ -227,3 +227,11 @@ def test_memory_limits_round_trip(unit: str, amount: int, num_devices: int) -> N
     """A memory limit in whole GB, GiB, TB or TiB reads back from its own text exactly."""
     limit = units.parse_memory(f"{num_devices}x{amount}{unit}")
     assert units.parse_memory(str(limit)) == limit
+
+
+def test_a_memory_of_devices_that_is_none_is_said_whole() -> None:
+    """ "8xH200" names a device where bytes are wanted: the sentence has all that was typed, and what of it is wrong."""
+    with pytest.raises(
+        UsageError, match=r"^memory limit '8xH200': memory of one device 'H200' is not a quantity; write"
+    ):
+        units.parse_memory("8xH200")

@@ -17,7 +17,7 @@ from moeplan.report import sources
 from moeplan.report.blocks import Block, Chart, Level, Paragraph, Section, Series, Table, series
 from moeplan.report.opinions import SIZE, pooled_text
 from moeplan.report.pictures import write_pictures
-from moeplan.report.screen.plan import plan_screen
+from moeplan.report.screen.plan import budget_words, plan_screen
 from moeplan.report.sections import answer_source, headline, plan_sections, seen
 from moeplan.report.text import Text
 from moeplan.units import format_count
@@ -63,7 +63,7 @@ def page_title(plan: Plan) -> Text:
     """What the page is about."""
     p = seen(plan)
     limit = " and {request.memory}" if plan.request.memory else ""
-    return p(f"A {{size}} mixture of experts for {{request.flops}} FLOPs{limit}", size=p.design(SIZE))
+    return p(f"A {{size}} mixture of experts for {budget_words(plan.request)}{limit}", size=p.design(SIZE))
 
 
 def plan_summary(plan: Plan) -> list[Section]:

@@ -41,10 +41,12 @@ def _rows(f: View[FittedLaw]) -> list[tuple[str, str]]:
         held = "the {held_out:d} largest runs, from {from_flops} FLOPs on, lie {rms:share} rms from what the others say"
         rows.append(("Held out", f.hold_out(held)))
     for place, x in enumerate(f.optima):
+        far = "" if x.inside else ", beyond the runs"
         if x.active_params is not None and x.tokens is not None:
-            far = "" if x.inside else ", beyond the runs"
             size = x(f"{{train_flops}} FLOPs: {{active_params}} active params on {{tokens}} tokens{far}")
             rows.append(("Best size at" if not place else "", size))
+        elif x.value is not None and not f.it.profiles:
+            rows.append(("" if place else "Predicts", x(f"{{train_flops}} FLOPs: {f.predicts} {{value:number4}}{far}")))
     return rows
 
 
