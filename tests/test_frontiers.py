@@ -276,6 +276,7 @@ def test_ranges_hold_their_ends_and_readable_steps() -> None:
     "options, words",
     [
         ({"flops": "1e22", "memory": "80GB"}, "nothing to draw"),
+        ({"gpus": "8xH100", "days": 14, "memory": "80GB"}, "--days 7..90"),
         ({"flops": "1e20..1e25", "memory": "24GB..80GB"}, "both ranges"),
         ({"flops": "1e22", "memory": "640GB..24GB"}, "write 24GB..640GB"),
         ({"flops": "1e22", "memory": "80GB..80GB"}, "moeplan recommend --memory 80GB"),

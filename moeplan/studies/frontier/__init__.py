@@ -116,9 +116,10 @@ def frontier(
         both = " and ".join(several)
         raise UsageError(f"{both} are both ranges; give one as a range and one as a number")
     if not several:
+        budget_range = "days" if "days" in given else "flops"
         raise UsageError(
-            f"nothing to draw a curve over; give a range, --memory {RANGES['memory']} or --flops {RANGES['flops']}, or "
-            "a design variable, --over granularity"
+            f"nothing to draw a curve over; give a range, --memory {RANGES['memory']} or --{budget_range} "
+            f"{RANGES[budget_range]}, or a design variable, --over granularity"
         )
     (name,) = several
     budgets = [make_budget({**given, name: value}) for value in read[name]]
