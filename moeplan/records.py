@@ -132,7 +132,7 @@ def _read(kind: Any, data: Any, where: str) -> Any:
         return _read(_one_of([a for a in arguments if a is not type(None)], data), data, where)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if vars(kind).get("stands_for_subclasses"):
-            return _read(_one_of(_subclasses(kind), data), data, where)
+            return _read(_one_of(_of_kind(_subclasses(kind), data, place), data), data, where)
         if not isinstance(data, dict):
             raise UsageError(f"{place} must be an object, not {_short(data)}")
         fields = [f for f in dataclasses.fields(kind) if f.init]
@@ -185,6 +185,17 @@ def _read(kind: Any, data: Any, where: str) -> Any:
     raise UsageError(f"{place} is {_short(data)}, must be {kind.__name__}")
 
 
+def _of_kind(classes: list[Any], data: Any, place: str) -> list[Any]:
+    """Those of the classes that state the `kind` of the JSON, if it has one; raises `UsageError` if none does."""
+    if not isinstance(data, dict) or "kind" not in data:
+        return classes
+    found = [one for one in classes if one.kind and one.kind == data["kind"]]
+    if not found:
+        known = ", ".join(one.kind for one in classes if one.kind)
+        raise UsageError(f"{place}.kind is {_short(data['kind'])}, must be one of {known}")
+    return found
+
+
 def _one_of(classes: list[Any], data: Any) -> Any:
     """The class whose JSON `data` is, by its keys and by the name that a class may keep in `kind`; else the first."""
 
@@ -221,7 +232,7 @@ def field_docs(kind: type) -> dict[str, str]:
     body = typing.cast(ast.ClassDef, tree.body[0]).body
     for statement, following in itertools.pairwise(body):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            value = getattr(following, "value", None)
+            value = following.value if isinstance(following, ast.Expr) else None  # not what the next field is set to
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
                 docs[statement.target.id] = inspect.cleandoc(value.value).replace("\n", " ")
     return docs

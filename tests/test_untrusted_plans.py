@@ -20,6 +20,9 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moeplan import records
+from moeplan.architecture.attention.delta import GatedDeltaNet
+from moeplan.architecture.blocks import AttentionRun, Blocks
 from moeplan.architecture.shape import Architecture
 from moeplan.cli import cli
 from moeplan.cost.training.parallelism import Layout
@@ -172,8 +175,11 @@ def text_fields(kind: Any, place: str) -> Iterator[tuple[str, bool]]:
     if kind is str or origin is Annotated:
         yield place, origin is Annotated
     elif dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        for name, hint in typing.get_type_hints(kind, include_extras=True).items():
-            yield from text_fields(hint, f"{place}.{name}")
+        hints = typing.get_type_hints(kind, include_extras=True)
+        for field in dataclasses.fields(kind):  # what a whole class shares is in no file
+            yield from text_fields(hints[field.name], f"{place}.{field.name}")
+        for below in kind.__subclasses__():  # a field may hold any of the kinds of its type
+            yield from text_fields(below, f"{place}({below.__name__})")
     elif origin is not typing.Literal:
         for each in inner:
             yield from text_fields(each, place)
@@ -184,6 +190,20 @@ def test_every_text_of_a_plan_has_a_kind() -> None:
     fields = list(text_fields(Plan, "plan"))
     assert len(fields) > 40
     assert [place for place, known in fields if not known] == []
+
+
+def test_no_other_name_stands_for_an_attention() -> None:
+    """The attention of a hybrid's blocks is one of the known kinds; any other name is refused with its place."""
+    run = AttentionRun(GatedDeltaNet(num_key_heads=2, num_value_heads=4, key_head_dim=64, value_head_dim=64), (0,))
+    data: Any = records.to_json(run)
+    assert records.from_json(AttentionRun, data) == run
+    names: tuple[Any, ...] = ("", "\x1b[0m", "gated-delta-net", None, ["gqa"], {})
+    for name in names:
+        data["attention"]["kind"] = name
+        with pytest.raises(UsageError, match=r"^attention\.kind is .*, must be one of gated_delta_net, kda, "):
+            records.from_json(AttentionRun, data)
+    with pytest.raises(UsageError, match=r"^extra_params\[0\]\[0\] is 'a\\nb', must be a word$"):
+        records.from_json(Blocks, records.to_json(Blocks(extra_params=(("a\nb", 3),))))
 
 
 def leaves(data: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moeplan.architecture.attention import Attention
+from moeplan.records import Word
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Blocks:
     """Whether the router scores two halves of sqrt(num_experts) keys (Lample et al., arXiv 1907.05242)."""
     router_width: int = 0
     """Width of the router's own feed-forward net of two hidden layers (ZAYA1); 0 for a straight map [features]."""
-    extra_params: tuple[tuple[str, int], ...] = ()
+    extra_params: tuple[tuple[Word, int], ...] = ()
     """Params that no other field speaks of, by group of `counting.GROUPS`; those of "input_embedding" are looked up."""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 from moeplan.architecture.attention.kind import Activation, Attention, Matrix, Size, ceil_div
+from moeplan.records import Word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class CompressedAttention(Attention):
     through `output_rank` features for each of `output_groups` groups of heads. As transformers' DeepseekV4Attention.
     """
 
-    kind: str = field(init=False, default="compressed")
+    kind: Word = field(init=False, default="compressed")
     label: ClassVar[str] = "compressed attention"
 
     num_heads: Size

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from moeplan.architecture.attention.gqa import GroupedQueryAttention
 from moeplan.architecture.attention.kind import Attention, Matrix, Size
+from moeplan.records import Word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +17,7 @@ class ConvolvedAttention(GroupedQueryAttention):
     Read in transformers' ZayaAttention.
     """
 
-    kind: str = field(init=False, default="convolved")
+    kind: Word = field(init=False, default="convolved")
     label: ClassVar[str] = "convolved attention"
     trainable: ClassVar[bool] = False
 
@@ -51,7 +52,7 @@ class ConvolvedAttention(GroupedQueryAttention):
 class MaskedAttention(GroupedQueryAttention):
     """Scores have a mask that values set, by a map to one number a key-value head (dynamic mask attention, Doge)."""
 
-    kind: str = field(init=False, default="masked")
+    kind: Word = field(init=False, default="masked")
     label: ClassVar[str] = "dynamic mask attention"
     trainable: ClassVar[bool] = False
 

@@ -10,13 +10,14 @@ from typing import Any, ClassVar, Self
 
 from moeplan.architecture.attention.kind import Matrix, Size, ceil_div
 from moeplan.architecture.attention.recurrent import Recurrent
+from moeplan.records import Word
 
 
 @dataclass(frozen=True, kw_only=True)
 class GatedDeltaNet(Recurrent):
     """One decay and one step size a value head, from the block's input; as Qwen3-Next has it."""
 
-    kind: str = field(init=False, default="gated_delta_net")
+    kind: Word = field(init=False, default="gated_delta_net")
     label: ClassVar[str] = "gated delta-net"
 
     num_key_heads: Size
@@ -111,7 +112,7 @@ class _SquareStates(Recurrent):
 class KimiDeltaAttention(_SquareStates):
     """A decay for every feature of a key, through a map of low rank or a straight one."""
 
-    kind: str = field(init=False, default="kda")
+    kind: Word = field(init=False, default="kda")
     label: ClassVar[str] = "Kimi delta attention"
 
     conv_kernel: int = 4
@@ -143,7 +144,7 @@ class KimiDeltaAttention(_SquareStates):
 class LightningAttention(_SquareStates):
     """Linear attention with a fixed decay a head (MiniMax-01, arXiv 2501.08313)."""
 
-    kind: str = field(init=False, default="lightning")
+    kind: Word = field(init=False, default="lightning")
     label: ClassVar[str] = "lightning attention"
 
     def matrices(self, d_model: Size) -> list[Matrix]:

@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Literal, Self
 
 from moeplan.architecture.attention.kind import Activation, Attention, Matrix, Size, ceil_div
 from moeplan.errors import UsageError
+from moeplan.records import Word
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupedQueryAttention(Attention):
     """Softmax attention whose heads share keys and values in groups."""
 
-    kind: str = field(init=False, default="gqa")
+    kind: Word = field(init=False, default="gqa")
     label: ClassVar[str] = "grouped-query attention"
 
     num_heads: Size

@@ -10,6 +10,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self
 
+from moeplan.records import Word
+
 # Sizes are duck-typed over int and int64 arrays, which no static type expresses; results follow their input.
 Size = Any
 Matrix = tuple[Size, Size]
@@ -44,7 +46,7 @@ class Attention:
     softmax attention over all tokens before. Fields of the same name in `Architecture` are the same quantity.
     """
 
-    kind: str = field(init=False, default="")
+    kind: Word = field(init=False, default="")
     """Its name in YAML, JSON and flags."""
     label: ClassVar[str]
     """Its name in sentences."""

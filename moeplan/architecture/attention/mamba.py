@@ -10,13 +10,14 @@ from typing import Any, ClassVar, Self
 
 from moeplan.architecture.attention.kind import Matrix, Size, ceil_div
 from moeplan.architecture.attention.recurrent import Recurrent
+from moeplan.records import Word
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mamba2(Recurrent):
     """A scalar decay a head; B and C shared by the heads of a group."""
 
-    kind: str = field(init=False, default="mamba2")
+    kind: Word = field(init=False, default="mamba2")
     label: ClassVar[str] = "Mamba-2"
 
     num_heads: Size
@@ -80,7 +81,7 @@ class Mamba2(Recurrent):
 class Mamba(Recurrent):
     """A decay for every feature and number of state; step, B and C norms as in Jamba (arXiv 2403.19887) where told."""
 
-    kind: str = field(init=False, default="mamba")
+    kind: Word = field(init=False, default="mamba")
     label: ClassVar[str] = "Mamba"
 
     inner_width: Size

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from moeplan.architecture.attention.gqa import GroupedQueryAttention
 from moeplan.architecture.attention.kind import Attention, Matrix, Size
+from moeplan.records import Word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +17,7 @@ class MixtureOfAttention(GroupedQueryAttention):
     `num_heads` counts the heads that one token has: num_active_experts * num_kv_heads.
     """
 
-    kind: str = field(init=False, default="mixture")
+    kind: Word = field(init=False, default="mixture")
     label: ClassVar[str] = "mixture of attention"
     trainable: ClassVar[bool] = False
 

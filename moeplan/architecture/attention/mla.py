@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Literal, Self
 
 from moeplan.architecture.attention.kind import Activation, Attention, Matrix, Size, ceil_div
 from moeplan.errors import UsageError
+from moeplan.records import Word
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatentAttention(Attention):
     """Softmax attention whose keys and values come from one cached latent and one shared rotary key."""
 
-    kind: str = field(init=False, default="mla")
+    kind: Word = field(init=False, default="mla")
     label: ClassVar[str] = "multi-head latent attention"
 
     num_heads: Size

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from moeplan.architecture.attention.gqa import GroupedQueryAttention
 from moeplan.architecture.attention.kind import Matrix, Size
+from moeplan.records import Word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +17,7 @@ class RelativeAttention(GroupedQueryAttention):
     Read in transformers' InklingAttention and Inkling2FullAttention.
     """
 
-    kind: str = field(init=False, default="relative")
+    kind: Word = field(init=False, default="relative")
     label: ClassVar[str] = "relative attention"
     trainable: ClassVar[bool] = False
 

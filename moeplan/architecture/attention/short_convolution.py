@@ -8,13 +8,14 @@ from typing import ClassVar, Self
 
 from moeplan.architecture.attention.kind import Matrix, Size, ceil_div
 from moeplan.architecture.attention.recurrent import Recurrent
+from moeplan.records import Word
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShortConvolution(Recurrent):
     """A convolution of a few taps between two gates."""
 
-    kind: str = field(init=False, default="short_convolution")
+    kind: Word = field(init=False, default="short_convolution")
     label: ClassVar[str] = "short convolution"
 
     channels: Size
@@ -59,7 +60,7 @@ class ShortConvolution(Recurrent):
 class NoAttention(Recurrent):
     """A block that is a feed-forward block alone."""
 
-    kind: str = field(init=False, default="none")
+    kind: Word = field(init=False, default="none")
     label: ClassVar[str] = "no attention"
 
     @property

@@ -176,7 +176,7 @@ def _along(
         best[_vocabulary(budget), budget.flops] = choice.best_ln_value
         if place >= 0:  # steps come in any order: halves between known ones
             x = _memory_place(budget, counted) if name == "memory" else amount(values[place])
-            points[place] = _point(choice, laws, x, along=name)
+            points[place] = _point(choice, laws, x, along=name, priced=name in ("flops", "memory"))
             intervals.see(place, choice)
             requests[place] = request_for(budget, laws)
             say(bar(len(points), len(budgets)))
@@ -274,7 +274,7 @@ def _over(
         if share != 1:
             ratios = {law: ratio * share for law, ratio in point.compute_ratio_by_law.items()}
             point = dataclasses.replace(point, value_ratio=point.value_ratio * share, compute_ratio_by_law=ratios)
-        points.append(dataclasses.replace(point, memory_price=None, binding=()))  # these are the best design's
+        points.append(dataclasses.replace(point, binding=()))  # what binds is told of the best design
         for name, top in tops.items():
             top.append(int(here[np.argmax(alone[name][here])]))
         say(bar(done, len(kept)))
@@ -284,7 +284,7 @@ def _over(
         request=request_for(budget, laws, flops=choice.flops),
         points=tuple(points),
         left_out=(),
-        recommended=_point(choice, laws, float(values[choice.index])),
+        recommended=_point(choice, laws, float(values[choice.index]), priced=True),
         held=held,
         lines=tuple(_line(choice, laws, law, tops[law.full_name], values) for law in space.laws),
         ranges=_ranges(over, laws),
@@ -314,14 +314,14 @@ def _bins(values: Floats, shown: NDArray[np.bool_], most: int, steps: Sequence[f
     return np.where(inside, places, -1)
 
 
-def _point(choice: Choice, laws: LawSelection, x: float, along: str = "") -> Point:
+def _point(choice: Choice, laws: LawSelection, x: float, *, along: str = "", priced: bool = False) -> Point:
     budget, design = choice.budget, choice.design
     leverage = leverage_of(choice, laws.everyone)
     variables = Variables(choice.architecture, budget.seq_len)
     price, time = None, None
     if choice.clock is not None:
         time = mfu_and_days(choice, choice.index)
-    if budget.memory is not None and along in ("flops", "memory"):
+    if budget.memory is not None and priced:
         with_more = float(choice.with_more(memory=MORE).mean(choice.laws).max())
         price = math.exp(with_more - choice.best_ln_value)
     binding = ["memory"] if price is not None and price > BINDS else []

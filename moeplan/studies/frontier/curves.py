@@ -60,7 +60,8 @@ class Point:
     outside: tuple[str, ...]
     """The laws whose measured range the design leaves."""
     memory_price: float | None
-    """Best V with 10 % more memory / best V; null without a memory limit, and on a curve over a design variable."""
+    """Best V with 10 % more memory / best V; of points along memory or compute, and of the recommendation on
+    a curve over a design variable; null without a memory limit."""
     compute_price: float | None
     """Best V with 10 % more compute / best V; only along compute."""
     binding: tuple[str, ...]
