@@ -24,12 +24,14 @@ class Server:
         self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         self.said = ""
-        while "Ctrl-C" not in self.said:
-            line = self.process.stderr.readline()
-            assert line, self.said
+        for line in self.process.stderr:
             self.said += line
-        match = re.search(r"http://([^/]+)/", self.said)
-        assert match is not None
+            if "Ctrl-C" in line:
+                break
+        match = re.search(r"http://([^/]+)/.*Ctrl-C", self.said, re.DOTALL)
+        if match is None:
+            self.close()
+        assert match is not None, self.said
         self.host = match[1]
         self.port = int(self.host.rpartition(":")[2])
 

@@ -239,13 +239,15 @@ def test_a_foreign_address_is_warned_of() -> None:
 def test_it_ends_quietly_and_says_where_it_cannot_listen(server: Server) -> None:
     """Ctrl-C ends it, its workers too, with no error; a port that is taken is named in a sentence."""
     other = Server()
-    assert "Warning" not in other.said
-    processes = tree(other.process.pid) if sys.platform.startswith("linux") else []
-    other.process.send_signal(signal.SIGINT)
-    assert other.process.wait(30) == 0
-    assert other.process.stderr is not None
-    assert other.process.stderr.read() == ""
-    other.process.stderr.close()
+    try:
+        assert "Warning" not in other.said
+        processes = tree(other.process.pid) if sys.platform.startswith("linux") else []
+        other.process.send_signal(signal.SIGINT)
+        assert other.process.wait(30) == 0
+        assert other.process.stderr is not None
+        assert other.process.stderr.read() == ""
+    finally:
+        other.close()
     assert not any(os.path.exists(f"/proc/{process}") for process in processes)
     done = CliRunner().invoke(cli, ["planner", "--port", str(server.port)])
     assert done.exit_code == 2

@@ -141,7 +141,10 @@ class _Worker(threading.Thread):
             self.events.put(None)
 
     def _one(self, spec: RunSpec, retries: int) -> None:
-        process = self.process = self.process if self.process and self.process.poll() is None else self._open()
+        process = self.process
+        if process is None or process.poll() is not None:
+            self._close()  # of one that ended between two runs
+            process = self.process = self._open()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
