@@ -84,6 +84,14 @@ def tree(root: int) -> list[int]:
     return found
 
 
+def runs(process: int) -> bool:
+    """Whether a process runs, on Linux; one that has ended and is still to be reaped by PID 1 does not."""
+    try:
+        return (Path("/proc") / str(process) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def cpu_seconds(root: int) -> float:
     """User and system time of a process and all that it started, ended ones included [s], on Linux."""
     ticks = 0

@@ -54,10 +54,12 @@ def test_page_is_whole(browser: Browser, tmp_path: Path, name: str) -> None:
     complaints = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled", "Audits.issueAdded")
     assert browser.seen(*complaints) == []
     assert [event["request"]["url"] for event in browser.seen("Network.requestWillBeSent")] == [path.as_uri()]
-    drawn = browser.js(
-        "[...document.querySelectorAll('figure')].map(x => x.querySelectorAll('.js-line, .point path, .points path')"
-        ".length)"
-    )
+    drawn = browser.js("""[...document.querySelectorAll("figure")].map(
+        figure => [...figure.querySelectorAll("svg.plot .p")].filter(mark => {
+            const {width, height} = mark.getBoundingClientRect();
+            return width > 0 && height > 0;
+        }).length
+    )""")
     assert drawn
     assert all(drawn)
     assert browser.js("[...document.querySelectorAll('.n')].filter(x => !x.dataset.source).length") == 0

@@ -68,7 +68,7 @@ def frontier(
       moeplan frontier --flops 1e20..1e25 --memory 80GB
       moeplan frontier --flops 1e22 --memory 8x24GB..8x80GB --points 10
       moeplan frontier --gpus 256xH100 --days 7..90 --memory 8x80GB
-      moeplan frontier --gpus 64xH100..1024xH100 --days 30 --memory 8x80GB --points 8
+      moeplan frontier --gpus 8xH100..64xH100 --days 30 --memory 8x80GB --points 4
       moeplan frontier --flops 1e22 --memory 80GB --concurrency 1..64 --points 7
       moeplan frontier --flops 1e22 --memory 80GB --over granularity
       moeplan frontier --flops 1e22 --memory 80GB --over active_param_ratio

@@ -69,7 +69,7 @@ def serve(
     query: str = "",
     say: Callable[[str], object] = print,
 ) -> None:
-    """Serve the planner until it is interrupted; `say` gets its address once it listens."""
+    """Serve the planner until it is interrupted; `say` gets its address once it answers."""
     check_installed()
     import uvicorn
 
@@ -81,7 +81,17 @@ def serve(
     shown = "127.0.0.1" if host in ("0.0.0.0", "", "localhost") else "[::1]" if host == "::" else _bracketed(host)
     address = f"http://{shown}:{port}/{'?' + query if query else ''}"
     app = make_app(fields, read, hosts=hosts, port=port, workers=workers)
-    server = uvicorn.Server(
+
+    class Server(uvicorn.Server):
+        """Says where it is once it serves and takes signals: a Ctrl-C that answers the address ends it in order."""
+
+        async def main_loop(self) -> None:
+            say(f"moeplan's planner is at {address} (Ctrl-C ends it)")
+            if open_browser:
+                threading.Timer(0.5, webbrowser.open, (address,)).start()
+            await super().main_loop()
+
+    server = Server(
         uvicorn.Config(
             app,
             log_level="warning",
@@ -90,8 +100,5 @@ def serve(
             h11_max_incomplete_event_size=65536,
         )
     )
-    say(f"moeplan's planner is at {address} (Ctrl-C ends it)")
-    if open_browser:
-        threading.Timer(0.5, webbrowser.open, (address,)).start()
     with own, contextlib.suppress(KeyboardInterrupt):  # which is how it ends
         server.run(sockets=[own])
