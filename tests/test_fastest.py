@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from moeplan.architecture.shape import Architecture
@@ -46,6 +46,7 @@ def architectures_of(designs: Any) -> list[Architecture]:
     st.integers(0, 20_000),
 )
 @settings(max_examples=30)
+@example(grid=GRIDS[0], tp=1, pp=8, ep=1, cp=1, micro=4, recompute="none", optimizer="megatron", first=0)
 def test_memory_and_rules_of_many_are_those_of_each(
     grid: Grid, tp: int, pp: int, ep: int, cp: int, micro: int, recompute: Any, optimizer: str, first: int
 ) -> None:
