@@ -458,7 +458,8 @@ def _standing_buffers(model: _Model, layers: list[tuple[Size, _Layer]], last: bo
     size: Size = _WORKSPACE
     if not model.scheme.fused_gradients:
         return size
-    has_experts = largest(where((n > 0) & (layer.experts > 0), 1, 0) for n, layer in layers)  # a first stage may have none
+    # a first stage may have a dense layer alone
+    has_experts = largest(where((n > 0) & (layer.experts > 0), 1, 0) for n, layer in layers)
     size += _WORKSPACE * (1 + _GROUPED_STREAMS * has_experts)
 
     def placeholders() -> Size:
