@@ -365,7 +365,7 @@ def test_a_worker_that_ends_is_replaced() -> None:
     asyncio.run(ask())
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 def test_many_questions_leave_nothing_behind() -> None:
     """200 questions in a row and then by 8 at once: no error, and memory stays within 2 GB and does not grow."""
