@@ -131,8 +131,8 @@ def _read(kind: Any, data: Any, where: str) -> Any:
             return None
         return _read(_one_of([a for a in arguments if a is not type(None)], data), data, where)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        if vars(kind).get("stands_for_subclasses"):
-            return _read(_one_of(_of_kind(_subclasses(kind), data, place), data), data, where)
+        if kinds := _every_kind(kind):
+            return _read(_one_of(_of_kind(kinds, data, place), data), data, where)
         if not isinstance(data, dict):
             raise UsageError(f"{place} must be an object, not {_short(data)}")
         fields = [f for f in dataclasses.fields(kind) if f.init]
@@ -197,7 +197,15 @@ def _of_kind(classes: list[Any], data: Any, place: str) -> list[Any]:
 
 
 def _one_of(classes: list[Any], data: Any) -> Any:
-    """The class whose JSON `data` is, by its keys and by the name that a class may keep in `kind`; else the first."""
+    """The class whose JSON `data` is, by its keys and by the name that a class may keep in `kind`.
+
+    If it is none's, the first of those that share the most keys with it: its complaint says what is wrong.
+    """
+
+    def shared(one: Any) -> int:
+        if not (dataclasses.is_dataclass(one) and isinstance(data, dict)):
+            return 0
+        return len(set(data) & {f.name for f in dataclasses.fields(one)})
 
     def fits(one: Any) -> bool:
         if not (dataclasses.is_dataclass(one) and isinstance(data, dict)):
@@ -206,7 +214,7 @@ def _one_of(classes: list[Any], data: Any) -> Any:
         named = "kind" not in fields or fields["kind"].init or fields["kind"].default == data.get("kind")
         return named and set(data) == set(fields)
 
-    return next((one for one in classes if fits(one)), classes[0])
+    return next((one for one in classes if fits(one)), max(classes, key=shared))
 
 
 def _estimate(value: float | None, data: dict[str, Any], ends: list[str], prefix: str) -> Estimate | None:
@@ -260,10 +268,9 @@ def _said(doc: str, name: str, kind: Kind) -> dict[str, str]:
     return {"description": description} | ({"unit": kind.unit} if kind.unit else {})
 
 
-def _subclasses(kind: type[Any]) -> list[type[Any]]:
-    """Every class below a class, but for what some of them share (`_Private`)."""
-    below = [found for each in kind.__subclasses__() for found in (each, *_subclasses(each))]
-    return [found for found in below if not found.__name__.startswith("_")]
+def _every_kind(kind: Any) -> list[Any]:
+    """The classes that a field of this class may hold, if it names them by its own `every_kind`."""
+    return list(kind.every_kind()) if "every_kind" in vars(kind) else []
 
 
 _TYPES = {str: "string", int: "integer", float: "number", Estimate: "number", bool: "boolean", type(None): "null"}
@@ -279,17 +286,17 @@ def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if origin in (typing.Union, types.UnionType):
         return {"anyOf": [_schema(argument, definitions) for argument in arguments]}
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        if vars(kind).get("stands_for_subclasses"):
-            return {"anyOf": [_schema(each, definitions) for each in _subclasses(kind)]}
+        if kinds := _every_kind(kind):
+            return {"anyOf": [_schema(each, definitions) for each in kinds]}
         if kind.__name__ not in definitions:
             definitions[kind.__name__] = {}
-            docs, known, kinds = field_docs(kind), hints(kind), field_kinds(kind)
+            docs, known, units = field_docs(kind), hints(kind), field_kinds(kind)
             names = [f.name for f in dataclasses.fields(kind)]
             properties = {}
             for name in names:
-                properties[name] = {**_schema(known[name], definitions), **_said(docs.get(name, ""), name, kinds[name])}
+                properties[name] = {**_schema(known[name], definitions), **_said(docs.get(name, ""), name, units[name])}
                 for end, key in _keys(kind)[name].items():
-                    said = _said(f"The {end} end of the interval of {name}.", "", kinds[name])
+                    said = _said(f"The {end} end of the interval of {name}.", "", units[name])
                     properties[key] = {**_schema(float | None, definitions), **said}
             definitions[kind.__name__] = {
                 "type": "object",

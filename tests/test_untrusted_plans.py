@@ -200,7 +200,9 @@ def test_no_other_name_stands_for_an_attention() -> None:
     names: tuple[Any, ...] = ("", "\x1b[0m", "gated-delta-net", None, ["gqa"], {})
     for name in names:
         data["attention"]["kind"] = name
-        with pytest.raises(UsageError, match=r"^attention\.kind is .*, must be one of gated_delta_net, kda, "):
+        with pytest.raises(
+            UsageError, match=r"^attention\.kind is .*, must be one of compressed, .*gated_delta_net, gqa, "
+        ):
             records.from_json(AttentionRun, data)
     with pytest.raises(UsageError, match=r"^extra_params\[0\]\[0\] is 'a\\nb', must be a word$"):
         records.from_json(Blocks, records.to_json(Blocks(extra_params=(("a\nb", 3),))))

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import functools
 import importlib
-import pkgutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from moeplan.architecture.attention.kind import Activation, Attention
+from moeplan.architecture.attention.kind import Activation, Attention, loaded_kinds
 from moeplan.architecture.plannable import PLANNABLE
 from moeplan.errors import UsageError
 
@@ -33,25 +32,15 @@ class _Kinds(Mapping[str, type[Attention]]):
 
 @functools.cache
 def _kind(name: str) -> type[Attention]:
-    if name in PLANNABLE:
-        importlib.import_module(f"{__name__}.{name}")
-        return _loaded()[name]
-    return _all()[name]
+    if name not in PLANNABLE:
+        return _all()[name]
+    importlib.import_module(f"{__name__}.{name}")
+    return next(kind for kind in loaded_kinds(Attention) if kind.kind == name)
 
 
 @functools.cache
 def _all() -> dict[str, type[Attention]]:
-    for module in sorted(found.name for found in pkgutil.iter_modules(__path__)):
-        importlib.import_module(f"{__name__}.{module}")
-    return _loaded()
-
-
-def _loaded() -> dict[str, type[Attention]]:
-    return {cls.kind: cls for cls in _subclasses(Attention) if cls.kind}
-
-
-def _subclasses(cls: type[Attention]) -> list[type[Attention]]:
-    return [found for sub in cls.__subclasses__() for found in (sub, *_subclasses(sub))]
+    return {kind.kind: kind for kind in Attention.every_kind()}
 
 
 KINDS = _Kinds()

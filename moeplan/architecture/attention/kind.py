@@ -7,6 +7,10 @@ them), as in `moeplan.architecture.counting`; switches are always scalars. Every
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import os
+import pkgutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -52,8 +56,16 @@ class Attention:
     """Its name in sentences."""
     trainable: ClassVar[bool] = True
     """Whether what training keeps of it is modelled."""
-    stands_for_subclasses: ClassVar[bool] = True
-    """A field of this type holds any of the kinds (`moeplan.records.json_schema`)."""
+
+    @classmethod
+    def every_kind(cls) -> list[type[Attention]]:
+        """Every kind, by name; `moeplan.records` takes a field of this type to hold any of them.
+
+        A kind is known once its module is loaded, so all of this folder are.
+        """
+        for module in pkgutil.iter_modules([os.path.dirname(__file__)]):
+            importlib.import_module(f"{__package__}.{module.name}")
+        return sorted((kind for kind in loaded_kinds(Attention) if kind.kind), key=lambda kind: kind.kind)
 
     @classmethod
     def of(cls, shape: Any) -> Self:
@@ -159,3 +171,10 @@ class Attention:
     def words(self) -> str:
         """Its sizes in a few words."""
         raise NotImplementedError
+
+
+def loaded_kinds(cls: type[Attention]) -> Iterator[type[Attention]]:
+    """Every class below one whose module has been loaded, those that only share code with `kind` empty."""
+    for below in cls.__subclasses__():
+        yield below
+        yield from loaded_kinds(below)
