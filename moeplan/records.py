@@ -155,10 +155,12 @@ def _read(kind: Any, data: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(data, list):
             raise UsageError(f"{place} must be a list, not {_short(data)}")
-        kinds = arguments[:1] * len(data) if arguments[-1] is ... else arguments
-        if len(kinds) != len(data):
-            raise UsageError(f"{place} must be a list of {len(kinds)}, not of {len(data)}")
-        return tuple(_read(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, data, strict=True)))
+        each_kind = arguments[:1] * len(data) if arguments[-1] is ... else arguments
+        if len(each_kind) != len(data):
+            raise UsageError(f"{place} must be a list of {len(each_kind)}, not of {len(data)}")
+        return tuple(
+            _read(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(each_kind, data, strict=True))
+        )
     if origin is dict:
         if not isinstance(data, dict):
             raise UsageError(f"{place} must be an object, not {_short(data)}")
