@@ -15,6 +15,7 @@ from moeplan.report.page.elements import pointed_at
 from moeplan.report.sections import plan_sections, seen
 from moeplan.report.text import Number, Source, Text, joined, listed, mark
 from moeplan.report.view import View
+from moeplan.texts import counted, sentence
 from tests.sample import sample_plan
 
 
@@ -97,6 +98,30 @@ def test_numbers_of_a_plan_stand_where_they_say() -> None:
                     assert pointed_at(data, number.path) == pytest.approx(number.value, rel=1e-9)
                     assert sources.setdefault(number.path, number.source) == number.source
     assert len(sources) > 200
+
+
+def test_words_agree_with_their_number() -> None:
+    """One of anything is singular, also where rounding made it one; a number keeps its place."""
+    assert [counted(n, "largest run(s)") for n in (1, 2, 1024)] == [
+        "1 largest run", "2 largest runs", "1,024 largest runs"]  # fmt: skip
+    assert (counted(1.0, "day(s)"), counted(0.5, "day(s)"), counted(0, "GPU(s)")) == ("1 day", "0.5 days", "0 GPUs")
+
+    @dataclass(frozen=True)
+    class Far:
+        decades: float
+        laws: int
+
+    said = View(Far(1.004, 1))("{decades:2} decade(s), {laws:d} law(s) of {laws:d}")
+    assert said == "1 decade, 1 law of 1"
+    assert [said[at : at + len(n.text)] for at, n in said.numbers] == ["1", "1", "1"]
+    assert View(Far(1.6, 2))("{decades:2} decade(s) by {laws:d} law(s)") == "1.6 decades by 2 laws"
+
+
+def test_a_sentence_has_a_capital_and_an_end() -> None:
+    """A text of any kind becomes a sentence; coefficients, whose case tells them apart, and fields keep theirs."""
+    assert sentence("the runs lie at 2 budgets") == "The runs lie at 2 budgets."
+    assert sentence("a is not identified", ["a", "A"]) == "a is not identified."
+    assert sentence("num_experts spans little.") == "num_experts spans little."
 
 
 def test_a_name_that_is_no_field_is_refused() -> None:

@@ -141,6 +141,51 @@ def test_at_most_three_warnings_the_most_harmful_first() -> None:
     assert next(iter(bundled("warnings.yaml").section("plan"))) == "cannot_train"
 
 
+def test_warnings_begin_and_end_alike() -> None:
+    """Every warning is a sentence: a capital or a name first, a full stop or a sentence of its own last."""
+    for kind in bundled("warnings.yaml"):
+        ranked = bundled("warnings.yaml").section(kind)
+        for name in ranked:
+            assert re.match(r"[A-Z{]", ranked.text(name)), name
+            assert re.search(r"[.}]$", ranked.text(name)), name
+
+
+@pytest.mark.parametrize(
+    "asked", [{"flops": "1e20", "memory": "20GB"}, {"gpus": "16xH100", "days": 3, "memory": "24GB"}]
+)
+def test_what_more_users_would_cost(asked: dict[str, Any]) -> None:
+    """Where few sequences fit the first screen says what 64 would cost, and asking for 64 gives just that."""
+    alone = recommend(Budget(**asked), alternatives=0)
+    found, room = alone.if_concurrent, alone.serving.concurrency
+    assert found is not None
+    assert room is not None
+    assert room.most_sequences < 64 == found.concurrency
+    many = recommend(Budget(concurrency=64, **asked), alternatives=0)
+    design = many.design
+    assert (design.total_params, design.active_params, design.tokens) == (
+        found.total_params, found.active_params, found.tokens)  # fmt: skip
+    assert many.best_value / alone.best_value <= 1
+    assert design.value / alone.best_value == pytest.approx(found.value_ratio, rel=1e-6)
+    assert many.if_concurrent is None
+    assert "--concurrency 64" in terminal_text(plan_screen(alone), 100)
+
+
+def test_a_law_with_open_coefficients_is_warned_of_first(tmp_path: Any) -> None:
+    """What a fitted law's runs leave open is said on the first screen, before all but what cannot be done at all."""
+    law, rows = load_law("ludziejewski2025").predicting("loss"), ["active_params,tokens,expansion_ratio,loss"]
+    for size in (1e8, 2e8, 4e8, 8e8):
+        for expansion in (4, 8, 16):  # always 20 tokens a param, which tells size from tokens nowhere
+            values = {"active_params": size, "tokens": 20 * size, "expansion_ratio": expansion}
+            rows.append(f"{size:g},{20 * size:g},{expansion},{law(*(values[name] for name in law.variables)):.4f}")
+    (tmp_path / "runs.csv").write_text("\n".join(rows), encoding="utf-8")
+    fitted = str(tmp_path / "law.yaml")
+    made = run("fit", str(tmp_path / "runs.csv"), "--form", "ludziejewski2025", "--draws", "0", "--output", fitted)
+    assert made.exit_code == 0
+    shown = run(*SMALL, "--law", fitted)
+    first = next(line for line in shown.stdout.splitlines() if line.startswith(SIGN))
+    assert "leave coefficients open" in first
+
+
 def test_far_out_the_leverage_is_a_range_and_extrapolation_is_said_once() -> None:
     """Beyond two decades no point stands on the scale; what is extrapolated is said in one place."""
     plan = recommend(BUDGETS["range"])

@@ -26,6 +26,7 @@ from moeplan.cli.options import (
     training_options,
 )
 from moeplan.cli.program import Command
+from moeplan.texts import counted
 
 target_option = functools.partial(option, heading="Target")
 
@@ -209,7 +210,7 @@ def recommend(
 
             def write() -> None:
                 near.write(str(candidates))
-                click.echo(f"{len(near):,} designs written to {candidates}", err=True)
+                click.echo(f"{counted(len(near), 'design(s)')} written to {candidates}", err=True)
 
             delivery.attempt(write)
         if plot or html:

@@ -11,6 +11,7 @@ import click
 from moeplan.cli.display import Display, display_options
 from moeplan.cli.options import file_option, option, page_options
 from moeplan.cli.program import Command
+from moeplan.texts import counted
 
 runs_option = functools.partial(option, heading="Runs")
 machine_option = functools.partial(option, heading="Machines")
@@ -134,7 +135,9 @@ def verify(
             found = study.run(asked, place, where, listen=bars.hear, announce=bars.announce, command=command)
         except Commands as left:
             bars.stop()
-            click.echo(f"{len(left.commands)} runs are left; run these, then the same command again:", err=True)
+            click.echo(
+                f"{counted(len(left.commands), 'run(s)')} left; run these, then the same command again:", err=True
+            )
             out.emit("".join(f"{line}\n" for line in left.commands))
             return
     sections, charts = report.sections(found), report.charts(found)

@@ -14,6 +14,7 @@ from moeplan.fitting.problem import Problem
 from moeplan.fitting.result import HoldOut
 from moeplan.fitting.start import fits
 from moeplan.numerics import Floats
+from moeplan.texts import counted
 
 SHARE = 0.2
 """Share of the runs that is held out unless told otherwise."""
@@ -33,7 +34,7 @@ def hold_out(problem: Problem, train_flops: Floats | None, share: float = SHARE)
     if fitted <= len(problem.names) - len(problem.fixed) and problem.pull is None:
         return None, f"without the largest runs only {fitted} are left for {len(problem.names)} coefficients"
     if fitted < 3:
-        return None, f"only {fitted} runs are smaller than the largest"
+        return None, f"smaller than the largest: only {counted(fitted, 'run(s)')}"
     if any(np.ptp(x[~held]) <= 1e-9 * np.abs(x).max() for x in problem.variables):
         return None, "the smaller runs do not vary all that the form sees"
     train = part(problem, ~held)

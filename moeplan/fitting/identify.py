@@ -26,6 +26,7 @@ from moeplan.fitting.problem import Problem
 from moeplan.fitting.solve import solve
 from moeplan.laws.signatures import FORMS
 from moeplan.numerics import Floats
+from moeplan.texts import counted
 
 LEVEL_SHIFT, EXPONENT_SHIFT = 0.25, 0.5
 """How far a level and an exponent are moved to see whether the runs notice."""
@@ -93,8 +94,8 @@ def identify(problem: Problem, y: Floats) -> Identified:
         directions.append(says[name])
     if problem.num_runs <= len(free) and pull is None:
         sentence = (
-            f"{_listed(list(names))} not identified: {problem.num_runs} runs for {len(free)} coefficients leave "
-            f"nothing that could tell how far off they are"
+            f"{_listed(list(names))} not identified: {counted(problem.num_runs, 'run(s)')} for "
+            f"{counted(len(free), 'coefficient(s)')} leave nothing that could tell how far off they are"
         )
         return Identified(dict.fromkeys(names, sentence), (sentence,), rank, covariance, at_bound, noise)
     for i in free:

@@ -24,6 +24,7 @@ from moeplan.plan.layouts import predicted_run
 from moeplan.plan.search.designs import Designs
 from moeplan.plan.trainable import trainer_of
 from moeplan.plan.training_run import TrainingRun
+from moeplan.texts import counted
 from moeplan.units import format_bytes, format_count, format_flops
 
 SHARE_WITH_DAYS, SHARE = 0.1, 0.01
@@ -69,7 +70,7 @@ class RunLimits:
         if math.isfinite(self.max_memory):
             words.append(f"{format_bytes(self.max_memory)} to train on one GPU")
         if self.gpus is not None:
-            words.append(f"what fits {self.gpus}" + (f" for {self.days:g} days" if self.days else ""))
+            words.append(f"what fits {self.gpus}" + (f" for {counted(self.days, 'day(s)')}" if self.days else ""))
         return ", ".join(words)
 
     def allows(self, shape: Designs | Architecture, seq_len: int) -> Bools:

@@ -10,6 +10,7 @@ from moeplan.fitting.names import PARAMS
 from moeplan.fitting.optimum import has_optimum
 from moeplan.fitting.runs import Runs
 from moeplan.laws.signatures import FORMS, form_coordinates, form_variables
+from moeplan.texts import counted
 
 ONE_BUDGET = 1.02
 """Largest over least compute up to which all runs are at one budget."""
@@ -55,7 +56,8 @@ def check(runs: Runs, form: str, predicts: str, *, has_prior: bool = False) -> N
         fewer = [name for name in simpler(runs, predicts) if name != form]
         hint = f"fit a form with fewer, such as {fewer[0]}" if fewer else "give a --prior"
         raise InfeasibleError(
-            f"{runs.count} runs cannot determine the {count} coefficients of {form}; give at least {count}, or {hint}"
+            f"{counted(runs.count, 'run(s)')} cannot determine the {counted(count, 'coefficient(s)')} of "
+            f"{form}; give at least {count}, or {hint}"
         )
     constant = [name for name in variables if not varies(columns[name], TELLING)]
     if constant and (not has_prior or len(constant) == len(variables)):
@@ -74,7 +76,7 @@ def check(runs: Runs, form: str, predicts: str, *, has_prior: bool = False) -> N
         hint = f"{fitting[0]} sees what they vary" if fitting else f"add runs that vary {names}"
         raise InfeasibleError(
             f"{form} cannot be determined: it sees {', '.join(variables)}, of which {names} {verb} in all "
-            f"{runs.count} runs{blind}; {hint}{'' if has_prior else ', or give a --prior'}"
+            f"{counted(runs.count, 'run(s)')}{blind}; {hint}{'' if has_prior else ', or give a --prior'}"
         )
     flops = runs.column("train_flops")
     one = flops is not None and flops.max() <= ONE_BUDGET * flops.min()

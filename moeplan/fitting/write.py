@@ -15,6 +15,7 @@ from moeplan.laws import Fit, load_law
 from moeplan.laws.law import SCHEMA
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.laws.signatures import form_variables
+from moeplan.texts import counted, sentence
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ .()/-]*")
 _WIDTH = 116
@@ -23,7 +24,7 @@ _WIDTH = 116
 def law_text(fitted: FittedLaw) -> str:
     """The YAML text of a fitted law, which `moeplan.laws.load_law` reads back to the last digit."""
     runs = fitted.runs
-    title = f"{fitted.predicts} by {fitted.form}, fitted to {runs.used} runs"
+    title = f"{fitted.predicts} by {fitted.form}, fitted to {counted(runs.used, 'run(s)')}"
     lines = [
         f"schema: {SCHEMA}",
         f"name: {_text(fitted.name)}",
@@ -122,12 +123,13 @@ def _note(fitted: FittedLaw) -> str:
     held = ""
     if fitted.hold_out is not None:
         error = 100 * fitted.hold_out.rms
-        held = f"; the largest {fitted.hold_out.held_out} runs, held out, are predicted to {error:.3g} %"
+        held = f"; held out, the largest {counted(fitted.hold_out.held_out, 'run(s)')}: predicted to {error:.3g} %"
     return f"rms residual {100 * quality.rms:.3g} %, largest {100 * quality.largest:.3g} %{held}."
 
 
 def _notes(fitted: FittedLaw) -> list[str]:
-    notes = [_sentence(text) for text in (*fitted.unidentified, *fitted.warnings)]
+    names = [coefficient.name for coefficient in fitted.coefficients]
+    notes = [sentence(text, names) for text in (*fitted.unidentified, *fitted.warnings)]
     for name, how in fitted.runs.derived.items():
         if name in fitted.domain:
             notes.append(f"{name} = {how}.")
@@ -136,12 +138,8 @@ def _notes(fitted: FittedLaw) -> list[str]:
     if fitted.predicts == "efficiency_leverage":
         notes.append(f"The discount for a misallocated budget is taken over from {LEVERAGE_LAW}.")
     if fitted.runs.excluded:
-        notes.append(f"{len(fitted.runs.excluded)} rows of the runs file were left out.")
+        notes.append(f"Left out: {counted(len(fitted.runs.excluded), 'row(s)')} of the runs file.")
     return notes or ["The runs determine every coefficient."]
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper() + text[1:] if ' ' in text and len(text.split()[0]) > 3 else text}."
 
 
 def _allocation(fitted: FittedLaw) -> list[str]:

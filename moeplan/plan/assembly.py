@@ -21,6 +21,7 @@ from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice
 from moeplan.plan.design_time import design_times
 from moeplan.plan.document import SCHEMA, Band, Counts, LawOpinion, MemoryUse, Plan, Price, Provenance, Request
+from moeplan.plan.if_concurrent import if_concurrent
 from moeplan.plan.if_served import if_served
 from moeplan.plan.law_selection import LawSelection
 from moeplan.plan.life import life_of
@@ -58,6 +59,7 @@ def assemble(
     leverage = leverage_of(choice, laws.everyone)
     train_flops = float(architecture.flops_per_token(budget.seq_len)) * tokens
     training = training_run(architecture, tokens, hyper[0].batch_tokens, budget)
+    serving = serving_use(architecture, budget)
     others = _alternatives(choice, num_alternatives)
     ln_value = choice.scores.mean(choice.laws)  # after the alternatives were asked exactly
     return Plan(
@@ -70,7 +72,7 @@ def assemble(
         leverage=leverage,
         hyperparameters=hyper,
         training=training,
-        serving=serving_use(architecture, budget),
+        serving=serving,
         life=life_of(architecture, train_flops, training.gpu_hours or 0.0, budget),
         if_served=if_served(choice),
         value_ratio=math.exp(float(choice.ln_value[choice.index])) / choice.flops,
@@ -95,6 +97,7 @@ def assemble(
         ),
         goal=None,
         spread=plan_uncertainty(choice),
+        if_concurrent=if_concurrent(choice, serving),
         provenance=Provenance(
             version=__version__,
             command=command,

@@ -238,6 +238,22 @@ class NearEqual:
 
 
 @dataclass(frozen=True)
+class IfConcurrent:
+    """The best design for the same limits if more users were served at a time (`moeplan.plan.if_concurrent`)."""
+
+    concurrency: int
+    """Sequences that are served at a time."""
+    total_params: int
+    """Params, embeddings included."""
+    active_params: int
+    """Params a token passes through, embeddings included."""
+    tokens: int
+    """Training tokens."""
+    value_ratio: Annotated[float, SHARE]
+    """Its V over the best V of the plan's own question."""
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Version, command and digests behind a plan."""
 
@@ -283,6 +299,8 @@ class Plan(records.Record, Searched):
     """What training and serving take out of the budget; null if nothing is served out of it."""
     if_served: IfServed | None
     """The best design if the budget also had to serve; null if it has to, or nothing can be served."""
+    if_concurrent: IfConcurrent | None
+    """The best design if 64 users were served at a time; null if the plan has room for them, or no design has."""
     value_ratio: float
     """V/C: what the constraints leave of the budget."""
     best_value: Annotated[float, FLOPS]

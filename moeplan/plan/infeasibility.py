@@ -13,6 +13,7 @@ from moeplan.errors import InfeasibleError, UsageError
 from moeplan.plan.budget import Budget
 from moeplan.plan.search.space import Scores, Space
 from moeplan.plan.search.variables import DESIGN_VARIABLES
+from moeplan.texts import counted
 from moeplan.units import format_bytes, format_count, format_flops
 
 _FREED = {
@@ -177,7 +178,7 @@ def _nearest(space: Space, name: str) -> float | None:
 
 def limits_text(budget: Budget) -> str:
     """The limits of a budget, in words."""
-    flops = f"{budget.days:g} days" if budget.timed else f"{format_flops(budget.flops)} FLOPs"
+    flops = counted(budget.days, "day(s)") if budget.timed else f"{format_flops(budget.flops)} FLOPs"
     return flops + (f" and {budget.memory}" if budget.memory else "")
 
 

@@ -26,6 +26,7 @@ from moeplan.laws.reader import read_text_file
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.budget import nominal_batch
 from moeplan.plan.existing import read_model
+from moeplan.texts import counted
 from moeplan.units import parse_count
 
 EXAMPLE = "qwen3-30b-a3b on 64xH100, tp=1,pp=2,ep=8: 666000 tokens/s"
@@ -47,7 +48,7 @@ def measured_site(
     if not runs:
         return site, ""
     wide, narrow = (100 * (Spread80(each.ln_sd, 0.0).around(1.0)[1] - 1) for each in (before, site))
-    several = "1 measured run" if len(runs) == 1 else f"{len(runs)} measured runs"
+    several = counted(len(runs), "measured run(s)")
     several += f" ({', '.join(f'{run.tokens_per_second:,.0f}' for run in runs)} tokens/s a GPU)"
     return site, (
         f"{several}: this site is {site.scale:.2f} times as fast as predicted before, and what its designs have in "

@@ -138,7 +138,7 @@ def _said(design: Mapping[str, Any]) -> dict[str, Any]:
 def _asked(plan: Plan) -> str:
     """What was asked, in short: budget, memory, what is fixed."""
     p, request = seen(plan), plan.request
-    budget = "{request.days} days of {request.gpus}" if request.days else "{request.flops} FLOPs"
+    budget = "{request.days} day(s) of {request.gpus}" if request.days else "{request.flops} FLOPs"
     parts = [str(p(budget)), *([request.memory] if request.memory else []), held_text(p.request)]
     return ", ".join(part for part in parts if part)
 

@@ -28,6 +28,7 @@ from moeplan.studies.comparison.answers import LawColumn
 from moeplan.studies.comparison.candidate import Candidate
 from moeplan.studies.comparison.remarks import Versus
 from moeplan.studies.comparison.result import Comparison
+from moeplan.texts import counted
 
 __all__ = ["comparison_charts", "comparison_sections", "headline"]
 
@@ -87,7 +88,7 @@ def headline(found: Comparison) -> str:
 
 def _work(pooled: View[PooledLeverage]) -> str:
     """What the MoE is worth by all laws together, with its interval and the dense model of equal loss."""
-    laws = f"{len(pooled.weights)} laws"
+    laws = counted(len(pooled.weights), "law(s)")
     ends = pooled("{dense_low.total_params:2} to {dense_high.total_params:2}")
     if pooled.efficiency_leverage is None:
         said = mark(pooled("{low:2} to {high:2}"), True)

@@ -12,6 +12,7 @@ from moeplan.report.blocks import Block, Chart, Column, Items, Paragraph, Sectio
 from moeplan.report.suggestion import suggestion_sections
 from moeplan.report.text import NONE, Source, Text, mark
 from moeplan.report.view import View
+from moeplan.texts import sentence
 
 RESIDUALS = 8
 """Largest residuals that are listed."""
@@ -37,7 +38,7 @@ def fit_sections(fitted: FittedLaw) -> list[Section]:
     sections = [
         ("", (Paragraph(headline(f)), _about(f))),
         (f"Coefficients: {fitted.equation.rstrip('.')}", coefficient_blocks(f)),
-        ("Not identified by these runs", _sentences(fitted.unidentified)),
+        ("Not identified by these runs", _sentences(fitted, fitted.unidentified)),
         (f"Prior: {fitted.prior}", _shrinkage(f) if fitted.shrinkage else ()),
         ("The largest runs, predicted by the others", (Paragraph(_hold_out(f)),)),
         ("Forms by held-out error", _compared(f) if fitted.compared else ()),
@@ -46,7 +47,7 @@ def fit_sections(fitted: FittedLaw) -> list[Section]:
         ("Bundled laws of the same reach", _comparisons(f) if fitted.comparisons else ()),
         ("Largest residuals", residuals),
         *(suggestion_sections(f.suggestion) if fitted.suggestion is not None else ()),
-        ("Warnings", _sentences(fitted.warnings)),
+        ("Warnings", _sentences(fitted, fitted.warnings)),
         (f"Runs left out: {len(fitted.runs.excluded)}", _excluded(fitted)),
     ]
     fallback = _source(fitted, "Fitted to the runs, or counted from them.")
@@ -330,5 +331,6 @@ def _lines(runs: Sequence[tuple[int, str]]) -> str:
     return f"line{'s' if len(runs) > 1 else ''} {listed}"
 
 
-def _sentences(texts: Sequence[str]) -> tuple[Block, ...]:
-    return (Items(tuple(f"{text}." for text in texts)),) if texts else ()
+def _sentences(fitted: FittedLaw, texts: Sequence[str]) -> tuple[Block, ...]:
+    names = [coefficient.name for coefficient in fitted.coefficients]
+    return (Items(tuple(sentence(text, names) for text in texts)),) if texts else ()

@@ -16,6 +16,7 @@ from moeplan.report.text import NONE, Source, Text, attention_text, joined, judg
 from moeplan.report.view import View
 from moeplan.studies.frontier.curves import Frontier, Point
 from moeplan.studies.frontier.ranges import RANGES
+from moeplan.texts import counted
 
 ROWS = 10
 """Points that the table shows of many."""
@@ -54,9 +55,9 @@ def _conditions(found: View[Frontier]) -> Text:
     laws = judges(request.laws, request.weights)
     parts = [
         f"For {limits_text(found)}, judged by {laws}",
-        f"{count} points, each what moeplan recommend answers there"
+        f"{counted(count, 'point(s)')}, each what moeplan recommend answers there"
         if found.over in RANGES
-        else f"{count} values, everything else re-optimised at each",
+        else f"{counted(count, 'value(s)')}, everything else re-optimised at each",
         *(f"{name} held at the recommendation's {quantity(name, x)} (within 2 %)" for name, x in found.held.items()),
     ]
     if request.fix or request.ranges:
@@ -76,7 +77,7 @@ def limits_text(found: View[Frontier]) -> str:
     if request.gpus and over != "gpus":
         limits.append("{request.gpus}")
     if request.days and over != "days":
-        limits.append("{request.days:number} days")
+        limits.append("{request.days:number} day(s)")
     if not request.days and over != "flops":
         limits.insert(0, "{request.flops} FLOPs")
     if request.memory and over != "memory":

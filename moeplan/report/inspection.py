@@ -189,12 +189,11 @@ def _serving(seen: View[ServingFit]) -> tuple[Block, ...]:
     where = "{memory}, {usable_bytes} usable on each device"
     if not seen.fits:
         return (Paragraph(seen(f"No: with one sequence of {{context}} tokens it does not fit {where}; {seen.says}.")),)
-    users = "1 sequence" if seen.most_sequences == 1 else "{most_sequences:,} sequences"
     return (
         Paragraph(
             seen(
-                f"Yes: it fits {where}, weights in {{weight_dtype}}, with room for at most {users} of {{context}} "
-                "tokens, cached in {kv_dtype}."
+                f"Yes: it fits {where}, weights in {{weight_dtype}}, with room for at most {{most_sequences:,}} "
+                "sequence(s) of {context} tokens, cached in {kv_dtype}."
             )
         ),
         Paragraph(

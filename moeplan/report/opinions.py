@@ -56,8 +56,8 @@ def worth_text(leverage: View[Leverage]) -> Text:
 def pooled_line(leverage: View[Leverage]) -> Text:
     """The headline leverage in a sentence, with what it rests on and how far it is extrapolated."""
     pooled = leverage.pooled
-    far = "extrapolated {decades_outside:2} decades" if pooled.decades_outside else "within measured compute"
-    basis = pooled(f"{{laws}} laws, {{studies:d}} studies; {far}", laws=str(len(pooled.weights)))
+    far = "extrapolated {decades_outside:2} decade(s)" if pooled.decades_outside else "within measured compute"
+    basis = pooled(f"{{laws}} law(s), {{studies:d}} studies; {far}", laws=str(len(pooled.weights)))
     if pooled.efficiency_leverage is None:
         said = pooled("{low:2} to {high:2} (a range at {level}, no point; ")
     else:

@@ -111,7 +111,7 @@ def plan_charts(plan: Plan) -> tuple[Chart, ...]:
 def plan_card(plan: Plan) -> Table:
     """The answer as a card: name, number, what else is to say of it."""
     p, run, memory = seen(plan), plan.training, plan.memory
-    days = ": {training.days} days on {training.num_gpus}" if run.days is not None and run.num_gpus else ""
+    days = ": {training.days} day(s) on {training.num_gpus}" if run.days is not None and run.num_gpus else ""
     each = " on the fullest device" if memory.num_devices > 1 else ""
     usable = "no limit is given" if memory.usable_bytes is None else f"of {{memory.usable_bytes}} usable{each}"
     experts = "{design.num_active_experts:d} of {design.num_experts:d} experts, {design.num_shared_experts:d} shared"
@@ -125,7 +125,7 @@ def plan_card(plan: Plan) -> Table:
         ("Quality (V)", "{value_ratio}", "of the budget: {design.value} FLOPs"),
     )
     pooled = p.leverage.pooled
-    basis = pooled("{laws} laws, {studies:d} studies, {level} interval", laws=str(len(pooled.weights)))
+    basis = pooled("{laws} law(s), {studies:d} studies, {level} interval", laws=str(len(pooled.weights)))
     lead = ("Efficiency Leverage", pooled_text(p.leverage), basis)
     return Table((lead, *((name, p(value), p(more)) for name, value, more in rows)), strong=(0,))
 

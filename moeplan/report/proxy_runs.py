@@ -20,6 +20,7 @@ from moeplan.report.verification import (
     tuning_table,
 )
 from moeplan.report.view import View
+from moeplan.texts import counted
 from moeplan.verification.proxy_runs import ProxyRun, ProxyRuns
 from moeplan.verification.summary import ARM
 from moeplan.verification.verification import Outline
@@ -54,7 +55,7 @@ def _headline(found: ProxyRuns) -> str:
     measured = [run for run in found.runs if run.purpose == "measure"]
     diverged = sum(run.status == "diverged" for run in measured)
     return (
-        f"{len(measured)} runs measured for the law {found.law} ({found.form})"
+        f"{counted(len(measured), 'run(s)')} measured for the law {found.law} ({found.form})"
         f"{f', {diverged} of them diverged' if diverged else ''}; with the {len(found.runs) - len(measured)} that "
         f"chose learning rates, {spent_text(found.runs)}."
     )

@@ -41,7 +41,7 @@ def plan_sections(plan: Plan) -> list[Section]:
         ("Efficiency Leverage", leverage_blocks(p.leverage), p.source_at("leverage")),
         ("Memory", _memory(p), sources.MEMORY),
         ("Training", training_blocks(p), p.source_at("training")),
-        ("Serving", serving_blocks(p), sources.SERVING),
+        ("Serving", (*serving_blocks(p), *_if_concurrent(p)), sources.SERVING),
         ("The model's life", life_blocks(p) if plan.life else (), sources.LIFE),
         ("What limits it", (*limit_blocks(p), *_if_served(p)), p.source_at("prices")),
         ("What the laws say", law_blocks(p), sources.NOTE),
@@ -90,7 +90,7 @@ def _conditions(p: View[Plan]) -> Text:
     request = p.request
     budget = "{request.flops} FLOPs"
     if request.days:
-        budget = "{request.days} days of {request.gpus}, {training.goodput} of them training: {request.flops} FLOPs"
+        budget = "{request.days} day(s) of {request.gpus}, {training.goodput} of them training: {request.flops} FLOPs"
     memory = " and {request.memory}" if request.memory else ""
     where = "there" if request.days else "on {request.gpus}"
     trained = f", trained {where} within their memory" if request.gpus else ""
@@ -139,6 +139,18 @@ def held_text(request: View[object]) -> str:
 def _if_served(p: View[Plan]) -> tuple[Block, ...]:
     """What the plan would be if its budget also had to serve."""
     return (Paragraph(if_served_text(p), p.source_at("if_served")),) if p.it.if_served else ()
+
+
+def _if_concurrent(p: View[Plan]) -> tuple[Block, ...]:
+    """What the plan would be if it served more users at a time."""
+    if p.it.if_concurrent is None:
+        return ()
+    found = p.if_concurrent
+    text = (
+        f"For {{concurrency:d}} sequences at a time in the same memory (--concurrency {{concurrency:d}}): {SIZE} on "
+        "{tokens} tokens, {value_ratio} of the best V."
+    )
+    return (Paragraph(found(text), p.source_at("if_concurrent")),)
 
 
 def _attention(shape: View[Architecture]) -> str:
@@ -190,7 +202,7 @@ PARAMS = {
 def _compute(p: View[Plan]) -> tuple[Block, ...]:
     counts, spent = p.counts, "{request.flops} FLOPs"
     rows = (
-        ("budget", p(f"{{request.days}} days, in which it trains {spent}" if p.request.days else spent)),
+        ("budget", p(f"{{request.days}} day(s), in which it trains {spent}" if p.request.days else spent)),
         ("training", p("{counts.train_flops} FLOPs on {design.tokens:,} tokens")),
         (
             "FLOPs per token",

@@ -129,6 +129,13 @@ def plan_source(plan: Plan) -> SourceOf:
                     f"{_SIZES}; ratio of V",
                     domain,
                 )
+            case ["if_concurrent", *_]:
+                return Source(
+                    "The best design of the same search that serves so many sequences at a time in the same memory.",
+                    laws,
+                    f"{_SIZES}; ratio of V",
+                    domain,
+                )
             case ["prices", *_]:
                 return Source(
                     "The best V, or the law's own best C_l, of a search with so much more of it / without.",

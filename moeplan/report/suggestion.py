@@ -23,7 +23,7 @@ def suggestion_sections(found: View[Suggestion]) -> list[tuple[str, tuple[Block,
         time = (
             Paragraph(
                 found(
-                    "One after another on {gpus} they take {days:number} days (80 %: {days.low:number} to "
+                    "One after another on {gpus} they take {days:number} day(s) (80 %: {days.low:number} to "
                     "{days.high:number})"
                     + (" of {max_days:number}" if found.max_days else "")
                     + ", pauses of 10 % included, tuning of learning rates not; each fits these GPUs."

@@ -11,6 +11,7 @@ from moeplan.quantities import number, percent
 from moeplan.records import to_json
 from moeplan.report.blocks import Block, Items, Paragraph, Section, Table
 from moeplan.report.text import NONE
+from moeplan.texts import counted
 
 
 def calibration_sections(runs: RunTable, validation: Validation) -> list[Section]:
@@ -50,7 +51,7 @@ def calibration_sections(runs: RunTable, validation: Validation) -> list[Section
     sections.append(Section("Runs", tuple(blocks)))
     if runs.left_out:
         reasons = tuple(dict.fromkeys(f"{model}: {why}" for model, why in runs.left_out))
-        sections.append(Section(f"{len(runs.left_out)} rows left out", (Items(reasons),)))
+        sections.append(Section(f"{counted(len(runs.left_out), 'row(s)')} left out", (Items(reasons),)))
     return sections
 
 

@@ -21,7 +21,7 @@ _DEGREES = ("tp", "pp", "ep", "etp", "cp", "dp")
 def training_blocks(plan: View[Plan]) -> tuple[Block, ...]:
     """GPU-hours, days and money at the predicted speed, and the fastest layouts."""
     run = plan.training
-    days = ", {days} days on {num_gpus}" if run.days is not None and run.num_gpus else ""
+    days = ", {days} day(s) on {num_gpus}" if run.days is not None and run.num_gpus else ""
     pauses = ", {goodput} of them training"
     price = plan("{training.money:,.0f} at {request.price_per_gpu_hour} a {training.device}-hour")
     law = plan.it.hyperparameters[0].law if plan.it.hyperparameters else LEVERAGE_LAW
@@ -72,7 +72,9 @@ def training_blocks(plan: View[Plan]) -> tuple[Block, ...]:
             columns.append(("step", "{step_time:.2f}"))
         columns.append(("largest terms", _terms))
         blocks.append(table(run.layouts, tuple(columns), source=sources.LAYOUT))
-        text = "Layouts on {num_gpus} GPUs, of {usable_bytes} usable on each, the fastest first. MFU: {mfu_convention}."
+        text = (
+            "Layouts on {num_gpus} GPU(s), of {usable_bytes} usable on each, the fastest first. MFU: {mfu_convention}."
+        )
         blocks.append(Paragraph(run(text), sources.LAYOUT))
         if run.site_ln_sd is not None and run.design_ln_sd is not None:
             parts = (
@@ -145,13 +147,13 @@ def _concurrency(plan: View[Plan]) -> Text:
         memory, hold = "{request.memory}", "holds"
     if not found.most_sequences:
         return plan(f"{memory} {hold} no sequence of {{serving.concurrency.context:,}} tokens.")
-    sequences = "1 sequence" if found.most_sequences == 1 else "{serving.concurrency.most_sequences:,} sequences"
     speed = (
         "{serving.concurrency.tokens_per_second_per_user:number} tokens a second per user and "
         "{serving.concurrency.tokens_per_second_per_gpu:number} per GPU with all of them, "
         "{serving.concurrency.tokens_per_second_per_user_alone:number} for one user alone"
     )
     return plan(
-        f"{memory} {hold} {sequences} of {{serving.concurrency.context:,}} tokens at a time: {speed}, on "
+        f"{memory} {hold} {{serving.concurrency.most_sequences:,}} sequence(s) of "
+        f"{{serving.concurrency.context:,}} tokens at a time: {speed}, on "
         "{serving.num_devices:d} {serving.device}."
     )

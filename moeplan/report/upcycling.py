@@ -73,7 +73,7 @@ def _model(seen: View[Upcycling]) -> tuple[Block, ...]:
 def _time(seen: View[Upcycling]) -> Text:
     if seen.it.gpu_hours is None:
         return seen("not known: {mfu_basis}")
-    days = "; {days} days" if seen.it.days is not None else ""
+    days = "; {days} day(s)" if seen.it.days is not None else ""
     return seen(f"{{gpu_hours:count}} {{device}}-hours{days}, {{mfu_basis}}")
 
 

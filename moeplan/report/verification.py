@@ -13,6 +13,7 @@ from moeplan.report.blocks import Block, Chart, Column, Items, Level, Paragraph,
 from moeplan.report.sources import outside_text
 from moeplan.report.text import EXTRAPOLATED, NONE, Source, Text, joined, listed, mark
 from moeplan.report.view import View
+from moeplan.texts import counted
 from moeplan.units import format_count, format_duration
 from moeplan.verification.estimate import REACH, MeasuredLeverage
 from moeplan.verification.shrink import KeptProperty
@@ -214,7 +215,8 @@ def _runs(v: View[Verification]) -> tuple[Block, ...]:
         own = [run for run in finished if run.arm == arm]
         speeds.append(format_count(sum(r.tokens for r in own) / max(1e-9, sum(r.seconds for r in own))))
     text = (
-        f"{len(runs)} runs, {len(measured)} of them measured, {len(measured) - len(finished)} of these diverged; "
+        f"{counted(len(runs), 'run(s)')}, {len(measured)} of them measured, {len(measured) - len(finished)} of these "
+        f"diverged; "
         f"{spent_text(runs)}: MoE {speeds[0]}, dense {speeds[1]} tokens a second a run."
     )
     return (tuning_table(v.tuning), Paragraph(text))
@@ -304,13 +306,16 @@ def cost_text(outline: View[Outline]) -> Text:
     """Runs, compute and time, the beginning of a sentence."""
     total = sum(run.count for run in outline.runs)
     time = "not known" if outline.seconds is None else "about {seconds}"
-    return outline(f"{total} runs, {{train_flops}} FLOPs, {time} on this machine ({{device}}, {{workers:d}} at a time)")
+    return outline(
+        f"{counted(total, 'run(s)')}, {{train_flops}} FLOPs, {time} on this machine ({{device}}, "
+        "{workers:d} at a time)"
+    )
 
 
 def setting_text(outline: View[Outline]) -> Text:
     """What all runs share, in a sentence."""
     return outline(
-        f"{{seeds:d}} seed{'s' * (outline.seeds > 1)}; sequences of {{seq_len:d}} tokens; {{precision}}; text: "
+        "{seeds:d} seed(s); sequences of {seq_len:d} tokens; {precision}; text: "
         "{data} (digest {data_digest}), {train_tokens} training tokens, losses over {validation_tokens} "
         "validation tokens."
     )

@@ -6,7 +6,7 @@
 A name in braces leads through fields, `[key]` and `[0]` to a number, which is written as its field's kind says
 (`moeplan.quantities`) and keeps its JSON pointer; nobody types one. After a colon stand the digits (`:4`), another kind
 (`:share`, `:bytes2`) or a format of Python's (`:,`, `:.4f`); `a..b` is a range of two fields, and `a.low..high` that
-of an `Estimate`.
+of an `Estimate`. "{num_gpus} GPU(s)" reads "1 GPU", "8 GPUs".
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 from moeplan.estimates import Estimate
 from moeplan.quantities import BY_KEY, BY_VARIABLE, KINDS, NUMBER, Kind, field_kinds, kind_of
 from moeplan.report.text import NONE, Number, Source, Text, joined
+from moeplan.texts import agreed
 
 T = TypeVar("T")
 SourceOf = Callable[[list[str]], Source | None]
@@ -54,13 +55,15 @@ class View(Generic[T]):
         """The text that a template makes; `more` are parts beside the fields. "-" if a number of it is not there."""
         pieces = _FIELD.split(template)
         parts: list[str | Number] = []
+        before = ""
         for place in range(0, len(pieces) - 2, 3):
             literal, name, spec = pieces[place : place + 3]
             found = (more[name],) if name in more else tuple(self._written(name, spec or ""))
             if any(isinstance(part, Number) and part.value is None for part in found):
                 return Text(NONE)
-            parts += [literal, *found]
-        return joined((*parts, pieces[-1]))
+            parts += [agreed(before, literal), *found]
+            before = found[-1].text if isinstance(found[-1], Number) else found[-1]
+        return joined((*parts, agreed(before, pieces[-1])))
 
     def number_at(self, name: str, spec: str = "") -> Number:
         """One number by its name; without a value where the result has none."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from moeplan.texts import counted
 from moeplan.units import format_bytes, format_count, format_duration, format_flops
 from moeplan.verification.launch import Event
 from moeplan.verification.results import whole
@@ -50,7 +51,7 @@ class Bars(AbstractContextManager["Bars"]):
         there = whole(self.folder)
         kept = f"{there} results are there already" if there else "results are kept"
         cost = f"{format_flops(outline.train_flops)} FLOPs{time}, up to {memory} each"
-        text = f"{total} runs, {cost}; {kept} in {self.folder}"
+        text = f"{counted(total, 'run(s)')}, {cost}; {kept} in {self.folder}"
         if self._bars is None:
             click.echo(text, err=True)
         else:

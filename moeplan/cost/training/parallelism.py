@@ -16,6 +16,7 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.training.kinds import trained_attentions
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.numerics.elementwise import least
+from moeplan.texts import counted
 
 Recompute = Literal["none", "selective", "full"]
 """Activations computed again in the backward pass instead of kept; see `moeplan.cost.training.activations`."""
@@ -168,7 +169,7 @@ class Layout:
         if self.tp * self.cp * self.dp % (self.ep * self.etp):
             broken.append(
                 f"ep * etp = {self.ep * self.etp} must divide tp * cp * dp = {self.tp * self.cp * self.dp}; "
-                f"this model copy needs at least {self.min_gpus} GPUs"
+                f"this model copy needs at least {counted(self.min_gpus, 'GPU(s)')}"
             )
         chunks = self.pp * self.virtual_stages
         if chunks > architecture.num_layers:
@@ -265,6 +266,7 @@ def read_layout(text: str, num_gpus: int | None = None) -> Layout:
     layout = Layout(**values)
     if layout.num_gpus != num_gpus:
         raise InfeasibleError(
-            f"layout {text!r} takes a multiple of {copies} GPUs (tp*cp*pp times dp), and there are {num_gpus}"
+            f"layout {text!r} takes a multiple of {counted(copies, 'GPU(s)')} (tp*cp*pp times dp), and there are "
+            f"{num_gpus}"
         )
     return layout

@@ -12,6 +12,7 @@ from moeplan.report.screen.warnings import warning_sections
 from moeplan.report.suggestion import suggestion_sections
 from moeplan.report.text import Text
 from moeplan.report.view import View
+from moeplan.texts import sentence
 
 BADLY = 3.0
 """How many times the residual of the fitted runs the error of those held out may be without a warning."""
@@ -38,7 +39,7 @@ def _rows(f: View[FittedLaw]) -> list[tuple[str, str]]:
     if f.runs.least_flops is not None and f.runs.most_flops is not None:
         rows.append(("Compute", f.runs("{least_flops} to {most_flops} FLOPs")))
     if f.hold_out is not None:
-        held = "the {held_out:d} largest runs, from {from_flops} FLOPs on, lie {rms:share} rms from what the others say"
+        held = "the {held_out:d} largest run(s), from {from_flops} FLOPs on: {rms:share} rms from what the others say"
         rows.append(("Held out", f.hold_out(held)))
     for place, x in enumerate(f.optima):
         far = "" if x.inside else ", beyond the runs"
@@ -64,5 +65,6 @@ def _warnings(f: View[FittedLaw]) -> list[Section]:
         "one_warning": lambda: bool(fitted.warnings),
         "no_hold_out": lambda: held is None,
     }
-    said = fitted.warnings[0].rstrip(".") if fitted.warnings else ""
+    names = [coefficient.name for coefficient in fitted.coefficients]
+    said = sentence(fitted.warnings[0], names) if fitted.warnings else ""
     return warning_sections("fit", f, applies, open=", ".join(open_ones), said=Text(said), why=fitted.hold_out_says)

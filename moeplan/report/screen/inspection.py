@@ -21,7 +21,9 @@ _DEGREES = ("tp", "pp", "ep", "etp", "cp", "dp", "virtual_stages")
 def inspection_screen(found: Inspection, command: str = "") -> list[Section]:
     """A model on one screen; `command` is the line that asked for it."""
     s = seen(found)
-    also = ("--tokens 15T asks the laws",) if found.judgement is None else ("--section laws",)
+    also = ["--tokens 15T asks the laws" if found.judgement is None else "--section laws"]
+    if found.training is not None and found.serving is None:
+        also.append("--memory 8x80GB asks how it is served")
     leverage = found.judgement is not None and found.judgement.leverage is not None
     return [
         Section(headline(s), (Table(tuple(_rows(s))),)),
@@ -33,7 +35,7 @@ def inspection_screen(found: Inspection, command: str = "") -> list[Section]:
 
 def _rows(s: View[Inspection]) -> Iterator[tuple[str, str]]:
     experts = ", {shape.num_moe_layers:d} with experts" if s.shape.num_experts else ""
-    yield "Shape", s(f"{{shape.num_layers:d}} layers{experts}; d_model {{shape.d_model}}")
+    yield "Shape", s(f"{{shape.num_layers:d}} layer(s){experts}; d_model {{shape.d_model}}")
     if s.shape.num_experts:
         more = (
             "width {shape.d_expert}, granularity {shape.granularity:number}, "
@@ -69,7 +71,7 @@ def _train(s: View[Inspection]) -> list[tuple[str, str]]:
     best = run.layouts[0]
     names = [name for name in _DEGREES if getattr(best, name) > 1]
     degrees = listed([best(f"{name} {{{name}:d}}") for name in names] or ["one GPU"], " ")
-    days = "{days:number} days " if best.days is not None else ""
+    days = "{days:number} day(s) " if best.days is not None else ""
     speed = "{tokens_per_second_per_gpu:,.0f} tokens/s per GPU ({tokens_per_second_per_gpu.low:,.0f}–"
     speed += "{tokens_per_second_per_gpu.high:,.0f}), {mfu:share} MFU"
     return [
@@ -81,9 +83,9 @@ def _train(s: View[Inspection]) -> list[tuple[str, str]]:
 def _serve(s: View[Inspection]) -> Text:
     use = s.serving
     where = f"{use.memory} in {use.weight_dtype}"
-    users = "1 sequence" if use.most_sequences == 1 else "{most_sequences:,} sequences"
     fits = (
-        f"fits {where}, room for {users} of {{context}} tokens: {{tokens_per_second_per_user:number}} tokens/s per "
+        f"fits {where}, room for {{most_sequences:,}} sequence(s) of {{context}} tokens: "
+        "{tokens_per_second_per_user:number} tokens/s per "
         f"user, {{tokens_per_second_per_gpu:number}} per GPU ({{num_devices:d}} {use.device})"
     )
     lacks = f"does not fit {where}: {{bytes_per_device}} needed of {{usable_bytes}} per GPU"

@@ -54,11 +54,11 @@ def leverage_section(pooled: View[PooledLeverage]) -> Section:
     """The pooled leverage with its interval to scale, what it rests on, and the range of the laws."""
     point = None if pooled.efficiency_leverage is None else pooled.number_at("efficiency_leverage", "2")
     drawn = scale(pooled.number_at("low", "2"), pooled.number_at("high", "2"), point, pooled.by_law.values())
-    far = "; extrapolated {decades_outside:2} decades" if pooled.decades_outside else "; within measured compute"
+    far = "; extrapolated {decades_outside:2} decade(s)" if pooled.decades_outside else "; within measured compute"
     rows = [
         *drawn,
         pooled(
-            f"--- {{level}} interval of {{laws}} laws and {{studies:d}} studies{far}", laws=pooled.count_at("weights")
+            f"--- {{level}} interval of {{laws}} law(s) and {{studies:d}} studies{far}", laws=pooled.count_at("weights")
         ),
     ]
     if len(pooled.by_law) > 1:

@@ -23,7 +23,7 @@ LITTLE = 0.25
 """What a memory limit leaves of a budget, below which there is a warning."""
 APART = 3.0
 """How many times the laws' learning rates may differ without one."""
-_LABELS = {"best": "best", "lean": "lean: fewer active", "rich": "rich: more active", "robust": "robust"}
+_LABELS = {"best": "best: usual shape", "lean": "lean: fewer active", "rich": "rich: more active", "robust": "robust"}
 
 
 def plan_screen(plan: Plan, changed: Sequence[Section] = ()) -> list[Section]:
@@ -52,8 +52,8 @@ def _rows(p: View[Plan]) -> tuple[tuple[str, str], ...]:
     pattern = "" if p.request.attention in ("gqa", "mla") else f", {p.request.attention} attention"
     inside = " inside {d_latent}" if shape.d_latent else ""
     built = shape(
-        f"{{num_layers}} layers x {{d_model}}; {first}{{num_heads}} heads ({heads}){pattern}; "
-        f"{{num_active_experts:d}} of {{num_experts:d}} experts of {{d_expert}}{inside}{shared}"
+        f"{{num_layers}} layer(s) x {{d_model}}; {first}{{num_heads}} head(s) ({heads}){pattern}; "
+        f"{{num_active_experts:d}} of {{num_experts:d}} expert(s) of {{d_expert}}{inside}{shared}"
     )
     rows = [("For", _asked(p)), ("Shape", built), *(("Train" if not at else "", x) for at, x in enumerate(_train(p)))]
     rows += [("Serve", _serve(p)), ("Rate", _rate(p)), ("Quality (V)", _quality(p))]
@@ -62,7 +62,7 @@ def _rows(p: View[Plan]) -> tuple[tuple[str, str], ...]:
 
 def budget_words(request: Request) -> str:
     """The budget as it was given, to be filled in: days on GPUs, or FLOPs."""
-    return "{request.days} days on {request.gpus}" if request.days else "{request.flops} FLOPs"
+    return "{request.days} day(s) on {request.gpus}" if request.days else "{request.flops} FLOPs"
 
 
 def _asked(p: View[Plan]) -> Text:
@@ -87,7 +87,9 @@ def _train(p: View[Plan]) -> list[Text]:
                 f"MFU{money}; by the clock with --gpus and --days"
             )
         ]
-    days = "{training.days} days" + (" ({training.days.low}–{training.days.high})" if run.days.low is not None else "")
+    days = "{training.days} day(s)" + (
+        " ({training.days.low}–{training.days.high})" if run.days.low is not None else ""
+    )
     mfu = "{training.mfu} MFU" + (" ({training.mfu.low..high})" if run.mfu.low is not None else "")
     spent = f"{days} on {{training.num_gpus}} {run.device}: {{training.gpu_hours}} GPU-hours at {mfu}{money}"
     return [p(spent), joined(("fastest layout ", _layout(run.layouts[0]), ", ", _held(p)))]
@@ -113,9 +115,9 @@ def _serve(p: View[Plan]) -> Text:
         where += " of {memory.usable_bytes}" + (" on each of {memory.num_devices} GPUs" if use.num_devices > 1 else "")
     if not use.concurrency.most_sequences:
         return p(f"{where}: no room for a sequence of {{serving.concurrency.context:,}} tokens")
-    count = "1 sequence" if use.concurrency.most_sequences == 1 else "{serving.concurrency.most_sequences:,} sequences"
     return p(
-        f"{where}, room for {count} of {{serving.concurrency.context:,}} tokens: "
+        f"{where}, room for {{serving.concurrency.most_sequences:,}} sequence(s) of "
+        "{serving.concurrency.context:,} tokens: "
         "{serving.concurrency.tokens_per_second_per_user:number} tokens/s per user, "
         f"{{serving.concurrency.tokens_per_second_per_gpu:number}} per GPU ({{serving.num_devices:d}} {use.device})"
     )
@@ -139,7 +141,8 @@ def _ends(laws: tuple[View[HyperParameters], ...], name: str) -> tuple[Number, s
 
 def _quality(p: View[Plan]) -> Text:
     """What is left of the budget, and what more memory or compute would bring."""
-    limits = {"memory": "memory", "compute": "compute"}
+    own = "memory to serve" if "inference" in p.request.memory_for and p.request.memory else "memory of its GPUs"
+    limits = {"memory": own, "compute": "compute"}
     more = [
         p(f"{{prices[{at}].factor}}x the {limits[price.resource]} gives {{prices[{at}].value_ratio:times}} of it")
         for at, price in enumerate(p.prices)
@@ -190,12 +193,15 @@ def _warnings(p: View[Plan]) -> list[Section]:
     objective = [law for law in plan.laws if law.role == "objective"]
     turned = next((x for x in p.near_equal if x.rule not in _LABELS), None)
     held = plan.serving.concurrency
+    open_laws = [law.law for law in objective if any(x.startswith(f"{law.law}: ") for x in plan.notes)]
     rates = sorted(p.hyperparameters, key=lambda law: law.learning_rate)
     applies: dict[str, Any] = {
         "cannot_train": lambda: plan.request.gpus and not plan.training.layouts,
         "cannot_serve": lambda: plan.request.memory and (held is None or not held.most_sequences),
+        "open_law": lambda: bool(open_laws),
         "worse_than_dense": lambda: plan.leverage.pooled.middle < 1,
-        "serves_one": lambda: held is not None and held.most_sequences == 1,
+        "serves_few": lambda: plan.if_concurrent is not None and held is not None and held.most_sequences,
+        "serves_one": lambda: plan.if_concurrent is None and held is not None and held.most_sequences == 1,
         "all_outside": lambda: all(law.outside for law in objective),
         "turned_term": lambda: turned is not None,
         "little_left": lambda: plan.value_ratio < LITTLE and "memory" in plan.binding,
@@ -203,13 +209,15 @@ def _warnings(p: View[Plan]) -> list[Section]:
         "many_tokens": lambda: plan.design.tokens > MANY_TOKENS or plan.design.tokens_per_param > MANY_TOKENS_PER_PARAM,
         "rates_apart": lambda: len(rates) > 1 and rates[-1].learning_rate > APART * rates[0].learning_rate,
     }
-    more: dict[str, str | Number] = {}
+    more: dict[str, str | Number] = {"open": ", ".join(open_laws)}
     if turned is not None:
         more |= {
             "turned": str(turned.rule),
             "other": turned.design(SIZE),
             "other_tokens": turned.design.number_at("tokens"),
         }
+    if plan.if_concurrent is not None:
+        more["users"] = p.if_concurrent(SIZE)
     if rates:
         more |= {f"{end}_rate": rates[at].number_at("learning_rate") for end, at in (("low", 0), ("high", -1))}
     return warning_sections("plan", p, applies, **more)

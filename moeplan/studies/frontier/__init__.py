@@ -39,6 +39,7 @@ from moeplan.plan.training_and_serving import serving_gpus_of
 from moeplan.studies.frontier.curves import SCHEMA, Frontier, FrontierProvenance, Line, MeasuredRange, Point
 from moeplan.studies.frontier.intervals import ComputeEnds, leverage_ends, line_ends
 from moeplan.studies.frontier.ranges import RANGES, Value, amount, read_values
+from moeplan.texts import counted
 from moeplan.units import MemoryLimit, format_flops
 
 MOST_POINTS = 400
@@ -144,7 +145,7 @@ def _check_variable(over: str) -> None:
 def bar(done: int, of: int) -> str:
     """Progress as text: [######......] 20 of 40 points."""
     filled = 24 * done // of
-    return f"[{'#' * filled}{'.' * (24 - filled)}] {done} of {of} points"
+    return f"[{'#' * filled}{'.' * (24 - filled)}] {done} of {counted(of, 'point(s)')}"
 
 
 def _along(
@@ -405,8 +406,8 @@ def _left_out(name: str, failed: dict[int, InfeasibleError], budgets: list[Budge
     limit = {
         "memory": str(last.memory),
         "gpus": str(last.gpus),
-        "days": f"{last.days:g} days",
-        "concurrency": f"{last.serving.concurrency} sequences",
+        "days": counted(last.days or 0, "day(s)"),
+        "concurrency": counted(last.serving.concurrency, "sequence(s)"),
     }.get(name, f"{format_flops(last.flops)} FLOPs")
     some = "1 point is" if len(failed) == 1 else f"{len(failed)} points are"
     return (f"{some} left out, up to {limit}: {failed[max(failed)]}",)

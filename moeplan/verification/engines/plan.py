@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from moeplan.texts import counted
 from moeplan.verification.engines import local
 from moeplan.verification.launch import Listener, write_specs
 from moeplan.verification.options import Where
@@ -15,7 +16,7 @@ class Commands(Exception):  # not an error: the study stops here until the runs 
     """Commands that must be run before the study can go on."""
 
     def __init__(self, commands: list[str]) -> None:
-        super().__init__(f"{len(commands)} runs are left to others")
+        super().__init__(f"left to others: {counted(len(commands), 'run(s)')}")
         self.commands = commands
 
 
