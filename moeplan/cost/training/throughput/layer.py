@@ -45,7 +45,7 @@ TERMS = ("products", "attention", "traffic", "dispatch", "tensor", "context", "o
 _COLLECTIVE_START = 20e-6
 """Start of one tensor-parallel collective [s]."""
 _EXCHANGE_START = 46e-6
-"""Start of one exchange of rows [s], the calibration's starting point for an all-to-all."""
+"""Start of one exchange of rows between two GPUs [s], the calibration's starting point for an all-to-all."""
 _PLAIN_TENSOR = 1 / 0.75
 """Bytes over time of an all-gather without overlap: 512 MiB on 8 H100 in 1.40 ms is 0.75 of the links' peak (NCCL 2.29,
 aiconfigurator 095f58a)."""
@@ -367,7 +367,7 @@ def _exchanges(shape: Shape, setting: StepSetting) -> Size:
     else:
         inside, outside = split * k * (members - 1) / ep, split * k * (ep - members) / ep
     row = 2 * expert_width(shape)
-    one = _EXCHANGE_START + row * inside / (constants.link * setting.link)
+    one = _EXCHANGE_START + constants.peer * (ep - 1) + row * inside / (constants.link * setting.link)
     one = one + row * outside / (constants.network * device.network_bandwidth)
     return 4 * one * (1 - constants.hidden * setting.software.overlap_dispatch)
 

@@ -62,6 +62,8 @@ class Constants:
     """Wait for the count of rows an expert, a MoE layer and micro-batch [s]."""
     link: float
     """Share of the links' peak that exchanges of rows reach."""
+    peer: float
+    """Time that each further GPU adds to an exchange of rows [s]."""
     network: float
     """Share of the network's peak."""
     hidden: float
