@@ -128,6 +128,7 @@ QUANTITIES: dict[str, Quantity] = {
         ("num_layers", "", PLAIN, "blocks"),
         ("num_heads", "", PLAIN, "query heads"),
         ("attention_share", "", SHARE, "attention's share of a MoE block's FLOPs"),
+        ("num_dense_layers", "", PLAIN, "first layers without experts, 0 or 1"),
         ("nonzero_params", "", COUNT, "params that pruning leaves"),
         ("base_params", "", COUNT, "params of the dense model that experts are made from"),
         ("base_tokens", "", COUNT, "tokens that this dense model was trained on"),

@@ -68,6 +68,7 @@ def sample_design(**changes: Any) -> Design:
         "d_model": 2048,
         "num_layers": 24,
         "num_heads": 16,
+        "num_dense_layers": 1,
         "attention_share": 0.3456,
         "value": 3.131e21,
         "efficiency_leverage": 5.678,

@@ -19,9 +19,11 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cli import cli
 from moeplan.cost.training.parallelism import Layout, read_layout
 from moeplan.errors import InfeasibleError, UsageError
+from moeplan.plan.budget import Budget
 from moeplan.plan.document import Plan
 from moeplan.plan.export import TARGETS, export
 from moeplan.plan.export.targets.megatron import model_args, stage_args
+from moeplan.plan.planner import recommend
 from moeplan.studies.inspection import inspect
 from tests.exported import SHAPES, TINY, plan_of, with_layouts
 from tests.published import MODELS
@@ -241,6 +243,28 @@ def test_maxtext_with_experts_in_every_layer() -> None:
     shape = dataclasses.replace(SHAPES["gqa-no-shared-2048"], num_dense_layers=0, d_ff=0)
     values = yaml.safe_load(export(plan_of(shape), "maxtext"))
     assert (values["decoder_block"], values["base_mlp_dim"]) == ("qwen3_moe", shape.d_expert)
+
+
+def test_a_plan_with_experts_alone_is_maxtexts() -> None:
+    """Planned without shared experts and dense layers, the block's own weights are the plan's params to the last."""
+    plan = recommend(Budget(1e21, "24GB", fix={"num_dense_layers": 0, "num_shared_experts": 0}))
+    m = yaml.safe_load(export(plan, "maxtext"))
+    assert m["decoder_block"] == "qwen3_moe"
+    d, width, experts = m["base_emb_dim"], m["head_dim"], m["num_experts"]
+    maps = 2 * d * width * (m["base_num_query_heads"] + m["base_num_kv_heads"])
+    block = maps + 2 * width + 2 * d + experts * d + 3 * experts * d * m["base_moe_mlp_dim"]
+    embeddings = m["vocab_size"] * d * (2 - m["logits_via_embedding"])
+    assert embeddings + d + m["base_num_decoder_layers"] * block == plan.design.total_params
+    # types.py: where every layer has experts, base_mlp_dim must equal base_moe_mlp_dim
+    assert m["base_mlp_dim"] == m["base_moe_mlp_dim"]
+
+
+def test_latent_attention_with_experts_in_every_layer_is_maxtexts() -> None:
+    """Its deepseek block takes no first dense layer, and then its two widths must be equal."""
+    plan = recommend(Budget(1e21, "24GB", attention="mla", fix={"num_dense_layers": 0}))
+    m = yaml.safe_load(export(plan, "maxtext"))
+    assert (m["decoder_block"], m["first_num_dense_layers"]) == ("deepseek", 0)
+    assert m["base_mlp_dim"] == m["base_moe_mlp_dim"] == plan.design.d_expert
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,8 @@ def every_architecture(grid: Grid) -> list[Architecture]:
         step = 16 if small else 64
         experts_widths = sorted({max(step, round(2 * d / g / step) * step) for g in grid.granularity})
         heads = [h for h in range(4, 200, 4) if (h < 32 or h % 8 == 0) and h * width == d]
-        for depth, h, e, k, s, f in itertools.product(
-            depths, heads, grid.num_experts, grid.num_active_experts, grid.num_shared_experts, experts_widths
-        ):
+        experts = grid.num_experts, grid.num_active_experts, grid.num_shared_experts, experts_widths
+        for depth, h, e, k, s, f, dense in itertools.product(depths, heads, *experts, grid.num_dense_layers):
             if not 8 <= depth <= 128 or (e > 256 and small) or not (k < e and k >= 0.008 * e):
                 continue
             kv = 8 if h >= 32 else h // 4
@@ -64,12 +63,12 @@ def every_architecture(grid: Grid) -> list[Architecture]:
                     num_heads=h,
                     num_kv_heads=kv,
                     head_dim=width,
-                    d_ff=(k + s) * f,
+                    d_ff=(k + s) * f * dense,
                     num_experts=e,
                     num_active_experts=k,
                     d_expert=f,
                     num_shared_experts=s,
-                    num_dense_layers=1,
+                    num_dense_layers=dense,
                     tied_embeddings=grid.tied_embeddings,
                     qk_norm="head",
                 )
@@ -109,9 +108,25 @@ def exact_leverage_ln_compute(law, architectures, architecture: Architecture, to
 @pytest.mark.parametrize("names", [*((name,) for name in LAWS), LAWS], ids=lambda names: "+".join(names))
 def test_search_equals_brute_force(flops: float, memory: str, names: tuple[str, ...]) -> None:
     """The search finds the design that a plain loop over exact architectures finds, with the same V."""
-    limit = budget(flops, memory)
-    grid = small_grid()
-    space = Space(limit, laws(*names), base=grid, reference=grid)
+    assert_search_equals_brute_force(flops, memory, names)
+
+
+@pytest.mark.parametrize("conditions", [{"fix": {"num_dense_layers": 0}}, {"ranges": {"num_dense_layers": (0, 1)}}])
+def test_search_without_dense_layers_equals_brute_force(conditions: dict[str, object]) -> None:
+    """So it does with experts in every layer, and where the first layer may have them or not."""
+    found = assert_search_equals_brute_force(1e22, "80GB", LAWS, **conditions)
+    if "fix" in conditions:
+        assert found.num_dense_layers == 0
+
+
+def assert_search_equals_brute_force(
+    flops: float, memory: str, names: tuple[str, ...], **conditions: object
+) -> Architecture:
+    """The best design under conditions, having asserted that a plain loop finds it."""
+    limit = budget(flops, memory, **conditions)
+    reference = small_grid()
+    grid = limit.grid(reference)
+    space = Space(limit, laws(*names), base=reference, reference=reference)
     scores = space.score(flops)
     ln_value = scores.mean(space.laws)
     found = space.architecture(space.choose(ln_value, scores))
@@ -134,7 +149,7 @@ def test_search_equals_brute_force(flops: float, memory: str, names: tuple[str, 
         share = attention / (attention + 18 * architecture.d_model * architecture.G * architecture.d_expert)
         shape = architecture
         integers = (shape.d_model, shape.num_layers, shape.num_heads, shape.num_experts, shape.num_active_experts,
-                    shape.num_shared_experts, shape.d_expert)  # fmt: skip
+                    shape.num_shared_experts, shape.d_expert, shape.num_dense_layers)  # fmt: skip
         aspect = abs(shape.d_model / shape.num_layers - 88)
         tie = (round(abs(share - 0.35) * 100), round(aspect), shape.total_params(), integers)
         candidates.append((value, tie, architecture, tokens))
@@ -143,6 +158,7 @@ def test_search_equals_brute_force(flops: float, memory: str, names: tuple[str, 
     assert len(candidates) == int(scores.feasible.sum())
     assert float(ln_value.max()) == pytest.approx(best, abs=1e-9)
     assert found == min(ties, key=lambda c: c[1])[2]
+    return found
 
 
 @pytest.mark.parametrize("name", LAWS)
@@ -222,13 +238,16 @@ def test_bound_by_some_designs_loses_no_best_design() -> None:
 
 
 @pytest.mark.parametrize("attention", ["gqa", "mla"])
-@pytest.mark.parametrize("weight_dtype, devices", [("bf16", 1), ("fp8", 8)])
-def test_counts_of_a_table_are_those_of_each_design(attention: str, weight_dtype: str, devices: int) -> None:
+@pytest.mark.parametrize("weight_dtype, devices, dense", [("bf16", 1, (1,)), ("fp8", 8, (1,)), ("bf16", 2, (0, 1))])
+def test_counts_of_a_table_are_those_of_each_design(
+    attention: str, weight_dtype: str, devices: int, dense: tuple[int, ...]
+) -> None:
     """Params, FLOPs and bytes that a table finds at two depths are those of each architecture, to the last one."""
     settings = InferenceSettings(weight_dtype=weight_dtype)  # type: ignore[arg-type]
     for d_model in (512, 1024, 5120):
         tied = d_model == 512
-        table = Grid(attention=attention, attention_share=(0, 1), tied_embeddings=tied).product(d_model)
+        grid = Grid(attention=attention, attention_share=(0, 1), tied_embeddings=tied, num_dense_layers=dense)
+        table = grid.product(d_model)
         assert table is not None
         v = DesignVariables(table, 4096)
         memory = table.count(lambda shape: total_inference_bytes(shape, settings, devices))

@@ -264,7 +264,7 @@ class Budget:
             if not math.isfinite(value) or value < 0 or (DESIGN_VARIABLES[name].integer and value != int(value)):
                 kind = "a whole number" if DESIGN_VARIABLES[name].integer else "a positive number"
                 raise UsageError(f"{name}={value:g} must be {kind}")
-            if value == 0 and name not in ("num_shared_experts", "shared_ratio"):
+            if value == 0 and name not in ("num_shared_experts", "shared_ratio", "num_dense_layers"):
                 raise UsageError(f"{name}=0 must be above 0")
         for name, (least, most) in self.ranges.items():
             if not (math.isfinite(least) and math.isfinite(most) and 0 <= least <= most):

@@ -11,7 +11,7 @@ from moeplan.architecture.proportions import SMALL_D_MODEL
 from moeplan.errors import InfeasibleError
 from moeplan.plan.search.grid import Grid
 
-LARGEST = {"d_model": 65536, "num_experts": 8192, "d_expert": 65536, "num_heads": 512}
+LARGEST = {"d_model": 65536, "num_experts": 8192, "d_expert": 65536, "num_heads": 512, "num_dense_layers": 1}
 """Largest sizes that a grid is widened to."""
 
 
@@ -26,10 +26,11 @@ def narrowed(
     Raises `InfeasibleError` for a value that the divisibility rules forbid, with the nearest ones that they allow.
     """
     changes: dict[str, Any] = {}
-    for axis, step in (("d_model", 64), ("num_experts", 8), ("d_expert", 16), ("num_heads", 4)):
+    for axis, largest in LARGEST.items():
         own = limits(axis)
-        if own and own[1] > LARGEST[axis] * (1 + 1e-6):
-            raise InfeasibleError(f"{axis}={own[1]:g} is beyond any grid here; the largest is {LARGEST[axis]}")
+        if own and own[1] > largest * (1 + 1e-6):
+            raise InfeasibleError(f"{axis}={own[1]:g} is beyond any grid here; the largest is {largest}")
+    for axis, step in (("d_model", 64), ("num_experts", 8), ("d_expert", 16), ("num_heads", 4)):
         if axis in fix:
             value = int(fix[axis])
             if axis in ("d_model", "d_expert") and value >= SMALL_D_MODEL:
@@ -41,7 +42,8 @@ def narrowed(
             changes[axis] = (value,)
         elif axis in ranges:
             changes[axis] = _within(getattr(base, axis), *ranges[axis], step)
-    for axis, least in (("num_active_experts", 1), ("num_shared_experts", 0), ("num_layers", 1)):
+    whole = (("num_active_experts", 1), ("num_shared_experts", 0), ("num_layers", 1), ("num_dense_layers", 0))
+    for axis, least in whole:
         if limits(axis):
             first, last = (int(fix[axis]),) * 2 if axis in fix else map(int, ranges[axis])
             changes[axis] = tuple(range(max(first, least), min(last, 1024) + 1))

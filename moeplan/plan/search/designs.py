@@ -109,6 +109,8 @@ class Designs(_Patterned):
                 fields[f.name] = int(value[0]) if isinstance(value, np.ndarray) else value
         if not fields["num_shared_experts"]:
             fields["d_shared_expert"] = 0
+        if not fields["num_dense_layers"]:
+            fields["d_ff"] = 0
         shape = Architecture(**fields)
         return hybrid(fields, dataclasses.replace(self.blocks, attentions=self.pattern.runs(shape)))
 
@@ -124,7 +126,7 @@ class Table(_Patterned):
         """Depths; what else there is, of which each cell that is `allowed` is a column."""
         self._cells, self._allowed = cells, allowed
         self.num_layers = self.num_kv_layers = num_layers[:, None]
-        self.num_moe_layers = self.num_layers - cells.num_dense_layers
+        self.num_moe_layers = self.num_layers - self._columns(cells.num_dense_layers)
         self.shape = len(num_layers), int(np.count_nonzero(allowed))
 
     def __getattr__(self, name: str) -> Any:

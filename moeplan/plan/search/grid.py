@@ -5,9 +5,10 @@ out for one width, drops what the rules forbid and returns `Designs` (see `moepl
 
 Rules: d_model is a multiple of 128 (64 below 1024), d_expert of 64 (16 below d_model 1024), num_experts of 8; heads are
 128 wide (64 below d_model 1024), a multiple of 4 (of 8 from 32 on), with a quarter as many KV heads and at most 8; the
-first layer is dense with d_ff = (active + shared)*d_expert; depths are whole runs of a pattern of attention. With a
-latent width d_model/a there are a times as many experts, of which a times as many are active, at equal cost (LatentMoE,
-arXiv 2601.18089); beside grouped-query attention they are as Nemotron-3-Super's, without gates and norms of heads.
+first layer is dense, unless told otherwise, with d_ff = (active + shared)*d_expert; depths are whole runs of a pattern
+of attention. With a latent width d_model/a there are a times as many experts, of which a times as many are active, at
+equal cost (LatentMoE, arXiv 2601.18089); beside grouped-query attention they are as Nemotron-3-Super's, without gates
+and norms of heads.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ from moeplan.architecture.proportions import SMALL_D_MODEL, attention_fields, he
 from moeplan.architecture.shape import Architecture
 from moeplan.plan.search.designs import Cells, Designs, Ints, Table
 
-AXES = ("d_model", "num_layers", "num_heads", "num_experts", "num_active_experts", "num_shared_experts", "d_expert")
+AXES = (
+    "d_model", "num_layers", "num_heads", "num_experts", "num_active_experts", "num_shared_experts", "d_expert",
+    "num_dense_layers",
+)  # fmt: skip
 """The fields that tell designs of one grid apart, in the order of the last tie-break."""
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(Architecture) if f.default is not dataclasses.MISSING}
 
@@ -78,6 +82,8 @@ class Grid:
     """2*d_model/d_expert before rounding of d_expert."""
     d_expert: tuple[int, ...] = ()
     """Expert widths [features] in place of `granularity`'s, if not empty."""
+    num_dense_layers: tuple[int, ...] = (1,)
+    """First layers without experts: none, or one."""
     num_heads: tuple[int, ...] = ()
     """Query heads in place of those within `attention_width`, if not empty."""
     attention_width: tuple[float, float] = (1.0, 1.25)
@@ -116,8 +122,9 @@ class Grid:
     def digest(self) -> str:
         """SHA-256 over the declared axes, first 16 hex digits."""
         axes = dataclasses.asdict(self)
-        if self.latent == 1:  # as before there were latent widths
-            del axes["latent"]
+        for name in ("latent", "num_dense_layers"):  # as before there were these
+            if axes[name] == getattr(Grid, name):
+                del axes[name]
         return hashlib.sha256(json.dumps(axes, sort_keys=True).encode()).hexdigest()[:16]
 
     def halved(self) -> Grid:
@@ -172,7 +179,7 @@ class Grid:
     def product(self, d_model: int) -> Table | None:
         """The same designs in the same order as a table of depths (rows) and of everything else (columns)."""
         layers, experts = self.layers(d_model), self._experts(d_model)[None]
-        h, k, s, f, share = (axis[:, None] for axis in self._rows(d_model))
+        h, k, s, f, dense, share = (axis[:, None] for axis in self._rows(d_model))
         allowed = (k < experts) & (k >= self.min_activation_ratio * experts)
         if len(layers) == 0 or not allowed.any():
             return None
@@ -181,8 +188,9 @@ class Grid:
             | self._attention_fields(d_model, h)
             | {
                 "pattern": self.pattern, "blocks": self.blocks, "d_latent": d_model // self.latent * (self.latent > 1),
-                "num_dense_layers": 1, "num_experts": experts, "num_active_experts": k, "num_shared_experts": s,
-                "d_expert": f, "d_shared_expert": f, "d_ff": (k // self.latent + s) * f, "vocab_size": self.vocab_size,
+                "num_dense_layers": dense if len(self.num_dense_layers) > 1 else self.num_dense_layers[0],
+                "num_experts": experts, "num_active_experts": k, "num_shared_experts": s, "d_expert": f,
+                "d_shared_expert": f, "d_ff": (k // self.latent + s) * f, "vocab_size": self.vocab_size,
                 "tied_embeddings": self.tied_embeddings, "attention_share": share,
             }
         )  # fmt: skip
@@ -196,14 +204,14 @@ class Grid:
         """The values of a design variable that this grid has, for those that need no counting; else none."""
         found: set[float] = set()
         for d in self.d_model:
-            h, k, s, f, share = self._rows(d)
+            h, k, s, f, dense, share = self._rows(d)
             if not len(h) or not len(self.layers(d)):
                 continue
             columns = {
                 "d_model": np.array([d]), "num_layers": self.layers(d), "num_experts": self._experts(d),
                 "num_heads": h, "num_active_experts": k, "num_shared_experts": s, "d_expert": f,
                 "G": k // self.latent + s, "shared_ratio": s / (k // self.latent + s), "granularity": 2 * d / f,
-                "attention_share": share,
+                "num_dense_layers": dense, "attention_share": share,
             }  # fmt: skip
             found.update(columns.get(name, np.empty(0)).tolist())
         return sorted(found)
@@ -221,23 +229,25 @@ class Grid:
         return {}
 
     def _rows(self, d_model: int) -> tuple[Any, ...]:
-        """Heads, active and shared experts, expert widths that go together at one width, and attention's share."""
+        """Heads, active and shared experts, expert widths and dense layers that go together at one width, and
+        attention's share."""
         if d_model not in self._known_rows:
             self._known_rows[d_model] = self._make_rows(d_model)
         return self._known_rows[d_model]
 
     def _make_rows(self, d_model: int) -> tuple[Any, ...]:
-        axes = self.heads(d_model), self.num_active_experts, self.num_shared_experts, self.expert_widths(d_model)
-        h, k, s, f = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
+        experts = self.num_active_experts, self.num_shared_experts, self.expert_widths(d_model)
+        axes = self.heads(d_model), *experts, self.num_dense_layers
+        h, k, s, f, dense = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
         plain = k // self.latent
         total, shared = plain + s, s / (plain + s)
         kept = (self.G[0] <= total) & (total <= self.G[1])
         kept &= (self.shared_ratio[0] <= shared) & (shared <= self.shared_ratio[1])
-        h, k, s, f = h[kept], k[kept], s[kept], f[kept]
+        h, k, s, f, dense = h[kept], k[kept], s[kept], f[kept], dense[kept]
         fields = self._attention_fields(d_model, h)
         share = attention_share(fields, (total[kept]) * f, self.seq_len, self.pattern, self.blocks)
         kept = (self.attention_share[0] <= share) & (share <= self.attention_share[1])
-        return h[kept], k[kept], s[kept], f[kept], share[kept]
+        return h[kept], k[kept], s[kept], f[kept], dense[kept], share[kept]
 
 
 def attention_share(

@@ -65,6 +65,7 @@ DESIGN_VARIABLES: dict[str, DesignVariable] = {
         ("num_layers", True),
         ("num_heads", True),
         ("attention_share", False, lambda v, _: v.shape.attention_share),
+        ("num_dense_layers", True),
     )
 }
 """Every design variable by name."""
@@ -92,6 +93,7 @@ class Design:
     num_layers: int
     num_heads: int
     attention_share: float
+    num_dense_layers: int
     value: Annotated[float, FLOPS]
     """V [FLOPs], the geometric mean of C_l over the chosen laws."""
     efficiency_leverage: float

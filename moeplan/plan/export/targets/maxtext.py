@@ -165,18 +165,16 @@ def _latent_block(shape: Architecture) -> str:
 def _grouped_block(shape: Architecture) -> str:
     if shape.is_dense:
         return "qwen3" if shape.qk_norm == "head" else "llama2"
-    extra = [
-        what
-        for what, there in (
-            ("shared experts", shape.num_shared_experts),
-            ("first dense layers", shape.num_moe_layers < shape.num_layers),
-        )
-        if there
-    ]
-    if extra:
+    extra = {
+        "num_shared_experts": ("shared experts", shape.num_shared_experts),
+        "num_dense_layers": ("first dense layers", shape.num_moe_layers < shape.num_layers),
+    }
+    there = {name: what for name, (what, number) in extra.items() if number}
+    if there:
         raise InfeasibleError(
-            f"MaxText has no decoder block with grouped-query attention and {' and '.join(extra)}; plan with "
-            "--attention mla, which its deepseek block expresses"
+            f"MaxText has no decoder block with grouped-query attention and {' and '.join(there.values())}; plan with "
+            f"{' '.join(f'--fix {name}=0' for name in there)}, or with --attention mla, which its deepseek block "
+            "expresses"
         )
     return "qwen3_moe" if shape.qk_norm == "head" else "mixtral"
 
