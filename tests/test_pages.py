@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,10 @@ COMMANDS = {
     "fit": ("fit", "RUNS", "--form", "additive_power_law", "--draws", "50"),
 }
 """Commands with a page, by what to call it."""
+SUMMARISED = set(COMMANDS) - {"backtest"}
+"""Those whose print begins with a summary of at most two pages, its sources as notes, before the numbered whole."""
+PAPERS = {"A4": (210 / 25.4, 297 / 25.4), "Letter": (8.5, 11.0)}
+"""Width and height [inches]."""
 
 
 def runs_file(path: Path) -> str:
@@ -41,7 +48,8 @@ def runs_file(path: Path) -> str:
 def test_page_is_whole(browser: Browser, tmp_path: Path, name: str) -> None:
     """It opens from disk under 6 MB with no complaint and one request; its charts are drawn; all numbers have a source.
 
-    Numbers that point into the JSON are what --json prints there; on a phone nothing but tables scrolls sideways.
+    Numbers that point into the JSON are what --json prints there; on a phone nothing but tables scrolls sideways. On
+    paper two pages at most come before the whole.
     """
     path = tmp_path / "page.html"
     words = [runs_file(tmp_path / "runs.csv") if word == "RUNS" else word for word in COMMANDS[name]]
@@ -54,7 +62,7 @@ def test_page_is_whole(browser: Browser, tmp_path: Path, name: str) -> None:
     complaints = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled", "Audits.issueAdded")
     assert browser.seen(*complaints) == []
     assert [event["request"]["url"] for event in browser.seen("Network.requestWillBeSent")] == [path.as_uri()]
-    drawn = browser.js("""[...document.querySelectorAll("figure")].map(
+    drawn = browser.js("""[...document.querySelectorAll("figure:not(.summary figure)")].map(
         figure => [...figure.querySelectorAll("svg.plot .p")].filter(mark => {
             const {width, height} = mark.getBoundingClientRect();
             return width > 0 && height > 0;
@@ -75,6 +83,16 @@ def test_page_is_whole(browser: Browser, tmp_path: Path, name: str) -> None:
         }).length;
     })()""")
     assert wrong == 0
+    if name in SUMMARISED and shutil.which("pdftotext"):
+        for paper, (wide, high) in PAPERS.items():
+            made = browser.send("Page.printToPDF", paperWidth=wide, paperHeight=high, printBackground=True)["data"]
+            (tmp_path / "page.pdf").write_bytes(base64.b64decode(made))
+            told = ["pdftotext", "-layout", tmp_path / "page.pdf", "-"]
+            pages = subprocess.run(told, capture_output=True, text=True, check=True).stdout.rstrip("\f\n").split("\f")
+            first = next(at for at, one in enumerate(pages) if "Appendix: the whole answer" in one)
+            assert first in (1, 2), paper
+            assert "Notes" in "".join(pages[:first])
+            assert "[1] " in "".join(pages[:first])
     browser.resize(360)
     browser.open(path)
     assert browser.js("document.documentElement.scrollWidth") <= 360

@@ -349,6 +349,20 @@ def test_a_search_stays_within_its_memory() -> None:
     asyncio.run(ask())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded on Linux")
+def test_serving_out_of_a_budget_of_gpus_fits_a_worker() -> None:
+    """Tokens served out of the days of GPUs are asked again by a worker that looks no further, and answered whole."""
+    query = "gpus=64xH100&days=30&memory=8x80GB&served=2T"
+
+    async def run() -> None:
+        async with Pool(1) as pool:
+            found = await pool.ask("plan", asked(query), long=True)
+        plan, cold = (json.loads(text) for text in (found["plan"], printed(asked(query).command)))
+        assert {**plan, "provenance": None} == {**cold, "provenance": None}
+
+    asyncio.run(run())
+
+
 def test_a_worker_that_ends_is_replaced() -> None:
     """Whoever waits for a worker that is gone is told, and the next question is answered."""
 

@@ -172,7 +172,7 @@ def fit(
     from moeplan.fitting.arguments import pairs, stem, values
     from moeplan.report import output as out
     from moeplan.report.fitting import fit_sections
-    from moeplan.report.screen.fitting import fit_screen
+    from moeplan.report.screen.fitting import fit_screen, fit_summary
     from moeplan.units import parse_flops
 
     given = {key: value for key, value in options.items() if value not in (None, ())}
@@ -208,7 +208,8 @@ def fit(
             delivery.write(suggested, fitted.suggestion.to_text, "Suggested runs written")
         delivery.pictures(
             plot=plot, html=html, title=f"{fitted.form} fitted to {fitted.runs.file}", sections=sections,
-            data=fitted.to_json(), command=command, record="fit.json",
+            data=fitted.to_json(), command=command,
+            summary=fit_summary(fitted, sections), record="fit.json",
         )  # fmt: skip
         display.show(fitted, screen=lambda: fit_screen(fitted, output), full=lambda: sections)
 

@@ -77,7 +77,7 @@ def frontier(
     from moeplan.report import output as out
     from moeplan.report.frontier import frontier_sections
     from moeplan.report.frontier_words import title
-    from moeplan.report.screen.frontier import frontier_screen
+    from moeplan.report.screen.frontier import frontier_screen, frontier_summary
     from moeplan.studies.frontier import frontier as curve
 
     given = given_options(options)
@@ -95,7 +95,7 @@ def frontier(
     with out.Delivery() as delivery:
         delivery.pictures(
             plot=plot, html=html, title=title(found), sections=sections, data=found.to_json(), command=command,
-            record="frontier.json",
+            summary=frontier_summary(found, sections), record="frontier.json",
         )  # fmt: skip
         display.show(found, screen=lambda: frontier_screen(found), full=lambda: sections)
 

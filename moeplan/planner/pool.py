@@ -125,7 +125,7 @@ class Pool:
 
     async def _run(self, one: _Worker, job: _Job) -> None:
         def exchange() -> Any:
-            one.pipe.send((job.number, job.kind, job.contents))
+            one.pipe.send((job.number, job.kind, job.contents, job.again))
             return one.pipe.recv()
 
         try:
@@ -141,7 +141,7 @@ class Pool:
             one = self._start()
         self._idle.append(one)
         if answer == OUT_OF_MEMORY and not job.again and not job.result.done():
-            job.again = True  # once more, by a worker that holds nothing else
+            job.again = True  # once more, by a worker that holds nothing else and looks no further than it was asked
             self._waiting.appendleft(job)
         elif not job.result.done():
             job.result.set_result(answer)

@@ -71,6 +71,8 @@ class Spaces:
     """The last few spaces, by what they depend on."""
 
     def __init__(self) -> None:
+        self.sparing = False
+        """Whether a space is made for its question alone, which takes less memory."""
         self._kept: dict[Hashable, _Warm] = {}
 
     def clear(self) -> None:
@@ -149,7 +151,7 @@ class Spaces:
     def _made(self, budget: Budget, laws: LawSelection, judges: Hashable, others: list[_Warm]) -> _Warm:
         """A new space, judged by references that are known already where there are some."""
         usable = budget.usable_bytes * MORE
-        if budget.memory is not None:
+        if budget.memory is not None and not self.sparing:
             usable = 2.0 ** math.ceil(math.log2(usable * MEMORY_REACH))
         known = next((each for each in others if each.judges == judges and each.reaches(budget.flops)), None)
         span = known.span if known else (budget.flops / COMPUTE_REACH, budget.flops * COMPUTE_REACH)

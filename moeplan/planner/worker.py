@@ -1,6 +1,7 @@
 """A process that searches: it keeps its designs warm, answers one job at a time, and stays within its memory.
 
-A job is (number, kind, contents); its answer is (number, what), where `what` is the result by name or a `Failure`.
+A job is (number, kind, contents, whether it is asked again for want of memory); its answer is (number, what), where
+`what` is the result by name or a `Failure`.
 """
 
 from __future__ import annotations
@@ -53,9 +54,10 @@ def serve(jobs: Connection, most_bytes: int) -> None:
         signal.signal(signal.SIGUSR1, work.cancel)
     while True:
         try:
-            number, kind, contents = jobs.recv()
+            number, kind, contents, again = jobs.recv()
         except (EOFError, OSError):
             return
+        work.spaces.sparing = again
         answer = work.answer(kind, contents)
         try:
             jobs.send((number, answer))

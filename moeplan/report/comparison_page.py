@@ -10,6 +10,8 @@ from moeplan.report.comparison_charts import cost_chart, work_chart
 from moeplan.report.comparison_sources import COUNTED, seen
 from moeplan.report.opinions import SIZE
 from moeplan.report.pictures import write_pictures
+from moeplan.report.screen.comparison import comparison_screen
+from moeplan.report.screen.paper import paper_summary
 from moeplan.report.text import Source, Text
 from moeplan.studies.comparison.result import Comparison
 
@@ -23,6 +25,7 @@ def write_comparison(found: Comparison, *, plot: str | None, html: str | None) -
         sections=page_sections(found),
         data=found.to_json(),
         card=models_card(found),
+        summary=comparison_summary(found),
         record="comparison.json",
     )
 
@@ -33,6 +36,11 @@ def page_title(found: Comparison) -> Text:
         return Text(" beside ".join(model.name for model in found.models), Source("Names of the models."))
     limit = " and {setting.memory}" if found.setting.memory else ""
     return seen(found)(f"MoE against dense for {{setting.flops}} FLOPs{limit}")
+
+
+def comparison_summary(found: Comparison) -> list[Section]:
+    """What a print begins with: the headline, the models side by side, dense compute by each law."""
+    return paper_summary(comparison_sections(found), comparison_screen(found), work_chart(found), COUNTED)
 
 
 def page_sections(found: Comparison) -> list[Section]:

@@ -14,11 +14,12 @@ from moeplan.plan.document import Plan
 from moeplan.plan.search.variables import Design
 from moeplan.quantities import percent
 from moeplan.report import sources
-from moeplan.report.blocks import Block, Chart, Level, Paragraph, Section, Series, Table, series
+from moeplan.report.blocks import Block, Chart, Level, Section, Series, Table, series
 from moeplan.report.opinions import SIZE, pooled_text
 from moeplan.report.pictures import write_pictures
+from moeplan.report.screen.paper import paper_summary
 from moeplan.report.screen.plan import budget_words, plan_screen
-from moeplan.report.sections import answer_source, headline, plan_sections, seen
+from moeplan.report.sections import plan_sections, seen
 from moeplan.report.text import Text
 from moeplan.units import format_count
 
@@ -69,14 +70,8 @@ def page_title(plan: Plan) -> Text:
 def plan_summary(plan: Plan) -> list[Section]:
     """What a print begins with: the headline, what one screen says, and the leverage by law as a chart."""
     first, *others = plan_screen(plan)
-    lead = Section("", (Paragraph(headline(plan), answer_source(plan)),))
-    cost = dataclasses.replace(first, title="", source=sources.COUNTED)
-    more = [
-        dataclasses.replace(section, source=section.source or sources.NOTE)
-        for section in others
-        if not section.title.startswith(("Leverage", "Next"))
-    ]
-    return [lead, cost, Section("", (leverage_chart(plan),)), *more]
+    screen = [dataclasses.replace(first, source=sources.COUNTED), *others]
+    return paper_summary(plan_sections(plan), screen, leverage_chart(plan), sources.NOTE)
 
 
 def page_sections(plan: Plan) -> list[Section]:

@@ -13,6 +13,7 @@ from moeplan.report.charts import chart_table, outside_note
 from moeplan.report.charts.svg import NARROW, WIDE, picture
 from moeplan.report.page.numbers import pieces
 from moeplan.report.text import EXTRAPOLATED, Source, Text
+from moeplan.texts import sentence
 
 _SHORT, _LONG = 16, 30
 """Characters of a cell up to which it is not broken into lines, and from which on it wants a wide column."""
@@ -112,7 +113,7 @@ def summary_html(title: str, sections: Sequence[Section], state: Numbers) -> str
     for source, number in state.sources.items():
         if number in used:
             law = f" ({source.law})" if source.law and source.law not in source.says else ""
-            notes.setdefault(f"{source.says}{law}", []).append(number)
+            notes.setdefault(f"{sentence(source.says)}{law}", []).append(number)
     told = "".join(
         f"<p>[{', '.join(map(str, numbers))}] {escape(says, quote=False)}</p>" for says, numbers in notes.items()
     )

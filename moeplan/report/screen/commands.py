@@ -12,6 +12,10 @@ _FLAGS = ("--json", "--markdown", "--full", "--no-pager")
 """What a command is asked again without: files are written already, and how an answer was shown is no part of it."""
 
 
+NEXT = "Next, the whole answer"
+"""How the last section of a first screen begins."""
+
+
 def asked_again(command: str, *more: str, first: str = "moeplan") -> str:
     """A command line with `more` behind it; "" for what is none, as a call from Python."""
     try:
@@ -34,5 +38,5 @@ def next_section(command: str, also: Sequence[str] = ()) -> list[Section]:
     """The last lines of a first screen: a command that works when pasted, and what else it takes."""
     if not command:
         return []
-    title = f"Next, the whole answer{' (or ' + ', '.join(also) + ')' if also else ''}"
+    title = f"{NEXT}{' (or ' + ', '.join(also) + ')' if also else ''}"
     return [Section(title, (Paragraph(command, command=True),))]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from moeplan.fitting.result import FittedLaw
 from moeplan.report.blocks import Section, Table
-from moeplan.report.fitting import coefficient_blocks, headline, seen
+from moeplan.report.fitting import coefficient_blocks, headline, profile_chart, residual_chart, seen
 from moeplan.report.screen.commands import asked_again, next_section
+from moeplan.report.screen.paper import paper_summary
 from moeplan.report.screen.warnings import warning_sections
 from moeplan.report.suggestion import suggestion_sections
 from moeplan.report.text import Text
@@ -32,6 +34,12 @@ def fit_screen(fitted: FittedLaw, output: str | None = None) -> list[Section]:
         *_warnings(f),
         *next_section(command, also),
     ]
+
+
+def fit_summary(fitted: FittedLaw, report: Sequence[Section]) -> list[Section]:
+    """What a print begins with: the headline, runs and coefficients, the law over sizes or the residuals."""
+    chart = profile_chart(fitted) or residual_chart(fitted)
+    return paper_summary(report, fit_screen(fitted), chart, report[0].source)
 
 
 def _rows(f: View[FittedLaw]) -> list[tuple[str, str]]:

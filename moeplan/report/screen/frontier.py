@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from moeplan.report.blocks import Section, Table
 from moeplan.report.frontier import curve_table, limits_text, place_text
+from moeplan.report.frontier_charts import leverage_chart, profile_chart
 from moeplan.report.screen.commands import asked_again, next_section
+from moeplan.report.screen.paper import paper_summary
 from moeplan.report.screen.warnings import warning_sections
 from moeplan.report.text import Text, joined, judges
 from moeplan.report.view import View
@@ -35,6 +39,13 @@ def frontier_screen(found: Frontier) -> list[Section]:
             asked_again(found.provenance.command, "--full"), (f"--section {section} for its chart", "--html page.html")
         ),
     ]
+
+
+def frontier_summary(found: Frontier, report: Sequence[Section]) -> list[Section]:
+    """What a print begins with: the headline, the ends, the leverage along the curve or what each law finds."""
+    seen = View(found)
+    chart = leverage_chart(seen) if found.over in RANGES else profile_chart(seen)
+    return paper_summary(report, frontier_screen(found), chart, report[0].source)
 
 
 def _rows(seen: View[Frontier]) -> list[tuple[str, str]]:
