@@ -98,12 +98,10 @@ def identify(problem: Problem, y: Floats) -> Identified:
             f"{counted(len(free), 'coefficient(s)')} leave nothing that could tell how far off they are"
         )
         return Identified(dict.fromkeys(names, sentence), (sentence,), rank, covariance, at_bound, noise)
-    for i in free:
-        if names[i] not in says and pull is None:
-            sentence = _weak_sentence(problem, y, i, covariance, noise)
-            if sentence:
-                says[names[i]] = sentence
-                directions.append(sentence)
+    if pull is None:
+        weak = _weak_sentences(problem, y, [i for i in free if names[i] not in says], covariance, noise)
+        says |= weak
+        directions += weak.values()
     return Identified(says, tuple(directions), rank, covariance, at_bound, noise)
 
 
@@ -141,28 +139,37 @@ def _following(
     """Coefficients that move beyond their draws where an open one is moved, unnoticed, and the rest fitted again."""
     found: dict[str, str] = {}
     lows, highs = np.quantile(draws, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
+    asked = {}
     for i, name in enumerate(problem.names):
-        if name not in says or name in problem.fixed:
-            continue
-        shift = math.log(FACTOR) if problem.table.coordinates[name].kind == "ln" else EXPONENT_SHIFT * abs(float(y[i]))
-        values = np.array([y[i] - shift, y[i] + shift, lows[i], highs[i]])
-        moved, unnoticed = _moved(problem, y, i, values, identified.noise)
+        if name in says and name not in problem.fixed:
+            is_ln = problem.table.coordinates[name].kind == "ln"
+            shift = math.log(FACTOR) if is_ln else EXPONENT_SHIFT * abs(float(y[i]))
+            asked[i] = np.array([y[i] - shift, y[i] + shift, lows[i], highs[i]])
+    for i, (moved, unnoticed) in _moved(problem, y, asked, identified.noise).items():
         for j, other in enumerate(problem.names):
             beyond = (moved[:, j] < lows[j]) | (moved[:, j] > highs[j])
             if other not in says and other not in found and (beyond & unnoticed).any():
-                found[other] = f"{other} is not identified: it goes with {name}, which the runs leave open"
+                found[other] = f"{other} is not identified: it goes with {problem.names[i]}, which the runs leave open"
     return found
 
 
-def _moved(problem: Problem, y: Floats, i: int, values: Floats, noise: float) -> tuple[Floats, NDArray[np.bool_]]:
-    """The fit (K, P) with coordinate `i` at each of `values` (K,), and whether the runs do not notice at 90 %."""
+def _moved(
+    problem: Problem, y: Floats, asked: Mapping[int, Floats], noise: float
+) -> dict[int, tuple[Floats, NDArray[np.bool_]]]:
+    """By coordinate, the fits (K, P) with it at each of the values (K,) asked for, everything else fitted again, and
+    whether the runs do not notice at 90 %."""
+    if not asked:
+        return {}
     low, high = problem.bounds()
-    starts = np.tile(y, (len(values), 1))
-    box = np.tile(low, (len(values), 1)), np.tile(high, (len(values), 1))
-    starts[:, i] = box[0][:, i] = box[1][:, i] = np.clip(values, low[i], high[i])
+    place = np.repeat(list(asked), [len(values) for values in asked.values()])
+    row = np.arange(len(place))
+    starts, box = np.tile(y, (len(row), 1)), (np.tile(low, (len(row), 1)), np.tile(high, (len(row), 1)))
+    starts[row, place] = np.clip(np.concatenate(list(asked.values())), low[place], high[place])
+    box[0][row, place] = box[1][row, place] = starts[row, place]
     found = solve(problem, starts, box=box, tolerance=1e-6)
     here = problem.objective(y[None], problem.residuals(y[None])[0])[0]
-    return found.y, 2 * (found.objective - here) / noise < quantile() ** 2
+    unnoticed = 2 * (found.objective - here) / noise < quantile() ** 2
+    return {i: (found.y[place == i], unnoticed[place == i]) for i in asked}
 
 
 def quantile(level: float = LEVEL) -> float:
@@ -215,15 +222,30 @@ def _listed(names: list[str]) -> str:
     return f"{names[0]} is" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} are"
 
 
-def _weak_sentence(problem: Problem, y: Floats, i: int, covariance: Floats, noise: float) -> str:
-    """Why coefficient `i` is not identified; "" if it is."""
+def _weak_sentences(problem: Problem, y: Floats, asked: list[int], covariance: Floats, noise: float) -> dict[str, str]:
+    """Why coefficients are not identified, of those asked for; absent where they are."""
+    shifts = {"level": LEVEL_SHIFT, "exponent": EXPONENT_SHIFT}
+    roles = {i: problem.table.coordinates[problem.names[i]].role for i in asked}
+    profiled = {i: y[i] * np.array([1 - shifts[role], 1 + shifts[role]]) for i, role in roles.items() if role in shifts}
+    profiles = _moved(problem, y, profiled, noise)
+    found = {}
+    for i in asked:
+        sentence = (
+            _profile_sentence(problem, y, i, *profiles[i])
+            if i in profiles
+            else _weak_sentence(problem, y, i, covariance)
+        )
+        if sentence:
+            found[problem.names[i]] = sentence
+    return found
+
+
+def _weak_sentence(problem: Problem, y: Floats, i: int, covariance: Floats) -> str:
+    """Why coefficient `i` is not identified by its own interval, or by its term's; "" if it is."""
     name = problem.names[i]
     coordinate = problem.table.coordinates[name]
     width = quantile() * math.sqrt(max(float(covariance[i, i]), 0.0))
     value = float(problem.coefficients(y)[name])
-    if coordinate.role in ("level", "exponent"):
-        shift = LEVEL_SHIFT if coordinate.role == "level" else EXPONENT_SHIFT
-        return _profile_sentence(problem, y, i, shift, noise)
     if coordinate.role == "signed":
         most = 4 * max(-coordinate.start[0], coordinate.start[1])
         if name in problem.table.affine or width <= most:
@@ -242,13 +264,14 @@ def _weak_sentence(problem: Problem, y: Floats, i: int, covariance: Floats, nois
     return f"{name} is not identified: {value:.3g} may be off by a factor of {math.exp(width):.2g} either way"
 
 
-def _profile_sentence(problem: Problem, y: Floats, i: int, shift: float, noise: float) -> str:
-    """Whether the runs notice when a coefficient is moved by a share of itself and the rest fitted again."""
-    name, role = problem.names[i], problem.table.coordinates[problem.names[i]].role
-    moved, unnoticed = _moved(problem, y, i, y[i] * np.array([1 - shift, 1 + shift]), noise)
+def _profile_sentence(problem: Problem, y: Floats, i: int, moved: Floats, unnoticed: NDArray[np.bool_]) -> str:
+    """Why a level or an exponent is not identified, from its profile (K, P); "" if the runs notice it all."""
     if not unnoticed.any():
         return ""
-    what = f"the irreducible level {name}" if role == "level" else f"the exponent {name}"
+    name = problem.names[i]
+    what = (
+        f"the irreducible level {name}" if problem.table.coordinates[name].role == "level" else f"the exponent {name}"
+    )
     others = " and ".join(f"{value:.3g}" for value, no in zip(moved[:, i], unnoticed, strict=True) if no)
     return (
         f"{what} is not identified: with {others} in place of {y[i]:.3g} the runs are described as well, at "

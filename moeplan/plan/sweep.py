@@ -34,10 +34,15 @@ Seen = Callable[[int, Space, Scores], None]
 """Called with a step, its space and its scores; both hold at least every design that can be chosen there."""
 _SLACK = 1e-9
 """Rounding of ln V: how far it may differ when a design is scored among others."""
+MOST_KEPT = 0.7
+"""Share of the designs kept above which none is left out."""
 
 
 def taken(space: Space, low: Scores, high: Scores, kept: NDArray[np.bool_]) -> tuple[Space, Scores, Scores]:
-    """The designs where `kept` with their scores at two steps, which stay the same where the compute is."""
+    """The designs where `kept` with their scores at two steps, which stay the same where the compute is; all of them
+    where most are kept, since a copy takes longer than to score the rest, and stays as long as the steps between."""
+    if kept.mean() > MOST_KEPT:
+        return space, low, high
     below = low.take(kept)
     if low.ln_compute is high.ln_compute:
         return space.take(kept), below, dataclasses.replace(below, feasible=high.feasible[kept])
@@ -200,7 +205,7 @@ class Sweep:
             space, high = self.see(whole, last, self.same_compute(first, last, low))
             seen(last, space, high)
             kept = self.eligible(space, last, low, high)
-            if kept.any() and not kept.all():  # here, so that the scores of all designs go
+            if kept.any():  # here, so that the scores of all designs go
                 space, low, high = taken(space, low, high, kept)
             self._between(steps, space, low, high, seen)
 
@@ -211,7 +216,7 @@ class Sweep:
         # Halving, so that each level scores only what the level above left: log2(steps) levels of shrinking spaces.
         first, last, place = steps[0], steps[-1], len(steps) // 2
         kept = self.eligible(space, last, low, high)
-        if kept.any() and not kept.all():
+        if kept.any():
             space, low, high = taken(space, low, high, kept)
         here, scores = self.see(space, steps[place], self.same_compute(first, last, low))
         seen(steps[place], here, scores)
@@ -321,18 +326,19 @@ class _First:
     def find(self, steps: Steps, space: Space) -> int | None:
         """The step, or None; all steps are of the space."""
         first, last, sweep = steps[0], steps[-1], self.sweep
-        here, low = sweep.see(space, first)
-        if self._reaches(here, low):
+        here, high = sweep.see(space, last)
+        if self.gain(here, high).max() < self.target:  # it does not fall with compute: as below, of all designs
+            return None
+        tight, low = sweep.see(space, first, sweep.same_compute(first, last, high))
+        if self._reaches(tight, low):
             return first
         if last == first:
             return None
-        here, high = sweep.see(space, last, sweep.same_compute(first, last, low))
         kept = sweep.eligible(here, last, low, high)
         if not kept.any():
             return None
-        if not kept.all():  # here, so that the scores of all designs go while the steps between are searched
-            here, low, high = taken(here, low, high, kept)
-        return self._between(steps, here, low, high)
+        # Here, so that the scores of all designs go while the steps between are searched.
+        return self._between(steps, *taken(here, low, high, kept))
 
     def _reaches(self, space: Space, scores: Scores) -> bool:
         index = space.choose(scores.mean(self.sweep.laws.objective), scores)
@@ -344,12 +350,11 @@ class _First:
         kept = sweep.eligible(space, last, low, high)
         if not kept.any():
             return None
-        if not kept.all():
-            space, low, high = taken(space, low, high, kept)
-        looser = space.at(sweep.budgets[last])
         # Gain does not fall with compute: if no eligible design reaches the target at the looser end, none does before.
-        if self.gain(looser, high).max() < self.target:
+        if self.gain(space.at(sweep.budgets[last]), high)[kept].max() < self.target:
             return None
+        space, low, high = taken(space, low, high, kept)
+        looser = space.at(sweep.budgets[last])
         if len(steps) == 2:
             return last if self._reaches(looser, high) else None
         # The chosen design's gain may rise and fall from step to step, so that plain bisection could miss the first:
