@@ -16,6 +16,7 @@ from moeplan.fitting.names import name_columns
 from moeplan.fitting.reading import read_runs
 from moeplan.fitting.sufficiency import check, unseen_quantities
 from moeplan.fitting.table import read_table
+from moeplan.report.screen.fitting import fit_screen
 
 SIZES = (1e8, 3e8, 1e9, 3e9)
 HEADER = "N,D,loss"
@@ -295,6 +296,21 @@ def test_a_learning_rate_in_the_residuals_is_warned_of(tmp_path: Path) -> None:
     assert any("higher learning rates" in text for text in fit(path, "additive_power_law", draws=0).warnings)
     tuned = write(tmp_path / "tuned.csv", [(n, d, 1e-3, loss) for n, d, loss in ROWS], "N,D,lr,loss")
     assert not any("learning rate" in text for text in fit(tuned, "additive_power_law", draws=0).warnings)
+
+
+def test_a_loss_below_all_runs_and_a_sweep_are_warned_of_first(tmp_path: Path) -> None:
+    """A loss predicted below all that was measured is said to be before anything else, then that a sweep of learning
+    rates was fitted whole; the first screen has both."""
+    rates = (5e-4, 1e-3, 2e-3)
+    rows = [(n, d, lr, loss * (1 + 0.01 * abs(np.log(lr / 1e-3)))) for n, d, loss in ROWS for lr in rates]
+    path = write(tmp_path / "runs.csv", rows, "N,D,lr,loss")
+    found = fit(path, "additive_power_law", draws=0, at=[1e26])
+    assert "below all that the runs measured" in found.warnings[0]
+    assert "several learning rates" in found.warnings[1]
+    sections = fit_screen(found)
+    shown = " ".join(str(row[1]) for section in sections if not section.title for b in section.blocks for row in b.rows)
+    assert "below all that the runs measured" in shown
+    assert "several learning rates" in shown
 
 
 def test_a_sweep_of_learning_rates_is_warned_of(tmp_path: Path) -> None:

@@ -139,9 +139,9 @@ def summarise(
         domain=domain,
         fixed=fixed,
         warnings=(
+            *beyond_warnings(optima, problem.observed, at, target.replace("_", " ")),
             *run_warnings(runs, problem, residuals, identified.at_bound),
             *interval_warnings(optima, residuals),
-            *beyond_warnings(optima, problem.observed, at, target.replace("_", " ")),
             *((warning,) if warning else ()),
         ),
     )

@@ -28,7 +28,7 @@ _NOTICED = 3.0
 
 def run_warnings(runs: Runs, problem: Problem, residuals: Floats, at_bound: Mapping[str, float]) -> list[str]:
     """Warnings about runs and their residuals ln(observed/predicted), (R,), one sentence each."""
-    found = []
+    found = _sweeps(runs)
     if runs.sampled_from:
         found.append(
             f"the law is fitted to a sample of {runs.count} of the {runs.sampled_from} runs, spread evenly over the "
@@ -149,10 +149,14 @@ def _learning_rate(runs: Runs, residuals: Floats) -> list[str]:
                 f"losses above the law go with {way} learning rates than size and tokens explain (t = {t:.1f}): the "
                 f"runs were not tuned alike, and the law has part of that in its coefficients"
             )
-    return found + _sweeps(runs, rates)
+    return found
 
 
-def _sweeps(runs: Runs, rates: Floats) -> list[str]:
+def _sweeps(runs: Runs) -> list[str]:
+    """Settings that were trained at several learning rates."""
+    rates = runs.column("learning_rate") if "learning_rate" in runs.naming.columns else None
+    if rates is None:
+        return []
     size, tokens = runs.column("active_params"), runs.column("tokens")
     if size is None or tokens is None or "loss" not in runs.naming.columns:
         return []

@@ -180,25 +180,24 @@ def _memory(architecture: Architecture, budget: Budget) -> MemoryUse:
 
 def _prices(choice: Choice) -> tuple[Price, ...]:
     """Worth of 10 % more memory, and of 10 % more compute."""
-    prices = []
-    for resource, compute, memory in (("memory", 1.0, MORE), ("compute", MORE, 1.0)):
-        scores = choice.with_more(compute, memory)
-        value = scores.mean(choice.laws)
-        index = choice.best_by(value, scores)
-        by_law = {
+    return _price(choice, "memory", 1.0, MORE), _price(choice, "compute", MORE, 1.0)
+
+
+def _price(choice: Choice, resource: str, compute: float, memory: float) -> Price:
+    """Worth of so many times the compute and the memory; the scores of all designs there go when it is known."""
+    scores = choice.with_more(compute, memory)
+    value = scores.mean(choice.laws)
+    index = choice.best_by(value, scores)
+    return Price(
+        resource=resource,
+        factor=MORE,
+        value_ratio=math.exp(float(value.max() - choice.best_ln_value)),
+        by_law={
             law.full_name: math.exp(float(scores.mean([law]).max() - choice.scores.mean([law]).max()))
             for law in choice.laws
-        }
-        prices.append(
-            Price(
-                resource=resource,
-                factor=MORE,
-                value_ratio=math.exp(float(value.max() - choice.best_ln_value)),
-                by_law=by_law,
-                efficiency_leverage=choice.describe(index, value, scores).efficiency_leverage,
-            )
-        )
-    return tuple(prices)
+        },
+        efficiency_leverage=choice.describe(index, value, scores).efficiency_leverage,
+    )
 
 
 def _binding(choice: Choice, prices: tuple[Price, ...]) -> tuple[str, ...]:

@@ -141,7 +141,6 @@ def recommend_for(
         ) from None
     say("writing the plan")
     choice = search.trained(step)
-    del search, sweep  # and what they hold of other budgets
     plan = assemble(choice, selected, num_alternatives=alternatives, command=command)
     if dense is not None:
         goal = dataclasses.replace(goal, dense=dense.goal(choice, selected))

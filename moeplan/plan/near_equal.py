@@ -16,6 +16,7 @@ fit, each is the first by its rule that some layout trains.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 
@@ -60,10 +61,9 @@ def near_equal(choice: Choice) -> dict[str, Choice]:
 def near_equal_rows(choices: dict[str, Choice], plan: Choice) -> tuple[NearEqual, ...]:
     """The choices as a plan lists them; `plan` is the one that it is of."""
     best = choices["best"]
-    own = ln_efficiencies(best, best.scores)
+    own = ln_efficiencies(best, best.scores, [choice.index for choice in choices.values()])
     rows = []
-    for name, choice in choices.items():
-        here = own[:, choice.index]
+    for (name, choice), here in zip(choices.items(), own.T, strict=True):
         worst = int(np.argmin(here))
         rows.append(
             NearEqual(
@@ -78,9 +78,9 @@ def near_equal_rows(choices: dict[str, Choice], plan: Choice) -> tuple[NearEqual
     return tuple(rows)
 
 
-def ln_efficiencies(choice: Choice, scores: Scores) -> Floats:
+def ln_efficiencies(choice: Choice, scores: Scores, index: list[int] | slice = slice(None)) -> Floats:
     """ln of C_l(x) / the largest C_l of any design under the same limits, by objective law (rows) and design."""
-    return np.stack([scores.of(law) - choice.scores.mean([law]).max() for law in choice.laws])
+    return np.stack([scores.of(law)[index] - choice.scores.mean([law]).max() for law in choice.laws])
 
 
 def _by_size(choice: Choice) -> tuple[tuple[str, Pick], tuple[str, Pick]]:
@@ -96,7 +96,8 @@ def _by_size(choice: Choice) -> tuple[tuple[str, Pick], tuple[str, Pick]]:
 
 
 def _robust(choice: Choice) -> Pick:
-    worst = ln_efficiencies(choice, choice.scores).min(axis=0)
+    scores = choice.scores
+    worst = functools.reduce(np.minimum, (scores.of(law) - scores.mean([law]).max() for law in choice.laws))
     return lambda scores: choose_by(choice.space, np.where(scores.feasible, worst, -np.inf), scores)
 
 

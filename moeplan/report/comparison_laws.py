@@ -68,7 +68,7 @@ def work_cells(column: View[LawColumn]) -> list[str]:
 
 
 def ratio_text(answer: View[Answer]) -> Text:
-    """A ratio of work in short, flagged if it is extrapolated."""
+    """A ratio of dense compute in short, flagged if it is extrapolated."""
     return mark(answer("{ratio}"), answer.outside)
 
 

@@ -8,7 +8,7 @@ from moeplan.report.view import SourceOf, View
 from moeplan.studies.comparison.result import Comparison
 
 WORK = "compute of the law's best dense model that is as good / compute of the first model, both as the law counts"
-"""The definition of a ratio of work."""
+"""The definition of a ratio of dense compute."""
 CAUSAL = "6 * (active params without input embedding) + causal attention, forward + backward"
 """The definition of a model's FLOPs."""
 COUNTED = Source("Counted from the exact integer shape, or priced from it at stated peaks and shares of them.")
@@ -87,6 +87,6 @@ def _answer(found: Comparison, place: int, model: int, field: str) -> Source:
     outside = ", ".join(o.variable for o in column.answers[model].outside)
     domain = f"outside the measured range of {outside}" if outside else "inside the measured range"
     if field in ("ratio_low", "ratio_high") and not column.draws:
-        says = f"The 90 % interval of {column.law}'s leverage, times what phi leaves of it."
+        says = f"The 90 % interval of {column.law}'s leverage, times the share that the split keeps."
         return Source(says, column.law, WORK, domain)
     return Source(column.basis, column.law, WORK if field.startswith("ratio") else "", domain)

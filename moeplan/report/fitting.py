@@ -240,8 +240,8 @@ def _comparisons(f: View[FittedLaw]) -> tuple[Block, ...]:
     rows += [(law, *(cell(law, budget) for budget in own)) for law in dict.fromkeys(c.law for c in f.comparisons)]
     columns = ("law", *(mark(x("{train_flops} FLOPs"), not x.inside) for x in own.values()))
     note = (
-        "Each law's best active params at the budget, and its efficiency by the fitted law: the budget at which the "
-        "fitted law's own best size is as good, over this one. Losses of two laws are not compared."
+        "Each law's best active params at the budget, and how good the fitted law finds them, in percent of its own "
+        "best: the budget at which its own best size is as good, over this one. Losses of two laws are not compared."
     )
     return (Table(tuple(rows), columns, right=tuple(range(1, len(columns))), strong=(0,)), Paragraph(note))
 

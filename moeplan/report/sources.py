@@ -31,8 +31,9 @@ MEMORY = Source(
     convention="bytes, GB = 1e9; weights and KV cache in the dtypes named, replicated parts on every device",
 )
 DENSE = Source(
-    f"The dense model that {LEVERAGE_LAW} expects to reach the same loss: its compute is the plan's times EL times "
-    f"phi, its size and tokens {LEVERAGE_LAW}'s best split of that, its shape the nearest integer one.",
+    f"The dense model that {LEVERAGE_LAW} expects to reach the same loss: its compute is the plan's times EL times the "
+    f"share that the split keeps, its size and tokens {LEVERAGE_LAW}'s best split of that, its shape the nearest "
+    "integer one.",
     LEVERAGE_LAW,
     f"params with embeddings unless said otherwise; {LEVERAGE_LAW}'s FLOPs: non-embedding params, full attention, no "
     "logits",
@@ -59,8 +60,8 @@ SEARCHED = Source(
     "Found by searching the limits in steps of 1 % for the first whose recommendation reaches the target; the "
     "interval's ends are searched for in the same way, with the target multiplied and divided.",
     LEVERAGE_LAW,
-    f"FLOPs of the exact shape, forward + backward; a dense model's work in {LEVERAGE_LAW}'s FLOPs: C*phi against "
-    "C*EL*phi",
+    f"FLOPs of the exact shape, forward + backward; dense compute in {LEVERAGE_LAW}'s FLOPs: the dense model's own, "
+    "and C*EL of the plan, each times the share that its split keeps",
 )
 
 

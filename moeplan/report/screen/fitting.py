@@ -71,8 +71,10 @@ def _warnings(f: View[FittedLaw]) -> list[Section]:
         "no_intervals": lambda: all(one.low is None for one in fitted.coefficients),
         "holds_out_badly": lambda: held is not None and held.rms > BADLY * max(held.rms_fitted, 1e-9),
         "one_warning": lambda: bool(fitted.warnings),
+        "another_warning": lambda: len(fitted.warnings) > 1,
         "no_hold_out": lambda: held is None,
     }
     names = [coefficient.name for coefficient in fitted.coefficients]
-    said = sentence(fitted.warnings[0], names) if fitted.warnings else ""
-    return warning_sections("fit", f, applies, open=", ".join(open_ones), said=Text(said), why=fitted.hold_out_says)
+    said, also = ([Text(sentence(warning, names)) for warning in fitted.warnings] + [Text("")] * 2)[:2]
+    more = {"said": said, "also": also, "why": fitted.hold_out_says}
+    return warning_sections("fit", f, applies, open=", ".join(open_ones), **more)
