@@ -47,7 +47,7 @@ class Study:
     def command(self) -> list[str]:
         """About thirty runs of a tenth of a second to a second."""
         return [
-            sys.executable, "-m", "moeplan", "verify", str(self.home / "plan.json"), "--budget", "2e11", "--json",
+            sys.executable, "-m", "moeplan", "verify", str(self.home / "plan.json"), "--budget", "1.5e11", "--json",
             "--device", "cpu", "--precision", "fp32", "--data", str(self.home / "text.jsonl"), "--folder",
             str(self.folder),
         ]  # fmt: skip
@@ -135,10 +135,10 @@ def faults(kills: int, home: Path, seed: int = 0) -> tuple[list[str], int]:
     ended = 0
     study = Study(home, home / "study-0")
     for number in range(kills):
-        wrong += study.killed(rng.choice(HOW), rng.uniform(0.0, course))
-        print(
-            f"kill {number + 1}: {len(study.finished)} runs finished, {len(wrong)} faults", file=sys.stderr, flush=True
-        )
+        found = study.killed(rng.choice(HOW), rng.uniform(0.0, course))
+        wrong += found
+        said = "; ".join(found) or "no faults"
+        print(f"kill {number + 1}: {len(study.finished)} runs finished, {said}", file=sys.stderr, flush=True)
         last = number == kills - 1
         if last or len(study.finished) >= len(expected["runs"]):
             if study.result() != expected:
@@ -150,6 +150,8 @@ def faults(kills: int, home: Path, seed: int = 0) -> tuple[list[str], int]:
 
 
 if __name__ == "__main__":
+    # a shell has what it starts in the background ignore interrupts, and so would the studies
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as own:
         wanted = [int(word) for word in sys.argv[1:]] or [50]
         begin = time.monotonic()

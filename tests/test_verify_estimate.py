@@ -20,8 +20,9 @@ from moeplan.report.schemas import document_schema
 from moeplan.report.terminal import terminal_text
 from moeplan.report.verification import verification_charts, verification_sections
 from moeplan.verification import estimate, study
+from moeplan.verification.choice import LadderChoice
 from moeplan.verification.estimate import Group, MeasuredLeverage, measure
-from moeplan.verification.ladder import Ladder, LadderChoice
+from moeplan.verification.ladder import Ladder
 from moeplan.verification.leverage_study import LeverageStudy
 from moeplan.verification.machine import Machine
 from moeplan.verification.options import StudyOptions

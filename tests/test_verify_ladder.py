@@ -12,29 +12,26 @@ from moeplan.architecture.shape import Architecture
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.units import format_duration as duration
 from moeplan.verification import shrink
+from moeplan.verification.choice import choose_ladder
 from moeplan.verification.ladder import (
     MAX_EPOCHS,
     MIN_TOKENS_PER_EXPERT,
-    MOST_RATES,
     NARROW,
     ROUTER_SHARE,
-    TUNING_FACTORS,
     WIDE,
     WIDE_FROM,
     Ladder,
     Settings,
-    bracketing,
-    choose_ladder,
     ladder_flops,
     ladder_seconds,
     make_ladder,
     makespan,
     most_epochs,
-    tuned_rates,
 )
 from moeplan.verification.options import StudyOptions, Where, parse_duration
 from moeplan.verification.shrink import flops_per_token
 from moeplan.verification.spec import RunSpec
+from moeplan.verification.tuning import MOST_RATES, TUNING_FACTORS, bracketing, tuned_rates
 from tests.verify_cases import DATA, PLANNED, SETTINGS, small_ladder
 
 
@@ -256,6 +253,23 @@ def test_rates_are_tried_until_the_best_is_inside(best: float) -> None:
         assert all(b == pytest.approx(2 * a, rel=2e-3) for a, b in itertools.pairwise(rates))
         assert rates[0] < tuned_rates(tried)[arm] < rates[-1]
         assert len(rates) <= MOST_RATES
+
+
+def test_the_smallest_of_rates_that_one_run_cannot_tell_apart_is_taken() -> None:
+    """Within 2 % of the least loss the smallest rate counts, the same in both arms, and the next smaller one is tried
+    before that is known; where losses differ by more the least counts."""
+    specs = small_ladder().tuning(DATA)
+    flat = [(s, 2.0 + 0.01 * (place % 3)) for place, s in enumerate(specs)]
+    falling = [(s, 2.0 + 0.01 * (2 - place % 3)) for place, s in enumerate(specs)]
+    apart = [(s, (2.05, 2.0, 2.1)[place % 3]) for place, s in enumerate(specs)]
+    for arm, start in (("moe", 0), ("dense", 3)):
+        rates = [s.learning_rate for s in specs[start : start + 3]]
+        assert tuned_rates(flat)[arm] == tuned_rates(falling)[arm] == rates[0]
+        assert tuned_rates(apart)[arm] == rates[1]
+        for tried in (flat, falling):
+            (more,) = (s for s in bracketing(tried) if s.arm == arm)
+            assert more.learning_rate == pytest.approx(rates[0] / 2, rel=1e-3)
+    assert bracketing(apart) == ()
 
 
 def test_an_arm_that_diverges_is_tried_at_lower_rates_and_given_up() -> None:

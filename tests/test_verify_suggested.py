@@ -24,7 +24,7 @@ from moeplan.report.schemas import document_schema
 from moeplan.report.terminal import terminal_text
 from moeplan.units import format_duration as duration
 from moeplan.verification import study
-from moeplan.verification.ladder import LEAST_STEPS, Settings, tuned_rates
+from moeplan.verification.ladder import LEAST_STEPS, Settings
 from moeplan.verification.machine import Machine
 from moeplan.verification.options import StudyOptions, check_suggested
 from moeplan.verification.proxy_runs import ProxyRuns
@@ -34,6 +34,7 @@ from moeplan.verification.spec import RunResult, RunSpec
 from moeplan.verification.study import Prepared
 from moeplan.verification.subject import read_subject
 from moeplan.verification.suggested_study import SuggestedStudy, suggested_ladder
+from moeplan.verification.tuning import tuned_rates
 from tests.sample import sample_plan
 from tests.verify_cases import DATA, invented_result, text_file
 

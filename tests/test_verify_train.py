@@ -20,11 +20,11 @@ from moeplan import records  # noqa: E402
 from moeplan.errors import UsageError  # noqa: E402
 from moeplan.verification import results  # noqa: E402
 from moeplan.verification.data import Corpus  # noqa: E402
-from moeplan.verification.ladder import transfer_learning_rate  # noqa: E402
 from moeplan.verification.model import Model  # noqa: E402
 from moeplan.verification.probe import probe  # noqa: E402
 from moeplan.verification.spec import RunResult, RunSpec  # noqa: E402
 from moeplan.verification.train import Flat, Trainer, diverged, run  # noqa: E402
+from moeplan.verification.tuning import transfer_learning_rate  # noqa: E402
 from tests.tiny import DENSE, MOE, corpus, spec  # noqa: E402
 
 pytestmark = pytest.mark.verify

@@ -144,6 +144,7 @@ def invented_result(spec: RunSpec, rng: np.random.Generator, leverage: float, no
         document_losses=tuple((loss * share * tokens).tolist()),
         document_tokens=tuple(tokens.tolist()),
         train_losses=(3.0, loss),
+        train_loads=(4.0, 2.0) if many else (),
         epochs=spec.tokens / DATA.train_tokens,
         train_flops=train_flops,
         seconds=train_flops / (3e9 if many else 1e10),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import click
 
 from moeplan.cli.display import Display, display_options
-from moeplan.cli.options import file_option, option, page_options
+from moeplan.cli.options import file_option, option, output_option, page_options
 from moeplan.cli.program import Command
 from moeplan.texts import counted
 
@@ -50,6 +50,11 @@ machine_option = functools.partial(option, heading="Machines")
     metavar="NAME=VALUE",
     help="What Slurm is told: partition=gpu, account=me, timeout_min=120; cluster=local needs no Slurm; repeatable.",
 )
+@output_option(
+    "--report-to",
+    type=click.Choice(["tensorboard", "wandb", "mlflow"]),
+    help="Write loss, learning rate and router load of finished runs to a tracker; needs the extra tracking.",
+)
 @display_options
 @page_options
 @file_option("--output", help="Write the result to a JSON file.")
@@ -72,6 +77,7 @@ def verify(
     device: str | None,
     address: str | None,
     slurm: tuple[str, ...],
+    report_to: str | None,
     display: Display,
     plot: str | None,
     html: str | None,
@@ -96,6 +102,7 @@ def verify(
       moeplan verify plan.json --time 10m --seeds 4 --data my/text --controls
       moeplan verify plan.json --engine slurm --slurm partition=gpu --time 2h
       moeplan verify plan.json --save runs.csv --output verification.json
+      moeplan verify plan.json --report-to tensorboard
       moeplan verify next.json --dry-run
       moeplan verify next.json --data my/text --save runs.csv
     """
@@ -105,7 +112,7 @@ def verify(
     from moeplan.verification.verify import study_of
 
     subject = read_subject(plan)
-    where = _where(engine, workers, device, address, slurm)
+    where = _where(engine, workers, device, address, slurm, report_to)
     request = _request(time, budget, seeds, data, precision, controls)
     asked = study_of(subject, request)
     if data is not None:
@@ -214,7 +221,12 @@ def _request(
 
 
 def _where(
-    engine: str | None, workers: int | None, device: str | None, address: str | None, slurm: tuple[str, ...]
+    engine: str | None,
+    workers: int | None,
+    device: str | None,
+    address: str | None,
+    slurm: tuple[str, ...],
+    report_to: str | None,
 ) -> Any:
     from moeplan.verification.options import Where
 
@@ -227,6 +239,7 @@ def _where(
     if workers is not None and workers < 1:
         raise click.UsageError(f"--workers {workers} must be at least 1")
     given: dict[str, Any] = {"engine": engine, "workers": workers, "device": device, "address": address}
+    given["report_to"] = report_to
     return Where(**{name: value for name, value in given.items() if value is not None}, slurm=options)
 
 

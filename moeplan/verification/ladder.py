@@ -5,8 +5,8 @@ A ladder is one number, its base compute C: MoE runs at C and 2C, dense runs at 
 one, every size `seeds` seeds. Dense runs reach further on both sides, because a leverage is read where a dense model
 has the loss of the MoE.
 
-One set of rules for both arms: batch by steplaw2025 (Li et al. 2025, arXiv 2503.04715), learning rate tuned over three
-values on the arm's smallest size and carried to other widths as `transfer_learning_rate` does, linear decay to zero.
+One set of rules for both arms: batch by steplaw2025 (Li et al. 2025, arXiv 2503.04715), learning rate tuned on the
+arm's smallest size and carried to other widths (`moeplan.verification.tuning`), linear decay to zero.
 """
 
 from __future__ import annotations
@@ -15,18 +15,25 @@ import dataclasses
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from moeplan.architecture.conventions import Variables
 from moeplan.architecture.shape import Architecture
-from moeplan.errors import InfeasibleError, UsageError
 from moeplan.laws import load_law
-from moeplan.units import format_count, format_duration, format_flops
-from moeplan.verification.options import duration_option
+from moeplan.units import format_flops
 from moeplan.verification.shrink import flops_per_token, name_of, one_expert, sizes
 from moeplan.verification.spec import RunSpec
+from moeplan.verification.tuning import (
+    MOST_RATES,
+    TUNING_BUDGET,
+    TUNING_CENTRE,
+    TUNING_FACTORS,
+    TUNING_SEED,
+    TUNING_WIDTH,
+    Transfer,
+)
 
 Arm = Literal["moe", "dense"]
 Control = Literal["", "one_expert", "frozen_router", "second_seed"]
@@ -56,20 +63,6 @@ EMBEDDING_PARTS = 3
 of a minute otherwise spend it on learning to attend to neighbours, the whole of what attention does at that scale,
 at a moment that hangs on the seed: two seeds lay up to 10 % apart, and experts had no time to differ. Of 1 to 4 parts 3
 gave the dense arm its least loss (d32L1, 1e11 FLOPs: 2.1, 1.93, 1.90, 2.0), so that no part of it favours the MoE."""
-TUNING_FACTORS = (0.5, 1.0, 2.0)
-"""Learning rates tried first, in units of `TUNING_CENTRE`'s; more follow where the best is at an edge."""
-MOST_RATES = 7
-"""Most learning rates that an arm tries: further ones by the same factor until the best is inside."""
-TUNING_CENTRE = 0.048
-"""Middle of the learning rates tried, at d_model `TUNING_WIDTH` [AdamW, matrices], the same for both arms: of .016,
-.032 and .064 the best were .032 or .064 in either arm (d32L1, 1.1e11 to 1.5e11 FLOPs)."""
-TUNING_BUDGET = 2.0
-"""Compute of a tuning run in units of the ladder's base, the same for both arms: the best rate of the smallest dense
-budget is not that of larger ones (d32L1: .016 at 1.5e10 FLOPs, but 5 % more loss than .032 at 6e10)."""
-TUNING_WIDTH = 32
-"""The width that `TUNING_CENTRE` is for [features]."""
-TUNING_SEED = 0
-"""Seed of the tuning runs; those that are measured have 1, 2, ..., so that no tuned run is counted."""
 WEIGHT_DECAY = 0.1
 """AdamW's weight decay on matrices, as in nearly all published runs."""
 BALANCE_RATE = 3e-2
@@ -77,8 +70,9 @@ BALANCE_RATE = 3e-2
 steps 1e-2 left an expert 4.0 times the mean load, 3e-2 1.9 times, at the same loss (184 experts, d32L1)."""
 STEP = 2**0.25
 """Base computes are powers of this, so that a slightly faster machine has the same runs."""
-FIRST_BASE = 1e9
-"""The smallest base compute tried [FLOPs]."""
+
+LEAST_STEPS = 40
+"""Fewest steps of a run: with fewer, warm-up and decay are all there is."""
 
 
 @dataclass(frozen=True)
@@ -211,24 +205,8 @@ def tuned_arm(rung: Rung) -> Arm:
     return "moe" if rung.architecture.num_experts > 1 else "dense"
 
 
-Transfer = Callable[[float, int, int], float]
-"""From the tuned rate and its d_model to the rate at another d_model."""
 Seconds = Callable[[RunSpec], float]
 """Forecast of a run's time on this machine [s]."""
-
-
-def transfer_learning_rate(rate: float, from_d_model: int, to_d_model: int) -> float:
-    """The learning rate of another width: rate * sqrt(from_d_model / to_d_model).
-
-    A spec's learning_rate is that of the matrices; embedding and norms learn at learning_rate * d_model / 64. Under
-    Adam 1/width is the rule for matrices of very wide models (Yang et al. 2022, arXiv 2203.03466, table 3), but proxies
-    are not wide and their runs are short. Measured over 400 steps of 1536 tokens of Python, loss by rate, one or two
-    seeds: dense d32L1 .032 2.175, .064 2.088, d96L2 .0107 1.976, .0185 1.906, .032 1.889, .064 2.143; MoE (184 experts,
-    k = 8) d32L1 .032 2.065, .064 1.955, d64L1 .016 1.947, .0226 1.914, .032 1.856, .064 1.956. So the best rate falls
-    by about 2 where the width of dense models triples. With .032 at d32, 1/width costs the larger size .07 (dense) and
-    .03 (MoE) more than 1/sqrt(width); with .064 the two are about equal.
-    """
-    return rate * math.sqrt(from_d_model / to_d_model)
 
 
 def law_batch(architecture: Architecture, tokens: float, seq_len: int) -> float:
@@ -362,119 +340,6 @@ def most_epochs(ladder: Ladder, data: Data) -> float:
 def least_steps(ladder: Ladder) -> int:
     """Steps of the shortest run."""
     return min(rung.steps for rung in ladder.rungs)
-
-
-LEAST_STEPS = 40
-"""Fewest steps of a run: with fewer, warm-up and decay are all there is."""
-
-
-@dataclass(frozen=True)
-class LadderChoice:
-    """The ladder taken, and what kept it from being larger."""
-
-    ladder: Ladder
-    """The ladder."""
-    limit: str
-    """The limit that the next larger one breaks, in words."""
-
-
-def choose_ladder(
-    planned: Architecture,
-    settings: Settings,
-    data: Data,
-    *,
-    time: float | None = None,
-    budget: float | None = None,
-    seconds: Seconds | None = None,
-    workers: int = 1,
-    at_least: bool = False,
-) -> LadderChoice:
-    """The largest ladder within `time` [s] (by the forecast `seconds`), or within `budget` [FLOPs], and the data.
-
-    Raises `InfeasibleError` where even the smallest ladder that means anything is too large, with what it needs; with
-    `at_least` the smallest is taken however long it lasts, for a time that nobody asked for.
-    """
-    if (time is None) == (budget is None):
-        raise UsageError("give either a time or a compute budget for the proxy runs, not both")
-    best: Ladder | None = None
-    for power in itertools.count():
-        ladder = make_ladder(planned, FIRST_BASE * STEP**power, settings, data.vocab_size)
-        if least_steps(ladder) < LEAST_STEPS:
-            continue
-        broken = _broken(ladder, data, time, budget, seconds, workers)
-        if broken:
-            if best is None and at_least and most_epochs(ladder, data) <= MAX_EPOCHS:
-                return LadderChoice(ladder, "")
-            if best is None:
-                less = "" if most_epochs(ladder, data) > MAX_EPOCHS else _less(planned, ladder, data, seconds, workers)
-                raise InfeasibleError(f"even the smallest ladder of proxy runs needs {broken}{less}")
-            return LadderChoice(best, broken)
-        best = ladder
-    raise AssertionError("every ladder fits")
-
-
-def _less(planned: Architecture, ladder: Ladder, data: Data, seconds: Seconds | None, workers: int) -> str:
-    """The least that a ladder needs as an option, and what a smaller question would, as the end of a sentence."""
-
-    def least(of: Ladder) -> str:
-        if seconds is None:
-            return f"--budget {format_flops(ladder_flops(of, data) * 1.01, 2)}"
-        return f"--time {duration_option(ladder_seconds(of, data, seconds, workers))}"
-
-    settings = ladder.settings
-    if settings == dataclasses.replace(settings, seeds=1, controls=False):
-        return f"; give {least(ladder)}"
-    smaller = make_ladder(planned, ladder.base, dataclasses.replace(settings, seeds=1, controls=False), data.vocab_size)
-    without = " without --controls" if settings.controls else ""
-    return f"; give {least(ladder)}, or --seeds 1{without} with {least(smaller)}, which tells no interval"
-
-
-def _broken(
-    ladder: Ladder, data: Data, time: float | None, budget: float | None, seconds: Seconds | None, workers: int
-) -> str:
-    """The limit that a ladder breaks, as the end of a sentence; "" if none."""
-    epochs = most_epochs(ladder, data)
-    if epochs > MAX_EPOCHS:
-        return (
-            f"{epochs:.1f} epochs of the {format_count(data.train_tokens)} training tokens, more than {MAX_EPOCHS:g}; "
-            "give more text with --data"
-        )
-    if budget is not None:
-        total = ladder_flops(ladder, data)
-        return f"{format_flops(total)} FLOPs, more than {format_flops(budget)}" if total > budget else ""
-    assert time is not None
-    assert seconds is not None
-    needed = ladder_seconds(ladder, data, seconds, workers)
-    return f"about {format_duration(needed)}, more than {format_duration(time)}" if needed > time else ""
-
-
-def bracketing(tried: Sequence[tuple[RunSpec, float]], most: int = MOST_RATES) -> tuple[RunSpec, ...]:
-    """One more rate for each arm whose best so far is the smallest or largest tried; () where every best is inside.
-
-    `tried` has the loss of each tuning run, infinite where it diverged. An arm whose runs all diverged goes down, and
-    none tries more than `most`.
-    """
-    more = []
-    for arm in dict.fromkeys(spec.arm for spec, _ in tried):
-        own = sorted(((spec, loss) for spec, loss in tried if spec.arm == arm), key=lambda pair: pair[0].learning_rate)
-        best = min(range(len(own)), key=lambda place: own[place][1])
-        if len(own) >= most or 0 < best < len(own) - 1:
-            continue
-        spec = own[best][0]
-        factor = TUNING_FACTORS[0] if best == 0 else TUNING_FACTORS[-1]
-        more.append(dataclasses.replace(spec, learning_rate=float(f"{spec.learning_rate * factor:.4g}")))
-    return tuple(more)
-
-
-def tuned_rates(losses: Sequence[tuple[RunSpec, float]]) -> dict[str, float]:
-    """The rate with the least loss for each arm tried; raises `InfeasibleError` if all of an arm diverged."""
-    rates: dict[str, float] = {}
-    for arm in dict.fromkeys(spec.arm for spec, _ in losses):
-        own = [(loss, spec.learning_rate) for spec, loss in losses if spec.arm == arm and math.isfinite(loss)]
-        if not own:
-            raise InfeasibleError(f"every learning rate tried for the {arm} arm diverged; nothing can be measured")
-        rates[arm] = min(own)[1]
-    return rates
 
 
 def with_seeds(settings: Settings, seeds: int) -> Settings:

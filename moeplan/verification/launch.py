@@ -19,10 +19,11 @@ from typing import Any, Literal
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.files import atomic_write
 from moeplan.verification import results
-from moeplan.verification.ladder import Data, Ladder, bracketing, transfer_learning_rate, tuned_rates
+from moeplan.verification.ladder import Data, Ladder
 from moeplan.verification.options import Where
 from moeplan.verification.shrink import flops_per_token
 from moeplan.verification.spec import RunResult, RunSpec, spec_text
+from moeplan.verification.tuning import bracketing, transfer_learning_rate, tuned_rates
 
 PER_GPU = 2
 """Local processes a GPU, so that one trains while the other starts."""

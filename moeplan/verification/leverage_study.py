@@ -15,10 +15,11 @@ from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.plan.document import Plan
 from moeplan.units import format_count, format_flops
 from moeplan.verification import estimate, shrink
+from moeplan.verification.choice import LadderChoice, choose_ladder
 from moeplan.verification.controls import control_results
 from moeplan.verification.formats import BYTE_VALUES
 from moeplan.verification.kept_choice import KeptChoice
-from moeplan.verification.ladder import Data, Ladder, LadderChoice, Settings, choose_ladder, ladder_seconds, make_ladder
+from moeplan.verification.ladder import Data, Ladder, Settings, ladder_seconds, make_ladder
 from moeplan.verification.machine import Machine, ladder_outline
 from moeplan.verification.options import SEEDS, StudyOptions, Where
 from moeplan.verification.power import power
@@ -47,6 +48,11 @@ class LeverageStudy(Study[Verification]):
     def __post_init__(self) -> None:
         if self.plan.architecture.is_dense:
             raise InfeasibleError("the plan's model is dense, so there is no leverage to verify; plan one with experts")
+
+    @property
+    def subject(self) -> Plan:
+        """The plan."""
+        return self.plan
 
     @property
     def seeds(self) -> int:

@@ -17,7 +17,7 @@ Shapes are suffixes: x_NTD is (N, T, D).
 Initialisation and width (Yang et al. 2022, arXiv 2203.03466, table 3, for Adam): a matrix starts normal with standard
 deviation fan_in**-0.5 (maps back into the residual stream: times (2*num_layers)**-0.5), the embedding with 1, the
 output head with 0 (its gradient comes first) and, where it is the embedding itself, logits are divided by d_model.
-How the learning rate moves with width was measured (`moeplan.verification.ladder.transfer_learning_rate`).
+How the learning rate moves with width was measured (`moeplan.verification.tuning.transfer_learning_rate`).
 """
 
 from __future__ import annotations

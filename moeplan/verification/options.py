@@ -26,6 +26,10 @@ DEVICES = ("auto", "cpu", "cuda")
 """Devices that runs may train on; auto takes GPUs where there are any. CUDA_VISIBLE_DEVICES says which."""
 
 
+TRACKERS = ("tensorboard", "wandb", "mlflow")
+"""Experiment trackers that can be reported to."""
+
+
 @dataclass(frozen=True)
 class StudyOptions:
     """Options of a study."""
@@ -75,6 +79,8 @@ class Where:
     """Address of a Ray cluster; "" starts a local one."""
     slurm: dict[str, str] = field(default_factory=dict)
     """What submitit is told: partition, account, timeout_min; cluster=local runs without Slurm."""
+    report_to: str = ""
+    """The tracker that gets the curves of finished runs, one of `TRACKERS`; "" for none."""
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -83,6 +89,8 @@ class Where:
             raise UsageError(f"workers {self.workers} must be at least 1")
         if self.device not in DEVICES:
             raise UsageError(f"device {self.device!r} must be one of {', '.join(DEVICES)}")
+        if self.report_to and self.report_to not in TRACKERS:
+            raise UsageError(f"report_to {self.report_to!r} must be one of {', '.join(TRACKERS)}")
         if self.address and self.engine != "ray":
             raise UsageError("an address is for the engine ray; give engine ray as well")
         if self.slurm and self.engine != "slurm":

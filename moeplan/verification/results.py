@@ -50,14 +50,19 @@ def save(folder: str | Path, result: RunResult) -> Path:
 
 def load(folder: str | Path, spec: RunSpec) -> RunResult | None:
     """The result of `spec`, or None if `folder` has none that is whole and of this very spec."""
-    data = _whole(result_path(folder, spec))
+    return load_digest(folder, spec.digest)
+
+
+def load_digest(folder: str | Path, digest: str) -> RunResult | None:
+    """The result of the run with this digest, or None as `load`."""
+    data = _whole(Path(folder) / f"{digest}.json")
     try:
         result = None if data is None else records.from_json(RunResult, data)
     except UsageError:
         return None
     if result is None:
         return None
-    return result if result.schema == SPEC_SCHEMA and result.spec.digest == spec.digest else None
+    return result if result.schema == SPEC_SCHEMA and result.spec.digest == digest else None
 
 
 def whole(folder: str | Path) -> int:

@@ -26,6 +26,9 @@ GRANULARITY_TOLERANCE = 0.15
 """Relative error of the granularity that is allowed where no width keeps it."""
 SIZE_STEP = 1.6
 """Two sizes of a budget are at least about this factor apart in FLOPs per token."""
+NEAR_OPTIMAL = 2.0
+"""FLOPs per token of the smallest MoE proxies / those of a compute-optimal model, at most, if a rounder granularity
+gives them: a factor of two in size costs about 1 % of loss, and the dense arm has a size that near."""
 TOKENS_AT_1E14 = 52e6
 """Compute-optimal training bytes of a dense model at 1e14 FLOPs, about 160 a non-embedding param; they grow as C^.5."""
 
@@ -78,20 +81,24 @@ def expert_width(d_model: int, granularity: float) -> int:
     return max(ALIGNMENT, round(2 * d_model / granularity / ALIGNMENT) * ALIGNMENT)
 
 
-def widths(planned: Architecture, most: float) -> tuple[int, ...]:
+def widths(planned: Architecture, most: float, seq_len: int, vocab_size: int) -> tuple[int, ...]:
     """Widths whose experts keep the plan's granularity.
 
-    Where none up to `most` [features] does so exactly, widths within `GRANULARITY_TOLERANCE`, else all of them.
+    Where the smallest model that does so exactly has more than `most` FLOPs per token, narrower widths within
+    `GRANULARITY_TOLERANCE` as well; where no width does so exactly, those within it, else all of them.
     """
 
     def error(d_model: int) -> float:
         width = expert_width(d_model, planned.granularity)
         return abs(2 * d_model / width / planned.granularity - 1)
 
+    near = tuple(d for d in WIDTHS if error(d) <= GRANULARITY_TOLERANCE)
     exact = tuple(d for d in WIDTHS if error(d) < 1e-9)
-    if exact and exact[0] <= most:
+    if not exact:
+        return near or WIDTHS
+    if flops_per_token(moe_proxy(planned, exact[0], 1, vocab_size), seq_len) <= most:
         return exact
-    return tuple(d for d in WIDTHS if error(d) <= GRANULARITY_TOLERANCE) or WIDTHS
+    return (*(d for d in near if d < exact[0]), *exact)
 
 
 def _common(planned: Architecture, d_model: int, num_layers: int, vocab_size: int) -> dict[str, object]:
@@ -155,10 +162,11 @@ def sizes(
     both; where even the smallest models are above it, these are taken.
     """
     wanted = optimal_flops_per_token(train_flops)
-    # a MoE of one width has fewer FLOPs than the dense one: twice the width at which the dense model is optimal
-    plain = _plain_flops(planned, seq_len, vocab_size)
-    most = 2 * max((d for d, flops in zip(WIDTHS, plain, strict=True) if flops <= wanted), default=WIDTHS[0])
-    ranked, costs = _ranked(planned, dense, WIDTHS if dense else widths(planned, most), seq_len, vocab_size)
+    usable = WIDTHS
+    if not dense:
+        smallest = flops_per_token(dense_proxy(planned, WIDTHS[0], 1, vocab_size), seq_len)
+        usable = widths(planned, NEAR_OPTIMAL * max(wanted, smallest), seq_len, vocab_size)
+    ranked, costs = _ranked(planned, dense, usable, seq_len, vocab_size)
     best: tuple[float, tuple[int, ...]] | None = None
     for start in range(len(ranked)):
         chosen = [start]
@@ -185,11 +193,6 @@ def _ranked(
     shapes = [make(planned, d, depth, vocab_size) for d in usable for depth in depths(d)]
     ranked = sorted(shapes, key=lambda shape: (flops_per_token(shape, seq_len), shape.d_model))
     return ranked, [flops_per_token(shape, seq_len) for shape in ranked]
-
-
-@lru_cache(maxsize=16)
-def _plain_flops(planned: Architecture, seq_len: int, vocab_size: int) -> tuple[float, ...]:
-    return tuple(flops_per_token(dense_proxy(planned, d, usual_depth(d), vocab_size), seq_len) for d in WIDTHS)
 
 
 def _unusual(ranked: list[Architecture], chosen: list[int]) -> float:

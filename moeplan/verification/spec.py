@@ -69,6 +69,11 @@ class RunSpec:
         """D, training tokens, repeats included."""
         return self.steps * self.batch_sequences * self.seq_len
 
+    def schedule(self) -> list[float]:
+        """Share of the peak rate at every step: up to 1 over the warm-up, then down in a straight line towards zero."""
+        warmup, down = self.warmup_steps + 1, max(1, self.steps - self.warmup_steps)
+        return [min((step + 1) / warmup, (self.steps - step) / down) for step in range(self.steps)]
+
     @property
     def digest(self) -> str:
         """Name of the run: SHA-256 of the spec as JSON, first 16 hex digits."""
@@ -122,6 +127,8 @@ class RunResult:
     """Tokens of each."""
     train_losses: tuple[float, ...]
     """Training loss along the run, averaged over equal stretches (at most 100) [nats/token]."""
+    train_loads: tuple[float, ...]
+    """Largest load of an expert / mean load along the run, over the same stretches; none of dense models."""
     epochs: float
     """tokens / unique training tokens."""
     train_flops: float

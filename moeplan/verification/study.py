@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, cast
 
+from moeplan import records
 from moeplan.verification.kept_choice import KeptChoice, key_of
 from moeplan.verification.ladder import Data, Ladder, Settings
-from moeplan.verification.launch import Listener, launch_ladder
+from moeplan.verification.launch import Listener, launch_ladder, optional
 from moeplan.verification.machine import Machine, probe_machine
 from moeplan.verification.options import StudyOptions, Where
 from moeplan.verification.spec import RunResult
 from moeplan.verification.text import describe
+from moeplan.verification.tracking import EXTRA, Tracking
 from moeplan.verification.verification import Outline
 
 Found = TypeVar("Found", covariant=True)
@@ -45,6 +47,11 @@ class Study(ABC, Generic[Found]):
 
     request: StudyOptions
     """The options asked for."""
+
+    @property
+    @abstractmethod
+    def subject(self) -> records.Record:
+        """The plan, or the suggestion, that it is about."""
 
     @property
     @abstractmethod
@@ -111,11 +118,19 @@ def run(
     with the engine plan.
     """
     folder, where = Path(folder), where or Where()
+    if where.report_to:
+        optional(where.report_to, EXTRA)  # what is missing is told before the machine is probed
     prepared = prepare(study, folder, where)
     study.check_prepared(prepared)
+    tracking = Tracking(where.report_to, folder, study.subject.to_json()) if where.report_to else None
+    if tracking is not None:
+        listen = tracking.heard(listen)
     if announce is not None:
         announce(prepared.outline)
     tuned, results = launch_ladder(prepared.ladder, prepared.data, folder, where, listen)
+    if tracking is not None:
+        for result in (*tuned, *results):  # those that were there before
+            tracking.write(result)
     return study.conclude(prepared, tuned, results, command=command)
 
 

@@ -21,7 +21,6 @@ from moeplan.verification.ladder import (
     LEAST_STEPS,
     LENGTHS,
     MAX_EPOCHS,
-    TUNING_FACTORS,
     Data,
     Ladder,
     Rung,
@@ -39,6 +38,7 @@ from moeplan.verification.shrink import flops_per_token
 from moeplan.verification.spec import RunResult, check_architecture
 from moeplan.verification.study import Prepared, Study
 from moeplan.verification.summary import execution_notes, retry_notes, summarise, text_notes, tuning_notes, tunings
+from moeplan.verification.tuning import TUNING_FACTORS
 from moeplan.verification.verdict import UNHEALTHY_LOAD
 from moeplan.verification.verification import OUTLINE_SCHEMA, Outline
 
@@ -57,6 +57,11 @@ class SuggestedStudy(Study[ProxyRuns]):
 
     def __post_init__(self) -> None:
         check_suggested(self.request)
+
+    @property
+    def subject(self) -> Suggestion:
+        """The suggestion."""
+        return self.suggestion
 
     @property
     def seeds(self) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from moeplan.verification.spec import RunResult
+from moeplan.verification.tuning import tuned_rates
 from moeplan.verification.verification import RunSummary, Tuning
 
 ARM = {"moe": "MoE", "dense": "dense"}
@@ -43,7 +45,7 @@ def summarise(result: RunResult) -> RunSummary:
 
 
 def tunings(tuned: Sequence[RunResult]) -> tuple[Tuning, ...]:
-    """The rates tried for each arm, and the one of least loss, which there must be."""
+    """The rates tried for each arm, and the one taken, which there must be."""
     return tuple(_tuning(tuned, arm) for arm in dict.fromkeys(r.spec.arm for r in tuned))
 
 
@@ -51,14 +53,14 @@ def _tuning(tuned: Sequence[RunResult], arm: str) -> Tuning:
     own = sorted((r for r in tuned if r.spec.arm == arm), key=lambda r: r.spec.learning_rate)
     rates = tuple(r.spec.learning_rate for r in own)
     losses = tuple(r.loss if r.status == "finished" else None for r in own)
-    chosen = min((loss, rate) for loss, rate in zip(losses, rates, strict=True) if loss is not None)[1]
+    chosen = tuned_rates([(r.spec, r.loss if r.status == "finished" else math.inf) for r in own])[arm]
     return Tuning(arm, own[0].spec.rung, rates, losses, chosen, chosen in (rates[0], rates[-1]))
 
 
 def tuning_notes(found: Iterable[Tuning]) -> list[str]:
-    """Where the best rate may lie beyond those tried."""
+    """Where a better rate may lie beyond those tried."""
     return [
-        f"The best learning rate of the {ARM[tuning.arm]} arm, {tuning.chosen:.3g}, is at the edge of those tried."
+        f"The learning rate of the {ARM[tuning.arm]} arm, {tuning.chosen:.3g}, is at the edge of those tried."
         for tuning in found
         if tuning.at_edge
     ]

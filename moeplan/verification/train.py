@@ -27,6 +27,7 @@ from moeplan.errors import UsageError
 from moeplan.verification.capture import fastest_step
 from moeplan.verification.data import MAX_EPOCHS, Corpus, cut, window_starts
 from moeplan.verification.device import device_name, fastest_flops, pick_device
+from moeplan.verification.flat import Flat
 from moeplan.verification.footprint import CHUNK_TOKENS, micro_batches
 from moeplan.verification.formats import Tokens
 from moeplan.verification.model import Model
@@ -36,8 +37,6 @@ Progress = Callable[[int, int, float, float, "float | None", float], None]
 """Called with step, steps, loss [nats/token], tokens per second, MFU and seconds left."""
 
 BETAS = (0.9, 0.95)
-CLIP = 1.0
-"""Largest norm of all gradients together."""
 BASE_WIDTH = 64
 """d_model at which embedding and norms learn at the rate of the matrices."""
 TRAIN_LOSSES = 100
@@ -58,54 +57,6 @@ def worker_setup() -> None:
     torch.set_num_threads(1)
 
 
-class Flat:
-    """All trained params of a model in one fp32 vector: matrices first, then the router, then embedding and norms.
-
-    The model's own params become views of it, or of a bf16 copy of its matrices. One vector means one kernel for
-    clipping and one for AdamW of each part, however many layers there are.
-    """
-
-    def __init__(self, model: Model, precision: str) -> None:
-        vectors = {model.embedding, *(p for p in model.parameters() if p.ndim == 1)}
-        routers = {layer.router for layer in model.moe_layers}
-        trained = [p for p in model.parameters() if p.requires_grad]
-        low = [p for p in trained if p not in vectors and p not in routers]
-        parts = (low, [p for p in trained if p in routers], [p for p in trained if p in vectors])
-        self.params = [p for part in parts for p in part]
-        self.halves = (low, self.params[len(low) :])
-        self.sizes = [sum(p.numel() for p in part) for part in parts]
-        device = model.embedding.device
-        self.master = torch.cat([p.detach().flatten() for p in self.params])
-        self.grad = torch.zeros_like(self.master)
-        self.low = torch.empty(self.sizes[0], device=device, dtype=torch.bfloat16) if precision == "bf16" else None
-        start = 0
-        for p in self.params:
-            source = self.low if self.low is not None and start < self.sizes[0] else self.master
-            p.data = source[start : start + p.numel()].view_as(p)
-            start += p.numel()
-        self.publish()
-
-    def publish(self) -> None:
-        """Round the matrices' masters into the copy that the model computes with."""
-        if self.low is not None:
-            self.low.copy_(self.master[: self.sizes[0]])
-
-    def collect(self, *, add: bool) -> None:
-        """Gradients of the model into the fp32 vector, or added to what is there."""
-        start = 0
-        for part in self.halves:  # of one type each
-            grad = torch.cat([p.grad.flatten() for p in part if p.grad is not None])
-            kept = self.grad[start : start + len(grad)]
-            kept.add_(grad) if add else kept.copy_(grad)
-            start += len(grad)
-        for p in self.params:
-            p.grad = None
-
-    def clip(self) -> None:
-        """Shorten the gradient to a norm of `CLIP` at most."""
-        self.grad.mul_((CLIP / (self.grad.norm() + 1e-6)).clamp(max=1.0))
-
-
 class Trainer:
     """One attempt at a run: model, optimizer and data on the device, and `step`, which needs nothing from the host."""
 
@@ -117,7 +68,7 @@ class Trainer:
             layer.blind = spec.frozen_router
         self.flat = Flat(self.model, spec.precision)
         steps = spec.steps
-        rates = peak * _schedule(steps, spec.warmup_steps)
+        rates = peak * np.array(spec.schedule())
         self.rates_TG = torch.tensor(
             np.stack([rates, rates * spec.architecture.d_model / BASE_WIDTH], 1), dtype=torch.float32, device=device
         )
@@ -136,6 +87,7 @@ class Trainer:
         self.data = self._batches(0).to(device)
         self.at = torch.zeros(1, dtype=torch.int64, device=device)
         self.losses = torch.zeros(steps, device=device)
+        self.loads = torch.zeros(steps, device=device)  # the largest load / the mean one of any layer
         self.execution = "eager"
 
     def _adamw(self) -> torch.optim.AdamW:
@@ -187,7 +139,7 @@ class Trainer:
         return loss, load_LE
 
     def step(self) -> None:
-        """One optimizer step on the next batch; its loss goes to `losses`."""
+        """One optimizer step on the next batch; its loss goes to `losses`, its fullest expert's load to `loads`."""
         loss, load_LE = self._backward(self.data.index_select(0, self.at % self.chunk)[0].long())
         self.flat.clip()
         rates_G = self.rates_TG.index_select(0, self.at)[0]
@@ -203,6 +155,7 @@ class Trainer:
             self.bias_LE.add_(gap_LE.sign() * self.balance_T.index_select(0, self.at))
         if len(self.bias_LE):
             self.late_LE.add_(load_LE * self.late_T.index_select(0, self.at))
+            self.loads.index_copy_(0, self.at, (load_LE.amax(dim=1) / load_LE.mean(dim=1)).amax()[None])
         self.losses.index_copy_(0, self.at, loss[None])
         self.at += 1
 
@@ -231,7 +184,7 @@ class Trainer:
 
     def snapshot(self) -> Callable[[], None]:
         """Remember the state before the first step; returns what goes back to it, moments at zero, no gradients."""
-        state = [self.flat.master, self.bias_LE, self.load_LE, self.late_LE, self.at, self.losses]
+        state = [self.flat.master, self.bias_LE, self.load_LE, self.late_LE, self.at, self.losses, self.loads]
         saved = [each.to("cpu", copy=True) for each in state]  # on the device a second copy may not fit
 
         def restore() -> None:
@@ -276,12 +229,6 @@ class Trainer:
         return _health(self.late_LE)
 
 
-def _schedule(steps: int, warmup: int) -> np.ndarray:
-    """Share of the peak rate at every step: up to 1 over the warm-up, then down in a straight line towards zero."""
-    at = np.arange(steps)
-    return np.minimum((at + 1) / (warmup + 1), (steps - at) / max(1, steps - warmup))
-
-
 def _health(load_LE: Tensor) -> RoutingHealth | None:
     if not len(load_LE):
         return None
@@ -322,6 +269,8 @@ class Attempt:
 
     losses: np.ndarray
     """Training loss of every step [nats/token]."""
+    loads: np.ndarray
+    """Largest load of an expert / mean load of every step; empty for dense models."""
     seconds: float
     """Time of the steps [s]."""
     steps: int
@@ -351,7 +300,8 @@ def _attempt(
     losses = trainer.losses.double().cpu().numpy()
     sums, routing = ([], None) if diverged(losses) else (trainer.validate(documents), trainer.routing())
     products = trainer.model.expert_products
-    return Attempt(losses, seconds, int(trainer.at), sums, routing, trainer.execution, products)
+    loads = trainer.loads.double().cpu().numpy() if spec.architecture.num_experts else losses[:0]
+    return Attempt(losses, loads, seconds, int(trainer.at), sums, routing, trainer.execution, products)
 
 
 def run(
@@ -382,8 +332,7 @@ def run(
     if where.type == "cuda":
         torch.cuda.empty_cache()  # the memory is another worker's to use
     a, losses = spec.architecture, found.losses
-    finite = losses[: int(np.argmin(np.isfinite(losses)))] if not np.isfinite(losses).all() else losses
-    parts = np.array_split(finite, min(len(finite), TRAIN_LOSSES)) if len(finite) else []
+    finite = len(losses) if np.isfinite(losses).all() else int(np.argmin(np.isfinite(losses)))
     speed = found.steps * spec.batch_sequences * spec.seq_len / found.seconds
     return RunResult(
         schema=SPEC_SCHEMA,
@@ -394,7 +343,8 @@ def run(
         loss=math.fsum(found.sums) / sum(tokens) if found.good else 0.0,
         document_losses=tuple(found.sums) if found.good else (),
         document_tokens=tuple(tokens) if found.good else (),
-        train_losses=tuple(float(part.mean()) for part in parts),
+        train_losses=stretches(losses[:finite]),
+        train_loads=stretches(found.loads[:finite]),
         epochs=spec.tokens / len(corpus.tokens),
         train_flops=float(a.flops_per_token(spec.seq_len, attention="full", logits=False) * spec.tokens),
         seconds=found.seconds,
@@ -406,6 +356,12 @@ def run(
         expert_products=found.expert_products,
         versions={"moeplan": moeplan.__version__, "torch": torch.__version__, "python": platform.python_version()},
     )
+
+
+def stretches(values: np.ndarray) -> tuple[float, ...]:
+    """Means over equal stretches, `TRAIN_LOSSES` at most."""
+    parts = np.array_split(values, min(len(values), TRAIN_LOSSES)) if len(values) else []
+    return tuple(float(part.mean()) for part in parts)
 
 
 def diverged(losses: np.ndarray) -> bool:

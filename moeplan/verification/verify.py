@@ -35,6 +35,7 @@ def verify(
     device: str = "auto",
     address: str = "",
     slurm: Mapping[str, str] | None = None,
+    report_to: str = "",
     command: str = "",
     listen: Listener | None = None,
     announce: Callable[[Outline], None] | None = None,
@@ -55,7 +56,7 @@ def verify(
         As `moeplan.verification.options.StudyOptions` takes them.
     folder : str or Path, optional
         Where runs are kept, to resume from; by default beside the plan's file, with the suffix .verify.
-    engine, workers, device, address, slurm
+    engine, workers, device, address, slurm, report_to
         As `moeplan.verification.options.Where` takes them.
     command, listen, announce
         As `moeplan.verification.study.run` takes them.
@@ -86,7 +87,7 @@ def verify(
         precision=precision,
         **given,
     )
-    where = Where(engine=engine, workers=workers, device=device, address=address, slurm=dict(slurm or {}))
+    where = Where(engine, workers, device, address, dict(slurm or {}), report_to)
     asked = study_of(subject, request)
     if dry_run:
         return study.outline(asked, folder, where)
