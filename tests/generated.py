@@ -209,6 +209,34 @@ def _variables(_: str) -> str:
     return "\n".join(rows) + "\n"
 
 
+def _patterns(_: str) -> str:
+    """What hybrid attention and latent experts buy at one budget, beside plain grouped-query attention."""
+    from moeplan.cost.inference_memory import InferenceSettings
+    from moeplan.plan.budget import Budget
+    from moeplan.plan.planner import recommend
+    from moeplan.quantities import quantity
+    from moeplan.studies.long_sequences import long_sequences
+    from moeplan.units import format_decimal_bytes
+
+    asked = {"gqa": {}, "gdn-3:1": {}, "kda-3:1": {}, "mamba2-3:1": {}, "gqa, `--latent 4`": {"latent": 4}}
+    rows = ["| attention | params | tokens | V | cache at 128k | tokens/s there | rows sent to experts |"]
+    rows.append("| --- " * 7 + "|")
+    for name, more in asked.items():
+        plan = recommend(Budget(1e22, "80GB", attention=name.split(",")[0], **more))
+        long = long_sequences(plan.architecture, InferenceSettings())
+        total, active = (quantity(x, getattr(plan.design, x)) for x in ("total_params", "active_params"))
+        held, sent = (format_decimal_bytes(x) for x in (long.sequences[1].cache_bytes, long.expert_row_bytes))
+        cells = (
+            name,
+            f"{total}-A{active}",
+            quantity("tokens", plan.design.tokens),
+            quantity("value_ratio", plan.value_ratio),
+            held,
+        )
+        rows.append(f"| {' | '.join(cells)} | {long.sequences[1].tokens_per_second:.0f} | {sent} |")
+    return "\n".join(rows) + "\n"
+
+
 def modules() -> Iterator[Path]:
     """Every module of the package, those of one folder after its own."""
     yield from sorted((ROOT / "moeplan").rglob("*.py"), key=lambda path: (path.parent.parts, path.name))
@@ -308,6 +336,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "python": _python,
     "names": _names,
     "api": _api,
+    "patterns": _patterns,
     "variables": _variables,
     "words": _words,
     "laws": _laws,

@@ -32,6 +32,7 @@ _MODELS = {
     "training_bytes_per_gpu": ("the layout that needs least, activations included", ""),
     "serving_bytes": ("weights and full KV cache, exactly", ""),
     "kv_bytes_per_token": ("keys and values, or latents", ""),
+    "long_sequences": ("one sequence served alone; rows of all layers to experts and back, each expert its own", ""),
     "num_devices": ("those of the memory limit, else as many as the largest model needs", ""),
     "decode": ("batch / step time, expected by a fitted model, and at most by bytes and FLOPs", ""),
 }

@@ -16,6 +16,7 @@ from moeplan.report.stored_weights import weights_blocks
 from moeplan.report.text import EXTRAPOLATED, NONE, Source, Text, mark
 from moeplan.report.view import View
 from moeplan.studies.inspection import Inspection
+from moeplan.studies.long_sequences import LongSequences
 from moeplan.studies.serving_fit import ServingFit
 from moeplan.studies.training_fit import TrainingFit
 from moeplan.units import format_count, format_decimal_bytes, parse_memory
@@ -45,6 +46,7 @@ def inspection_sections(found: Inspection) -> list[Section]:
         ("Weight files", weights_blocks(s.stored) if found.stored is not None else ()),
         ("Shape", _shape(s)),
         ("FLOPs and memory", _costs(s) if found.memory is not None else ()),
+        ("Long sequences", _long(s.long_sequences) if found.long_sequences is not None else ()),
         ("Training", _training(s.training) if found.training is not None else ()),
         ("Serving", _serving(s.serving) if found.serving is not None else ()),
         *(_judgement(s.judgement) if found.judgement is not None else ()),
@@ -144,6 +146,18 @@ def _costs(seen: View[Inspection]) -> tuple[Block, ...]:
         "{memory.kv_dtype}",
     }
     return (Table(tuple((name, seen(template)) for name, template in rows.items())),)
+
+
+def _long(seen: View[LongSequences]) -> tuple[Block, ...]:
+    """What attention and experts cost at two lengths."""
+    speed = ">tokens/s, one user" + (f" ({seen.num_devices} {seen.device})" if seen.num_devices is not None else "")
+    columns: tuple[Column, ...] = (
+        (">tokens", "{context}"),
+        (">cache of a sequence", "{cache_bytes:4}"),
+        (speed, "{tokens_per_second:number}"),
+    )
+    rows = "A token's rows to experts and back in training, all layers, bf16: {expert_row_bytes:4}."
+    return (table(seen.sequences, columns), *([Paragraph(seen(rows))] if seen.expert_row_bytes is not None else []))
 
 
 def _training(seen: View[TrainingFit]) -> tuple[Block, ...]:

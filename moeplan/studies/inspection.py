@@ -31,6 +31,7 @@ from moeplan.errors import UsageError
 from moeplan.plan.budget_fields import SERVING
 from moeplan.plan.existing import read_model
 from moeplan.studies.law_evaluation import LawEvaluation, evaluate_laws
+from moeplan.studies.long_sequences import LongSequences, long_sequences
 from moeplan.studies.serving_fit import ServingFit, serving_fit
 from moeplan.studies.stored_weights import StoredWeights, stored_weights
 from moeplan.studies.training_fit import TrainingFit, TrainingRequest, training_fit, training_request
@@ -137,6 +138,8 @@ class Inspection(records.Record):
     """The same as the leverage law counts: non-embedding params, full attention, no logits."""
     memory: ServedMemory | None
     """Inference memory on one device."""
+    long_sequences: LongSequences | None
+    """Caches and decode speed at 8,192 and 131,072 tokens, and rows sent to experts."""
     publication: Publication | None
     """Its makers' figures, for a bundled model."""
     planned_tokens: float | None
@@ -251,6 +254,7 @@ def inspect(
         flops_per_token=float(shape.flops_per_token(seq_len)) if complete else None,
         flops_per_token_tian2025=full if complete else None,
         memory=served_memory(shape, serving) if complete else None,
+        long_sequences=long_sequences(shape, serving, load_device(device) if device else None) if complete else None,
         publication=subject.publication,
         planned_tokens=subject.tokens,
         training=training_fit(shape, training, seq_len=seq_len, tokens=count or subject.tokens, plan=subject.plan)

@@ -7,6 +7,7 @@ from typing import Any
 
 from moeplan.report.blocks import Section, Table
 from moeplan.report.inspection import headline, seen
+from moeplan.report.mixers import mixed
 from moeplan.report.opinions import SIZE
 from moeplan.report.screen.commands import asked_again, next_section
 from moeplan.report.screen.leverage import leverage_section
@@ -14,6 +15,7 @@ from moeplan.report.screen.warnings import warning_sections
 from moeplan.report.text import Text, joined, listed
 from moeplan.report.view import View
 from moeplan.studies.inspection import Inspection
+from moeplan.studies.long_sequences import LongSequences
 
 _DEGREES = ("tp", "pp", "ep", "etp", "cp", "dp", "virtual_stages")
 
@@ -35,7 +37,8 @@ def inspection_screen(found: Inspection, command: str = "") -> list[Section]:
 
 def _rows(s: View[Inspection]) -> Iterator[tuple[str, str]]:
     experts = ", {shape.num_moe_layers:d} with experts" if s.shape.num_experts else ""
-    yield "Shape", s(f"{{shape.num_layers:d}} layer(s){experts}; d_model {{shape.d_model}}")
+    built = s(f"{{shape.num_layers:d}} layer(s){experts}; d_model {{shape.d_model}}")
+    yield "Shape", joined((built, mixed(s.architecture))) if s.architecture is not None else built
     if s.shape.num_experts:
         more = (
             "width {shape.d_expert}, granularity {shape.granularity:number}, "
@@ -55,12 +58,26 @@ def _rows(s: View[Inspection]) -> Iterator[tuple[str, str]]:
             "{memory.context} tokens x {memory.concurrency}; {memory.kv_bytes_per_token} a token"
         )
         yield "Memory", s(held)
+    if s.long_sequences is not None:
+        yield "At 128k", _long(s.long_sequences)
     if s.training is not None:
         yield from _train(s)
     if s.serving is not None:
         yield "Serve", _serve(s)
     if s.judgement is not None:
         yield from _judged(s)
+
+
+def _long(s: View[LongSequences]) -> Text:
+    """Cache and speed of one sequence of the longer length, and what experts are sent."""
+    speed = ", {sequences[1].tokens_per_second:number} tokens/s for one user ({num_devices:d} {device})"
+    sent = "; {expert_row_bytes} a token to experts and back in training"
+    said: Text = s(
+        "{sequences[1].cache_bytes} of cache a sequence"
+        + (speed if s.num_devices is not None else "")
+        + (sent if s.expert_row_bytes is not None else "")
+    )
+    return said
 
 
 def _train(s: View[Inspection]) -> list[tuple[str, str]]:

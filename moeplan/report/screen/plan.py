@@ -10,6 +10,7 @@ from moeplan.plan.document import NearEqual, Plan, Request
 from moeplan.plan.notes import MANY_TOKENS, MANY_TOKENS_PER_PARAM
 from moeplan.plan.training_run import LayoutOption
 from moeplan.report.blocks import Section, Table
+from moeplan.report.mixers import mixed
 from moeplan.report.opinions import EXPERTS, SIZE
 from moeplan.report.screen.commands import asked_again, next_section
 from moeplan.report.screen.leverage import leverage_section
@@ -49,12 +50,10 @@ def _rows(p: View[Plan]) -> tuple[tuple[str, str], ...]:
     first = "first {num_dense_layers} dense; " if shape.num_dense_layers else ""
     shared = " + {num_shared_experts:d} shared" if shape.num_shared_experts else ""
     heads = "MLA" if shape.attention == "mla" else "{num_kv_heads} KV"
-    pattern = "" if p.request.attention in ("gqa", "mla") else f", {p.request.attention} attention"
     inside = " inside {d_latent}" if shape.d_latent else ""
-    built = shape(
-        f"{{num_layers}} layer(s) x {{d_model}}; {first}{{num_heads}} head(s) ({heads}){pattern}; "
-        f"{{num_active_experts:d}} of {{num_experts:d}} expert(s) of {{d_expert}}{inside}{shared}"
-    )
+    blocks = shape(f"{{num_layers}} layer(s) x {{d_model}}; {first}{{num_heads}} head(s) ({heads})")
+    experts = f"; {{num_active_experts:d}} of {{num_experts:d}} expert(s) of {{d_expert}}{inside}{shared}"
+    built = joined((blocks, mixed(shape), shape(experts)))
     rows = [("For", _asked(p)), ("Shape", built), *(("Train" if not at else "", x) for at, x in enumerate(_train(p)))]
     rows += [("Serve", _serve(p)), ("Rate", _rate(p)), ("Quality (V)", _quality(p))]
     return tuple(rows)

@@ -23,6 +23,7 @@ from moeplan.plan.layouts import least_bytes
 from moeplan.plan.training_and_serving import training_run
 from moeplan.plan.training_run import TrainingRun
 from moeplan.quantities import BYTES, COUNT
+from moeplan.studies.long_sequences import LongSequences, long_sequences
 from moeplan.units import MemoryLimit
 
 NO_LIMIT = MemoryLimit(2**62)
@@ -102,6 +103,8 @@ class Candidate:
     """Devices that the decode speeds are for, the same for all models."""
     decode: tuple[DecodeSpeed, ...]
     """Decode speeds by batch."""
+    long_sequences: LongSequences
+    """Caches and decode speed at 8,192 and 131,072 tokens, and rows sent to experts."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,7 @@ def candidate(
         fits_memory=served <= budget.usable_bytes if budget.memory else None,
         num_devices=serving.count,
         decode=_decode(architecture, budget, serving),
+        long_sequences=long_sequences(architecture, budget.serving, serving),
     )
 
 
