@@ -14,11 +14,13 @@ from moeplan.architecture.conventions import Variables
 from moeplan.architecture.published import find_model
 from moeplan.architecture.shape import Architecture
 from moeplan.cli import cli
+from moeplan.cost.devices import parse_gpus
 from moeplan.cost.inference_memory import InferenceSettings, inference_bytes
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.laws import load_law
 from moeplan.plan import inverse
 from moeplan.plan.budget_fields import make_budget
+from moeplan.plan.choice import choose_design, make_space
 from moeplan.plan.document import Plan
 from moeplan.plan.goal import DenseGoal, Goal, GoalPoint
 from moeplan.plan.inverse import recommend_for
@@ -141,6 +143,67 @@ def test_no_smaller_memory_reaches_the_leverage() -> None:
     assert plan.leverage.efficiency_leverage >= target
 
 
+@pytest.fixture
+def few_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches a factor of four of days, so that a plain scan is quick."""
+    monkeypatch.setattr(inverse, "FLOPS_SEARCHED", (2e21, 8e21))
+    monkeypatch.setattr(inverse, "_PER_DECADE", 60)  # steps of 4 %
+
+
+def scan_days(gpus: str, memory: str, **conditions: object) -> tuple[list[float], list[tuple[float, float]]]:
+    """Days, and EL and work of what is chosen in them, each time by a search of its own among all designs."""
+    day = parse_gpus(gpus).count * parse_gpus(gpus).device.bf16_flops * 0.25 * 0.9 * 86400
+    first, last = (round(60 * math.log10(flops / day)) for flops in (2e21, 8e21))
+    laws, days, found = select_laws(None), [], []
+    for value in dict.fromkeys(float(f"{10 ** (i / 60):.2e}") for i in range(first, last + 1)):
+        budget = Budget(gpus=gpus, days=value, memory=memory, vocab_size=VOCAB, tied_embeddings=True, **conditions)  # type: ignore[arg-type]
+        choice = choose_design(make_space(budget, laws.searching, base=GRID, reference=GRID), laws.objective)
+        days.append(value)
+        found.append(work_of(choice.architecture, choice.tokens))
+    return days, found
+
+
+LIFE = {"served": "300B", "serve_gpus": "2xH100", "price_per_gpu_hour": 2.0}
+
+
+@pytest.mark.usefixtures("few_days")
+@pytest.mark.parametrize(
+    "conditions, share",
+    [
+        pytest.param(LIFE, 0.9, id="life"),
+        pytest.param({}, 0.9, id="training", marks=pytest.mark.slow),
+        pytest.param({}, 0.4, id="training, less", marks=pytest.mark.slow),
+        pytest.param(LIFE, 0.4, id="life, less", marks=pytest.mark.slow),
+    ],
+)
+def test_no_less_time_reaches_the_target(conditions: dict, share: float) -> None:
+    """On GPUs the days found are the first of a plain scan whose own recommendation by the clock does the work, of
+    training and of what is served together; less time does not, and hours and money are what these days cost."""
+    days, found = scan_days("64xH100", "160GB", **conditions)
+    works = np.array([work for _, work in found])
+    target = works.min() + share * (works.max() - works.min())
+    first = int(np.argmax(works >= target))
+    assert 0 < first < len(days) - 1
+    leverages = np.array([leverage for leverage, _ in found])
+    wanted = float(leverages.min() + share * (leverages.max() - leverages.min()))
+    plan = recommend_for(target_el=wanted, memory="160GB", gpus="64xH100", optimise="time", **conditions, **SMALL)
+    goal = plan.goal
+    assert goal is not None
+    assert goal.finds == "days"
+    assert goal.found == plan.request.days == days[int(np.argmax(leverages >= wanted))]
+    assert plan.leverage.efficiency_leverage >= wanted
+    assert goal.gpu_hours == pytest.approx(64 * 24 * goal.found, rel=1e-5)
+    money = 2.0 * goal.gpu_hours if conditions else None
+    assert goal.money == (None if money is None else pytest.approx(money, rel=1e-5))
+    dense = inverse._read_dense("5B", "1T", {}, LAW)
+    as_much = dataclasses.replace(dense, train_flops=target, phi=1.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inverse, "_read_dense", lambda *_: as_much)
+        matched = recommend_for(match_dense="5B", memory="160GB", gpus="64xH100", **conditions, **SMALL)
+    assert matched.goal is not None
+    assert matched.goal.found == matched.request.days == days[first]
+
+
 @pytest.mark.usefixtures("narrow")
 def test_more_leverage_takes_no_less_compute() -> None:
     """The compute found rises with the target, and the interval's ends enclose it."""
@@ -227,6 +290,10 @@ def test_published_dense_models_bring_shape_and_tokens(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     "options, words",
     [
+        ({"target_el": 7, "memory": "80GB", "optimise": "time"}, "add --gpus 64xH100"),
+        ({"target_el": 7, "memory": "80GB", "optimise": "speed"}, "flops, time or money"),
+        ({"target_el": 7, "gpus": "8xH100", "optimise": "money"}, "add --price-per-gpu-hour 2.5"),
+        ({"target_el": 7, "gpus": "8xH100", "days": 3, "optimise": "money"}, "leave out --flops and --days"),
         ({"target_el": 7}, "--memory 80GB to find the compute"),
         ({"target_el": 7, "memory": "80GB", "flops": "1e22"}, "leave one of them out"),
         ({"target_el": 7, "memory": "80GB", "days": 3, "gpus": "8xH100"}, "leave one of them out"),
@@ -322,6 +389,10 @@ def test_report_says_what_was_found_and_how_sure() -> None:
     text = " ".join(terminal_text(plan_sections(sample_plan(goal=goal(dense=DENSE, high=9.1e21))), 120).split())
     for words in ("a dense 70B model (70.1B params) on 2.22T tokens", "9.87e23 FLOPs", "95.3 % count,",
                   "it takes 9.1e21 FLOPs", "1.23 (abnar2025)"):  # fmt: skip
+        assert words in text, words
+    by_days = goal(finds="days", found=30.0, low=20.1, least=0.001, most=1e6, gpu_hours=46080.0, money=None)
+    text = " ".join(terminal_text(plan_sections(sample_plan(goal=by_days)), 120).split())
+    for words in ("smallest time whose recommendation reaches it is 30 days, 46.1K", "20.1 days would do"):
         assert words in text, words
     assert "The target" not in terminal_text(plan_sections(sample_plan()))
     found = sample_plan(goal=goal(dense=DENSE))

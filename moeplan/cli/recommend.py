@@ -46,7 +46,7 @@ def _candidates_file(ctx: click.Context, param: click.Parameter, path: str | Non
     "--target-el",
     type=float,
     metavar="EL",
-    help="Find the smallest --flops, or --memory, that reaches it by tian2025 alone.",
+    help="Find the smallest --flops, --days on --gpus, or --memory, that reaches it by tian2025 alone.",
 )
 @target_option(
     "--match-dense",

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 NEAR_BEST = 0.05
 """Of designs within this share of the best V the training time is asked exactly, where GPUs are given."""
+ALL = 1 - 1e-15
+"""The share of the best V within which all are."""
 Objective = Callable[[Scores], Floats]
 """A value of every design of the scores, feasible or not, that is to be large."""
 Pick = Callable[[Scores], int]
@@ -145,6 +147,19 @@ class Choice:
         if self.clock is not None:
             sets = [self.laws, *((law,) for law in self.space.laws)] if opinions else [self.laws]
             self.clock.settle(self.scores, [(functools.partial(_mean, laws), TIE) for laws in sets], among=some)
+
+    def settle_all(self, some: NDArray[np.bool_], most: int) -> bool:
+        """Ask exactly, on GPUs, what all of some designs take to train, if they are at most so many.
+
+        False if nothing is learnt.
+        """
+        if self.clock is None:
+            return False
+        unknown = some & ~self.clock.speeds.exact
+        if not 0 < np.count_nonzero(unknown) <= most:
+            return False
+        self.clock.settle(self.scores, [(functools.partial(_mean, self.laws), ALL)], among=some)
+        return bool((unknown & self.clock.speeds.exact).any())
 
     def settle_within(self, share: float) -> None:
         """Ask exactly, on GPUs, what all designs within a share of the best V take to train."""

@@ -34,7 +34,7 @@ class GoalPoint:
     """The recommendation at a budget near the one found."""
 
     budget: float
-    """FLOPs, or bytes of one device."""
+    """FLOPs, days, or bytes of one device."""
     total_params: int
     """N [params]."""
     active_params: int
@@ -52,13 +52,13 @@ class Goal:
     """The smallest budget, in steps of 1 % rounded to three digits, whose recommendation reaches a target."""
 
     finds: Line
-    """flops or memory: which limit was found."""
+    """flops, days or memory: which limit was found."""
     target_efficiency_leverage: float | None
     """EL by the leverage law that was asked for; null if a dense model was to be equalled."""
     dense: DenseGoal | None
     """The dense model that was to be equalled, by the leverage law; null if EL was asked for."""
     found: float
-    """The limit found: FLOPs, or bytes of one device."""
+    """The limit found: FLOPs, days, or bytes of one device."""
     interval_factor: float
     """The 90 % interval of EL at the plan: EL divided and multiplied by this."""
     low: float
@@ -76,6 +76,6 @@ class Goal:
     neighbours: tuple[GoalPoint, ...]
     """Recommendations at a tenth to ten times the limit found."""
     gpu_hours: Annotated[float | None, COUNT] = None
-    """Hours that the life of the plan takes, serving at its price in training's; null where it is not paid in hours."""
+    """Hours of training, and of what is served at its price in training's; null where the budget is not in hours."""
     money: float | None = None
-    """Their price: training and serving; null without one."""
+    """Their price; null without one."""

@@ -1,5 +1,8 @@
 """The inverse questions: from a target to the smallest budget, `recommend_for(target_el=7, memory="80GB")`.
 
+On GPUs the budget is the clock: the least days, and so the least GPU-hours and money, of training and of what is
+served.
+
 The budget found is the smallest whose recommendation reaches the target: an Efficiency Leverage by the leverage law, or
 the work of a dense model, C*EL*phi of the plan against C*phi of the dense model, in that law's FLOPs. Recommendations
 maximise V, not EL, so what they reach is not monotone in the budget (EL peaks where compute outgrows memory, and ties
@@ -22,6 +25,7 @@ import numpy as np
 from moeplan.architecture.conventions import Variables
 from moeplan.architecture.proportions import dense_of_size, dense_shape
 from moeplan.architecture.shape import Architecture
+from moeplan.cost.devices import flops_of_time, parse_gpus
 from moeplan.cost.inference_memory import inference_bytes
 from moeplan.errors import InfeasibleError, LawError, UsageError
 from moeplan.laws import Law, load_law
@@ -29,7 +33,7 @@ from moeplan.laws.dense import dense_compute, dense_fit, dense_loss, dense_phi, 
 from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.numerics import Floats
 from moeplan.plan.assembly import assemble, leverage_of
-from moeplan.plan.budget import Budget
+from moeplan.plan.budget import GOODPUT, NOMINAL_MFU, OPTIMISE, Budget
 from moeplan.plan.budget_fields import make_budget, serving_of
 from moeplan.plan.choice import Choice
 from moeplan.plan.document import Plan
@@ -39,7 +43,8 @@ from moeplan.plan.law_selection import Laws, LawSelection, select_laws
 from moeplan.plan.planner import check_whole
 from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.space import Scores, Space
-from moeplan.plan.sweep import Gain, Sweep
+from moeplan.plan.sweep import Sweep
+from moeplan.plan.sweep_spaces import Gain
 from moeplan.units import MemoryLimit, format_bytes, format_count, format_flops, parse_count
 
 FLOPS_SEARCHED = 1e17, 1e27
@@ -73,7 +78,7 @@ def recommend_for(
     grid: Grid | None = None,
     **fields: Any,
 ) -> Plan:
-    """The plan at the smallest compute, or the smallest memory, whose recommendation reaches a target.
+    """The plan at the smallest compute, time or memory whose recommendation reaches a target.
 
     Parameters
     ----------
@@ -85,11 +90,12 @@ def recommend_for(
     dense_tokens : str or float, optional
         Its training tokens ("2T"); by default those published.
     flops, memory
-        The limit that is given [FLOPs, bytes]; the other is found. With `match_dense`, neither finds the compute within
-        the memory that the dense model itself needs.
+        The limit that is given [FLOPs, bytes]; the other is found, with `gpus` in days. With `match_dense`, neither
+        finds the compute, or the days, within the memory that the dense model itself needs.
     optimise : str, optional
-        "money": the budget found is the price of training and serving (`moeplan.plan.budget.Budget.demand`), in
-        proportion to its GPU-hours; it needs prices, and what is served.
+        What is to be the least: "time" or "money" (of given GPUs, and of what they cost, both are in proportion), by
+        default with `gpus`; or "flops". Where something is served (`moeplan.plan.budget.Budget.demand`) it is of
+        training and serving together.
     laws, alternatives, threads, command, progress
         As `moeplan.plan.planner.recommend` takes them.
     grid : Grid, optional
@@ -119,13 +125,10 @@ def recommend_for(
     own_memory = dense is not None and served_on is None and not {"flops", "days", "memory"} & set(given)
     if dense is not None and own_memory:
         given["memory"] = dense.memory
-    finds = _what_to_find(given if served_on is None else {"memory": served_on, **given})
-    if given.get("days") and not given.get("mfu"):
-        raise UsageError(
-            "a target is searched at a compute; give --flops in place of --days, or --mfu, by which the days are one"
-        )
-    if optimise == "money":
-        _check_money(given, finds)
+    finds = _what_to_find(given if served_on is None else {"memory": served_on, **given}, optimise)
+    _check_optimise(optimise, given, finds)
+    if optimise and (finds == "days" or given.get("days")):
+        given["optimise"] = optimise
     budgets = _budgets(finds, given)
     say = progress or (lambda _: None)
     sweep = Sweep(budgets, selected, threads=threads, say=say, grid=grid)
@@ -144,26 +147,31 @@ def recommend_for(
     plan = assemble(choice, selected, num_alternatives=alternatives, command=command)
     if dense is not None:
         goal = dataclasses.replace(goal, dense=dense.goal(choice, selected))
-    if plan.life is not None:
+    if plan.life is not None and plan.life.paid_in == "gpu_hours":
         hours = plan.life.gpu_hours(choice.budget.serving_hour)
         goal = dataclasses.replace(goal, gpu_hours=hours, money=plan.life.money)
+    elif finds == "days":
+        goal = dataclasses.replace(goal, gpu_hours=plan.training.gpu_hours, money=plan.training.money)
     return Plan.from_json(dataclasses.replace(plan, goal=goal).to_json())
 
 
-def _check_money(given: Mapping[str, Any], finds: str) -> None:
-    """Refuse to look for the least money where nothing says what a budget costs."""
-    needs = {
-        "price_per_gpu_hour": "--price-per-gpu-hour 2.5",
-        "served": "--served 1T",
-        "serve_gpus": "--serve-gpus 8xH100",
-        "gpus": "--gpus 64xH100",
-    }
-    known = dict(given) | ({"gpus": True} if given.get("mfu") else {})  # of the serving device
-    missing = [example for name, example in needs.items() if not known.get(name)]
+def _check_optimise(optimise: str, given: Mapping[str, Any], finds: str) -> None:
+    """Refuse to look for the least of what no budget is counted in, or of money where nothing says what it costs."""
+    if optimise not in ("", *OPTIMISE):
+        raise UsageError(f"optimise {optimise!r} must be {', '.join(OPTIMISE[:-1])} or {OPTIMISE[-1]}")
+    if optimise == "time" and not given.get("gpus"):
+        raise UsageError("the least time needs the GPUs that train; add --gpus 64xH100")
+    if optimise != "money":
+        return
+    if finds == "memory":
+        raise UsageError("the cheapest life is a budget that is found; leave out --flops and --days")
+    needs = {"price_per_gpu_hour": "--price-per-gpu-hour 2.5"}
+    if not given.get("gpus"):  # hours of training are known of GPUs, or by a utilisation of those that serve
+        needs |= {"served": "--served 1T", "serve_gpus": "--serve-gpus 8xH100"}
+        needs |= {} if given.get("mfu") else {"gpus": "--gpus 64xH100"}
+    missing = [example for name, example in needs.items() if not given.get(name)]
     if missing:
         raise UsageError(f"the cheapest life needs its prices and its demand; add {' '.join(missing)}")
-    if finds != "flops":
-        raise UsageError("the cheapest life is a budget that is found; leave out --flops and --days")
 
 
 def _check_target(target_el: float | None, match_dense: object, dense_tokens: object) -> None:
@@ -179,23 +187,33 @@ def _check_target(target_el: float | None, match_dense: object, dense_tokens: ob
         raise UsageError(f"target_el {target_el:g} must be above 1, what a dense model has by definition")
 
 
-def _what_to_find(given: Mapping[str, Any]) -> str:
+def _what_to_find(given: Mapping[str, Any], optimise: str) -> str:
+    """flops, days or memory: the limit that is not given, by the clock where GPUs are."""
     has_flops, has_memory = bool({"flops", "days"} & set(given)), "memory" in given
     if has_flops and has_memory:
-        raise UsageError("compute and memory are both given, so no target is left to search for; leave one of them out")
-    if not has_flops and not has_memory:
+        both = "days" if "days" in given else "compute"
+        raise UsageError(f"{both} and memory are both given, so no target is left to search for; leave one of them out")
+    if has_flops:
+        return "memory"
+    if given.get("gpus") and optimise != "flops":
+        return "days"
+    if not has_memory and not given.get("gpus"):
         raise UsageError("give --memory 80GB to find the compute, or --flops 1e22 to find the memory")
-    return "memory" if has_flops else "flops"
+    return "flops"
 
 
 def _budgets(finds: str, given: Mapping[str, Any]) -> list[Budget]:
     """Budgets in steps of 1 %, rounded to three digits, from the smallest to the largest."""
-    low, high = FLOPS_SEARCHED if finds == "flops" else BYTES_SEARCHED
+    low, high = BYTES_SEARCHED if finds == "memory" else FLOPS_SEARCHED
+    if finds == "days":  # that nominally compute as much
+        gpus = parse_gpus(given["gpus"])
+        day = flops_of_time(gpus, 1.0, given.get("mfu") or NOMINAL_MFU * given.get("goodput", GOODPUT))
+        low, high = low / day, high / day
     first, last = round(_PER_DECADE * math.log10(low)), round(_PER_DECADE * math.log10(high))
     values = dict.fromkeys(float(f"{10 ** (i / _PER_DECADE):.2e}") for i in range(first, last + 1))
-    if finds == "flops":
-        return [make_budget({**given, "flops": value}) for value in values]
-    return [make_budget({**given, "memory": MemoryLimit(round(value))}) for value in values]
+    if finds == "memory":
+        return [make_budget({**given, "memory": MemoryLimit(round(value))}) for value in values]
+    return [make_budget({**given, finds: value}) for value in values]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -329,8 +347,8 @@ class _Search:
     def limit(self, step: int) -> float:
         """The limit that is searched, at a step."""
         budget = self.sweep.budgets[step]
-        if self.finds == "flops":
-            return budget.flops
+        if self.finds != "memory":
+            return budget.days if self.finds == "days" else budget.flops
         assert budget.memory is not None
         return float(budget.memory.bytes_per_device)
 
@@ -405,10 +423,13 @@ class _Search:
         peak = max(points, key=lambda step: points[step].reached)
         points |= self._points(range(max(peak - _SAMPLE + 1, 0), min(peak + _SAMPLE, last + 1)))
         best = max(points.values(), key=lambda point: point.reached)
-        write = format_flops if self.finds == "flops" else format_bytes
-        unit = " FLOPs" if self.finds == "flops" else ""
+        write = {"flops": format_flops, "days": "{:,.4g}".format, "memory": format_bytes}[self.finds]
+        unit = {"flops": " FLOPs", "days": " days", "memory": ""}[self.finds]
         first = self.sweep.budgets[-1]
-        within = f"{first.memory}" if self.finds == "flops" else f"{format_flops(first.flops)} FLOPs"
+        if self.finds != "memory":
+            within = " ".join(str(each) for each in (first.gpus, first.memory) if each)
+        else:
+            within = f"{first.days:g} days on {first.gpus}" if first.days else f"{format_flops(first.flops)} FLOPs"
         searched = f"{write(self.limit(0))} to {write(self.limit(last))}{unit}"
         where = f"from {searched}; the largest found is"
         at = f"at {write(best.budget)}{unit}"

@@ -104,11 +104,12 @@ def repeated_target(
     fields = override(inherited, given)
     named = {"flops" if name == "days" else name for name in ("flops", "days", "memory") if name in given}
     goal, wanted = before.goal, dict(target)
+    found = "" if goal is None else "memory" if goal.finds == "memory" else "flops"  # days are a compute, too
     finds = next((name for name in ("flops", "memory") if len(named) == 1 and name not in named), "flops")
     if goal is not None and not named:
-        finds = goal.finds
-    if not wanted and goal is not None and goal.finds not in named:
-        finds = goal.finds
+        finds = found
+    if not wanted and goal is not None and found not in named:
+        finds = found
         if goal.dense is None:
             wanted = {"target_el": goal.target_efficiency_leverage}
         else:
@@ -116,6 +117,8 @@ def repeated_target(
     if wanted and len(named) < 2:
         for name in ("flops", "days") if finds == "flops" else ("memory",):
             fields.pop(name, None)
+        if goal is not None and goal.finds == "flops" and before.request.gpus:
+            fields.setdefault("optimise", "flops")
         for name in ("vocab_size", "tied_embeddings"):  # they follow the compute that is found
             if goal is not None and finds == "flops" and name not in (*goal.given, *given):
                 fields.pop(name, None)

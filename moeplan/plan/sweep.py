@@ -9,31 +9,23 @@ reference tables are built once for all budgets with the same vocabulary, on as 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moeplan.errors import InfeasibleError
-from moeplan.numerics import Floats
 from moeplan.plan.budget import Budget
-from moeplan.plan.choice import Choice, choose_design, make_space
+from moeplan.plan.choice import Choice, choose_design
 from moeplan.plan.law_selection import LawSelection
-from moeplan.plan.planner import between_steps_may_help
-from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.space import MORE, TIE, Scores, Space
+from moeplan.plan.sweep_spaces import ROUNDING, Gain, Steps, SweepSpaces, Vocabulary, vocabulary_of
+from moeplan.plan.sweep_timed import TimedSweep
 
-Gain = Callable[[Space, Scores], Floats]
-"""The gain of each design of a space at its budget; at a fixed design it may not fall with compute."""
-Steps = tuple[int, ...]
-Vocabulary = tuple[int, bool, int]
-"""What steps must share to share a grid and its memory: vocabulary, whether it is tied, devices of the memory limit."""
 Seen = Callable[[int, Space, Scores], None]
 """Called with a step, its space and its scores; both hold at least every design that can be chosen there."""
-_SLACK = 1e-9
-"""Rounding of ln V: how far it may differ when a design is scored among others."""
 MOST_KEPT = 0.7
 """Share of the designs kept above which none is left out."""
 
@@ -49,35 +41,19 @@ def taken(space: Space, low: Scores, high: Scores, kept: NDArray[np.bool_]) -> t
     return space.take(kept), below, high.take(kept)
 
 
-class Sweep:
-    """Budgets from tight to loose that differ in compute and memory alone, and what `recommend` chooses at each.
+class Sweep(SweepSpaces):
+    """Budgets from tight to loose that differ in compute (or time) and memory alone, and what `recommend` chooses."""
 
-    `grid` stands in for the declared grid, at one vocabulary (for tests).
-    """
-
-    def __init__(
-        self,
-        budgets: Sequence[Budget],
-        laws: LawSelection,
-        *,
-        threads: int = 1,
-        say: Callable[[str], None] = lambda _: None,
-        grid: Grid | None = None,
-    ) -> None:
-        self.budgets, self.laws, self.threads, self._say, self._grid = budgets, laws, threads, say, grid
-        # All budgets have the same fixed and bounded variables, so one answers for all.
-        self._finer = between_steps_may_help(budgets[0])
-        self._spaces: dict[tuple[Vocabulary, bool], Space | InfeasibleError] = {}
+    def __init__(self, budgets: Sequence[Budget], laws: LawSelection, **options: Any) -> None:
+        super().__init__(budgets, laws, **options)
         self._chosen_among: dict[tuple[Vocabulary, bool], Space | None] = {}
-        self.infeasible: dict[int, InfeasibleError] = {}
-        """Why steps have no choice."""
 
     def choice(self, step: int) -> Choice:
         """The choice at a step, as `recommend` makes it; raises `InfeasibleError` if nothing is feasible."""
         try:
             return self._whole(step, finer=False)
         except InfeasibleError:
-            if not self._finer:
+            if not self.finer:
                 raise
             return self._whole(step, finer=True)
 
@@ -104,38 +80,43 @@ class Sweep:
                 done(step, choice)
 
         steps = range(len(self.budgets)) if steps is None else steps
-        for stretch in self._stretches(steps):
+        for stretch in self.stretches(steps):
             timed = self.budgets[stretch[0]].gpus is not None
-            for finer in (False, True) if self._finer else (False,):
+            for finer in (False, True) if self.finer else (False,):
                 # As `recommend` does: halved steps are tried only where the declared grid has nothing.
                 left = tuple(step for step in stretch if step in self.infeasible) if finer else stretch
                 if left and timed:
-                    _Timed(self, done).climb(left, finer=finer)
+                    TimedSweep(self).climb(left, done, finer=finer)
                 elif left:
                     self._climb(left, finer=finer, seen=see)
 
     def first(self, gain: Gain, target: float, *, after: int = -1, before: int | None = None) -> int | None:
         """The first step after `after` (and before `before`) whose chosen design gains at least `target`."""
-        for stretch in self._stretches(range(after + 1, len(self.budgets) if before is None else before)):
-            empty = self._empty(stretch) if self._finer else 0
+        for stretch in self.stretches(range(after + 1, len(self.budgets) if before is None else before)):
+            empty = self._empty(stretch) if self.finer else 0
             for part, finer in ((stretch[:empty], True), (stretch[empty:], False)):
-                space = self._contenders(self.budgets[stretch[0]], finer) if part else None
-                if space is not None:
-                    found = _First(self, gain, target).find(part, space)
-                    if found is not None:
-                        return found
+                found = self._first_of(part, gain, target, finer) if part else None
+                if found is not None:
+                    return found
         return None
+
+    def _first_of(self, steps: Steps, gain: Gain, target: float, finer: bool) -> int | None:
+        """The first of steps of one vocabulary."""
+        if self.budgets[steps[0]].gpus is not None:
+            return TimedSweep(self).first(steps, gain, target, finer=finer)
+        space = self._contenders(self.budgets[steps[0]], finer)
+        return None if space is None else _First(self, gain, target).find(steps, space)
 
     def _contenders(self, budget: Budget, finer: bool) -> Space | None:
         """The space of a vocabulary, judged by the objective laws, which alone choose; None if nothing can fit.
 
         Where its steps differ in memory alone, only those designs that can be chosen at one of them.
         """
-        key = _vocabulary(budget), finer
+        key = vocabulary_of(budget), finer
         if key not in self._chosen_among:
             whole = self.space(budget, finer)
             space = whole.judged_by(self.laws.objective) if isinstance(whole, Space) else None
-            steps = [step for step, each in enumerate(self.budgets) if _vocabulary(each) == key[0]]
+            steps = [step for step, each in enumerate(self.budgets) if vocabulary_of(each) == key[0]]
             alike = len({self.budgets[step].flops for step in steps}) == 1 and "training" not in budget.memory_for
             if space is not None and alike:
                 here, scores = self.see(space, steps[-1])
@@ -153,31 +134,15 @@ class Sweep:
         space = self.space(self.budgets[stretch[0]], finer=False)
         if isinstance(space, InfeasibleError):
             return len(stretch)
+        timed = self.budgets[stretch[0]].gpus is not None
+
+        def leaves_something(step: int) -> bool:
+            if timed:
+                return TimedSweep(self).choice(space, step) is not None
+            return bool(self.see(space, step)[1].feasible.any())
+
         # What is feasible stays so as budgets loosen: the infeasible steps come first, and their end is bisected.
-        return bisect_left(stretch, True, key=lambda step: bool(self.see(space, step)[1].feasible.any()))
-
-    def _stretches(self, steps: Sequence[int]) -> Iterator[Steps]:
-        """The steps by their vocabulary, and so by their grid."""
-        for _, group in itertools.groupby(steps, key=lambda step: _vocabulary(self.budgets[step])):
-            yield tuple(group)
-
-    def space(self, budget: Budget, finer: bool) -> Space | InfeasibleError:
-        """The designs for all budgets of one vocabulary; with `finer`, of the grid with halved steps."""
-        key = _vocabulary(budget), finer
-        if key not in self._spaces:
-            self._say("searching between the grid's steps" if finer else "building the grid")
-            same = [each for each in self.budgets if _vocabulary(each) == key[0]]
-            reference = self._grid or budget.reference_grid()
-            base = budget.declared_grid(reference.halved() if finer else reference)
-            span = same[0].flops, same[-1].flops
-            # The loosest budget admits the most designs: a space made for it holds those of every tighter one.
-            try:
-                self._spaces[key] = make_space(
-                    same[-1], self.laws.searching, base=base, reference=reference, threads=self.threads, span=span
-                )
-            except InfeasibleError as error:
-                self._spaces[key] = error
-        return self._spaces[key]
+        return bisect_left(stretch, True, key=leaves_something)
 
     def see(self, space: Space, step: int, known: Scores | None = None) -> tuple[Space, Scores]:
         """A space at a step, with its scores; `known` are scores of the same designs at the same compute."""
@@ -229,12 +194,12 @@ class Sweep:
         # budget, so V_high(x) >= V_s(x) and max V_s >= max V_low: V_high(x) >= max V_low * (1 - tie), `least` below.
         budget = self.budgets[last]
         before, after = low.unlimited_mean(self.laws.objective), high.unlimited_mean(self.laws.objective)
-        rises = bool((after >= before - _SLACK)[low.allowed & high.allowed].all())
-        if budget.gpus is not None or not rises:  # layouts decide too; or a law of one's own that falls
+        rises = bool((after >= before - ROUNDING)[low.allowed & high.allowed].all())
+        if not rises:  # a law of one's own that falls
             return np.ones(len(space), dtype=bool)
         # What a bound on tokens_per_param allows may cease to be allowed; anything else stays feasible.
         sure = low.feasible & high.feasible
-        least = before[sure].max(initial=-np.inf) + np.log1p(-TIE) - _SLACK
+        least = before[sure].max(initial=-np.inf) + np.log1p(-TIE) - ROUNDING
         # MORE of the memory: the price of memory at a step is V with that much more of it.
         kept: NDArray[np.bool_] = (after >= least) & (space.memory <= budget.usable_bytes * MORE)
         if low.ln_compute is high.ln_compute and low.feasible.any():
@@ -252,69 +217,8 @@ class Sweep:
         order = np.argsort(space.memory, kind="stable")
         best = np.maximum.accumulate(value[order])
         kept = np.empty(len(value), dtype=bool)
-        kept[order] = value[order] >= best + np.log1p(-TIE) - _SLACK
+        kept[order] = value[order] >= best + np.log1p(-TIE) - ROUNDING
         return kept
-
-
-class _Timed:
-    """The choices of steps on GPUs, where layouts decide too: those between two known steps among what may be chosen.
-
-    What a design reaches at a looser step is bounded there from above, also where its training time is not known; more
-    time, GPUs, batch or memory never lowers it.
-    """
-
-    def __init__(self, sweep: Sweep, done: Callable[[int, Choice], None]) -> None:
-        self.sweep, self.done = sweep, done
-
-    def climb(self, steps: Steps, *, finer: bool) -> None:
-        """Choose at every step, all of one vocabulary."""
-        whole = self.sweep.space(self.sweep.budgets[steps[0]], finer)
-        if isinstance(whole, InfeasibleError):
-            self.sweep.infeasible |= dict.fromkeys(steps, whole)
-            return
-        high = self._choose(whole, steps[-1])
-        if high is None:  # what nothing trains at the loosest nothing trains before it
-            self.sweep.infeasible |= dict.fromkeys(steps[:-1], self.sweep.infeasible[steps[-1]])
-            return
-        low = self._choose(whole, steps[0]) if len(steps) > 1 else high
-        self._between(steps, whole, low, high.scores)
-
-    def _choose(self, space: Space, step: int) -> Choice | None:
-        """The choice at a step; None if there is none."""
-        sweep = self.sweep
-        try:
-            choice = choose_design(space.at(sweep.budgets[step]), sweep.laws.objective, opinions=False)
-        except InfeasibleError as error:
-            sweep.infeasible[step] = error
-            return None
-        sweep.infeasible.pop(step, None)
-        self.done(step, choice)
-        return choice
-
-    def _between(self, steps: Steps, space: Space, low: Choice | None, high: Scores) -> None:
-        """Choose between the first and the last step: `low` is the first's choice, `high` has the last's scores."""
-        if len(steps) < 3:
-            return
-        if low is not None:
-            kept = self._may_be_chosen(space, self.sweep.budgets[steps[-1]], low, high)
-            space, high = space.take(kept), high.take(kept)
-        place = len(steps) // 2
-        middle = self._choose(space, steps[place])
-        if middle is None:  # as is everything before it
-            self.sweep.infeasible |= dict.fromkeys(steps[1:place], self.sweep.infeasible[steps[place]])
-        else:
-            self._between(steps[: place + 1], space, low, middle.scores)
-        self._between(steps[place:], space, middle, high)
-
-    def _may_be_chosen(self, space: Space, budget: Budget, low: Choice, high: Scores) -> NDArray[np.bool_]:
-        """Which designs can be chosen between two steps; `budget` is the looser one's."""
-        laws = self.sweep.laws.objective
-        if budget.days and not budget.timed and not budget.mfu:  # compute follows the chosen design
-            return np.ones(len(space), dtype=bool)
-        least = low.best_ln_value + np.log1p(-TIE) - _SLACK
-        after = high.unlimited_mean(laws)
-        kept: NDArray[np.bool_] = (after >= least) & (space.memory <= budget.usable_bytes * MORE)
-        return kept if budget.limits("tokens_per_param") else kept & high.allowed
 
 
 class _First:
@@ -363,7 +267,3 @@ class _First:
         here, scores = sweep.see(space, steps[place], sweep.same_compute(first, last, low))
         found = self._between(steps[: place + 1], here, low, scores)
         return found if found is not None else self._between(steps[place:], here, scores, high)
-
-
-def _vocabulary(budget: Budget) -> Vocabulary:
-    return budget.vocab_size, bool(budget.tied_embeddings), budget.num_devices

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moeplan.laws.roles import LEVERAGE_LAW
-from moeplan.plan.document import Plan
+from moeplan.plan.document import Plan, Request
 from moeplan.quantities import number, times
 from moeplan.report.blocks import Block, Items, Paragraph, table
 from moeplan.report.opinions import SIZE
@@ -11,13 +11,23 @@ from moeplan.report.sources import SEARCHED
 from moeplan.report.text import Text, mark
 from moeplan.report.view import View
 
+_UNITS = {"flops": "flops", "days": "number", "memory": "bytes"}
+"""Unit of the limit that was found."""
+_SUFFIXES = {"flops": " FLOPs", "number": " day(s)", "bytes": ""}
+
+
+def budget_words(request: Request) -> str:
+    """The budget as it was given, to be filled in: days on GPUs, or FLOPs."""
+    return "{request.days} day(s) on {request.gpus}" if request.days else "{request.flops} FLOPs"
+
 
 def goal_blocks(plan: View[Plan]) -> tuple[Block, ...]:
     """What was asked for, what was found, how sure and how flat that is."""
     goal = plan.goal
-    unit = "flops" if goal.finds == "flops" else "bytes"
+    unit = _UNITS[goal.finds]
+    heads = {"flops": "compute [FLOPs]", "days": "days", "memory": "memory"}
     columns = (
-        (f">{'compute [FLOPs]' if unit == 'flops' else 'memory'}", f"{{budget:{unit}}}"),
+        (f">{heads[goal.finds]}", f"{{budget:{unit}}}"),
         ("params", SIZE),
         (">tokens", "{tokens}"),
         (f">{LEVERAGE_LAW}'s EL", "{efficiency_leverage}"),
@@ -32,17 +42,20 @@ def goal_blocks(plan: View[Plan]) -> tuple[Block, ...]:
 
 
 def _limit(name: str, unit: str) -> str:
-    return f"{{goal.{name}:{unit}}}{' FLOPs' if unit == 'flops' else ''}"
+    return f"{{goal.{name}:{unit}}}{_SUFFIXES[unit]}"
 
 
 def _found(plan: View[Plan], unit: str) -> Text:
     dense = plan.goal.dense
-    within = "{request.memory}" if unit == "flops" else "{request.flops} FLOPs"
-    what = "compute" if unit == "flops" else "memory"
+    named = ("memory",) if unit == "flops" and plan.request.memory else ("gpus", "memory")
+    limits = " and ".join(f"{{request.{name}}}" for name in named if getattr(plan.request, name))
+    within = budget_words(plan.request) if unit == "bytes" else limits
+    what = {"flops": "compute", "number": "time", "bytes": "memory"}[unit]
     found = f"In steps of 1 %, the smallest {what} whose recommendation reaches it is {_limit('found', unit)}"
     if plan.goal.gpu_hours is not None:
         money = " for {goal.money:,.0f}" if plan.goal.money is not None else ""
-        found += f", {{goal.gpu_hours}} {{training.device}}-hours{money} of training and serving"
+        life = "training and serving" if plan.life is not None else "training"
+        found += f", {{goal.gpu_hours}} {{training.device}}-hours{money} of {life}"
     if dense is None:
         asked = (
             f"Asked for: an Efficiency Leverage of {{goal.target_efficiency_leverage:g}} within {within}, by "
@@ -51,7 +64,7 @@ def _found(plan: View[Plan], unit: str) -> Text:
         own = mark(plan.leverage("{efficiency_leverage}"), plan.leverage.decades_outside)
         return plan(f"{asked}{{own}}.", own=own)
     kind = "a dense {goal.dense.asked} model" if dense.asked[:1].isdigit() else "{goal.dense.asked}"
-    if unit == "flops" and str(plan.request.memory) == dense.memory:
+    if unit != "bytes" and str(plan.request.memory) == dense.memory:
         within += ", what it needs itself"
     own = plan.counts.flops_per_token_tian2025 * plan.design.tokens
     less = f", {times(dense.train_flops / own)} less than the dense model's" if unit == "flops" else ""

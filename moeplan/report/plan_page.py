@@ -15,10 +15,11 @@ from moeplan.plan.search.variables import Design
 from moeplan.quantities import percent
 from moeplan.report import sources
 from moeplan.report.blocks import Block, Chart, Level, Section, Series, Table, series
+from moeplan.report.goal import budget_words
 from moeplan.report.opinions import SIZE, pooled_text
 from moeplan.report.pictures import write_pictures
 from moeplan.report.screen.paper import paper_summary
-from moeplan.report.screen.plan import budget_words, plan_screen
+from moeplan.report.screen.plan import plan_screen
 from moeplan.report.sections import plan_sections, seen
 from moeplan.report.text import Text
 from moeplan.units import format_count

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from moeplan.laws.hyperparameters import HyperParameters
-from moeplan.plan.document import NearEqual, Plan, Request
+from moeplan.plan.document import NearEqual, Plan
 from moeplan.plan.notes import MANY_TOKENS, MANY_TOKENS_PER_PARAM
 from moeplan.plan.training_run import LayoutOption
 from moeplan.report.blocks import Section, Table
+from moeplan.report.goal import budget_words
 from moeplan.report.mixers import mixed
 from moeplan.report.opinions import EXPERTS, SIZE
 from moeplan.report.screen.commands import asked_again, next_section
@@ -59,15 +60,10 @@ def _rows(p: View[Plan]) -> tuple[tuple[str, str], ...]:
     return tuple(rows)
 
 
-def budget_words(request: Request) -> str:
-    """The budget as it was given, to be filled in: days on GPUs, or FLOPs."""
-    return "{request.days} day(s) on {request.gpus}" if request.days else "{request.flops} FLOPs"
-
-
 def _asked(p: View[Plan]) -> Text:
     """Budget, limits and the laws that chose."""
     asked = p.request
-    found = {"flops": ", the least for the target", "memory": ""}[p.goal.finds] if p.goal else ""
+    found = ", the least for the target" if p.goal and p.goal.finds != "memory" else ""
     memory = " and {request.memory}" if asked.memory else ""
     chosen = f", the {asked.choose} choice" if asked.choose != "best" else ""
     return p(f"{budget_words(asked)}{found}{memory}{chosen}; by {{laws}}", laws=judges(asked.laws, asked.weights))

@@ -34,7 +34,8 @@ from moeplan.plan.notes import edges
 from moeplan.plan.planner import check_whole, search
 from moeplan.plan.search.space import MORE
 from moeplan.plan.search.variables import DESIGN_VARIABLES
-from moeplan.plan.sweep import Sweep, Vocabulary
+from moeplan.plan.sweep import Sweep
+from moeplan.plan.sweep_spaces import Vocabulary
 from moeplan.plan.training_and_serving import serving_gpus_of
 from moeplan.studies.frontier.curves import SCHEMA, Frontier, FrontierProvenance, Line, MeasuredRange, Point
 from moeplan.studies.frontier.intervals import ComputeEnds, leverage_ends, line_ends
