@@ -202,15 +202,31 @@ def choose_design(space: Space, laws: Sequence[Law], scores: Scores | None = Non
     from moeplan.plan.trainable import clock_of, why_untrainable  # late, so that a plan without GPUs starts fast
 
     clock = clock_of(space)
+    objectives = _objectives(space.laws, laws) if opinions else [(functools.partial(_mean, laws), TIE)]
+    scores = clock.scores(objectives)
     while True:
-        objectives = _objectives(space.laws, laws) if opinions else [(functools.partial(_mean, laws), TIE)]
-        scores = clock.scores(objectives)
         if not scores.feasible.any():
             raise InfeasibleError(why_untrainable(space, scores, clock))
         index = choose_by(space, scores.mean(laws), scores)
-        # Another layout may be faster after all where many were asked, and the compute that fills days is the choice's.
-        if clock.speeds.check(index) and clock.fills_days(index):
+        if not clock.check(scores, objectives, index):  # another layout is faster after all, where many were asked
+            clock.settle(scores, objectives)
+        elif clock.fills_days(index):
             return Choice(space, laws, scores, index, clock)
+        else:  # the compute that fills the days is the choice's
+            scores = clock.scores(objectives)
+
+
+def known_best(space: Space, laws: Sequence[Law]) -> float:
+    """ln of the best V of a space whose designs can all be trained at speeds that are known; -inf if none is feasible.
+
+    It spares what `choose_design` does to be sure of one design.
+    """
+    laws = tuple(laws)
+    if space.budget.gpus is None:
+        return float(space.score(space.budget.flops).mean(laws).max())
+    from moeplan.plan.trainable import clock_of  # late, so that a plan without GPUs starts fast
+
+    return float(clock_of(space).scores([(functools.partial(_mean, laws), TIE)]).mean(laws).max())
 
 
 def _objectives(everyone: Sequence[Law], laws: tuple[Law, ...]) -> list[tuple[Objective, float]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.plan.budget import Budget
-from moeplan.plan.choice import Choice, choose_design
+from moeplan.plan.choice import Choice, choose_design, known_best
 from moeplan.plan.life import IfServed
 from moeplan.plan.search.space import TIE, Space
 
@@ -45,20 +45,15 @@ def if_served(choice: Choice) -> IfServed | None:
 def _best(choice: Choice, space: Space) -> Choice:
     """The best of a space that has the choice's designs and, for each of them, no more compute to train it on.
 
-    No design gains by having less. So those near the choice's best are asked first, and then all that, with the
-    choice's own compute, reach what was found: no other can be better or tie.
+    No design gains by having less. So those near the choice's best, of known speed on GPUs, are judged first, and then
+    all that, with the choice's own compute, reach what was found: no other can be better or tie.
     """
     scores = choice.scores  # on GPUs, of what was not asked exactly it has bounds
     value = np.where(choice.space.limit(scores).feasible, scores.unlimited_mean(choice.laws), -np.inf)
-    near = value >= choice.best_ln_value + math.log1p(-_NEAR)
-    try:
-        found = choose_design(space.take(near), choice.laws, opinions=False)
-    except InfeasibleError:  # none of them leaves compute to train on; a smaller one may
-        return choose_design(space, choice.laws, opinions=False)
-    needed = value >= found.best_ln_value + math.log1p(-TIE)
-    if (needed & ~near).any():
-        found = choose_design(space.take(needed), choice.laws, opinions=False)
-    return found
+    near = scores.feasible & (value >= choice.best_ln_value + math.log1p(-_NEAR))
+    reached = known_best(space.take(near), choice.laws) if near.any() else -math.inf
+    needed = value >= reached + math.log1p(-TIE)  # all, where none of those near leaves compute to train on
+    return choose_design(space.take(needed), choice.laws, opinions=False)
 
 
 def _serving(budget: Budget, served: float) -> Budget:

@@ -46,6 +46,10 @@ MAX_FRONTIER_RATIO, MAX_INVERSE_RATIO = 5.0, 6.0
 that takes its 2 s."""
 MAX_LARGE_RATIO, MAX_LARGE_BYTES = 5.5, 600e6
 """CPU time over that of the default recommendation, and peak memory, of questions that all designs are asked for."""
+MAX_CLOCK_RATIO = 3.0
+"""CPU time of a plan by the clock over that of one at about its compute and the same memory."""
+MAX_ODD_SECONDS = 10.0
+"""CPU time of a plan by the clock on 4,001 GPUs, a prime number of them."""
 MIN_ARCHITECTURES_PER_SECOND = 1e6
 """Architectures through counts, FLOPs, memory, all default laws and V."""
 AT_LEAST = f"at least {MIN_ARCHITECTURES_PER_SECOND:.0e}/s"
@@ -160,6 +164,33 @@ def test_large_questions_stay_small(
     record_property(name, f"{seconds:.1f} s of CPU, {ratio:.1f} plans, {peak / 1e6:.0f} MB ({limits})")
     assert ratio <= MAX_LARGE_RATIO
     assert peak <= MAX_LARGE_BYTES
+
+
+def test_the_clock_is_near_the_flops(benchmark: BenchmarkFixture, record_property: Record) -> None:
+    """256 H100 for 30 days take at most 3 times the CPU time of their compute as FLOPs, in turn, medians of 3."""
+    asked = {"clock": "--gpus 256xH100 --days 30", "flops": "--flops 1.94e23", "small": "--flops 1e22"}
+    times: dict[str, list[float]] = {name: [] for name in asked}
+
+    def each() -> None:
+        for name, words in asked.items():
+            memory = "80GB" if name == "small" else "8x80GB"
+            times[name].append(cpu(*MOEPLAN, "recommend", *words.split(), "--memory", memory))
+
+    benchmark.pedantic(each, rounds=3, warmup_rounds=1)
+    clock, flops, small = (statistics.median(times[name][1:]) for name in asked)
+    said = (
+        f"{clock:.2f} s, {clock / flops:.2f} times its FLOPs' (at most {MAX_CLOCK_RATIO:g}), {clock / small:.2f} 1e22's"
+    )
+    record_property("a plan by the clock", said)
+    assert clock / flops <= MAX_CLOCK_RATIO
+
+
+def test_gpus_without_factors_are_fast(record_property: Record) -> None:
+    """4,001 H100, a prime number, take at most 10 s of CPU."""
+    cpu(*MOEPLAN, "--help")  # compiles
+    seconds = cpu(*MOEPLAN, *["recommend", "--gpus", "4001xH100", "--days", "30", "--memory", "8x80GB"])
+    record_property("a plan on 4,001 GPUs", f"{seconds:.2f} s (at most {MAX_ODD_SECONDS:g})")
+    assert seconds <= MAX_ODD_SECONDS
 
 
 def test_search_rate(benchmark: BenchmarkFixture, record_property: Record) -> None:

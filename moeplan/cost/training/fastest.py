@@ -61,6 +61,10 @@ LONG = 8192
 """Tokens of a sequence beyond which cp is tried."""
 NEAR = 0.04
 """How near to the fastest layout of one architecture those come that are tried for architectures like it."""
+_SPARSE = 0.5
+"""Below this share of the architectures it is faster to take some out than to count the memory of all."""
+_AGAIN = {"none": 1.0, "selective": 1.03, "full": 1.3}
+"""About how many times as long a layer takes with recomputation: it orders what is tried."""
 _MORE_MICRO_BATCHES = 3
 """By how many micro-batches a step with a smaller dp may have more."""
 
@@ -260,18 +264,24 @@ class Trainer:
         # embeddings, router and norms may carry more state
         return min(sum(scheme.state_bytes(1.0, 1, vector=v).values()) for v in (False, True)) / self.gpus.count
 
-    def fastest(self, designs: Any, among: frozenset[tuple[Degrees, int]] | None = None) -> Fastest:
+    def fastest(
+        self, designs: Any, among: frozenset[tuple[Degrees, int]] | None = None, least: Floats | None = None
+    ) -> Fastest:
         """The fastest layout that fits, of each of `designs`: a grid as `counting` takes it, with `take(index)`.
 
-        `among` leaves out other degrees and ep than these: the `near` of architectures like these.
+        `among` leaves out other degrees and ep than these: the `near` of architectures like these. Of those that no
+        layout trains at more than `least` tokens a second none is found.
         """
         count = len(designs)
-        best, place = np.zeros(count), np.full(count, -1, dtype=np.intp)
+        best = np.zeros(count) if least is None else least.copy()
+        place = np.full(count, -1, dtype=np.intp)
         found: list[Spread] = []
         fitting: list[tuple[tuple[Degrees, int], NDArray[np.bool_], Floats]] = []
         ceiling = Ceiling(self, designs, close=True, stages=None if among is None else {x.pp for x, _ in among})
         memory = Counted()
         for degrees, ep in self._in_order(ceiling, among):
+            if among is None and not (ceiling.loosely(degrees, ep) > best).any():
+                continue
             may = ceiling.of(degrees, ep) > best
             for spread in self.spreads(degrees, ep) if may.any() else ():
                 suits = may & spread.layout.suits(designs, self.seq_len)
@@ -281,13 +291,17 @@ class Trainer:
                 faster = suits & (speed > best)
                 if not faster.any():
                     continue
-                faster &= self.fits(designs, spread, memory)
+                some = np.flatnonzero(faster)
+                if len(some) < _SPARSE * count:
+                    faster[some] = self.fits(designs.take(some), spread)
+                else:
+                    faster &= self.fits(designs, spread, memory)
                 if faster.any():
                     best[faster], place[faster] = speed[faster], len(found)
                     found.append(spread)
                     fitting.append(((degrees, ep), faster, speed[faster]))
         near = frozenset(key for key, index, speed in fitting if (speed >= (1 - NEAR) * best[index]).any())
-        return Fastest(best, place, tuple(found), near)
+        return Fastest(np.where(place < 0, 0.0, best), place, tuple(found), near)
 
     def ranking(self, architecture: Architecture, count: int = 1) -> list[Ranked]:
         """The fastest layouts that fit one architecture, which differ in more than dp and the micro-batch."""
@@ -341,7 +355,7 @@ class Trainer:
         if among is not None:
             yield from sorted(among, key=lambda key: (-float(ceiling.of(*key).mean()), repr(key)))
             return
-        for degrees in sorted(self.degrees, key=lambda degrees: -float(ceiling.of(degrees).mean())):
+        for degrees in sorted(self.degrees, key=lambda degrees: -ceiling.usual(degrees)):
             for ep in self.experts:
                 yield degrees, ep
 
@@ -401,15 +415,34 @@ class Ceiling:
         row: Floats = found[self._rows[degrees.pp]]
         return row
 
+    def loosely(self, degrees: Degrees, ep: int | None = None) -> Floats:
+        """The ceiling as if nothing were recomputed and all fitted: it takes a third of the layers to be timed."""
+        group = replace(degrees, pp=1, recompute="none")
+        if degrees.recompute == "none" and (group, ep) in self._known:
+            return self.of(degrees, ep)
+        found: Floats = self._once(("loose", group, ep), lambda: self._speed(group, ep))
+        row: Floats = found[self._rows[degrees.pp]]
+        return row
+
+    def usual(self, degrees: Degrees) -> float:
+        """About the mean ceiling of the designs."""
+        group = replace(degrees, pp=1)
+        fits: Any = self._once(("fits", group), lambda: self._may_fit(group, None))
+        return float((self.loosely(degrees) * fits[self._rows[degrees.pp]]).mean()) / _AGAIN[degrees.recompute]
+
     def _ceiling(self, degrees: Degrees, ep: int | None) -> Floats:
         """The ceilings of `stages`, in rows: of degrees that differ in pp alone."""
+        return np.where(self._may_fit(degrees, ep), self._speed(degrees, ep), 0.0)
+
+    def _speed(self, degrees: Degrees, ep: int | None) -> Floats:
+        """The ceilings whether they fit or not, in rows; 0 where there are fewer layers than stages."""
         trainer, pp, size = self.trainer, self._stages, degrees.micro_batch
         # the slowest stage has at least the mean's layers, of which one layer of the model may be dense
         layers = np.ceil(self.layers / pp) * (1 - 1 / self.layers)
         dp = trainer.gpus.count / (degrees.tp * degrees.cp * pp)
         bubble = (pp - 1) / degrees.virtual_stages * dp * size / trainer.batch
         speed = trainer.scale * dp * size * trainer.seq_len / (layers * self._layer(degrees, ep) * (1 + bubble))
-        return np.where(self._may_fit(degrees, ep) & (self.layers >= pp), speed, 0.0)
+        return np.where(self.layers >= pp, speed, 0.0)
 
     def _layer(self, degrees: Degrees, ep: int | None) -> Any:
         """The least time of one MoE layer and micro-batch [s]; infinite where ep does not divide the experts."""

@@ -14,17 +14,17 @@ deviation by which the model errs from design to design (`Band.design_ln_sd`), s
 cannot tell apart weigh little. Neither trend nor s depends on days, number of GPUs or memory: more of these never
 lowers a score. With a compute budget the designs are judged at that, and the GPUs only decide what can be trained.
 
-The search is best first. All designs are scored at a bound of T; where this may reach the best, it is bounded closer,
-and at last asked exactly. Few are all asked exactly, under every layout, and their bounds are proven. Where they are
-many, two samples, of the best by the loosest bound and of those near the best by their roofs, give two things that are
-not proven: how near T comes to its roof (a design that comes nearer raises it for all) and which layouts matter (the
-chosen design is asked under every layout). Tests compare the answer with that of asking all on grids of up to 130,000
-designs: V and the chosen design were the same on all of eight; the best by one law alone was off by 3 % at most.
+The search is best first. All designs are scored at a proven bound of T, their roof, and those that may reach the best
+are asked exactly (`moeplan.plan.search.speeds`). Few are asked under every layout. Where they are many, two samples, of
+the best by their roofs and of those that then come near the best, give two things that are not proven: how near T comes
+to its roof (a design that comes nearer raises it for all) and which layouts matter (the best of each objective and the
+chosen design are asked under every layout; where more layouts matter, all that were asked are asked for them). Tests
+compare the answer with that of asking all on grids of up to 130,000 designs: V and the chosen design were the same on
+all of eight; the best by one law alone was off by 3 % at most.
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import math
@@ -37,27 +37,26 @@ from numpy.typing import NDArray
 
 from moeplan.architecture import counting
 from moeplan.cost.devices import Device, Gpus
-from moeplan.cost.training.fastest import Degrees, Spread, Trainer
+from moeplan.cost.training.fastest import Trainer
 from moeplan.cost.training.throughput.settings import Software, band
 from moeplan.numerics import Floats
-from moeplan.plan.search.designs import Designs, joined
+from moeplan.plan.search.designs import joined
 from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.space import Scores, Space
+from moeplan.plan.search.speeds import Speeds
 
 FEW = 2000
 """So many designs are asked exactly at once, without a sample."""
 SAMPLE = 128
 """Designs of a sample, and of the first that are asked by each objective."""
-REACH = 1.03
-"""How far beyond the nearest of the sample a design may come to its bound."""
-FIRST = 512
-"""Designs asked at first where many are near; twice as many each time after."""
+SOME = 37
+"""Of every so many designs the first sample is taken, where they are many: no grid has axes of multiples of it."""
+FIRST = 2048
+"""Designs asked at first where many are near; four times as many each time after."""
 MOST = 8192
 """Designs asked at a time, for memory's sake."""
-_AFTER = 30_000
-"""Designs after the first, by a bound, that a sample is taken of."""
-_SIZES = ("d_model", "num_layers", "num_heads", "num_experts", "num_active_experts", "d_expert")
-"""What tells roughly how near to its roof a design comes."""
+_AFTER = 1 / 16
+"""Share of the designs, the best by a bound, that a sample is taken of."""
 _FILLED = 1e-9
 _MOST_TURNS = 8
 _REFERENCE_GPUS = 4096
@@ -107,120 +106,6 @@ def typical(device: Device, precision: str, software: Software, grid: Grid) -> T
     slope, intercept = np.polyfit(x, y, 1)
     left = float(np.var(y - intercept - slope * x))
     return Typical(float(slope), float(intercept), left / (left + band().design_ln_sd ** 2))
-
-
-class Speeds:
-    """Tokens a second of all designs of a space by one trainer: bounds, and exact where they were asked."""
-
-    def __init__(self, space: Space, trainer: Trainer) -> None:
-        self.space, self.trainer = space, trainer
-        count = len(space)
-        peak = trainer.gpus.count * trainer.gpus.device.bf16_flops
-        self.tokens_per_second: Floats = peak * trainer.best_utilisation / space.flops_per_token
-        least = trainer.least_state_bytes * space.total_params
-        self.exact = least > trainer.usable_bytes
-        self.tokens_per_second[self.exact] = 0.0
-        self.roof: Floats = np.full(count, np.inf)
-        self._place = np.full(count, -1, dtype=np.intp)
-        self._spreads: list[Spread] = []
-        self._near: frozenset[tuple[Degrees, int]] | None = None
-        self._by_size: Floats | None = None
-        self.reach: float | None = None
-        """Largest share of its roof that a design is taken to reach, once a sample says so."""
-        self.sampled = False
-        """Whether a sample was also taken of those that came near the best by their roofs."""
-
-    def take(self, space: Space, kept: NDArray[np.bool_]) -> Speeds:
-        """What is known of the designs where `kept`, which are those of `space`."""
-        taken = copy.copy(self)
-        taken.space = space
-        for name in ("tokens_per_second", "exact", "roof", "_place"):
-            setattr(taken, name, getattr(self, name)[kept])
-        return taken
-
-    def with_more_memory(self, trainer: Trainer) -> Speeds:
-        """Bounds under a trainer of more memory, by what is known of this one: roofs, layouts that matter, reach."""
-        more = Speeds(self.space, trainer)
-        more.roof, more.reach, more.sampled = self.roof, self.reach, self.sampled
-        more._near, more._by_size = self._near, self._by_size
-        roofed = np.isfinite(more.roof) & ~more.exact
-        more.tokens_per_second[roofed] = more.roof[roofed] * (more.reach or 1.0)
-        return more
-
-    def bound(self, index: NDArray[np.intp]) -> None:
-        """Bound those at `index` (sorted) by their roofs."""
-        for part, designs in self._designs(index):
-            self.roof[part] = self.trainer.roof(designs)
-        self.tokens_per_second[index] = self.roof[index] * (self.reach or 1.0)
-
-    def drop(self, index: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Those at `index` (sorted) that some layout may fit, by a bound; the others are known not to be trained."""
-        kept = np.zeros(len(self.exact), dtype=bool)
-        for part, designs in self._designs(index):
-            kept[part] = self.trainer.ceiling(designs) > 0
-        lost = index[~kept[index]]
-        self.tokens_per_second[lost], self.exact[lost] = 0.0, True
-        return index[kept[index]]
-
-    def ask(self, index: NDArray[np.intp], *, every_layout: bool) -> None:
-        """Find the fastest layouts of those at `index` (sorted): of all layouts, or of those that matter."""
-        for part, designs in self._designs(index):
-            found = self.trainer.fastest(designs, None if every_layout else self._near)
-            self.tokens_per_second[part] = found.tokens_per_second
-            self._place[part] = np.where(found.place < 0, -1, found.place + len(self._spreads))
-            self._spreads = [*self._spreads, *found.spreads]
-            if every_layout:
-                self._near = found.near | (self._near or frozenset())
-        self.exact[index] = True
-        if self.reach is not None:
-            self.learn(index[np.isfinite(self.roof[index])])
-
-    def learn(self, index: NDArray[np.intp]) -> None:
-        """Take from those at `index`, asked exactly, how near designs come to their roofs, if nearer than was taken."""
-        share = float((self.tokens_per_second[index] / self.roof[index]).max(initial=0.0))
-        if share <= (self.reach or 0.0):  # as where none of the first can be trained
-            return
-        if self.reach is None:
-            self._expect(index)
-        self.reach = min(1.0, REACH * share)
-        roofed = np.flatnonzero(~self.exact & np.isfinite(self.roof))
-        self.tokens_per_second[roofed] = self.roof[roofed] * self.reach
-
-    def _expect(self, index: NDArray[np.intp]) -> None:
-        """Fit the share of their roofs that those at `index` reach by their sizes, to know whom to ask first."""
-        known = index[self.tokens_per_second[index] > 0]
-        share = np.log(self.tokens_per_second[known] / self.roof[known])
-        self._by_size = np.asarray(np.linalg.lstsq(self._sizes(known), share, rcond=None)[0], dtype=float)
-
-    def ln_expected(self, index: NDArray[np.intp]) -> Floats:
-        """ln of the share of their bounds that those at `index` (sorted) are expected to reach, but for a constant."""
-        if self._by_size is None:
-            return np.zeros(len(index))
-        return np.asarray(self._sizes(index) @ self._by_size, dtype=float)
-
-    def _sizes(self, index: NDArray[np.intp]) -> Floats:
-        parts = [
-            np.stack([np.broadcast_to(np.log(getattr(row, name)), len(row)) for name in _SIZES])
-            for _, row in self._designs(index)
-        ]
-        return np.vstack((np.ones(len(index)), np.concatenate(parts, axis=1))).T
-
-    def spread(self, index: int) -> Spread | None:
-        """The fastest layout found of a design; None if none fits."""
-        place = int(self._place[index])
-        return None if place < 0 else self._spreads[place]
-
-    def check(self, index: int) -> bool:
-        """Ask for every layout of one design; false if one is faster than those that matter."""
-        before = self.tokens_per_second[index]
-        self.ask(np.array([index]), every_layout=True)
-        return bool(self.tokens_per_second[index] <= before)
-
-    def _designs(self, index: NDArray[np.intp]) -> list[tuple[NDArray[np.intp], Designs]]:
-        """The designs at `index` (sorted) in few rows, each with its part of the index."""
-        rows = joined(self.space.taken(index)) if len(index) else []
-        cuts = np.cumsum([0, *(len(row) for row in rows)])
-        return [(index[a:b], row) for a, b, row in zip(cuts, cuts[1:], rows, strict=False)]
 
 
 class Clock:
@@ -287,9 +172,11 @@ class Clock:
         if known is not None:
             scores = dataclasses.replace(known, feasible=known.feasible.copy())
         elif self.timed:
-            spend, judged = self._spend(time)
+            self._learn(objectives[0][0], time, memory)
+            speed = self.speeds.loosely()
+            spend, judged = self._spend(speed, time)
             scores = self.space.score(spend, memory, judged=judged, more=time)
-            scores = dataclasses.replace(scores, tokens_per_second=self.speeds.tokens_per_second.copy())
+            scores = dataclasses.replace(scores, tokens_per_second=speed)
         else:
             scores = self.space.score(self.flops * time, memory, more=time)
         self.settle(scores, objectives, time=time, memory=memory)
@@ -312,10 +199,10 @@ class Clock:
         fits = self.space.memory <= self.space.budget.usable_bytes * memory
         self._rescore(scores, self._stale(scores), time, memory)  # others may have asked since
         scores.feasible[:] = scores.allowed & fits & speeds.exact & (speeds.tokens_per_second > 0)
-        everything = np.arange(len(fits))
-        pool, first, most = everything, SAMPLE, FIRST
+        pool = np.arange(len(fits))
+        first, most = SAMPLE, FIRST
         while True:
-            here = scores if pool is everything else scores.take(pool)
+            here = scores if len(pool) == len(fits) else scores.take(pool)
             possible = here.allowed & fits[pool] & ~speeds.exact[pool] & (speeds.tokens_per_second[pool] > 0)
             known = here.feasible
             if among is not None:
@@ -326,31 +213,55 @@ class Clock:
                 for objective, near in objectives:
                     own = value if objective is objectives[0][0] else objective(here)
                     claimed = possible & (own >= float(own[known].max()) + math.log1p(-near))
-                    claims.append((np.flatnonzero(claimed), own[claimed]))
+                    claims.append((pool[claimed], own[claimed]))
                     wanted |= claimed
-                chosen = np.flatnonzero(wanted)
+                if not wanted.any():
+                    return
+                # What is no longer near never will be, unless its bound rises; the best of each objective stay at hand.
+                chosen, pool = pool[wanted], pool[wanted | here.feasible]
+                changed = chosen[self._loose(scores, chosen)]
+                if not len(changed):
+                    changed = self._know(chosen, claims, most)
+                    most = min(4 * most, MOST)
             else:
-                wanted, chosen = possible, _largest(np.where(possible, value, -np.inf), first)
+                best = pool[_largest(np.where(possible, value, -np.inf), first)]
+                if not len(best):
+                    return
                 first *= 2  # until one can be trained
-            if not len(chosen):
-                return
-            reach = speeds.reach
-            if known.any():
-                changed = self._know(pool[chosen], [(pool[places], own) for places, own in claims], most)
-                most = min(2 * most, MOST)
-                # what is no longer near never will be, unless bounds rise; the best of each objective stay at hand
-                pool = pool[wanted | here.feasible] if speeds.reach == reach else everything
-            else:
-                changed = self._begin(pool[chosen], pool[possible], value[possible])
-            if reach is not None and speeds.reach != reach:
-                changed = _either(len(fits), changed, self._stale(scores))
+                changed = self._begin(best, pool[possible], value[possible])
+            stale = self._stale(scores)  # others were asked for more layouts, or their bounds have risen
+            if len(stale):
+                changed = _either(len(fits), changed, stale)
+                pool = _either(len(fits), pool, stale)
             self._rescore(scores, changed, time, memory)
-            scores.feasible[changed] = (
-                scores.allowed[changed]
-                & fits[changed]
-                & speeds.exact[changed]
-                & (speeds.tokens_per_second[changed] > 0)
+            scores.feasible[pool] = (
+                scores.allowed[pool] & fits[pool] & speeds.exact[pool] & (speeds.tokens_per_second[pool] > 0)
             )
+
+    def check(self, scores: Scores, objectives: Sequence[tuple[Objective, float]], index: int) -> bool:
+        """Ask for every layout of the best of each objective and of the design at `index`.
+
+        False if one is faster so, and others may be the best.
+        """
+        values = [np.where(scores.feasible, objective(scores), -np.inf) for objective, _ in objectives]
+        best = [index, *(int(np.argmax(value)) for value in values)]
+        return self.speeds.check(np.array(sorted(set(best))))
+
+    def _learn(self, objective: Objective, time: float, memory: float) -> None:
+        """Ask a sample of some of many designs first, to learn how the others are best bounded."""
+        speeds, count = self.speeds, len(self.space)
+        if speeds.reach is not None or count <= SOME * FEW:
+            return
+        index = np.arange(SOME // 2, count, SOME)
+        space = self.space.gather(index)
+        some = Clock(space, self.trainer, seconds=self.seconds, speeds=speeds.take(space, index))
+        spend, judged = some._spend(some.speeds.tokens_per_second, time)
+        scores = space.score(spend, memory, judged=judged, more=time)
+        possible = np.flatnonzero(scores.feasible & ~some.speeds.exact)
+        if len(possible):
+            value = objective(scores)[possible]
+            some._begin(possible[_largest(value, SAMPLE)], possible, value)
+            speeds.adopt(some.speeds, index)
 
     def _begin(self, best: NDArray[np.intp], possible: NDArray[np.intp], value: Floats) -> NDArray[np.intp]:
         """Ask of the `best` so far, where none is known that can be trained, and if they are many, of a sample.
@@ -363,36 +274,26 @@ class Clock:
             speeds.ask(asked, every_layout=True)
             return best
         # the best, and some of those that come after them, tell of the others
-        after = possible[_largest(value, _AFTER)]
+        after = possible[_largest(value, max(FEW, int(_AFTER * len(possible))))]
         sample = _either(len(self.space), asked, after[:: max(1, len(after) // SAMPLE)])
-        self._sample(sample)
+        speeds.sample(sample)
         return _either(len(self.space), best, sample)
-
-    def _sample(self, index: NDArray[np.intp]) -> None:
-        """Ask those at `index` under every layout, to learn of others from them."""
-        self.speeds.bound(index)
-        self.speeds.ask(index, every_layout=True)
-        self.speeds.learn(index)
 
     def _know(
         self, wanted: NDArray[np.intp], claims: list[tuple[NDArray[np.intp], Floats]], most: int
     ) -> NDArray[np.intp]:
-        """Know more of those that are `wanted`, of at most so many exactly; those of which more is known then.
+        """Know at most so many of those that are `wanted` exactly, or a sample of them; those that are known then.
 
         `claims` are those that each objective wants, with their values.
         """
         speeds = self.speeds
-        rough = wanted[~np.isfinite(speeds.roof[wanted])]
-        if len(rough):
-            speeds.bound(rough)
-            return rough
-        if speeds.reach is not None and not speeds.sampled and len(wanted) > FEW:
+        if speeds.reach is not None and not speeds.sampled and len(wanted) > SAMPLE:
             # of those that each objective is near by their roofs, which the first sample did not know
             speeds.sampled = True
             each = max(SAMPLE // len(claims), 1)
             some = [index[:: max(1, len(index) // each)] for index, _ in claims if len(index)]
             sample = _either(len(self.space), *some)
-            self._sample(sample)
+            speeds.sample(sample)
             return sample
         if len(wanted) > most:  # the likely best of each objective first, so that few others are near it
             turn = np.full(len(wanted), len(wanted))
@@ -405,11 +306,17 @@ class Clock:
         speeds.ask(wanted, every_layout=speeds.reach is None)
         return wanted
 
-    def _spend(self, time: float, index: Any = slice(None)) -> tuple[Floats, Floats]:
-        """Compute of each design, or of those at `index`, in so many times the time: predicted, and judged [FLOPs]."""
+    def _loose(self, scores: Scores, index: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Which of those at `index` were judged at a looser bound than is known now."""
+        own = scores.tokens_per_second
+        return np.zeros(len(index), bool) if own is None else own[index] > self.speeds.tokens_per_second[index]
+
+    def _spend(self, speed: Floats, time: float, index: Any = slice(None)) -> tuple[Floats, Floats]:
+        """Compute of each design, or of those at `index`, at a speed in so many times the time: predicted, and judged
+        [FLOPs]."""
         assert self.typical is not None
         gpus, seconds, s = self.trainer.gpus, self.seconds * time, self.typical.weight
-        predicted = self.speeds.tokens_per_second[index] * self.space.flops_per_token[index] * seconds
+        predicted = speed * self.space.flops_per_token[index] * seconds
         peak = self.trainer.scale * gpus.count * gpus.device.bf16_flops
         usual = peak * seconds * self.typical.utilisation(self.space.active_params[index])
         return predicted, predicted**s * usual ** (1 - s)
@@ -423,12 +330,13 @@ class Clock:
         """Judge those at `index` (sorted) again, in place, at the speeds that are known now."""
         if scores.tokens_per_second is None or not len(index):
             return
-        spend, judged = self._spend(time, index)
+        speed = self.speeds.tokens_per_second[index]
+        spend, judged = self._spend(speed, time, index)
         again = self.space.gather(index).judge(spend, judged, memory, time)
         scores.tokens[index], scores.train_flops[index] = again.tokens, again.train_flops
         scores.allowed[index] = again.allowed
         scores.ln_compute[:, index] = again.ln_compute
-        scores.tokens_per_second[index] = self.speeds.tokens_per_second[index]
+        scores.tokens_per_second[index] = speed
 
 
 def _speeds(space: Space, trainer: Trainer) -> Speeds:

@@ -99,6 +99,15 @@ class Designs(_Patterned):
         """A count of whole numbers that `function` makes of a shape, of each design."""
         return function(self)
 
+    def each(self, function: Callable[[Any], Any]) -> Any:
+        """A number that `function` makes of a shape, of each design; of many, made of the table they are picked from.
+
+        So what no depth enters is computed once for all depths.
+        """
+        if isinstance(self._table, Row) or len(self) < self._table.shape[1]:
+            return function(self)
+        return np.broadcast_to(self._table.pick(self._places)(function(self._table)), len(self))
+
     def architecture(self, index: int) -> Architecture:
         """One design as an `Architecture`."""
         one = self.take([index])
