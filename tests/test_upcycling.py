@@ -107,6 +107,13 @@ def test_numbers_that_make_no_moe(change: dict[str, Any], reason: str) -> None:
         upcycled_shape(LLAMA, **change)
 
 
+@pytest.mark.parametrize("tokens", ["0.5", "1e29"])
+def test_tokens_that_no_model_saw_are_refused(tokens: str) -> None:
+    """Half a token and 1e29 of them are mistakes: one sentence with the range, and no verdict."""
+    with pytest.raises(UsageError, match=r"dense_tokens .* must be from 1e\+06 to 1e\+15"):
+        upcycle("llama-3-8b", dense_tokens=tokens, flops="1e22")
+
+
 @pytest.fixture(scope="module")
 def llama() -> Upcycling:
     """Llama-3-8B with 1e22 FLOPs."""

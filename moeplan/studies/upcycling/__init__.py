@@ -15,7 +15,7 @@ from moeplan.architecture.upcycled import upcycled_shape
 from moeplan.cost.devices import HEADROOM, parse_gpus
 from moeplan.cost.inference_memory import InferenceSettings, inference_bytes
 from moeplan.errors import InfeasibleError, UsageError
-from moeplan.plan.budget import Budget
+from moeplan.plan.budget import FEWEST_TOKENS, Budget
 from moeplan.plan.existing import read_model
 from moeplan.plan.planner import recommend
 from moeplan.plan.training_and_serving import training_run
@@ -23,6 +23,9 @@ from moeplan.studies.upcycling.evidence import findings, moefication_of
 from moeplan.studies.upcycling.overtaking import LAW, crossing_of
 from moeplan.studies.upcycling.result import SCHEMA, Crossing, DenseModel, Finding, Scratch, Upcycling
 from moeplan.units import MemoryLimit, parse_count, parse_flops, parse_memory
+
+MOST_TOKENS = 1e15
+"""Most tokens that a dense model may have seen; ten times what any plan is made for."""
 
 
 def upcycle(
@@ -74,6 +77,11 @@ def upcycle(
     if dense_tokens is None and model.tokens is None:
         raise UsageError(f"{model.name}: nobody says how many tokens it was trained on; give --dense-tokens 2T")
     count = parse_count(dense_tokens, "dense_tokens") if dense_tokens is not None else float(model.tokens or 0)
+    if not FEWEST_TOKENS <= count <= MOST_TOKENS:
+        raise UsageError(
+            f"dense_tokens {count:g} must be from {FEWEST_TOKENS:g} to {MOST_TOKENS:g}, for example 15T; no model was "
+            "trained on fewer or more"
+        )
     seq_len = model.seq_len
     spent = float(base.flops_per_token(seq_len)) * count
     per_token = float(shape.flops_per_token(seq_len))
