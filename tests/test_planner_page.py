@@ -118,7 +118,7 @@ def test_a_design_is_clicked(page: Browser) -> None:
     count = page.js("document.querySelectorAll('#designs .point').length")
     page.click_at(x, y)
     settled(page)
-    assert len(held(page)["fix"]) == 7
+    assert len(held(page)["fix"]) == 8
     assert read.split(",")[0] in text(page, "#title")
     assert page.js("document.querySelectorAll('#designs .point').length") == count
     page.click("#fixed .field.fixed button")
@@ -225,7 +225,7 @@ def test_keyboard_alone(page: Browser) -> None:
     assert "experts" in read
     page.press("Enter")
     settled(page)
-    assert len(held(page)["fix"]) == 7
+    assert len(held(page)["fix"]) == 8
     assert read.split(",")[0] in text(page, "#title")
     assert page.js("!document.querySelector('#pins').hidden")
 
