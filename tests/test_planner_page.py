@@ -123,7 +123,7 @@ def test_a_design_is_clicked(page: Browser) -> None:
     assert page.js("document.querySelectorAll('#designs .point').length") == count
     page.click("#fixed .field.fixed button")
     settled(page)
-    assert len(held(page)["fix"]) == 6
+    assert len(held(page)["fix"]) == 7
 
 
 def test_memory_is_chosen_on_its_curve(page: Browser) -> None:
