@@ -328,18 +328,39 @@ def test_absent_tying_is_said() -> None:
 
 
 @pytest.mark.parametrize(
+    "key, default, alike",
+    [
+        ("num_local_experts", 8, {}),
+        ("num_experts_per_tok", 2, {}),
+        ("intermediate_size", 14336, {"moe_intermediate_size": None}),
+    ],
+)
+def test_the_class_decides_absent_experts(key: str, default: int, alike: dict[str, Any]) -> None:
+    """Absent numbers and widths of experts are those of transformers' class (MixtralConfig), and are listed."""
+    stated = {name: value for name, value in {**MOE, **alike}.items() if value is not None}
+    found = read_config({name: value for name, value in stated.items() if name != key})
+    assert f"{key} is absent: taken as {default}." in found.assumptions
+    assert found.architecture == read_config({**stated, key: default}).architecture
+
+
+UNKNOWN = {"model_type": "of-nobody"}
+"""No class decides what is absent."""
+
+
+@pytest.mark.parametrize(
     "changes, words",
     [
         ({"hidden_size": None}, "lacks hidden_size"),
         ({"hidden_size": None, "vocab_size": None}, "lacks hidden_size, vocab_size"),
         (
-            {"intermediate_size": None, "num_local_experts": 0, "num_experts_per_tok": 0, "moe_intermediate_size": 0},
+            {"intermediate_size": None, "num_local_experts": 0, "num_experts_per_tok": 0, "moe_intermediate_size": 0}
+            | UNKNOWN,
             "lacks",
         ),
-        ({"num_experts_per_tok": None}, "lacks num_experts_per_tok"),
-        ({"moe_intermediate_size": None, "intermediate_size": None}, "lacks moe_intermediate_size"),
+        ({"num_experts_per_tok": None} | UNKNOWN, "lacks num_experts_per_tok"),
+        ({"moe_intermediate_size": None, "intermediate_size": None} | UNKNOWN, "lacks moe_intermediate_size"),
         ({"num_local_experts": 0}, "num_local_experts 0 but num_experts_per_tok 2"),
-        ({"num_local_experts": None}, "no num_experts but num_experts_per_tok 2"),
+        ({"num_local_experts": None} | UNKNOWN, "no num_experts but num_experts_per_tok 2"),
         ({"num_experts_per_tok": 9}, "num_experts_per_tok 9 must be 1 to num_local_experts 8"),
         ({"num_experts_per_tok": 0}, "num_experts_per_tok 0 must be 1"),
         ({"num_experts": 16}, "num_local_experts 8 and num_experts 16 contradict"),

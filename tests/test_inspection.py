@@ -159,14 +159,19 @@ def test_a_plan_is_read_as_its_architecture(tmp_path: Path) -> None:
 
 
 def test_serving_settings_count() -> None:
-    """Context, concurrency and dtypes change memory and nothing else."""
+    """Context, concurrency and dtypes change memory, dtypes what long sequences take, and nothing else."""
     plain = inspect("mixtral-8x7b")
     served = inspect("mixtral-8x7b", serving=InferenceSettings("fp8", "fp8", 32768, 4))
     assert plain.memory is not None
     assert served.memory is not None
     assert served.memory.by_group["kv_cache"] == plain.memory.by_group["kv_cache"] * 16 // 2
     assert served.memory.weight_bytes < plain.memory.weight_bytes
-    assert dataclasses.replace(served, memory=None) == dataclasses.replace(plain, memory=None)
+    assert plain.long_sequences is not None
+    assert served.long_sequences is not None
+    for mine, theirs in zip(served.long_sequences.sequences, plain.long_sequences.sequences, strict=True):
+        assert mine.cache_bytes == theirs.cache_bytes / 2
+    without = {"memory": None, "long_sequences": None}
+    assert dataclasses.replace(served, **without) == dataclasses.replace(plain, **without)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", [name for name, model in published_models().items() if model.not_counted])

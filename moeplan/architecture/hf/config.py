@@ -33,7 +33,7 @@ NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 """Where multimodal configs keep their language model."""
 TOWERS = ("vision_config", "audio_config", "audio_encoder_config", "vision_tower", "encoder_config", "vq_config")
 """Where they keep the rest, which is not counted."""
-STATED = ("d_model", "num_layers", "num_heads", "vocab_size", "num_experts", "num_active_experts", "d_ff")
+STATED = ("d_model", "num_layers", "num_heads", "vocab_size")
 """What a file must state itself, unless it is nested: nested configs are written as differences from their class."""
 
 
