@@ -84,7 +84,18 @@ def console(page: str) -> list[str]:
     return [line.removeprefix("$ ") for line in lines]
 
 
-@pytest.mark.parametrize("page", [page for page in WRITTEN if fences(page, "console")])
+MINUTES = ("docs/jobs.md", "docs/serving.md")
+"""Pages with commands that search days on GPUs for a target."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow if page in MINUTES else ())
+        for page in WRITTEN
+        if fences(page, "console")
+    ],
+)
 def test_commands_work(tmp_path: Path, page: str) -> None:
     """Every command in a page's hand-written console blocks, run in turn in one folder, ends well."""
     for block in fences(page, "yaml"):

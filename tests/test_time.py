@@ -470,7 +470,6 @@ def test_trainers_multiples_are_sourced_and_hold() -> None:
         (["--gpus", "64xH100", "--days", "0", "--memory", "8x80GB"], "--days 0 must be above 0"),
         (["--gpus", "64xA100-80GB", "--days", "3", "--memory", "80GB", "--train-precision", "fp8"], "use bf16"),
         (["--flops", "1e22", "--memory", "80GB", "--concurrency", "0"], "concurrency 0 must be"),
-        (["--target-el", "4", "--gpus", "64xH100", "--days", "30"], "give --flops in place of --days"),
     ],
 )
 def test_words_of_time_that_cannot_be(words: list[str], answer: str) -> None:
