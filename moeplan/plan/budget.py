@@ -337,7 +337,7 @@ class Budget:
             raise UsageError(f"optimise {self.optimise!r} must be {', '.join(OPTIMISE[:-1])} or {OPTIMISE[-1]}")
         if self.optimise in ("time", "money") and not self.days:
             raise UsageError(
-                f"optimise {self.optimise} needs gpus and days, for example --gpus 256xH100 --days 30, or gpus and a target"
+                f"optimise {self.optimise} needs gpus and days, for example --gpus 256xH100 --days 30, or a target"
             )
         if self.gpus is not None or self.software != DEFAULT_SOFTWARE:
             # late, so that a plan without GPUs starts fast
