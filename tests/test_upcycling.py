@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moeplan.architecture.shape import Architecture
+from moeplan.architecture.trained import TrainedSettings, trained_settings
 from moeplan.architecture.upcycled import upcycled_shape
 from moeplan.cli import cli
 from moeplan.errors import InfeasibleError, UsageError
@@ -26,6 +27,8 @@ from tests.published import MODELS
 from tests.test_export import LISTED, MORE, RECIPE, arguments
 
 LLAMA = MODELS["Llama-3-8B"]
+TRAINED = TrainedSettings({"rope_type": "default", "rope_theta": 5e5}, 1e-5, 8192)
+"""What Llama 3's weights go with (arXiv 2407.21783, table 3; its config.json)."""
 SMALL = Architecture(
     d_model=64, num_layers=2, vocab_size=256, num_heads=4, num_kv_heads=2, head_dim=16, d_ff=96, tied_embeddings=True
 )
@@ -188,13 +191,53 @@ def test_mistakes_are_one_sentence(args: list[str], sentence: str) -> None:
 def test_megatron_is_told_to_upcycle() -> None:
     """The arguments load the dense checkpoint, with a softmax router whose weights add up to 1, and no bias."""
     moe = upcycled_shape(LLAMA, granularity=8, top_k=8)
-    args = arguments(export_upcycled(job_of_shape("x", moe, 4096, 10**11), "megatron", 8))
+    args = arguments(export_upcycled(job_of_shape("x", moe, 4096, 10**11), "megatron", 8, TRAINED))
     assert (args["--moe-use-upcycling"], args["--moe-upcycling-granularity"]) == ("", "8")
     assert args["--moe-router-score-function"] == "softmax"
     assert (int(args["--num-experts"]), int(args["--moe-ffn-hidden-size"])) == (64, LLAMA.d_ff // 8)
     own = {"--moe-use-upcycling", "--moe-upcycling-granularity", "--moe-router-pre-softmax"}
     assert set(args) <= {*LISTED, *MORE, *RECIPE, *own}
     assert not any("expert-bias" in flag or "scaling-factor" in flag for flag in args)
+
+
+def test_the_upcycled_model_keeps_what_its_weights_were_trained_with(tmp_path: Path) -> None:
+    """Rotary base, norms' epsilon and context are Llama 3's own (500,000, 1e-5, 8,192), not those of a new run."""
+    done = run("upcycle", "llama-3-8b", "--flops", "1e22", "--to", "megatron")
+    args = arguments(done.stdout)
+    assert float(args["--rotary-base"]) == 500_000
+    assert (float(args["--norm-epsilon"]), args["--max-position-embeddings"]) == (1e-5, "8192")
+    written = json.loads(run("upcycle", "llama-3-8b", "--flops", "1e22", "--to", "hf").stdout)
+    assert (written["rope_parameters"]["rope_theta"], written["rms_norm_eps"]) == (500_000, 1e-5)
+
+    path = tmp_path / "config.json"
+    scaled = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    scaled |= {"original_max_position_embeddings": 8192}
+    own = hf_config(ONE_B, 4096) | {"rms_norm_eps": 3e-5, "max_position_embeddings": 131072}
+    del own["rope_parameters"]
+    for more in ({"rope_theta": 7e5, "rope_scaling": scaled}, {"rope_parameters": {**scaled, "rope_theta": 7e5}}):
+        path.write_text(json.dumps(own | more), encoding="utf-8")
+        words = ("upcycle", str(path), "--dense-tokens", "100B", "--flops", "1e20", "--to")
+        config = json.loads(run(*words, "hf").stdout)
+        assert config["rope_parameters"] == {**scaled, "rope_theta": 7e5}
+        assert (config["rms_norm_eps"], config["max_position_embeddings"]) == (3e-5, 131072)
+        args = arguments(run(*words, "megatron").stdout)
+        assert (args["--rotary-base"], args["--use-rope-scaling"], args["--rope-scaling-factor"]) == ("700000", "", "8")
+
+    path.write_text(json.dumps(own | {"rope_theta": 1e4, "rope_scaling": {"type": "yarn", "factor": 4}}))
+    refused = run(*words, "megatron")
+    assert refused.exit_code == 1
+    assert "no rotary positions of type yarn; use --to hf" in refused.output
+
+
+def test_settings_that_nobody_knows_are_asked_for(tmp_path: Path) -> None:
+    """A bundled model without them is refused with what would work; what a file leaves open is said."""
+    refused = run("upcycle", "Ling-Dense-6.1B", "--dense-tokens", "1T", "--flops", "1e21", "--to", "hf")
+    assert refused.exit_code == 2
+    assert "give the model's own config.json" in refused.output
+    assert "rope_theta is absent: taken as 10000" in trained_settings({"rms_norm_eps": 1e-5}).notes
+    for wrong in ({"rope_theta": "x"}, {"rope_parameters": {"rope_theta": "1e6\n"}}, {"hidden_act": "a\nb"}):
+        with pytest.raises(UsageError, match="must be"):
+            trained_settings(wrong)
 
 
 def test_what_does_not_fit_is_said_first() -> None:
@@ -209,10 +252,10 @@ def test_what_upcycled_models_are_not_written_for() -> None:
     """Parts of blocks that a router could choose apart, and shared copies, are refused with what would work."""
     cut, shared = upcycled_shape(LLAMA, granularity=2), upcycled_shape(LLAMA, shared=True)
     with pytest.raises(InfeasibleError, match="--to megatron"):
-        export_upcycled(job_of_shape("x", cut, 4096, 10**11), "hf", 2)
+        export_upcycled(job_of_shape("x", cut, 4096, 10**11), "hf", 2, TRAINED)
     for target in ("hf", "megatron"):
         with pytest.raises(InfeasibleError, match="shared"):
-            export_upcycled(job_of_shape("x", shared, 4096, 10**11), target, 1)
+            export_upcycled(job_of_shape("x", shared, 4096, 10**11), target, 1, TRAINED)
 
 
 @pytest.mark.export

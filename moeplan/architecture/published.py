@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib.resources import files
 from typing import Any
@@ -49,6 +50,8 @@ class PublishedModel(Publication):
     """What the shape does not express; such a model has no total here."""
     architecture: Architecture | HybridArchitecture
     """Its shape."""
+    trained: Mapping[str, Any] | None = None
+    """What its weights go with, as `moeplan.architecture.trained.TrainedSettings`; None if not bundled."""
 
     @property
     def publication(self) -> Publication:

@@ -78,11 +78,15 @@ def upcycle(
             out.emit_sections(upcycling_sections(found), markdown=as_markdown)
         return
     from moeplan.files import atomic_write
+    from moeplan.plan.existing import settings_of_trained
     from moeplan.plan.export.job import job_of_shape
     from moeplan.plan.export.upcycling import export_upcycled
 
     job = job_of_shape(found.dense.name, found.architecture, found.seq_len, found.tokens)
-    text = export_upcycled(job, target, found.granularity_of_copies)
+    trained = settings_of_trained(dense)
+    text = export_upcycled(job, target, found.granularity_of_copies, trained)
+    for note in trained.notes:
+        click.echo(f"Note: {note}", err=True)
     if output is None:
         out.emit(text)
         return

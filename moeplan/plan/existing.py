@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from moeplan.architecture.hf.config import load_json, read_config
+from moeplan.architecture.hf.config import language_model, load_json, read_config
 from moeplan.architecture.hf.quantization import stored_weights
 from moeplan.architecture.hf.types import Gap
 from moeplan.architecture.published import Publication, PublishedModel, find_model
 from moeplan.architecture.shape import Architecture
+from moeplan.architecture.trained import TrainedSettings, trained_settings
 from moeplan.cost.inference_memory import WeightDtype
 from moeplan.errors import UsageError
 from moeplan.files import check_read
@@ -74,3 +75,20 @@ def _published(model: PublishedModel) -> ExistingModel:
         model.name, "published", model.model_type, model.architecture, model.not_counted, (), model.publication,
         model.training_tokens,
     )  # fmt: skip
+
+
+def settings_of_trained(source: str | Path) -> TrainedSettings:
+    """What the weights of a model go with; raises `UsageError` where nobody says it."""
+    if check_read(source).exists():
+        data = load_json(source)
+        if isinstance(data, dict) and not str(data.get("schema", "")).startswith("moeplan."):
+            try:
+                return trained_settings(language_model(data))
+            except UsageError as error:
+                raise UsageError(f"{source}: {error}") from None
+    else:
+        model = find_model(str(source))
+        if model.trained is not None:
+            return TrainedSettings(**model.trained)
+        source = model.name
+    raise UsageError(f"{source}: its rotary positions and norms are not known; give the model's own config.json")

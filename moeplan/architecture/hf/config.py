@@ -97,6 +97,11 @@ def _language_model(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Ga
     return data, outside
 
 
+def language_model(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a config that describes the language model."""
+    return _language_model(data)[0]
+
+
 def _read(data: Mapping[str, Any]) -> ModelConfig:
     outer = data
     data, gaps = _language_model(data)
