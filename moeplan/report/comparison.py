@@ -139,7 +139,7 @@ def _table(c: View[Comparison]) -> tuple[Block, ...]:
         memory.append((made("  fits {usable_bytes}"), "{fits_memory}"))
     memory.append(("KV a token", "{kv_bytes_per_token}"))
     memory.append(("cache at 128k", "{long_sequences.sequences[1].cache_bytes}"))
-    memory.append(("  tokens/s alone", "{long_sequences.sequences[1].tokens_per_second:number}"))
+    memory.append(("  tokens/s at 128k", "{long_sequences.sequences[1].tokens_per_second:number}"))
     memory.append(("rows to experts", "{long_sequences.expert_row_bytes}"))
     batches = dict.fromkeys(speed.batch for model in models for speed in model.decode)
     cells: list[tuple[str, ...]] = [

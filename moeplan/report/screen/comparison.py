@@ -33,7 +33,7 @@ _ROWS = (
     ("  fits the memory", "{fits_memory}", ""),
     ("KV cache a token", "{kv_bytes_per_token}", "kv_bytes_per_token"),
     ("cache at 128k tokens", "{long_sequences.sequences[1].cache_bytes}", ""),
-    ("  tokens/s, one user", "{long_sequences.sequences[1].tokens_per_second:number}", ""),
+    ("  tokens/s there, one user", "{long_sequences.sequences[1].tokens_per_second:number}", ""),
     ("rows to experts, token", "{long_sequences.expert_row_bytes}", ""),
 )
 """What stands side by side: label, the number of a model, and its ratio."""
