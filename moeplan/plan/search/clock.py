@@ -17,10 +17,10 @@ lowers a score. With a compute budget the designs are judged at that, and the GP
 The search is best first. All designs are scored at a proven bound of T, their roof, and those that may reach the best
 are asked exactly (`moeplan.plan.search.speeds`). Few are asked under every layout. Where they are many, two samples, of
 the best by their roofs and of those that then come near the best, give two things that are not proven: how near T comes
-to its roof (a design that comes nearer raises it for all) and which layouts matter (the best of each objective and the
-chosen design are asked under every layout; where more layouts matter, all that were asked are asked for them). Tests
-compare the answer with that of asking all on grids of up to 130,000 designs: V and the chosen design were the same on
-all of eight; the best by one law alone was off by 3 % at most.
+to its roof (a design that comes nearer raises it for all) and which layouts matter (the best few, the best of each
+objective and the chosen design are asked under every layout; where more matter, all that were asked are asked for
+them). Tests compare the answer with that of asking all on grids of up to 130,000 designs: V and the chosen design were
+the same on all of eight; the best by one law alone was off by 3 % at most.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ FIRST = 2048
 """Designs asked at first where many are near; four times as many each time after."""
 MOST = 8192
 """Designs asked at a time, for memory's sake."""
+WHOLE = 128
+"""Best designs that are asked under every layout, so that no layout that matters to some of them is missed."""
 _AFTER = 1 / 16
 """Share of the designs, the best by a bound, that a sample is taken of."""
 _FILLED = 1e-9
@@ -239,12 +241,12 @@ class Clock:
             )
 
     def check(self, scores: Scores, objectives: Sequence[tuple[Objective, float]], index: int) -> bool:
-        """Ask for every layout of the best of each objective and of the design at `index`.
+        """Ask for every layout of the best few by the first objective, of the best of each, and of the one at `index`.
 
         False if one is faster so, and others may be the best.
         """
         values = [np.where(scores.feasible, objective(scores), -np.inf) for objective, _ in objectives]
-        best = [index, *(int(np.argmax(value)) for value in values)]
+        best = [index, *(int(np.argmax(value)) for value in values), *_largest(values[0], WHOLE)]
         return self.speeds.check(np.array(sorted(set(best))))
 
     def _learn(self, objective: Objective, time: float, memory: float) -> None:
