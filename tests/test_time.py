@@ -145,19 +145,33 @@ def everything(budget: Budget, space: Space) -> list[float]:
                 layout = spread.layout
                 if layout.problems(one, budget.seq_len):
                     continue
-                settings = TrainingSettings(num_micro_batches=spread.num_micro_batches)
+                settings = TrainingSettings(num_micro_batches=spread.num_micro_batches, optimizer=trainer.optimizer)
                 if training_memory(one, layout, settings).total > trainer.usable_bytes:
                     continue
-                time = step_time(one, layout, trainer.gpus.device, spread.batch, budget.seq_len)
+                time = step_time(
+                    one, layout, trainer.gpus.device, spread.batch, budget.seq_len, precision=trainer.precision
+                )
                 best = max(best, spread.batch * budget.seq_len / float(time.total))
         found.append(best)
     return found
 
 
-def test_the_joint_search_is_enumeration() -> None:
+@pytest.mark.parametrize(
+    "gpus, conditions, d_model",
+    [
+        ("8xH100", {}, (1024, 2048)),
+        pytest.param("8xH100", {"train_precision": "fp8"}, (1024, 2048), marks=pytest.mark.slow),
+        pytest.param("11xH100", {}, (1024, 2048), marks=pytest.mark.slow),  # a prime: some may stand idle
+        pytest.param("16xH100", {"layout": "pp=2"}, (1024, 2048), marks=pytest.mark.slow),
+        pytest.param("8xH100", {"attention": "mla"}, (1024, 2048), marks=pytest.mark.slow),
+        pytest.param("8xH100", {"attention": "gdn-3:1"}, (1024, 2048), marks=pytest.mark.slow),
+    ],
+)
+def test_the_joint_search_is_enumeration(gpus: str, conditions: dict[str, Any], d_model: tuple[int, ...]) -> None:
     """On a small grid the largest score is that of every design under every layout, and ties go to one of its ties."""
-    budget = small("8xH100", 10.0, None, batch=128)
-    space = space_of(budget, d_model=(1024, 2048), num_experts=(16, 64), granularity=(2.0, 8.0), aspect_ratio=(64,))
+    budget = small(gpus, 10.0, None, batch=128, **conditions)
+    axes = {"attention": budget.attention} if conditions.get("attention") else {}
+    space = space_of(budget, d_model=d_model, num_experts=(16, 64), granularity=(2.0, 8.0), aspect_ratio=(64,), **axes)
     speeds = np.array(everything(budget, space))
     choice = choose_design(space, laws())
     usual = clock_of(space).typical
@@ -165,7 +179,8 @@ def test_the_joint_search_is_enumeration() -> None:
     s, seconds = usual.weight, budget.seconds
     assert 0 < s < 1
     trains = speeds > 0
-    peak = 8 * parse_gpus("8xH100").device.bf16_flops
+    machines = parse_gpus(gpus)
+    peak = machines.count * machines.device.bf16_flops
     own = np.where(trains, speeds, 1.0) * space.flops_per_token
     judged = own**s * (peak * usual.utilisation(space.active_params)) ** (1 - s) * seconds
     scores = space.score(own * seconds, judged=judged)
