@@ -225,3 +225,39 @@ def test_exports_know_them_or_refuse() -> None:
     kimi = recommend(Budget(1e21, "24GB", attention="kda-3:1"))
     with pytest.raises(InfeasibleError, match="not written for Kimi delta attention"):
         export(kimi, "megatron")
+
+
+@pytest.mark.parametrize("layout", [None, Layout(pp=2, ep=8, dp=8, virtual_stages=2)])
+def test_megatrons_hybrid_model_has_the_plans_layers_and_params(layout: Layout | None) -> None:
+    """The letters of the pattern are the plan's blocks, stage by stage; counted by hand they have its params.
+
+    M: maps in (gate, inputs, B, C, steps) and out, a convolution over 4 tokens with its bias, A, D, the step's bias, a
+    norm (megatron/core/ssm/mamba_mixer.py); every letter has a norm before it.
+    """
+    plan = recommend(Budget(1e21, "24GB", attention="mamba2-3:1"))
+    shape = plan.architecture
+    lines = [line.partition(" ") for line in export(plan, "megatron", layout=layout).splitlines() if line[0] == "-"]
+    flags = {flag: value for flag, _, value in lines}
+    segments = flags["--hybrid-layer-pattern"].split("|")
+    letters = "".join(segments)
+    assert len(segments) == (1 if layout is None else 4)
+    assert len(letters) == 2 * shape.num_layers
+    assert letters[::2].count("*") * 4 == shape.num_layers - shape.num_layers % 4
+    assert letters[1::2] == "-" * shape.num_dense_layers + "E" * shape.num_moe_layers
+    assert flags["--position-embedding-type"] == "none"
+    assert not {"--num-layers", "--moe-layer-freq", "--rotary-base"} & set(flags)
+    d, heads, width, state, groups = (int(flags[name]) for name in (
+        "--hidden-size", "--mamba-num-heads", "--mamba-head-dim", "--mamba-state-dim", "--mamba-num-groups",
+    ))  # fmt: skip
+    inner = heads * width
+    convolved = inner + 2 * groups * state
+    each = {
+        "M": d * (inner + convolved + heads) + inner * d + 5 * convolved + 3 * heads + inner,
+        "*": 2 * d * int(flags["--kv-channels"]) * (shape.num_heads + int(flags["--num-query-groups"])),
+        "-": 2 * d * int(flags["--ffn-hidden-size"]),
+        "E": d * shape.num_experts  # the router's bias is a buffer
+        + 2 * d * (shape.num_experts * shape.d_expert + int(flags["--moe-shared-expert-intermediate-size"])),
+    }
+    embeddings = (1 + ("--untie-embeddings-and-output-weights" in flags)) * shape.vocab_size * d
+    counted = embeddings + d + sum(d + each[letter] for letter in letters)
+    assert counted == shape.total_params()

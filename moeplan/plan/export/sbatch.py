@@ -8,6 +8,7 @@ from moeplan.cost.devices import devices
 from moeplan.cost.training.parallelism import Layout
 from moeplan.errors import UsageError
 from moeplan.plan.export.job import Job
+from moeplan.plan.export.megatron_hybrids import is_state_space
 from moeplan.plan.export.recipe import summary
 from moeplan.plan.export.targets.megatron import max_connections
 from moeplan.texts import comment
@@ -30,7 +31,7 @@ args={arguments}
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
 srun torchrun --nnodes={nodes} --nproc-per-node={gpus} --rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d \\
-    --rdzv-endpoint="$head:29500" pretrain_gpt.py $(grep -v '^#' "$args") "$@"
+    --rdzv-endpoint="$head:29500" {script} $(grep -v '^#' "$args") "$@"
 """
 
 
@@ -48,6 +49,7 @@ def sbatch(job: Job, layout: Layout | None, arguments: str) -> str:
         raise UsageError(f"{layout.num_gpus} GPUs are no whole number of nodes of {gpus}; give another --layout")
     body = _SCRIPT.format(
         nodes=layout.num_gpus // gpus,
+        script="pretrain_hybrid.py" if is_state_space(job.architecture) else "pretrain_gpt.py",
         gpus=gpus,
         connections=max_connections(job, layout),
         arguments=shlex.quote(arguments),

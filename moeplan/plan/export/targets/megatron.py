@@ -1,8 +1,8 @@
 """Megatron-LM arguments.
 
-One a line, for `pretrain_gpt.py $(grep -v '^#' plan.args)`. Widths are per expert but for
---moe-shared-expert-intermediate-size, which is the total of all shared experts. Checked with the parser and
-`validate_args` of Megatron-LM 0.20, whose flags those of megatron-core 0.16 are.
+One a line, for `pretrain_gpt.py $(grep -v '^#' plan.args)`, of models with Mamba-2 `pretrain_hybrid.py`. Widths are per
+expert but for --moe-shared-expert-intermediate-size, which is the total of all shared experts. Checked with the parser
+and `validate_args` of Megatron-LM 0.20, whose flags those of megatron-core 0.16 are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from moeplan.cost.devices import devices
 from moeplan.cost.training.parallelism import Layout
 from moeplan.errors import InfeasibleError
 from moeplan.plan.export.job import Job
-from moeplan.plan.export.megatron_hybrids import hybrid_args
+from moeplan.plan.export.megatron_hybrids import hybrid_args, is_state_space, state_space_args
 from moeplan.plan.export.plain import by_attention, require_plain
 from moeplan.plan.export.recipe import Recipe, by_law, recipe, setting, summary
 from moeplan.texts import comment
@@ -35,7 +35,7 @@ def arguments(job: Job, layout: Layout | None = None) -> dict[str, object]:
     """Every flag with its value, "" for switches."""
     check_optimizer(job)
     chosen, shape = recipe(job, layout), job.architecture
-    return {
+    args: dict[str, object] = {
         **model_args(shape, layout.tp if layout else 1),
         "--seq-length": chosen.seq_len,
         "--max-position-embeddings": job.context,
@@ -44,6 +44,7 @@ def arguments(job: Job, layout: Layout | None = None) -> dict[str, object]:
         **(stage_args(layout, shape) if layout else {}),
         **software_args(job, layout or WITHOUT_LAYOUT),
     }
+    return state_space_args(args, shape, layout or WITHOUT_LAYOUT) if is_state_space(shape) else args
 
 
 def text_of(job: Job, layout: Layout | None, args: dict[str, object], *more: str) -> str:
@@ -56,6 +57,8 @@ def text_of(job: Job, layout: Layout | None, args: dict[str, object], *more: str
         comment("left to you: --data-path, --split, --tokenizer-type, --save, --load, and a ramp of the batch"),
         *map(comment, more),
     ]
+    if is_state_space(job.architecture):
+        lines.append(comment("for pretrain_hybrid.py: blocks with Mamba-2 stand in Megatron-LM's hybrid model"))
     if layout is None:
         lines.append(comment("no layout: Megatron trains it on one replica a GPU unless told otherwise"))
     lines += [f"{flag} {value}".rstrip() for flag, value in args.items()]
