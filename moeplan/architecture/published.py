@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib.resources import files
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from moeplan.architecture.hf.types import Gap
 from moeplan.architecture.hybrid import HybridArchitecture, architecture_from_dict
 from moeplan.architecture.shape import Architecture
+from moeplan.architecture.trained import TrainedSettings
 from moeplan.errors import UsageError
 
 
@@ -50,8 +50,6 @@ class PublishedModel(Publication):
     """What the shape does not express; such a model has no total here."""
     architecture: Architecture | HybridArchitecture
     """Its shape."""
-    trained: Mapping[str, Any] | None = None
-    """What its weights go with, as `moeplan.architecture.trained.TrainedSettings`; None if not bundled."""
 
     @property
     def publication(self) -> Publication:
@@ -71,7 +69,14 @@ def _model(name: str) -> PublishedModel:
     row = _rows()[name]
     gaps = tuple(Gap(gap["what"], tuple(gap["groups"])) for gap in row["not_counted"])
     shape = architecture_from_dict(row["architecture"])
-    return PublishedModel(**{**row, "not_counted": gaps, "architecture": shape})
+    said = {name: value for name, value in row.items() if name != "trained"}
+    return PublishedModel(**{**said, "not_counted": gaps, "architecture": shape})
+
+
+def trained_settings_of(model: PublishedModel) -> TrainedSettings | None:
+    """What a bundled model's weights go with; None where that is not bundled."""
+    stated = _rows()[model.name].get("trained")
+    return None if stated is None else TrainedSettings(**stated)
 
 
 def published_models() -> dict[str, PublishedModel]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from moeplan.architecture.hf.config import language_model, load_json, read_config
 from moeplan.architecture.hf.quantization import stored_weights
 from moeplan.architecture.hf.types import Gap
-from moeplan.architecture.published import Publication, PublishedModel, find_model
+from moeplan.architecture.published import Publication, PublishedModel, find_model, trained_settings_of
 from moeplan.architecture.shape import Architecture
 from moeplan.architecture.trained import TrainedSettings, trained_settings
 from moeplan.cost.inference_memory import WeightDtype
@@ -88,7 +88,7 @@ def settings_of_trained(source: str | Path) -> TrainedSettings:
                 raise UsageError(f"{source}: {error}") from None
     else:
         model = find_model(str(source))
-        if model.trained is not None:
-            return TrainedSettings(**model.trained)
+        if (known := trained_settings_of(model)) is not None:
+            return known
         source = model.name
     raise UsageError(f"{source}: its rotary positions and norms are not known; give the model's own config.json")
