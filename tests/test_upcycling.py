@@ -267,23 +267,25 @@ def test_the_upcycled_model_starts_as_the_dense_one(qk_norm: Any) -> None:
     transformers = pytest.importorskip("transformers")
     dense = dataclasses.replace(SMALL, qk_norm=qk_norm)
     moe = upcycled_shape(dense, experts=4)
-    text = export_upcycled(job_of_shape("x", moe, 64, 10**9), "hf", 1)
+    own = {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}, "rms_norm_eps": 1e-5}
+    trained = hf_config(dense, 64) | own  # not what a new run would have
+    text = export_upcycled(job_of_shape("x", moe, 64, 10**9), "hf", 1, trained_settings(trained))
 
     def build(values: dict[str, Any]) -> Any:
         torch.manual_seed(0)
         made = transformers.CONFIG_MAPPING[values["model_type"]].from_dict({**values, "dtype": "float32"})
         return transformers.AutoModelForCausalLM.from_config(made).float().eval()
 
-    before, after = build(hf_config(dense, 64)), build(json.loads(text))
+    before, after = build(trained), build(json.loads(text))
     assert sum(p.numel() for p in after.parameters()) == moe.total_params()
     weights = before.state_dict()
     kept = {name: weights[name] for name in after.state_dict() if name in weights}
     after.load_state_dict(kept, strict=False)
-    for own, other in zip(before.model.layers, after.model.layers, strict=True):
+    for block, other in zip(before.model.layers, after.model.layers, strict=True):
         experts = other.mlp.experts
-        pair = torch.cat([own.mlp.gate_proj.weight, own.mlp.up_proj.weight])
+        pair = torch.cat([block.mlp.gate_proj.weight, block.mlp.up_proj.weight])
         experts.gate_up_proj.data.copy_(pair.expand_as(experts.gate_up_proj))
-        experts.down_proj.data.copy_(own.mlp.down_proj.weight.expand_as(experts.down_proj))
+        experts.down_proj.data.copy_(block.mlp.down_proj.weight.expand_as(experts.down_proj))
         torch.nn.init.normal_(other.mlp.gate.weight)
     tokens = torch.arange(24).reshape(2, 12)
     with torch.no_grad():
