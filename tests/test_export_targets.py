@@ -358,8 +358,8 @@ def test_what_a_trainer_does_not_do_is_said(tmp_path: Path) -> None:
 
 
 def test_options_of_a_plan_are_refused_for_a_model() -> None:
-    """A published model has no alternatives, and tokens that are no number are refused."""
-    for args in (["--alternative", "1"], ["--fix", "G=8"], ["--tokens", "many"]):
+    """A published model has no alternatives, and tokens that are no number or too few are refused."""
+    for args in (["--alternative", "1"], ["--fix", "G=8"], ["--tokens", "many"], ["--tokens", "1"]):
         done = run("export", "qwen3-30b-a3b", "--to", "hf", *args)
         assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 

@@ -70,6 +70,7 @@ def test_spellings(text: str, name: str) -> None:
         ("MI300", "MI300X"),
         ("H1000", "H100 SXM"),
         ("abacus", "known are A100-40GB"),
+        ("cfg/mine.json", "cfg/mine.json: a device's file is YAML"),
     ],
 )
 def test_unknown_devices_are_refused(text: str, answer: str) -> None:

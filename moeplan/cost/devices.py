@@ -240,6 +240,10 @@ def load_device(name: str | Path) -> Device:
     text = str(name)
     if re.search(r"\.ya?ml$", text):
         return read_device(read_text_file(Path(text)), text)
+    if re.search(r"\.\w+$|[/\\]", text):
+        raise UsageError(
+            f"{text}: a device's file is YAML, named .yaml; moeplan hardware lists the devices with a name"
+        )
     spellings = _spellings()
     plain = _plain(text)
     taken = spellings.get(plain) or _defaults().get(plain)

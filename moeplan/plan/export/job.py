@@ -21,6 +21,7 @@ from moeplan.laws import load_law
 from moeplan.laws.hyperparameters import HyperParameters, hyperparameters
 from moeplan.laws.roles import HYPERPARAMETER_LAWS, LEVERAGE_LAW
 from moeplan.plan import candidate
+from moeplan.plan.budget import FEWEST_TOKENS
 from moeplan.plan.budget_fields import SERVING
 from moeplan.plan.document import Plan
 from moeplan.plan.existing import ExistingModel, read_model
@@ -127,8 +128,10 @@ def job_of(
         if alternative is not None or fix:
             raise UsageError(f"--alternative and --fix are of a plan, and {found.name} is none")
         count = None if tokens is None else round(parse_count(tokens, "tokens"))
-        if count == 0:
-            raise UsageError(f"tokens {tokens!r} must be at least 1")
+        if count is not None and count < FEWEST_TOKENS:
+            raise UsageError(
+                f"tokens {tokens} are too few to train on; give at least {FEWEST_TOKENS:g}"
+            )
         return job_of_model(found, count)
     if tokens is not None:
         raise UsageError("--tokens is of an existing model; a plan has its own")
