@@ -129,7 +129,7 @@ def job_of(
             raise UsageError(f"--alternative and --fix are of a plan, and {found.name} is none")
         count = None if tokens is None else round(parse_count(tokens, "tokens"))
         if count is not None and count < FEWEST_TOKENS:
-            raise UsageError(f"tokens {tokens} are too few to train on; give at least {FEWEST_TOKENS:g}")
+            raise UsageError(f"tokens {tokens!r} must be at least {FEWEST_TOKENS:g}, fewer are too few to train on")
         return job_of_model(found, count)
     if tokens is not None:
         raise UsageError("--tokens is of an existing model; a plan has its own")
