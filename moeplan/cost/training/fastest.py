@@ -42,7 +42,7 @@ from moeplan.cost.training.memory import (
 from moeplan.cost.training.parallelism import Layout, Recompute
 from moeplan.cost.training.states import load_scheme
 from moeplan.cost.training.throughput.layer import StepSetting, layer_terms, recomputed_by, sync_moe
-from moeplan.cost.training.throughput.settings import Software, constants, load_software, rates
+from moeplan.cost.training.throughput.settings import Software, constants, load_software
 from moeplan.cost.training.throughput.site import Site, unmeasured
 from moeplan.cost.training.throughput.step import launched, step_seconds, together
 from moeplan.cost.training.throughput.words import DEFAULT_SOFTWARE
@@ -250,12 +250,6 @@ class Trainer:
         terms = layer_terms(designs, setting, True)
         work = sum(terms[name] for name in ("products", "attention", "traffic")) + sync_moe(setting)
         return np.asarray(self.scale * self.gpus.count * largest * self.seq_len / ((designs.num_layers - 1) * work))
-
-    @property
-    def best_utilisation(self) -> float:
-        """Share of the dense bf16 peak that no design exceeds: its kernels' rates on endless products."""
-        r = rates(self.gpus.device, self.precision, constants())
-        return self.scale * max(r.flops, r.bf16_flops, r.grouped_flops) / self.gpus.device.bf16_flops
 
     @property
     def least_state_bytes(self) -> float:
