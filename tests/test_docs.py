@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -17,6 +18,7 @@ import yaml
 from moeplan import __version__
 from moeplan.cli import cli
 from tests.generated import BLOCK, BLOCKS, ROOT, TREE, files, modules, pages, renewed, run
+from tests.verify_cases import text_file
 
 PAGES = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in pages()}
 """Every page's text by its path."""
@@ -112,6 +114,28 @@ def shell(page: str) -> list[str]:
     """The `moeplan` command lines of a page's hand-written shell blocks."""
     lines = [line for block in fences(page, "sh") for line in block.splitlines()]
     return [line for line in lines if line.startswith("moeplan ")]
+
+
+def trains(command: str) -> bool:
+    """Whether a command trains, measures the machine or serves: what only a user starts."""
+    trains = command.startswith("moeplan verify") and "--dry-run" not in command
+    return trains or command.startswith("moeplan planner") or "--measure " in command
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize("page", [page for page in WRITTEN if any(not trains(line) for line in shell(page))])
+def test_shell_commands_work(tmp_path: Path, page: str) -> None:
+    """Every command in a page's shell blocks but those that train, measure or serve, run in turn, ends well."""
+    example(tmp_path, "own_law.py")  # runs.csv
+    shutil.copy(ROOT / "examples" / "h200.yaml", tmp_path / "my_node.yaml")
+    (tmp_path / "my" / "corpus").mkdir(parents=True)
+    text_file(tmp_path / "my" / "corpus")
+    with contextlib.chdir(tmp_path):
+        run("moeplan recommend --flops 1e22 --memory 80GB --output plan.json")
+        for command in shell(page):
+            if not trains(command):
+                done = run(command.split("  #")[0])
+                assert done.exit_code == 0, f"{command}: {done.output}"
 
 
 @pytest.mark.parametrize("page", [page for page in WRITTEN if shell(page)])

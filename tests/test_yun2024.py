@@ -118,12 +118,12 @@ PROMPT = ANSWER = 512
 
 
 def paper_cost(model: Architecture) -> float:
-    """Device seconds of an answer's token in the paper's cost model, with the best number of devices of 1, 2, 4 and 8.
+    """Device seconds of an answer's token in the paper's cost model, with the best of 1, 2, 4 and 8 devices.
 
-    Section 4: C = G*C_0/T with T = n*b/(L^P + L^D) and as many requests as memory holds, b = (G*M_0 - N_m)/((2p + n)*h*l)
-    (a token's cache is 2*h*l values of two bytes); N_m = (1 + (E - 1)/3)*N for a dense model of N that has E experts in
-    every second layer, two of them active. C_0 = 1. L^P and L^D are rooflines: the FLOPs of the prompts, and n steps that
-    read the experts that are hit or compute, whichever takes longer.
+    Section 4: C = G*C_0/T with T = n*b/(L^P + L^D) and as many requests as memory holds,
+    b = (G*M_0 - N_m)/((2p + n)*h*l) (a token's cache is 2*h*l values of two bytes); N_m = (1 + (E - 1)/3)*N for a dense
+    model of N that has E experts in every second layer, two of them active. C_0 = 1. L^P and L^D are rooflines: the
+    FLOPs of the prompts, and n steps that read the experts that are hit or compute, whichever takes longer.
     """
     dense = 12 * model.num_layers * model.d_model**2
 
@@ -149,7 +149,8 @@ def test_in_the_papers_cost_model_4_experts_are_cheapest_where_its_devices_fill(
     training of 16; up to 1e22 the models are small beside these devices, and 4 experts are not the cheapest."""
     equal = equal_quality(compute)
     costs = [paper_cost(model) for _, model in equal.values()]
-    assert costs == sorted(costs) and costs[0] < costs[2]
+    assert costs == sorted(costs)
+    assert costs[0] < costs[2]
     assert 1.6 < equal[4][0] / equal[16][0] < 1.8
     small = {experts: paper_cost(model) for experts, (_, model) in equal_quality(1e22).items()}
     assert small[4] > min(small.values())
@@ -160,8 +161,8 @@ def test_in_the_papers_cost_model_4_experts_are_cheapest_where_its_devices_fill(
 def test_trained_longer_many_experts_reach_the_best_4_experts_at_a_fraction_of_their_cost(
     compute: float, experts: int, smaller: tuple[float, float]
 ) -> None:
-    """The smallest model of 16 experts that reaches the loss of the best 4 at the same training is 70 to 85 % smaller than
-    16's own optimum, as the paper says (32: 80 to 90 %), and costs under half as much to serve (the paper: 48 to 53 %)."""
+    """The smallest 16 experts that reach the loss of the best 4 at the same training are 70 to 85 % smaller than 16's
+    own optimum, as the paper says (32: 80 to 90 %), and cost under half as much to serve (the paper: 48 to 53 %)."""
     few = best(compute, 4)
     sizes = (shape(width, experts) for width in range(1024, 12289, 128))
     small = next(model for model in sizes if loss(model, compute) <= loss(few, compute))
