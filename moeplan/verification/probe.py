@@ -14,6 +14,11 @@ import sys
 import time
 from typing import Any
 
+from moeplan.verification import leash
+
+if __name__ == "__main__":
+    leash.tie()  # before the slow imports
+
 import numpy as np
 import torch
 from scipy.optimize import nnls

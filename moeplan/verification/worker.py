@@ -9,14 +9,17 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import os
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from moeplan.verification import leash
+
+if __name__ == "__main__" and "--serve" in sys.argv:
+    leash.tie()  # before the slow imports: nobody hears its results when whoever started it is gone
 
 from moeplan import records
 from moeplan.errors import MoeplanError
@@ -111,16 +114,8 @@ def _throttled(report: Report) -> Callable[..., None]:
     return progress
 
 
-def _end_with_parent(parent: int) -> None:
-    """End this process, in whatever it is, when the one that started it is gone: nobody hears its results."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
-
-
 def serve(folder: str, device: str, peaks: Mapping[str, float] | None = None) -> None:
     """Runs specs from stdin until it ends, saving each result and reporting on stdout."""
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     out = sys.stdout
     sys.stdout = sys.stderr  # whatever else prints must not look like an event
 

@@ -17,6 +17,7 @@ from typing import IO
 
 from moeplan.errors import UsageError
 from moeplan.verification.launch import PER_GPU, Event, Listener, cores, optional, reason_in, worker_environment
+from moeplan.verification.leash import leashed
 from moeplan.verification.options import Where
 from moeplan.verification.spec import RunSpec, spec_text
 from moeplan.verification.speed import read_probe
@@ -49,7 +50,7 @@ def probe(where: Where, folder: Path) -> str:
 def _measured(device: str, *options: str, together: int = 1) -> list[str]:
     """What so many probes at a time say, from processes of their own: this one then holds nothing of a GPU."""
     command = [sys.executable, "-m", "moeplan.verification.probe", device, *options]
-    environment = {**os.environ, **worker_environment()}
+    environment = {**os.environ, **worker_environment(), **leashed()}
     with ThreadPoolExecutor(together) as pool:
         done = list(
             pool.map(
@@ -178,7 +179,7 @@ class _Worker(threading.Thread):
                 kept.write_text(said, encoding="utf-8")
 
     def _open(self) -> subprocess.Popen[str]:
-        environment = {**os.environ, **worker_environment()}
+        environment = {**os.environ, **worker_environment(), **leashed()}
         if self.gpu is not None:
             visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
             environment["CUDA_VISIBLE_DEVICES"] = visible[self.gpu] if visible else str(self.gpu)
