@@ -11,7 +11,7 @@ import numpy as np
 
 from moeplan.architecture.shape import Architecture
 from moeplan.plan.document import Plan
-from moeplan.verification.estimate import Group
+from moeplan.verification.groups import Group
 from moeplan.verification.ladder import Data, Ladder, Settings, make_ladder
 from moeplan.verification.shrink import flops_per_token
 from moeplan.verification.spec import SPEC_SCHEMA, RoutingHealth, RunResult, RunSpec
@@ -75,6 +75,7 @@ def invented(
     base: float = 1e11,
     seeds: int = 2,
     noise: tuple[float, float] = (0.012, 0.010),
+    falls: float = 0.0,
     shared: float = 0.01,
     documents: int = 25,
     moe_budgets: tuple[float, ...] = (1, 2),
@@ -83,13 +84,15 @@ def invented(
 ) -> tuple[list[Group], list[Group]]:
     """MoE and dense runs of a world with a planted leverage.
 
-    A loss has a seed's own noise, noise that all runs of a seed share, and documents that differ in difficulty and,
-    a little, in how each size takes them.
+    A loss has a seed's own noise, whose variance falls with tokens to the power of `falls` from `noise` at the most
+    tokens of any run on, noise that all runs of a seed share, and documents that differ in difficulty and, a little, in
+    how each size takes them.
     """
     tokens = rng.integers(500, 4096, documents).astype(float)
     difficulty = rng.normal(0, 0.25, documents)
     level = (np.exp(difficulty) * tokens).sum() / tokens.sum()
     common = rng.normal(0, shared, seeds)
+    longest = max(base * budget / best_size(base * budget) for budget in (*moe_budgets, *dense_budgets)) / min(sizes)
     arms = []
     for arm, budgets, own, lever in (
         ("moe", moe_budgets, noise[0], leverage),
@@ -100,17 +103,20 @@ def invented(
             for size in sizes:
                 train_flops = base * multiple
                 loss = true_loss(train_flops, best_size(train_flops) * size, lever)
+                tokens_seen = train_flops / (best_size(train_flops) * size)
+                level_of_noise = own * (tokens_seen / longest) ** (-falls / 2)
                 taste = rng.normal(0, 0.02, documents)
                 taste -= (taste * tokens).sum() / tokens.sum()
                 rows = []
                 for seed in range(seeds):
-                    wobble = rng.normal(0, 0.01, documents) + rng.normal(0, own) + common[seed]
+                    wobble = rng.normal(0, 0.01, documents) + rng.normal(0, level_of_noise) + common[seed]
                     rows.append(loss / level * np.exp(difficulty + taste + wobble) * tokens)
                 table = np.array(rows)
                 groups.append(
                     Group(
                         budget=f"{train_flops:.4g}",
                         train_flops=train_flops,
+                        tokens=round(tokens_seen),
                         seeds=tuple(range(1, seeds + 1)),
                         losses=tuple(table.sum(axis=1) / tokens.sum()),
                         documents=table,

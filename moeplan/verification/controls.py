@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from moeplan.verification import estimate
+from moeplan.verification.groups import group_runs
 from moeplan.verification.spec import RunResult
 from moeplan.verification.verification import ControlResult
 
@@ -19,17 +20,17 @@ CHECKS = {
 
 def control_results(results: Sequence[RunResult]) -> tuple[ControlResult, ...]:
     """The controls among finished runs; those whose runs are missing or diverged are left out."""
-    dense = estimate.group_runs(results, "dense")
+    dense = group_runs(results, "dense")
     found = []
     for control, arm in (("one_expert", "moe"), ("second_seed", "dense")):
-        groups = estimate.group_runs(results, arm, control)
+        groups = group_runs(results, arm, control)
         for measured in estimate.measure(groups, dense):
             expected = measured.low <= 1 <= measured.high
             values = measured.efficiency_leverage, measured.low, measured.high
             verdict = "as expected" if expected else "not as expected"
             found.append(ControlResult(control, CHECKS[control], *values, verdict))
-    frozen = estimate.group_runs(results, "moe", "frozen_router")
-    trained = {group.rung: group for group in estimate.group_runs(results, "moe")}
+    frozen = group_runs(results, "moe", "frozen_router")
+    trained = {group.rung: group for group in group_runs(results, "moe")}
     pairs = [(group, trained[group.rung]) for group in frozen if group.rung in trained]
     if pairs:
         worse = estimate.loss_difference([a for a, _ in pairs], [b for _, b in pairs])

@@ -8,10 +8,10 @@ dense budgets: beyond that the leverage is a bound.
 Interval (`LEVEL`): the wider, at either end, of
 
 * a bootstrap over seeds and validation documents. Both are paired across arms: one draw of documents and of the
-  seeds' common part (the same text in the same order) holds for every run. What is a run's own is drawn from all
-  deviations of its arm, because two seeds alone are no distribution; deviations from a mean of S are stretched by
-  sqrt(S/(S-1)), and the whole by Student's t over the normal quantile for the degrees of freedom there are
-  (Welch-Satterthwaite);
+  seeds' common part (the same text in the same order) holds for every run. What is a run's own is drawn from the
+  deviations of all runs, each in units of its rung's noise (`moeplan.verification.noise`: two seeds alone are no
+  distribution, and noise falls with tokens), and the whole is stretched by Student's t over the normal quantile for
+  the degrees of freedom by which the noise that matters is known;
 * the spread between estimators: the envelope as above; one straight line through it (a power law); and with
   `IRREDUCIBLE_FROM` or more budgets a power law with an irreducible loss.
 
@@ -21,7 +21,7 @@ Compute is counted as the leverage law counts it. Losses of one study are compar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -29,9 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moeplan.quantities import SHARE, TIMES
-from moeplan.verification.spec import RunResult
-
-Array = NDArray[np.float64]
+from moeplan.verification.groups import Array, Group, degrees_of_freedom
+from moeplan.verification.noise import Noise, noise_of
 
 LEVEL = 0.9
 """Probability that the interval is meant to cover, as that of the prediction."""
@@ -41,28 +40,6 @@ IRREDUCIBLE_FROM = 6
 """Dense budgets from which an irreducible loss is fitted: three unknowns want twice as many points."""
 REPLICATES = 1000
 """Draws of the bootstrap."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """The runs of one size at one budget, one a seed."""
-
-    budget: str
-    """Name of the budget, which sizes share."""
-    train_flops: float
-    """C [FLOPs]."""
-    seeds: tuple[int, ...]
-    """Seeds of the runs."""
-    losses: tuple[float, ...]
-    """Loss of each [nats/token]."""
-    documents: Array
-    """Summed loss of each document (seeds, documents) [nats]."""
-    document_tokens: Array
-    """Tokens of each document."""
-    seconds: float
-    """Training time of a run, averaged over seeds [s]."""
-    rung: str = ""
-    """Name of the rung."""
 
 
 @dataclass(frozen=True)
@@ -97,29 +74,6 @@ class MeasuredLeverage:
     """Seeds of the MoE's best size."""
     degrees_of_freedom: int
     """Runs less means in both arms: what the spread between seeds is known by; 0 with one seed, when it is not."""
-
-
-def group_runs(results: Iterable[RunResult], arm: str, control: str = "") -> list[Group]:
-    """Finished measuring runs by rung, the cheapest first; diverged ones have no loss and are left out."""
-    chosen = [r for r in results if (r.spec.arm, r.spec.control) == (arm, control) and r.spec.purpose == "measure"]
-    by_rung: dict[str, list[RunResult]] = {}
-    for result in sorted(chosen, key=lambda r: r.spec.seed):
-        if result.status == "finished":
-            by_rung.setdefault(result.spec.rung, []).append(result)
-    groups = [
-        Group(
-            budget=rung.partition("/")[0],
-            train_flops=float(np.mean([r.train_flops for r in runs])),
-            seeds=tuple(r.spec.seed for r in runs),
-            losses=tuple(r.loss for r in runs),
-            documents=np.array([r.document_losses for r in runs], dtype=float),
-            document_tokens=np.array(runs[0].document_tokens, dtype=float),
-            seconds=float(np.mean([r.seconds for r in runs])),
-            rung=rung,
-        )
-        for rung, runs in by_rung.items()
-    ]
-    return sorted(groups, key=lambda group: group.train_flops)
 
 
 # One arm's losses as arrays: the same steps for the data and for all replicates at once ---------------------------
@@ -219,71 +173,25 @@ ESTIMATORS: dict[str, Callable[[Array, Array, Array], Array]] = {
 # The bootstrap ------------------------------------------------------------------------------------------------------
 
 
-def replicates(arms: Sequence[Sequence[Group]], rng: np.random.Generator, count: int = REPLICATES) -> list[Array]:
+def replicates(
+    arms: Sequence[Sequence[Group]], noise: Noise, rng: np.random.Generator, count: int = REPLICATES
+) -> list[Array]:
     """ln losses (count, groups) of each arm under drawn documents and seeds, paired across arms."""
     first = arms[0][0]
     documents = len(first.document_tokens)
     weights = rng.multinomial(documents, np.full(documents, 1 / documents), size=count).astype(float)
     tokens = weights @ first.document_tokens
-    seeds = sorted({seed for groups in arms for group in groups for seed in group.seeds})
-    own, common = _deviations(arms, seeds)
-    picks = rng.integers(len(seeds), size=(count, len(seeds)))
-    shared = np.array([common[seed] for seed in seeds])[picks].mean(axis=1)
+    shared = np.array(list(noise.shared.values()))
+    common = shared[rng.integers(len(shared), size=(count, len(shared)))].mean(axis=1)
     drawn = []
-    for groups, pool in zip(arms, own, strict=True):
+    for groups, scales in zip(arms, noise.scales, strict=True):
         columns = []
-        for group in groups:
+        for group, scale in zip(groups, scales, strict=True):
             mean = np.log((weights @ group.documents.T) / tokens[:, None]).mean(axis=1)
-            noise = rng.choice(pool, size=(count, len(group.seeds))).mean(axis=1) if len(pool) else 0.0
-            columns.append(mean + shared + noise)
+            own = rng.choice(noise.pool, size=(count, len(group.seeds))).mean(axis=1) * scale
+            columns.append(mean + common + own)
         drawn.append(np.stack(columns, axis=1))
     return drawn
-
-
-def _deviations(arms: Sequence[Sequence[Group]], seeds: Sequence[int]) -> tuple[list[Array], dict[int, float]]:
-    """Deviations of ln losses from their group's mean: each arm's own, stretched, and what all runs of a seed share."""
-    table: list[list[dict[int, float]]] = []
-    for groups in arms:
-        table.append([])
-        for group in groups:
-            logs = np.log(group.losses)
-            stretch = math.sqrt(len(logs) / (len(logs) - 1)) if len(logs) > 1 else 0.0
-            table[-1].append(
-                {seed: float(x - logs.mean()) * stretch for seed, x in zip(group.seeds, logs, strict=True)}
-            )
-    common = {}
-    for seed in seeds:
-        values = [row[seed] for rows in table for row in rows if len(row) > 1 and seed in row]
-        common[seed] = float(np.mean(values)) if values else 0.0
-    own = []
-    for rows in table:
-        pool = np.array([value - common[seed] for row in rows if len(row) > 1 for seed, value in row.items()])
-        own.append(pool - pool.mean() if len(pool) else pool)
-    return own, common
-
-
-def degrees_of_freedom(groups: Sequence[Group]) -> int:
-    """Runs less means."""
-    return sum(len(group.seeds) - 1 for group in groups)
-
-
-def _student_factor(arms: Sequence[Sequence[Group]]) -> float:
-    """Student's t quantile over the normal one: how much wider a few degrees of freedom make an interval.
-
-    Degrees of freedom of a sum of two variances by Welch (1947) and Satterthwaite (1946).
-    """
-    own, _ = _deviations(arms, sorted({seed for groups in arms for group in groups for seed in group.seeds}))
-    parts = [
-        (float(np.var(pool)), degrees_of_freedom(groups)) for pool, groups in zip(own, arms, strict=True) if len(pool)
-    ]
-    total = sum(variance for variance, _ in parts)
-    if not total:
-        return 1.0
-    freedom = total**2 / sum(variance**2 / count for variance, count in parts)
-    from scipy.special import ndtri, stdtrit
-
-    tail = 0.5 + LEVEL / 2
-    return float(stdtrit(freedom, tail) / ndtri(tail))
 
 
 # The leverage ---------------------------------------------------------------------------------------------------
@@ -294,12 +202,14 @@ def measure(moe: Sequence[Group], dense: Sequence[Group], *, rng_seed: int = 0) 
     if not moe or len({group.budget for group in dense}) < 2:
         return ()
     rng = np.random.default_rng(rng_seed)
-    drawn_moe, drawn_dense = replicates((moe, dense), rng)
+    noise = noise_of((moe, dense))
+    drawn_moe, drawn_dense = replicates((moe, dense), noise, rng)
     observed = [np.log([np.mean(group.losses) for group in groups])[None, :] for groups in (moe, dense)]
     points, cloud = (
         _log_leverages(moe, dense, *losses) for losses in ((observed[0], observed[1]), (drawn_moe, drawn_dense))
     )
     ours, theirs = envelope(moe, observed[0]), envelope(dense, observed[1])
+    pulls = _pulls(moe, dense, observed, noise)
     freedom = degrees_of_freedom(moe) + degrees_of_freedom(dense)
     found = []
     for place in range(ours.best.shape[1]):
@@ -313,7 +223,7 @@ def measure(moe: Sequence[Group], dense: Sequence[Group], *, rng_seed: int = 0) 
         value = by_name["envelope"]
         sample = np.clip(cloud("envelope")[:, place], least, most)
         edges = np.quantile(sample, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
-        middle, factor = float(np.clip(value, least, most)), _student_factor((moe, dense))
+        middle, factor = float(np.clip(value, least, most)), noise.student_factor(pulls[:, place], LEVEL)
         low, high = (float(np.clip(middle + (edge - middle) * factor, least, most)) for edge in edges)
         spread = [float(np.clip(x, least, most)) for x in by_name.values()]
         bound: Literal["", "at least", "at most"] = "at most" if value < least else "at least" if value > most else ""
@@ -354,6 +264,27 @@ def _log_leverages(
     return by
 
 
+def _pulls(moe: Sequence[Group], dense: Sequence[Group], observed: Sequence[Array], noise: Noise) -> Array:
+    """Variance of ln EL by the envelope that the noise of each group brings (groups of both arms, MoE budgets).
+
+    Each group alone is moved up and down by its noise.
+    """
+    count = len(moe) + len(dense)
+    moves = np.diag(_of_means((moe, dense), noise))
+    ends = []
+    for sign in (1.0, -1.0):
+        moved = [np.repeat(losses, count, axis=0) for losses in observed]
+        moved[0] += sign * moves[:, : len(moe)]
+        moved[1] += sign * moves[:, len(moe) :]
+        ends.append(_log_leverages(moe, dense, *moved)("envelope"))
+    return np.asarray(((ends[0] - ends[1]) / 2) ** 2)
+
+
+def _of_means(arms: Sequence[Sequence[Group]], noise: Noise) -> Array:
+    """The noise of each group's mean ln loss, arm after arm."""
+    return np.concatenate(noise.scales) / np.sqrt([len(group.seeds) for groups in arms for group in groups])
+
+
 def _wall_clock(best: Group, dense: Sequence[Group], theirs: Envelope, log_leverage: float) -> float | None:
     """Time of the dense model of equal loss / time of the MoE, ln time of the dense envelope being read at EL*C."""
     log_seconds = np.log([dense[i].seconds for i in theirs.best[0]])
@@ -377,8 +308,9 @@ def frontier(groups: Sequence[Group]) -> tuple[Group, ...]:
 def loss_difference(first: Sequence[Group], second: Sequence[Group], rng_seed: int = 0) -> tuple[float, float, float]:
     """Mean of ln loss of `first` over `second` for the same rungs, with its interval, by the same bootstrap."""
     rng = np.random.default_rng(rng_seed)
-    drawn = replicates((first, second), rng)
-    factor = _student_factor((first, second))
+    noise = noise_of((first, second))
+    drawn = replicates((first, second), noise, rng)
+    factor = noise.student_factor(_of_means((first, second), noise) ** 2, LEVEL)
     difference = (drawn[0] - drawn[1]).mean(axis=1)
     observed = float(
         np.mean([math.log(np.mean(a.losses) / np.mean(b.losses)) for a, b in zip(first, second, strict=True)])

@@ -18,6 +18,7 @@ from moeplan.verification import estimate, shrink
 from moeplan.verification.choice import LadderChoice, choose_ladder
 from moeplan.verification.controls import control_results
 from moeplan.verification.formats import BYTE_VALUES
+from moeplan.verification.groups import group_runs
 from moeplan.verification.kept_choice import KeptChoice
 from moeplan.verification.ladder import Data, Ladder, Settings, ladder_seconds, make_ladder
 from moeplan.verification.machine import Machine, ladder_outline
@@ -132,7 +133,7 @@ class LeverageStudy(Study[Verification]):
     ) -> Verification:
         """The measured leverage. Raises `InfeasibleError` if an arm has nothing to read a leverage from."""
         plan, pooled = self.plan, self.plan.leverage.pooled
-        moe, dense = estimate.group_runs(results, "moe"), estimate.group_runs(results, "dense")
+        moe, dense = group_runs(results, "moe"), group_runs(results, "dense")
         measured = estimate.measure(moe, dense)
         if not measured:
             raise InfeasibleError("too many runs diverged to measure a leverage; try other data, or --precision fp32")
