@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import re
 import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
+from unittest import mock
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from moeplan.cli import cli
+from moeplan.cli.program import Failure
 from moeplan.cost.devices import bundled, parse_gpus
 from moeplan.errors import UsageError
 from moeplan.fitting import fit
@@ -84,11 +87,14 @@ def astray(sections: Sequence[Section], data: Any) -> list[str]:
 
 
 def hold(sections: Sequence[Section], data: Any) -> None:
-    """A first screen is short and narrow at both widths, and every number of it is the JSON's."""
+    """A first screen is short and narrow at both widths, no line ends between a number and its %, a factor's x and its
+    number or an option and its value, and every number of it is the JSON's."""
     for width, most in LINES.items():
         lines = terminal_text(sections, width).splitlines()
         assert len(lines) <= most, (width, len(lines))
         assert max(map(len, lines)) <= width
+        stripped = "\n".join(line.strip() for line in lines)
+        assert not re.search(r"\d\n%|\bx\n\d|--(section|concurrency|weights|law)\n", stripped), stripped
     assert astray(sections, data) == []
 
 
@@ -291,6 +297,32 @@ def test_every_ranked_warning_is_one_that_a_screen_knows() -> None:
     """The lists of warnings are those of the six commands, each ranked and said once."""
     ranked = bundled("warnings.yaml")
     assert list(ranked) == ["plan", "comparison", "inspection", "frontier", "verification", "fit"]
+
+
+def test_dense_models_with_another_attention_are_said() -> None:
+    """Beside a hybrid the dense models have plain attention, which the first screen says; with GQA nothing is said."""
+    for attention, said in (("gdn-3:1", True), ("gqa", False)):
+        found = compare(Budget("1e19", "4GB", attention=attention))
+        hold(comparison_screen(found), found.to_json())
+        assert ("dense models have GQA in every layer" in terminal_text(comparison_screen(found), 120)) is said
+
+
+def test_errors_on_a_terminal_end_lines_between_words() -> None:
+    """A long error on a terminal is broken at spaces, never within an option; in a pipe it is one line."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    said = "a memory limit is missing; add --memory 80GB, as in: moeplan recommend --flops 1e22 --memory 80GB"
+    shown, piped = Terminal(), io.StringIO()
+    with mock.patch.dict("os.environ", COLUMNS="80"):
+        Failure(said, 2).show(shown)
+        Failure(said, 2).show(piped)
+    lines = shown.getvalue().splitlines()
+    assert " ".join(lines) == piped.getvalue().strip() == f"Error: {said}"
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 80
 
 
 # --- more than the screen -------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 
 import pytest
 
@@ -216,8 +217,11 @@ def test_what_cannot_be_is_refused_with_what_it_needs() -> None:
         choose_ladder(PLANNED, SETTINGS, dataclasses.replace(DATA, train_tokens=5000), budget=1e12)
     with pytest.raises(InfeasibleError, match=r"give --time \d+s, or --seeds 1 with --time \d+s, which"):
         choose_ladder(PLANNED, SETTINGS, DATA, time=1, seconds=seconds)
-    with pytest.raises(InfeasibleError, match=r"give --budget .*, or --seeds 1 with --budget"):
+    with pytest.raises(InfeasibleError, match=r"give --budget .*, or --seeds 1 with --budget") as refused:
         choose_ladder(PLANNED, SETTINGS, DATA, budget=1e9)
+    both, one = re.findall(r"--budget ([\d.e]+)", str(refused.value))
+    choose_ladder(PLANNED, SETTINGS, DATA, budget=float(both))
+    choose_ladder(PLANNED, dataclasses.replace(SETTINGS, seeds=1), DATA, budget=float(one))
     smallest = choose_ladder(PLANNED, SETTINGS, DATA, time=1, seconds=seconds, at_least=True)
     assert smallest.ladder.base < 1e10
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -95,6 +98,15 @@ class Failure(click.ClickException):
     def __init__(self, sentence: str, exit_code: int) -> None:
         super().__init__(printable(sentence))
         self.exit_code = exit_code  # type: ignore[misc]  # click declares it on the class
+
+    def show(self, file: Any = None) -> None:
+        """Write it; to a terminal in lines that end between words."""
+        stream = file or sys.stderr
+        text = f"Error: {self.format_message()}"
+        if getattr(stream, "isatty", lambda: False)():
+            columns = shutil.get_terminal_size().columns
+            text = textwrap.fill(text, columns, break_long_words=False, break_on_hyphens=False)
+        click.echo(text, file=stream)
 
 
 class Program(click.Group):

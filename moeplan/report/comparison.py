@@ -105,6 +105,7 @@ def _conditions(c: View[Comparison]) -> Text:
     if made.flops is not None:
         limit = " and {memory}" if made.memory else ""
         parts = [f"For {{flops}} FLOPs{limit}, the MoE chosen by {judges(made.laws, made.weights)}"]
+        parts.append(f"dense models with {c.models[1].architecture.attention.upper()} in every layer")
     else:
         parts = ["Each as it is" + (", to be served in {memory}" if made.memory else "")]
     if made.tokens_available is not None:

@@ -96,41 +96,47 @@ def place_text(found: View[Frontier], point: View[Point]) -> Text:
     return joined([dataclasses.replace(point.number_at("x"), text=x_text(found.it, point.x, point.memory))])
 
 
-def curve_table(found: View[Frontier], priced: bool = True) -> tuple[Block, ...]:
-    """About ten points of the curve; `priced` with what 10 % more memory or compute is worth at each."""
+def curve_table(found: View[Frontier], short: bool = False) -> tuple[Block, ...]:
+    """About ten points of the curve; unless `short`, with what 10 % more memory or compute is worth at each."""
     best = found.recommended.design.it if found.recommended else None
     chosen = {place for place, point in enumerate(found.points) if point.design.it == best}
     places = sorted({*_shown(len(found.points)), *chosen})
-    prices = [name for name in ("memory", "compute") if priced and (found.over == "flops" or name == found.over)]
+    prices = [name for name in ("memory", "compute") if not short and (found.over == "flops" or name == found.over)]
     columns: list[Column] = [
         _place(found),
         ("params", lambda point: point.design(SIZE)),
         (">tokens", "{design.tokens}"),
         ("k+s/E", lambda point: point.design(EXPERTS)),
         (">g", "{design.granularity}"),
-        (">EL", lambda point: mark(point("{pooled_leverage:2}"), point.pooled_decades_outside)),
+        (">leverage", lambda point: mark(point("{pooled_leverage:2}"), point.pooled_decades_outside)),
         (">90 %", "{pooled_low:2}–{pooled_high:2}"),
-        (">V/C", "{value_ratio}"),
+        (">quality", "{value_ratio}"),
         *_times(found),
         *((f">10 % {name[:3]}.", _gain(f"{name}_price")) for name in prices),
     ]
     # What the curve runs over needs no second column.
-    twice = {"tokens": ">tokens", "granularity": ">g"}.get(found.over)
-    kept = [column for place, column in enumerate(columns) if not place or column[0] != twice]
+    left = {{"tokens": ">tokens", "granularity": ">g"}.get(found.over)}
+    if short:
+        left |= {">g"} | ({">quality"} if any(head == _FLOPS for head, _ in columns) else set())
+    kept = [column for place, column in enumerate(columns) if not place or column[0] not in left]
     strong = [row for row, place in enumerate(places) if place in chosen]
     shown = table([found.points[place] for place in places], kept, strong=strong, source=_POINT)
     text = (
-        "V/C is what the limits leave of the budget, by all laws together; the rest is how much more compute 10 % more "
-        f"{' or '.join(prices)} is worth in V."
+        "Quality (V) is what the limits leave of the budget, by all laws together; the rest is how much more compute "
+        f"10 % more {' or '.join(prices)} is worth in V."
     )
     return (shown, Paragraph(text)) if prices else (shown,)
+
+
+_FLOPS = ">V [FLOPs]"
+"""The column of V itself, where budgets differ along the curve."""
 
 
 def _times(found: View[Frontier]) -> list[Column]:
     """V, training time and speed of the served, where they differ along the curve."""
     columns: list[Column] = []
     if found.over in ("gpus", "days", "concurrency"):
-        columns.append((">V [FLOPs]", "{design.value}"))
+        columns.append((_FLOPS, "{design.value}"))
     if any(point.mfu is not None for point in found.points):
         columns.append((">MFU", "{mfu}"))
         columns += [(">days", "{days:number}")] if found.over != "days" else []

@@ -22,6 +22,10 @@ _GAP = 2
 _ON = " \\"
 """Ends a line that the shell goes on with."""
 _FLAG = r"(?<=\w)\*(?!\w)"
+_WHOLE = re.compile(r"\d %|\bx \d|\d [A-Z]+\d|--[a-z][a-z-]* [\w.]")
+"""What no line ends within: a share, a factor, a number of devices, an option with its value."""
+_GLUE = "\ue000"
+"""Stands for a space that no line ends at, which rich has no character for."""
 
 
 def terminal_text(sections: Iterable[Section], width: int = 80, color: bool = False) -> str:
@@ -41,13 +45,13 @@ def terminal_text(sections: Iterable[Section], width: int = 80, color: bool = Fa
         if place:
             console.print()
         if section.title:
-            console.print(Text(section.title, style="bold cyan" if section.level == 1 else "bold"))
+            console.print(Text(_glued(section.title), style="bold cyan" if section.level == 1 else "bold"))
         first = not section.title
         for block in section.blocks:
             indent = 2 if section.title else 0
             console.print(Padding(_render(block, first, console.width - indent), (0, 0, 0, indent)))
             first = False
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+    return "\n".join(line.rstrip() for line in file.getvalue().replace(_GLUE, " ").splitlines()) + "\n"
 
 
 def _render(block: Block, lead: bool, width: int) -> RenderableType:
@@ -86,7 +90,8 @@ def _parts(block: Table, width: int) -> list[list[int]]:
     for place in range(count):
         texts = [*([block.columns[place]] if block.columns else []), *(row[place] for row in block.rows)]
         # Numbers stand on one line; words may be broken between them.
-        needs.append(max(len(one) for text in texts for one in ([text] if place in block.right else text.split(" "))))
+        words = ([text] if place in block.right else _glued(text).split(" ") for text in texts)
+        needs.append(max(len(one) for text in words for one in text))
     found = _packed(needs, width)
     for narrower in range(width - 1, 0, -1):  # as many tables, but of like widths
         if len(parts := _packed(needs, narrower)) > len(found):
@@ -119,6 +124,11 @@ def _table(block: Table, places: Sequence[int]) -> RichTable:
 
 
 def _text(text: str, style: str = "") -> Text:
-    result = Text(text, style=style)
+    result = Text(_glued(text), style=style)
     result.highlight_regex(_FLAG, "yellow")
     return result
+
+
+def _glued(text: str) -> str:
+    """The text with `_GLUE` for the spaces of what stays whole."""
+    return _WHOLE.sub(lambda found: found[0].replace(" ", _GLUE), text)

@@ -75,7 +75,7 @@ def serving_fit(
         bound = decode_point(shape, gpus.device, found.most_sequences, serving.context, serving, gpus.count)
     lack = ""
     if not found.most_sequences:
-        lack = f"it needs {format_decimal_bytes(one)} a device and {format_decimal_bytes(usable)} are usable"
+        lack = f"it needs {format_decimal_bytes(one)} per GPU and {format_decimal_bytes(usable)} are usable"
         lack += _narrower(shape, memory, serving, usable)
     return ServingFit(
         memory=str(memory),

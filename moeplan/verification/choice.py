@@ -23,7 +23,7 @@ from moeplan.verification.ladder import (
     make_ladder,
     most_epochs,
 )
-from moeplan.verification.options import duration_option
+from moeplan.verification.options import duration_option, flops_option
 
 FIRST_BASE = 1e9
 """The smallest base compute tried [FLOPs]."""
@@ -79,7 +79,7 @@ def _less(planned: Architecture, ladder: Ladder, data: Data, seconds: Seconds | 
 
     def least(of: Ladder) -> str:
         if seconds is None:
-            return f"--budget {format_flops(ladder_flops(of, data) * 1.01, 2)}"
+            return f"--budget {flops_option(ladder_flops(of, data))}"
         return f"--time {duration_option(ladder_seconds(of, data, seconds, workers))}"
 
     settings = ladder.settings

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from moeplan.errors import UsageError
+from moeplan.units import format_flops
 
 SEEDS = 2
 """Seeds of every rung where none is given."""
@@ -95,6 +96,12 @@ class Where:
             raise UsageError("an address is for the engine ray; give engine ray as well")
         if self.slurm and self.engine != "slurm":
             raise UsageError("Slurm options are for the engine slurm; give engine slurm as well")
+
+
+def flops_option(flops: float) -> str:
+    """Compute rounded up to two digits, as --budget reads it."""
+    scale = 10.0 ** (math.floor(math.log10(flops)) - 1)
+    return format_flops(math.ceil(flops / scale) * scale, 2)
 
 
 def duration_option(seconds: float) -> str:

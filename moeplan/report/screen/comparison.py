@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from moeplan.quantities import symbol
 from moeplan.report.blocks import Block, Paragraph, Section, Table
 from moeplan.report.comparison import headline
 from moeplan.report.comparison_sources import seen
+from moeplan.report.mixers import mixed
 from moeplan.report.screen.commands import asked_again, next_section
 from moeplan.report.screen.leverage import leverage_section
 from moeplan.report.screen.warnings import warning_sections
@@ -113,11 +113,17 @@ def _rows(
 def _others(c: View[Comparison]) -> list[Section]:
     """The models beyond the first two."""
     rows = tuple(
-        (x.name, x("{total_params}"), x("{tokens}"), x("{train_flops}"), x("{serving_bytes}"), x("{fits_memory}"))
+        (_beside(x), x("{total_params}"), x("{tokens}"), x("{train_flops}"), x("{serving_bytes}"), x("{fits_memory}"))
         for x in c.models[2:]
     )
-    columns = ("", symbol("total_params"), "tokens", "train FLOPs", "served", "fits")
+    columns = ("", "params", "tokens", "train FLOPs", "served", "fits")
     return [Section("Other dense models", (Table(rows, columns, right=(1, 2, 3, 4)),))] if rows else []
+
+
+def _beside(model: View[Candidate]) -> str:
+    """A dense model by what it has in common with the MoE, or by its name."""
+    it = model.it
+    return it.role.replace("_", " ") if it.role.startswith("equal_") else it.name
 
 
 def _warnings(c: View[Comparison], first: View[Candidate], second: View[Candidate]) -> list[Section]:
@@ -126,6 +132,8 @@ def _warnings(c: View[Comparison], first: View[Candidate], second: View[Candidat
         "first_does_not_fit": lambda: first.fits_memory is False,
         "second_does_not_fit": lambda: second.fits_memory is False,
         "no_law": lambda: not speaking,
+        "other_attention": lambda: first.role != "given" and mixed(first.architecture),
         "all_outside": lambda: speaking and all(any(a.outside for a in column.answers[:2]) for column in speaking),
     }
-    return warning_sections("comparison", c, applies, first=str(first.name), second=str(second.name))
+    kind = second.architecture.attention.upper()
+    return warning_sections("comparison", c, applies, first=str(first.name), second=str(second.name), attention=kind)

@@ -33,7 +33,7 @@ def frontier_screen(found: Frontier) -> list[Section]:
     section = "leverage" if found.over in RANGES else "law"
     return [
         Section(title, (Table(tuple(_rows(seen))),)),
-        Section("Along the curve", curve_table(seen, priced=False)),
+        Section("Along the curve", curve_table(seen, short=True)),
         *_warnings(seen),
         *next_section(
             asked_again(found.provenance.command, "--full"), (f"--section {section} for its chart", "--html page.html")

@@ -12,10 +12,12 @@ from moeplan.report.opinions import SIZE
 from moeplan.report.screen.commands import asked_again, next_section
 from moeplan.report.screen.leverage import leverage_section
 from moeplan.report.screen.warnings import warning_sections
+from moeplan.report.speeds import speeds_text
 from moeplan.report.text import Text, joined, listed
 from moeplan.report.view import View
 from moeplan.studies.inspection import Inspection
 from moeplan.studies.long_sequences import LongSequences
+from moeplan.units import format_count
 
 _DEGREES = ("tp", "pp", "ep", "etp", "cp", "dp", "virtual_stages")
 
@@ -23,7 +25,7 @@ _DEGREES = ("tp", "pp", "ep", "etp", "cp", "dp", "virtual_stages")
 def inspection_screen(found: Inspection, command: str = "") -> list[Section]:
     """A model on one screen; `command` is the line that asked for it."""
     s = seen(found)
-    also = ["--tokens 15T asks the laws" if found.judgement is None else "--section laws"]
+    also = ["--section laws" if found.judgement is not None else f"{_tokens(found)} asks the laws"]
     if found.training is not None and found.serving is None:
         also.append("--memory 8x80GB asks how it is served")
     leverage = found.judgement is not None and found.judgement.leverage is not None
@@ -33,6 +35,12 @@ def inspection_screen(found: Inspection, command: str = "") -> list[Section]:
         *_warnings(s),
         *next_section(asked_again(command, "--full"), also),
     ]
+
+
+def _tokens(found: Inspection) -> str:
+    """An option for training tokens: the model's own where they are published."""
+    made = found.publication
+    return f"--tokens {format_count(made.training_tokens, 4) if made and made.training_tokens else '15T'}"
 
 
 def _rows(s: View[Inspection]) -> Iterator[tuple[str, str]]:
@@ -88,11 +96,12 @@ def _train(s: View[Inspection]) -> list[tuple[str, str]]:
     best = run.layouts[0]
     names = [name for name in _DEGREES if getattr(best, name) > 1]
     degrees = listed([best(f"{name} {{{name}:d}}") for name in names] or ["one GPU"], " ")
-    days = "{days:number} day(s) " if best.days is not None else ""
+    days = best("{days:number} day(s)") if best.days is not None else ""
+    whole = joined((days, run(" for {tokens} tokens "))) if days else ""
     speed = "{tokens_per_second_per_gpu:,.0f} tokens/s per GPU ({tokens_per_second_per_gpu.low:,.0f}–"
     speed += "{tokens_per_second_per_gpu.high:,.0f}), {mfu:share} MFU"
     return [
-        ("Train", joined((best(days), run(f"on {on}: "), best(speed)))),
+        ("Train", joined((whole, run(f"on {on}: "), best(speed)))),
         ("", joined(("layout ", degrees, best(", {bytes_per_gpu} "), run("of {usable_bytes} per GPU")))),
     ]
 
@@ -100,14 +109,11 @@ def _train(s: View[Inspection]) -> list[tuple[str, str]]:
 def _serve(s: View[Inspection]) -> Text:
     use = s.serving
     where = f"{use.memory} in {use.weight_dtype}"
-    fits = (
-        f"fits {where}, room for {{most_sequences:,}} sequence(s) of {{context}} tokens: "
-        "{tokens_per_second_per_user:number} tokens/s per "
-        f"user, {{tokens_per_second_per_gpu:number}} per GPU ({{num_devices:d}} {use.device})"
-    )
-    lacks = f"does not fit {where}: {{bytes_per_device}} needed of {{usable_bytes}} per GPU"
-    said: Text = use(fits if use.fits else lacks)
-    return said
+    if not use.fits:
+        lacks: Text = use(f"does not fit {where}: {{bytes_per_device}} per GPU, {{usable_bytes}} usable")
+        return lacks
+    room = use(f"fits {where}, room for {{most_sequences:,}} sequence(s) of {{context}} tokens: ")
+    return joined((room, speeds_text(use), use(f" ({{num_devices:d}} {use.device})")))
 
 
 def _judged(s: View[Inspection]) -> list[tuple[str, str]]:
@@ -115,11 +121,14 @@ def _judged(s: View[Inspection]) -> list[tuple[str, str]]:
     judged = s.judgement
     rows = [("Tokens", judged("{tokens}: {train_flops} FLOPs, {tokens_per_param:number} per active param"))]
     if judged.value_ratio is not None:
-        rows.append(("Quality (V)", judged("{value_ratio:share} of its compute, by the laws together")))
+        rows.append(
+            ("Quality (V)", judged("{value_ratio:share} of its compute would do as well in the laws' own best designs"))
+        )
     if judged.recommended is not None:
-        there = judged.recommended(f"{SIZE} on {{tokens}} tokens")
-        more = judged(", {recommended_value_ratio:share} of it") if judged.recommended_value_ratio is not None else ""
-        rows.append(("Best there", joined((there, more))))
+        there = judged.recommended(f"{SIZE} on {{tokens}} tokens for the same compute in ")
+        memory = judged.memory if s.serving is not None else "as much memory"
+        share = judged(": {recommended_value_ratio:share}") if judged.recommended_value_ratio is not None else ""
+        rows.append(("Recommended", joined((there, memory, share))))
     return rows
 
 

@@ -55,10 +55,12 @@ def leverage_section(pooled: View[PooledLeverage]) -> Section:
     point = None if pooled.efficiency_leverage is None else pooled.number_at("efficiency_leverage", "2")
     drawn = scale(pooled.number_at("low", "2"), pooled.number_at("high", "2"), point, pooled.by_law.values())
     far = "; extrapolated {decades_outside:2} decade(s)" if pooled.decades_outside else "; within measured compute"
+    line = "--- " if point is None else "-+- middle, "
     rows = [
         *drawn,
         pooled(
-            f"--- {{level}} interval of {{laws}} law(s) and {{studies:d}} studies{far}", laws=pooled.count_at("weights")
+            f"{line}{{level}} interval of {{laws}} law(s) and {{studies:d}} studies{far}",
+            laws=pooled.count_at("weights"),
         ),
     ]
     if len(pooled.by_law) > 1:

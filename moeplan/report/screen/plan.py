@@ -17,6 +17,7 @@ from moeplan.report.screen.commands import asked_again, next_section
 from moeplan.report.screen.leverage import leverage_section
 from moeplan.report.screen.warnings import warning_sections
 from moeplan.report.sections import seen
+from moeplan.report.speeds import speeds_text
 from moeplan.report.text import NONE, Number, Text, joined, judges, listed
 from moeplan.report.view import View
 
@@ -66,7 +67,8 @@ def _asked(p: View[Plan]) -> Text:
     found = ", the least for the target" if p.goal and p.goal.finds != "memory" else ""
     memory = " and {request.memory}" if asked.memory else ""
     chosen = f", the {asked.choose} choice" if asked.choose != "best" else ""
-    return p(f"{budget_words(asked)}{found}{memory}{chosen}; by {{laws}}", laws=judges(asked.laws, asked.weights))
+    life = ", to train it and to serve {life.served} tokens" if p.life is not None else ""
+    return p(f"{budget_words(asked)}{found}{memory}{life}{chosen}; by {{laws}}", laws=judges(asked.laws, asked.weights))
 
 
 def _train(p: View[Plan]) -> list[Text]:
@@ -110,12 +112,11 @@ def _serve(p: View[Plan]) -> Text:
         where += " of {memory.usable_bytes}" + (" on each of {memory.num_devices} GPUs" if use.num_devices > 1 else "")
     if not use.concurrency.most_sequences:
         return p(f"{where}: no room for a sequence of {{serving.concurrency.context:,}} tokens")
-    return p(
-        f"{where}, room for {{serving.concurrency.most_sequences:,}} sequence(s) of "
-        "{serving.concurrency.context:,} tokens: "
-        "{serving.concurrency.tokens_per_second_per_user:number} tokens/s per user, "
-        f"{{serving.concurrency.tokens_per_second_per_gpu:number}} per GPU ({{serving.num_devices:d}} {use.device})"
+    room = (
+        f"{where}, room for {{serving.concurrency.most_sequences:,}} sequence(s) of {{serving.concurrency.context:,}} "
     )
+    on = p(f"{{serving.num_devices:d}} {use.device}")
+    return joined((p(f"{room}tokens: "), speeds_text(use.concurrency), " (", on, ")"))
 
 
 def _rate(p: View[Plan]) -> Text:
@@ -123,7 +124,7 @@ def _rate(p: View[Plan]) -> Text:
     if not p.hyperparameters:
         return Text(NONE)
     first = p.hyperparameters[0]
-    own = p("{hyperparameters[0].learning_rate}, batch {hyperparameters[0].batch_tokens} tokens by ")
+    own = p("peak learning rate {hyperparameters[0].learning_rate}, batch {hyperparameters[0].batch_tokens} tokens by ")
     ends = [_ends(p.hyperparameters, name) for name in ("learning_rate", "batch_tokens")]
     spread = joined((" (laws: ", *ends[0], "; ", *ends[1], ")")) if len(p.hyperparameters) > 1 else ""
     return joined((own, first.law, spread))
@@ -139,11 +140,11 @@ def _quality(p: View[Plan]) -> Text:
     own = "memory to serve" if "inference" in p.request.memory_for and p.request.memory else "memory of its GPUs"
     limits = {"memory": own, "compute": "compute"}
     more = [
-        p(f"{{prices[{at}].factor}}x the {limits[price.resource]} gives {{prices[{at}].value_ratio:times}} of it")
+        p(f"with {{prices[{at}].factor}}x the {limits[price.resource]} {{prices[{at}].value_ratio:times}}")
         for at, price in enumerate(p.prices)
         if price.resource in limits
     ]
-    kept = p("{value_ratio} of the budget is left by its limits")
+    kept = p("{value_ratio} of the budget would do as well without its limits")
     return joined((kept, "; ", listed(more))) if more else kept
 
 

@@ -225,7 +225,9 @@ def _models(best: Choice, leverage: Leverage, regime: str) -> tuple[tuple[Candid
             models.append((name, role, says, shape, _at_equal_compute(shape, flops, budget)))
     if "equal_loss" in wanted:
         twin = leverage.dense
-        says = f"as good as the MoE by {LEVERAGE_LAW} alone: compute C*EL*phi, split as it finds best for dense models"
+        says = (
+            f"as good as the MoE by {LEVERAGE_LAW} alone, compute x EL x what its split keeps, in that law's best split"
+        )
         says += ", on fresh data" if math.isfinite(budget.tokens_available) else ""
         models.append(("equal loss", "equal_loss", says, twin.architecture, twin.tokens))
     serving = serving_devices([shape for *_, shape, _ in models], budget)

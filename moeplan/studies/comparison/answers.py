@@ -127,7 +127,7 @@ def law_column(law: Law, models: Sequence[Candidate], budget: Budget) -> LawColu
     own = float(of[0][0].get("train_flops", fit.convention("train_flops"), float(models[0].tokens)))
     if fit.predicts == "efficiency_leverage":
         answers = [_by_leverage(law, fit, model, *values, own) for model, values in zip(models, of, strict=True)]
-        basis = "compute times EL, discounted by phi for a split of compute off the law's optimum"
+        basis = "compute times EL, discounted for a split of compute off the law's optimum"
     else:
         answers = [_by_loss(law, fit, model, *values, own) for model, values in zip(models, of, strict=True)]
         basis = "best dense model of equal loss, continuous sizes, C = 6*N*D"
