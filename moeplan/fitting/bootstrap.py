@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moeplan.fitting.identify import quantile
 from moeplan.fitting.problem import Problem
 from moeplan.fitting.solve import solve
 from moeplan.numerics import Floats
+from moeplan.numerics.intervals import normal_quantile
 
 TOLERANCE = 1e-6
 """Root mean square change of ln predictions at which a draw has converged: a thousandth of any run's own noise."""
@@ -94,6 +94,6 @@ def stretch(residuals: Floats, delta: float, units: int, coefficients: int, leve
     from scipy.special import stdtrit
 
     freedom = max(units - coefficients, 1)
-    students = float(stdtrit(freedom, 0.5 + level / 2)) / quantile(level)
+    students = float(stdtrit(freedom, 0.5 + level / 2)) / normal_quantile(level)
     quadratic = float((np.abs(residuals) <= delta).mean())
     return float((students * math.sqrt(units / freedom)) ** quadratic)

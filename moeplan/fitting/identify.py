@@ -10,22 +10,26 @@ Jacobian. Coefficients that they do change, but too little, are found one by one
   which nobody trained), not identified if the term is not known within a factor of 2 at 90 %;
 * any other coefficient by its own interval (and its draws): a factor of 2 for positive ones, four times the range in
   which published values lie for those of either sign.
+
+All but the last of these ask whether a coefficient came out far enough from 0, in standard errors: how far it did goes
+with the answer, for the interval (`moeplan.fitting.only_just`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from moeplan.fitting.only_just import Standing
 from moeplan.fitting.problem import Problem
 from moeplan.fitting.solve import solve
 from moeplan.laws.signatures import FORMS
 from moeplan.numerics import Floats
+from moeplan.numerics.intervals import normal_quantile
 from moeplan.texts import counted
 
 LEVEL_SHIFT, EXPONENT_SHIFT = 0.25, 0.5
@@ -34,8 +38,11 @@ FACTOR = 2.0
 """Within which a term's size must be known."""
 AMPLITUDE_FACTOR = 100.0
 """Within which the amplitude of a term of known size must be."""
+SIZES = (0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
+"""Shares of the prediction that the term of an open amplitude is tried at."""
 LEVEL = 0.9
 """At which the runs must tell."""
+_AT_LEVEL = normal_quantile(LEVEL)
 _ANYTHING = math.log(1e4)
 """Half-width of an interval in ln from which no number is worth giving."""
 _RANK = 1e-8
@@ -58,6 +65,8 @@ class Identified:
     """Coefficients that stand at a bound of the form, with that bound."""
     noise: float
     """The objective's unit (`Problem.noise`)."""
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    """How far from 0 they came out, of coefficients that are determined by that."""
 
 
 def identify(problem: Problem, y: Floats) -> Identified:
@@ -98,11 +107,15 @@ def identify(problem: Problem, y: Floats) -> Identified:
             f"{counted(len(free), 'coefficient(s)')} leave nothing that could tell how far off they are"
         )
         return Identified(dict.fromkeys(names, sentence), (sentence,), rank, covariance, at_bound, noise)
+    standings: dict[str, Standing] = {}
     if pull is None:
-        weak = _weak_sentences(problem, y, [i for i in free if names[i] not in says], covariance, noise)
-        says |= weak
-        directions += weak.values()
-    return Identified(says, tuple(directions), rank, covariance, at_bound, noise)
+        for name, found in _asked_one_by_one(problem, y, [i for i in free if names[i] not in says], covariance, noise):
+            if isinstance(found, Standing):
+                standings[name] = found
+            else:
+                says[name] = found
+                directions.append(found)
+    return Identified(says, tuple(directions), rank, covariance, at_bound, noise, standings)
 
 
 def with_draws(identified: Identified, problem: Problem, y: Floats, draws: Floats) -> Identified:
@@ -111,6 +124,7 @@ def with_draws(identified: Identified, problem: Problem, y: Floats, draws: Float
     draws stop where they begin, near the fit `y` (P,)."""
     says = dict(identified.says)
     directions = list(identified.directions)
+    standings = dict(identified.standings)
     for i, (name, coordinate) in enumerate(problem.table.coordinates.items()):
         affine = name in problem.table.affine
         if name in says or problem.pull is not None:
@@ -119,18 +133,30 @@ def with_draws(identified: Identified, problem: Problem, y: Floats, draws: Float
         if coordinate.kind == "ln":
             # An amplitude is judged by its term; its own value moves with the term's exponent.
             is_open = high - low > 2 * math.log(AMPLITUDE_FACTOR if affine else FACTOR)
+            stands = None if affine else _of_logarithm((high - low) / 2)
             low, high = math.exp(low), math.exp(high)
         else:
-            is_open = coordinate.role == "signed" and affine and not problem.table.log and low < 0 < high
+            by_sign = coordinate.role == "signed" and affine and not problem.table.log
+            is_open = by_sign and low < 0 < high
+            near = max(min(abs(y[i] - low), abs(y[i] - high)), 1e-300)
+            stands = Standing(_AT_LEVEL * abs(float(y[i])) / near, _AT_LEVEL, either_sign=True) if by_sign else None
         if is_open:
             ends = f"{low:.3g} to {high:.3g}"
             says[name] = f"{name} is not identified: {100 * LEVEL:g} % of the draws spread over {ends}"
             directions.append(says[name])
+        elif stands is not None:
+            standings[name] = min(stands, standings.get(name, stands), key=lambda each: each.z - each.least)
     if problem.pull is None:
         for name, sentence in _following(problem, y, draws, says, identified).items():
             says[name] = sentence
             directions.append(sentence)
-    return dataclasses.replace(identified, says=says, directions=tuple(directions))
+    standings = {name: stands for name, stands in standings.items() if name not in says}
+    return dataclasses.replace(identified, says=says, directions=tuple(directions), standings=standings)
+
+
+def _of_logarithm(width: float) -> Standing:
+    """Where a quantity stands whose logarithm is known to `width` either way at 90 %, and must be within the factor."""
+    return Standing(_AT_LEVEL / max(width, 1e-300), _AT_LEVEL / math.log(FACTOR))
 
 
 def _following(
@@ -144,20 +170,28 @@ def _following(
         if name in says and name not in problem.fixed:
             is_ln = problem.table.coordinates[name].kind == "ln"
             shift = math.log(FACTOR) if is_ln else EXPONENT_SHIFT * abs(float(y[i]))
-            asked[i] = np.array([y[i] - shift, y[i] + shift, lows[i], highs[i]])
-    for i, (moved, unnoticed) in _moved(problem, y, asked, identified.noise).items():
+            asked[i] = np.array([y[i] - shift, y[i] + shift, lows[i], highs[i], *_sized(problem, y, i)])
+    for i, (moved, noticed) in _moved(problem, y, asked, identified.noise).items():
         for j, other in enumerate(problem.names):
             beyond = (moved[:, j] < lows[j]) | (moved[:, j] > highs[j])
-            if other not in says and other not in found and (beyond & unnoticed).any():
+            if other not in says and other not in found and (beyond & (noticed < _AT_LEVEL)).any():
                 found[other] = f"{other} is not identified: it goes with {problem.names[i]}, which the runs leave open"
     return found
 
 
-def _moved(
-    problem: Problem, y: Floats, asked: Mapping[int, Floats], noise: float
-) -> dict[int, tuple[Floats, NDArray[np.bool_]]]:
+def _sized(problem: Problem, y: Floats, i: int) -> Floats:
+    """Coordinates of an amplitude at which its term is each of `SIZES` of the prediction amid the runs: one that came
+    out as next to nothing stays so when it is doubled, though the runs may allow for it. None of what is no term."""
+    name = problem.names[i]
+    if name not in problem.table.affine or problem.table.log or problem.table.coordinates[name].kind != "ln":
+        return np.zeros(0)
+    term, prediction = (float(x[0]) for x in _amid_the_runs(problem, y[None], name))
+    return np.asarray(y[i] + np.log(np.array(SIZES) * prediction / term)) if term > 0 else np.zeros(0)
+
+
+def _moved(problem: Problem, y: Floats, asked: Mapping[int, Floats], noise: float) -> dict[int, tuple[Floats, Floats]]:
     """By coordinate, the fits (K, P) with it at each of the values (K,) asked for, everything else fitted again, and
-    whether the runs do not notice at 90 %."""
+    how much the runs notice (K,): the square root of the deviance, in standard errors."""
     if not asked:
         return {}
     low, high = problem.bounds()
@@ -168,15 +202,8 @@ def _moved(
     box[0][row, place] = box[1][row, place] = starts[row, place]
     found = solve(problem, starts, box=box, tolerance=1e-6)
     here = problem.objective(y[None], problem.residuals(y[None])[0])[0]
-    unnoticed = 2 * (found.objective - here) / noise < quantile() ** 2
-    return {i: (found.y[place == i], unnoticed[place == i]) for i in asked}
-
-
-def quantile(level: float = LEVEL) -> float:
-    """Half-width of the central interval of a standard normal."""
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(0.5 + level / 2)
+    noticed = np.sqrt(np.maximum(2 * (found.objective - here) / noise, 0.0))
+    return {i: (found.y[place == i], noticed[place == i]) for i in asked}
 
 
 def _null_directions(j: Floats, pull: Floats | None) -> tuple[int, list[Floats]]:
@@ -222,52 +249,53 @@ def _listed(names: list[str]) -> str:
     return f"{names[0]} is" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} are"
 
 
-def _weak_sentences(problem: Problem, y: Floats, asked: list[int], covariance: Floats, noise: float) -> dict[str, str]:
-    """Why coefficients are not identified, of those asked for; absent where they are."""
+def _asked_one_by_one(
+    problem: Problem, y: Floats, asked: list[int], covariance: Floats, noise: float
+) -> Iterator[tuple[str, str | Standing]]:
+    """Why coefficients are not identified, of those asked for, or how far from 0 they stand, where that decides."""
     shifts = {"level": LEVEL_SHIFT, "exponent": EXPONENT_SHIFT}
     roles = {i: problem.table.coordinates[problem.names[i]].role for i in asked}
     profiled = {i: y[i] * np.array([1 - shifts[role], 1 + shifts[role]]) for i, role in roles.items() if role in shifts}
     profiles = _moved(problem, y, profiled, noise)
-    found = {}
     for i in asked:
-        sentence = (
-            _profile_sentence(problem, y, i, *profiles[i])
+        found = (
+            _by_profile(problem, y, i, shifts[roles[i]], *profiles[i])
             if i in profiles
-            else _weak_sentence(problem, y, i, covariance)
+            else _by_width(problem, y, i, covariance)
         )
-        if sentence:
-            found[problem.names[i]] = sentence
-    return found
+        if found is not None:
+            yield problem.names[i], found
 
 
-def _weak_sentence(problem: Problem, y: Floats, i: int, covariance: Floats) -> str:
-    """Why coefficient `i` is not identified by its own interval, or by its term's; "" if it is."""
+def _by_width(problem: Problem, y: Floats, i: int, covariance: Floats) -> str | Standing | None:
+    """Coefficient `i` by its own interval, or by its term's."""
     name = problem.names[i]
     coordinate = problem.table.coordinates[name]
-    width = quantile() * math.sqrt(max(float(covariance[i, i]), 0.0))
+    width = _AT_LEVEL * math.sqrt(max(float(covariance[i, i]), 0.0))
     value = float(problem.coefficients(y)[name])
     if coordinate.role == "signed":
         most = 4 * max(-coordinate.start[0], coordinate.start[1])
         if name in problem.table.affine or width <= most:
-            return ""
+            return None
         return f"{name} is not identified: {value:.3g} may be off by {width:.2g} either way"
     if name in problem.table.affine and not problem.table.log:
         gradient = _term_gradient(problem, y, name)
-        width = quantile() * math.sqrt(max(float(gradient @ covariance @ gradient), 0.0))
+        width = _AT_LEVEL * math.sqrt(max(float(gradient @ covariance @ gradient), 0.0))
         if width <= np.log(FACTOR):
-            return ""
+            return _of_logarithm(width)
         return f"{name} is not identified: its term is not known within a factor of {FACTOR:g} even amid the runs"
     if width <= np.log(FACTOR):
-        return ""
+        return _of_logarithm(width)
     if width > _ANYTHING:
         return f"{name} is not identified: the runs say next to nothing about it"
     return f"{name} is not identified: {value:.3g} may be off by a factor of {math.exp(width):.2g} either way"
 
 
-def _profile_sentence(problem: Problem, y: Floats, i: int, moved: Floats, unnoticed: NDArray[np.bool_]) -> str:
-    """Why a level or an exponent is not identified, from its profile (K, P); "" if the runs notice it all."""
+def _by_profile(problem: Problem, y: Floats, i: int, shift: float, moved: Floats, noticed: Floats) -> str | Standing:
+    """A level or an exponent by its profile: the fits (K, P) with it moved by a share `shift` of itself."""
+    unnoticed = noticed < _AT_LEVEL
     if not unnoticed.any():
-        return ""
+        return Standing(float(noticed.min()) / shift, _AT_LEVEL / shift)
     name = problem.names[i]
     what = (
         f"the irreducible level {name}" if problem.table.coordinates[name].role == "level" else f"the exponent {name}"
@@ -281,12 +309,19 @@ def _profile_sentence(problem: Problem, y: Floats, i: int, moved: Floats, unnoti
 
 def _term_gradient(problem: Problem, y: Floats, name: str) -> Floats:
     """Gradient (P,) of the logarithm of a term's size at the middle of the runs."""
-    middle = tuple(np.array([np.exp(np.mean(np.log(x))) if (x > 0).all() else np.mean(x)]) for x in problem.variables)
-    center = dataclasses.replace(problem, variables=middle, observed=np.ones(1))
     step = 1e-5
-    points = np.concatenate([y + step * np.eye(len(y)), y - step * np.eye(len(y))])
-    with np.errstate(all="ignore"):
-        found = FORMS[problem.form](*center.variables, **center.duals(points))
-        terms = np.log(np.abs(np.broadcast_to(found.parts[name], (len(points), 1))[:, 0]))
+    terms, _ = _amid_the_runs(problem, np.concatenate([y + step * np.eye(len(y)), y - step * np.eye(len(y))]), name)
+    with np.errstate(divide="ignore"):
+        terms = np.log(terms)
     gradient = (terms[: len(y)] - terms[len(y) :]) / (2 * step)
     return np.asarray(np.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0))
+
+
+def _amid_the_runs(problem: Problem, y: Floats, name: str) -> tuple[Floats, Floats]:
+    """Size of an amplitude's term at the middle of the runs, and the prediction there, at points (B, P)."""
+    middle = tuple(np.array([np.exp(np.mean(np.log(x))) if (x > 0).all() else np.mean(x)]) for x in problem.variables)
+    center = dataclasses.replace(problem, variables=middle, observed=np.ones(1))
+    with np.errstate(all="ignore"):
+        found = FORMS[problem.form](*center.variables, **center.duals(y))
+        term, prediction = (np.broadcast_to(x, (len(y), 1))[:, 0] for x in (found.parts[name], found.value))
+    return np.abs(term), np.asarray(prediction)

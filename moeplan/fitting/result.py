@@ -80,7 +80,8 @@ class Coefficient:
     stderr: float | None
     """Standard deviation over the draws (value * that of the logarithm where that was fitted); null without."""
     low: float | None
-    """Lower end of its interval; null without draws."""
+    """Lower end of its interval; null without draws. Of a coefficient that is only just identified the end nearer to
+    0 reaches further than the draws do (`moeplan.fitting.only_just`)."""
     high: float | None
     """Upper end of its interval; null without draws."""
     coordinate: str
@@ -88,7 +89,7 @@ class Coefficient:
     identified: bool
     """Whether the runs determine it."""
     says: str
-    """Why not, if not; and whether it stands at a bound of the form."""
+    """Why not, if not, or that only just; and whether it stands at a bound of the form."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from moeplan.fitting.bootstrap import Draws
 from moeplan.fitting.compare import compare
 from moeplan.fitting.holdout import rms
 from moeplan.fitting.identify import Identified
+from moeplan.fitting.only_just import ONLY_JUST, is_only_just, of_identified
 from moeplan.fitting.optimum import FLOPS_PER_PARAM, SIZES, HeldVariables, has_optimum, optimal_active_params
 from moeplan.fitting.predictions import predictions
 from moeplan.fitting.prior import Prior
@@ -171,6 +172,9 @@ def _coefficients(
     for name, value in values.items():
         low, high = (None, None) if draws is None else interval(draws[name], level)
         says = identified.says.get(name, "")
+        if (stands := identified.standings.get(name)) and low is not None and high is not None:
+            low, high = of_identified(stands, value, low, high, level, is_log=table[name].kind == "ln")
+            says = ONLY_JUST if is_only_just(stands, level) else says
         if name in identified.at_bound:
             says = f"stands at the bound {identified.at_bound[name]:.3g} of the form"
         if name in held:

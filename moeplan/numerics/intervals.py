@@ -1,4 +1,4 @@
-"""Intervals of draws."""
+"""Intervals of draws, and of the normal."""
 
 from __future__ import annotations
 
@@ -16,3 +16,10 @@ def interval(values: Floats, level: float) -> tuple[float, float]:
         return math.nan, math.nan
     low, high = np.quantile(finite, [0.5 - level / 2, 0.5 + level / 2])
     return float(low), float(high)
+
+
+def normal_quantile(level: float) -> float:
+    """Half-width of the central interval of a standard normal that holds a share `level`."""
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf(0.5 + level / 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from moeplan.fitting.only_just import ONLY_JUST
 from moeplan.fitting.result import Coefficient, FittedLaw
 from moeplan.laws.law import PREDICTS
 from moeplan.laws.signatures import form_variables
@@ -87,12 +88,14 @@ def headline(f: View[FittedLaw]) -> Text:
     """How well the form fits, in a sentence."""
     held = ", {hold_out.rms:share} on the largest runs held out" if f.hold_out is not None else ""
     open_ones = [c.name for c in f.coefficients if not c.identified]
-    known = f"not identified: {', '.join(open_ones)}" if open_ones else "every coefficient is identified"
+    known = [f"not identified: {', '.join(open_ones)}" if open_ones else "every coefficient is identified"]
+    if only_just := _only_just(f):
+        known.append(f"only just: {', '.join(only_just)}")
     return f(
         "{name}: {form} fitted to {runs.used} of {runs.rows} runs, rms residual {quality.rms:share}"
         + held
         + "; {known}",
-        known=known,
+        known="; ".join(known),
     )
 
 
@@ -124,13 +127,19 @@ def coefficient_blocks(f: View[FittedLaw]) -> tuple[Block, ...]:
         (">±", "{stderr:number2}"),
         ("by the runs", _verdict),
     )
-    return (table(f.coefficients, columns, source=f.source_at("coefficients")),)
+    found = table(f.coefficients, columns, source=f.source_at("coefficients"))
+    only_just = _only_just(f)
+    return (found, Paragraph(f"{', '.join(only_just)}: {ONLY_JUST}.")) if only_just else (found,)
+
+
+def _only_just(f: View[FittedLaw]) -> list[str]:
+    return [c.name for c in f.coefficients if c.identified and c.says == ONLY_JUST]
 
 
 def _verdict(c: View[Coefficient]) -> str:
     if not c.identified:
         return "held by the prior" if "prior" in c.says else "not identified"
-    return "at a bound" if c.says else "identified"
+    return "only just" if c.says == ONLY_JUST else "at a bound" if c.says else "identified"
 
 
 def _shrinkage(f: View[FittedLaw]) -> tuple[Block, ...]:
