@@ -53,18 +53,54 @@ ASKED = {
     "--tokens-available": ("1T", "30T"),
     "--inference-tokens": ("1T", "1e13"),
     "--alternatives": ("2", "5"),
-    "--choose": ("balanced", "rich", "small"),
+    "--choose": ("best", "lean", "rich", "robust"),
+    "--gpus": ("8xA100-80GB", "64xH100", "256xH100", "7xH200", "64xB200", "8xA100"),
+    "--days": ("1", "30", "0.5"),
+    "--goodput": ("0.9", "85%"),
+    "--optimise": ("flops", "time", "money"),
+    "--train-precision": ("bf16", "fp8", "mxfp8", "nvfp4"),
+    "--software": ("eager", "partial graphs", "full graphs"),
+    "--layout": ("tp=1,pp=1,ep=8", "tp=2,ep=4", "pp=3", "tp=1,pp=2,ep=8,vp=2,mbs=1", "ep=64"),
+    "--batch": ("256", "1024", "17"),
+    "--multiple-of": ("num_experts=32", "d_expert=128", "granularity=2"),
+    "--mfu": ("0.3", "40%"),
+    "--measured": (
+        "qwen3-30b-a3b on 64xH100, tp=1,pp=2,ep=8: 8900 tokens/s/GPU",
+        "olmoe-1b-7b on 8xA100: 9e4 tokens/s",
+    ),
+    "--price-per-gpu-hour": ("2.5", "0"),
+    "--memory-for": ("training", "inference", "both"),
+    "--optimizer": ("megatron", "zero3", "zero1"),
+    "--fix": ("granularity=8", "num_shared_experts=0", "num_experts=48", "tokens=1T", "num_dense_layers=1"),
+    "--range": ("tokens=300B..1T", "granularity=2..8", "num_experts=100..10"),
+    "--served": ("1T", "4e13"),
+    "--serve-gpus": ("1xH100", "8xH100", "8xH200"),
+    "--prompt-tokens": ("512", "0", "1048576"),
+    "--answer-tokens": ("512", "1"),
+    "--tokens-per-second-per-user": ("20", "60", "1e6"),
+    "--section": ("laws", "memory", "layouts", "nothing"),
+    "--within": ("0.05", "2%"),
+    "--max-tokens": ("1T", "5e10"),
+    "--latent": ("2", "4"),
+    "--over": ("granularity", "num_experts", "gpus", "days", "concurrency"),
+    "--to": ("hf", "megatron"),
 }
 """Values of options of several commands that may be right."""
 SEARCH = (
     "--seq-len", "--vocab-size", "--law", "--weights", "--kv-dtype", "--context", "--concurrency", "--headroom",
     "--attention", "--tokens-available", "--inference-tokens", "--tied", "--json", "--json", "--markdown",
 )  # fmt: skip
+CLOCK = (
+    "--gpus", "--goodput", "--optimise", "--train-precision", "--software", "--layout", "--batch", "--multiple-of",
+    "--mfu", "--measured", "--price-per-gpu-hour", "--memory-for", "--optimizer", "--range", "--served",
+    "--serve-gpus", "--prompt-tokens", "--answer-tokens", "--tokens-per-second-per-user", "--max-tokens",
+)  # fmt: skip
 COMMANDS: dict[str, tuple[int, tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
     # how often, what it begins with, what may follow
-    "inspect": (5, tuple((model,) for model in MODELS), (
+    "inspect": (5, tuple((model,) for model in (*MODELS, "{plan}")), (
         "--tokens", "--flops", "--seq-len", "--weights", "--kv-dtype", "--context", "--concurrency", "--json",
-        "--markdown", "--memory")),
+        "--markdown", "--memory", "--gpus", "--gpus", "--layout", "--batch", "--train-precision", "--software",
+        "--optimizer", "--measured", "--balanced", "--section", "--full")),
     "laws": (20, ((), *((law,) for law in LAWS)), ("--json", "--markdown", "--check")),
     "hardware": (20, ((), ("H100",), ("H200",), ("B200",), ("A100",), ("H1000",)), ("--json", "--markdown")),
     "schema": (8, ((), ("plan",), ("verification",), ("fit",), ("nothing",)), ()),
@@ -76,13 +112,19 @@ COMMANDS: dict[str, tuple[int, tuple[tuple[str, ...], ...], tuple[str, ...]]] = 
     "verify": (10, (("{plan}", "--budget", "1e10", "--dry-run"), ("{plan}", "--time", "1s", "--budget", "1e12"),
                    ("{plan}", "--seeds", "0"), ("{runs}", "--dry-run")), ("--controls", "--json", "--workers=1")),
     "upcycle": (2, tuple((dense, "--flops", "1e22", "--experts", count) for dense in ("llama-3-8b", "qwen3-0.6b")
-                         for count in ("8", "16")), ("--memory", "--json", "--markdown", "--output", "--shared")),
+                         for count in ("8", "16")), (
+        "--memory", "--json", "--markdown", "--output", "--shared", "--gpus", "--to")),
     "compare": (2, (("qwen3-30b-a3b", "deepseek-v3"), ("olmoe-1b-7b", "mixtral-8x7b@5T"), ("{plan}",)), (
         "--json", "--markdown", "--seq-len", "--weights")),
     "recommend": (2, tuple(("--flops", flops, "--memory", memory, *SMALL) for flops in ASKED["--flops"]
-                           for memory in ASKED["--memory"]), (*SEARCH, "--alternatives", "--choose", "--output")),
+                           for memory in ASKED["--memory"]), (
+        *SEARCH, *CLOCK, "--alternatives", "--choose", "--output", "--days", "--section", "--full", "--latent")),
+    "recommend ": (2, tuple(("--gpus", gpus, "--days", days, *SMALL) for gpus in ASKED["--gpus"]
+                            for days in ASKED["--days"]), (
+        *SEARCH, *CLOCK, "--memory", "--choose", "--output", "--full", "--flops", "--fix")),
     "frontier": (1, tuple(("--flops", "1e21", "--memory", memory, "--points", "3", *SMALL) for memory in (
-        "24GB..80GB", "80GB..640GB", "80GB")), SEARCH),
+        "24GB..80GB", "80GB..640GB", "80GB")), (*SEARCH, "--over", "--gpus", "--days")),
+    "help": (2, ((), ("words",), ("recommend",), ("nothing",)), ()),
 }  # fmt: skip
 """Lines of every command: most of them right, none that searches for long, the cheap ones most often."""
 PLAN = ("--flops", "1e21", "--memory", "80GB", "--fix", "num_layers=24", "--fix", "d_model=2048")
@@ -143,7 +185,7 @@ def line(rng: random.Random) -> list[str]:
     words = [rng.choice(NUMBERS) if rng.random() < WRONG else word for word in words]
     if rng.random() < WRONG:
         words.insert(rng.randint(0, len(words)), rng.choice(NUMBERS))
-    return [command, *words]
+    return [command.strip(), *words]
 
 
 def nonsense(data: object, name: str = "") -> str:

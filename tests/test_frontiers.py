@@ -31,8 +31,8 @@ from moeplan.report.charts import looks
 from moeplan.report.frontier import frontier_sections, headline
 from moeplan.report.page import numbers_without_source
 from moeplan.report.terminal import terminal_text
-from moeplan.studies.frontier import bar
 from moeplan.studies.frontier.curves import Frontier, Point
+from moeplan.studies.frontier.points import bar
 from moeplan.studies.frontier.ranges import read_values
 from moeplan.units import MemoryLimit, format_flops, parse_memory
 from tests.drawn_laws import write_drawn
