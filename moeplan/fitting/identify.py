@@ -4,8 +4,8 @@ Directions in which the predictions for the runs do not change at all are found 
 Jacobian. Coefficients that they do change, but too little, are found one by one:
 
 * a level (an irreducible loss) by its profile: it is fixed 25 % below and above, everything else fitted again; if
-  the runs do not tell either from the fit at 90 %, it is not identified;
-* an exponent of known sign by the same profile at 50 % below and above;
+  the runs do not tell either from the fit at 90 %, or its draws spread as far, it is not identified;
+* an exponent of known sign by the same profile at 50 % below and above, and its draws;
 * an amplitude by its term's size at the middle of the runs (its own value is the term's at one param and one token,
   which nobody trained), not identified if the term is not known within a factor of 2 at 90 %;
 * any other coefficient by its own interval (and its draws): a factor of 2 for positive ones, four times the range in
@@ -32,8 +32,8 @@ from moeplan.numerics import Floats
 from moeplan.numerics.intervals import normal_quantile
 from moeplan.texts import counted
 
-LEVEL_SHIFT, EXPONENT_SHIFT = 0.25, 0.5
-"""How far a level and an exponent are moved to see whether the runs notice."""
+SHIFTS = {"level": 0.25, "exponent": 0.5}
+"""How far a level and an exponent are moved to see whether the runs notice, as a share of themselves, by role."""
 FACTOR = 2.0
 """Within which a term's size must be known."""
 AMPLITUDE_FACTOR = 100.0
@@ -119,27 +119,31 @@ def identify(problem: Problem, y: Floats) -> Identified:
 
 
 def with_draws(identified: Identified, problem: Problem, y: Floats, draws: Floats) -> Identified:
-    """The same, and what the draws (B, P) tell: positive coefficients that spread over more than the factor either way,
-    sizes of terms whose sign is open, and all that follow what is open beyond their own draws, since in a flat valley
-    draws stop where they begin, near the fit `y` (P,)."""
+    """The same, and what the draws (B, P) tell: levels, exponents and positive coefficients whose own draws spread over
+    more than they may, terms whose sign is open, and all that follow what is open beyond their own draws, since in a
+    flat valley draws stop where they begin, near the fit `y` (P,)."""
     says = dict(identified.says)
     directions = list(identified.directions)
     standings = dict(identified.standings)
     for i, (name, coordinate) in enumerate(problem.table.coordinates.items()):
         affine = name in problem.table.affine
-        if name in says or problem.pull is not None:
+        if name in says or name in problem.fixed or problem.pull is not None:
             continue
         low, high = (float(x) for x in np.quantile(draws[:, i], [0.5 - LEVEL / 2, 0.5 + LEVEL / 2]))
+        width, is_open, stands = (high - low) / 2, False, None
         if coordinate.kind == "ln":
             # An amplitude is judged by its term; its own value moves with the term's exponent.
-            is_open = high - low > 2 * math.log(AMPLITUDE_FACTOR if affine else FACTOR)
-            stands = None if affine else _of_logarithm((high - low) / 2)
+            is_open = width > math.log(AMPLITUDE_FACTOR if affine else FACTOR)
+            stands = None if affine else _of_logarithm(width)
             low, high = math.exp(low), math.exp(high)
-        else:
-            by_sign = coordinate.role == "signed" and affine and not problem.table.log
-            is_open = by_sign and low < 0 < high
-            near = max(min(abs(y[i] - low), abs(y[i] - high)), 1e-300)
-            stands = Standing(_AT_LEVEL * abs(float(y[i])) / near, _AT_LEVEL, either_sign=True) if by_sign else None
+        elif coordinate.role in SHIFTS:
+            shift, size = SHIFTS[coordinate.role], abs(float(y[i]))
+            is_open = width > shift * size
+            stands = Standing(_AT_LEVEL * size / max(width, 1e-300), _AT_LEVEL / shift)
+        elif affine and not problem.table.log:
+            is_open = low < 0 < high
+            near = min(abs(y[i] - low), abs(y[i] - high))
+            stands = Standing(_AT_LEVEL * abs(float(y[i])) / max(near, 1e-300), _AT_LEVEL, either_sign=True)
         if is_open:
             ends = f"{low:.3g} to {high:.3g}"
             says[name] = f"{name} is not identified: {100 * LEVEL:g} % of the draws spread over {ends}"
@@ -169,7 +173,7 @@ def _following(
     for i, name in enumerate(problem.names):
         if name in says and name not in problem.fixed:
             is_ln = problem.table.coordinates[name].kind == "ln"
-            shift = math.log(FACTOR) if is_ln else EXPONENT_SHIFT * abs(float(y[i]))
+            shift = math.log(FACTOR) if is_ln else SHIFTS["exponent"] * abs(float(y[i]))
             asked[i] = np.array([y[i] - shift, y[i] + shift, lows[i], highs[i], *_sized(problem, y, i)])
     for i, (moved, noticed) in _moved(problem, y, asked, identified.noise).items():
         for j, other in enumerate(problem.names):
@@ -253,13 +257,12 @@ def _asked_one_by_one(
     problem: Problem, y: Floats, asked: list[int], covariance: Floats, noise: float
 ) -> Iterator[tuple[str, str | Standing]]:
     """Why coefficients are not identified, of those asked for, or how far from 0 they stand, where that decides."""
-    shifts = {"level": LEVEL_SHIFT, "exponent": EXPONENT_SHIFT}
     roles = {i: problem.table.coordinates[problem.names[i]].role for i in asked}
-    profiled = {i: y[i] * np.array([1 - shifts[role], 1 + shifts[role]]) for i, role in roles.items() if role in shifts}
+    profiled = {i: y[i] * np.array([1 - SHIFTS[role], 1 + SHIFTS[role]]) for i, role in roles.items() if role in SHIFTS}
     profiles = _moved(problem, y, profiled, noise)
     for i in asked:
         found = (
-            _by_profile(problem, y, i, shifts[roles[i]], *profiles[i])
+            _by_profile(problem, y, i, SHIFTS[roles[i]], *profiles[i])
             if i in profiles
             else _by_width(problem, y, i, covariance)
         )
