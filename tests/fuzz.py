@@ -110,7 +110,8 @@ COMMANDS: dict[str, tuple[int, tuple[tuple[str, ...], ...], tuple[str, ...]]] = 
         "additive_power_law", "additive_power_law", "expansion_joint", "no-form")), (
         "--json", "--markdown", "--output", "--drop-highest-loss=1", "--holdout=1", "--seed=3")),
     "verify": (10, (("{plan}", "--budget", "1e10", "--dry-run"), ("{plan}", "--time", "1s", "--budget", "1e12"),
-                   ("{plan}", "--seeds", "0", "--dry-run"), ("{runs}", "--dry-run")), ("--controls", "--json", "--workers=1")),
+                   ("{plan}", "--seeds", "0", "--dry-run"), ("{runs}", "--dry-run")), (
+        "--controls", "--json", "--workers=1")),
     "upcycle": (2, tuple((dense, "--flops", "1e22", "--experts", count) for dense in ("llama-3-8b", "qwen3-0.6b")
                          for count in ("8", "16")), (
         "--memory", "--json", "--markdown", "--output", "--shared", "--gpus", "--to")),
