@@ -79,16 +79,16 @@ def test_planted_leverage_is_covered(leverage: float, noise: tuple[float, float]
 @pytest.mark.parametrize("leverage, falls, seeds", [(1.0, 3.0, 2), (1.6, 4.4, 2), (1.0, 2.0, 3)])
 def test_a_planted_leverage_is_covered_where_noise_falls(leverage: float, falls: float, seeds: int) -> None:
     """Where noise falls with tokens as steeply as measured the interval holds the planted leverage in at least 85 % of
-    120 trials, 1 (a plan against itself) included, and is narrower than with one level of noise for all runs."""
+    100 trials, 1 (a plan against itself) included, and is narrower than with one level of noise for all runs."""
     rng = np.random.default_rng(5)
     covered, widths, level = 0, [], []
-    for _ in range(120):
+    for _ in range(100):
         arms = invented(rng, leverage, noise=(0.005, 0.005), falls=falls, shared=0.003, seeds=seeds)
         found, even = (measure(*each)[-1] for each in (arms, one_length(arms)))
         covered += found.low <= leverage <= found.high
         widths.append(math.log(found.high / found.low))
         level.append(math.log(even.high / even.low))
-    assert covered >= 102
+    assert covered >= 85
     assert np.median(widths) < np.median(level)
 
 
