@@ -165,6 +165,12 @@ def test_charts_are_tables_elsewhere() -> None:
     assert table.rows[0] == ("24GB", "4.44x* (3.55x–5.55x)", "1.77x", "-")
     assert next(row for row in table.rows if row[0] == "80GB")[3] == "6.00x (5.00x–7.00x)"
     assert len(chart_table(frontier(), whole=True).rows) == 41
+    apart = tuple(Series(name, tuple(float(5 * at + x) for x in range(5)), (1.0,) * 5) for at, name in enumerate("abc"))
+    pairs = chart_table(Chart("t", "x", "y", apart), whole=True)
+    assert (pairs.columns, len(pairs.rows)) == (
+        ("x", "a", "x", "b", "x", "c"),
+        5,
+    )  # in place of 15 rows, two thirds of them empty
     section = Section("Frontier", (frontier(),))
     markdown = markdown_text([section])
     assert r"| 24GB | 4.44x\* (3.55x–5.55x) | 1.77x | - |" in markdown

@@ -13,7 +13,12 @@ from click.testing import CliRunner
 
 from moeplan.cli import cli
 from moeplan.laws import load_law
+from moeplan.report.blocks import Chart
+from moeplan.report.pictures import write_page
+from moeplan.report.screen.verification import verification_summary
+from moeplan.report.verification import verification_sections
 from tests.chromium import Browser
+from tests.test_verify_estimate import studied
 
 BUDGET = ("--flops", "1e21", "--memory", "24GB")
 COMMANDS = {
@@ -26,8 +31,6 @@ COMMANDS = {
     "fit": ("fit", "RUNS", "--form", "additive_power_law", "--draws", "50"),
 }
 """Commands with a page, by what to call it."""
-SUMMARISED = set(COMMANDS) - {"backtest"}
-"""Those whose print begins with a summary of at most two pages, its sources as notes, before the numbered whole."""
 PAPERS = {"A4": (210 / 25.4, 297 / 25.4), "Letter": (8.5, 11.0)}
 """Width and height [inches]."""
 
@@ -46,7 +49,7 @@ def runs_file(path: Path) -> str:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_page_is_whole(browser: Browser, tmp_path: Path, name: str) -> None:
-    """It opens from disk under 6 MB with no complaint and one request; its charts are drawn; all numbers have a source.
+    """It opens from disk under 3 MB with no complaint and one request; its charts are drawn; all numbers have a source.
 
     Numbers that point into the JSON are what --json prints there; on a phone nothing but tables scrolls sideways. On
     paper two pages at most come before the whole.
@@ -55,7 +58,7 @@ def test_page_is_whole(browser: Browser, tmp_path: Path, name: str) -> None:
     words = [runs_file(tmp_path / "runs.csv") if word == "RUNS" else word for word in COMMANDS[name]]
     done = CliRunner().invoke(cli, [*words, "--html", str(path), "--json"])
     assert done.exit_code == 0, done.output
-    assert path.stat().st_size < 6e6
+    assert path.stat().st_size < 3e6
     browser.media()
     browser.resize(1280)
     browser.open(path)
@@ -83,16 +86,36 @@ def test_page_is_whole(browser: Browser, tmp_path: Path, name: str) -> None:
         }).length;
     })()""")
     assert wrong == 0
-    if name in SUMMARISED and shutil.which("pdftotext"):
-        for paper, (wide, high) in PAPERS.items():
-            made = browser.send("Page.printToPDF", paperWidth=wide, paperHeight=high, printBackground=True)["data"]
-            (tmp_path / "page.pdf").write_bytes(base64.b64decode(made))
-            told = ["pdftotext", "-layout", tmp_path / "page.pdf", "-"]
-            pages = subprocess.run(told, capture_output=True, text=True, check=True).stdout.rstrip("\f\n").split("\f")
-            first = next(at for at, one in enumerate(pages) if "Appendix: the whole answer" in one)
-            assert first in (1, 2), paper
-            assert "Notes" in "".join(pages[:first])
-            assert "[1] " in "".join(pages[:first])
+    hold_on_paper(browser, tmp_path / "page.pdf")
     browser.resize(360)
     browser.open(path)
     assert browser.js("document.documentElement.scrollWidth") <= 360
+
+
+def hold_on_paper(browser: Browser, pdf: Path) -> None:
+    """The page that is open prints a summary of at most two pages, its sources as notes, before the whole."""
+    for paper, (wide, high) in PAPERS.items() if shutil.which("pdftotext") else ():
+        made = browser.send("Page.printToPDF", paperWidth=wide, paperHeight=high, printBackground=True)["data"]
+        pdf.write_bytes(base64.b64decode(made))
+        told = ["pdftotext", "-layout", pdf, "-"]
+        pages = subprocess.run(told, capture_output=True, text=True, check=True).stdout.rstrip("\f\n").split("\f")
+        first = next(at for at, one in enumerate(pages) if "Appendix: the whole answer" in one)
+        assert first in (1, 2), paper
+        assert "Notes" in "".join(pages[:first])
+        assert "[1] " in "".join(pages[:first])
+
+
+def test_a_verification_prints_a_summary(browser: Browser, tmp_path: Path) -> None:
+    """What a study measured stands on at most two pages, the predicted leverage and the chart beside it."""
+    found, _ = studied(1.5, controls=True)
+    sections = verification_sections(found)
+    summary = verification_summary(found, sections)
+    shown = [block for section in summary for block in section.blocks]
+    assert [block.title for block in shown if isinstance(block, Chart)] == [
+        "Efficiency Leverage, measured and predicted"
+    ]
+    write_page(str(tmp_path / "page.html"), sections, title="t", data=found.to_json(), summary=summary)
+    browser.media()
+    browser.resize(1280)
+    browser.open(tmp_path / "page.html")
+    hold_on_paper(browser, tmp_path / "page.pdf")

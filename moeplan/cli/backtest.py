@@ -49,21 +49,25 @@ def backtest(
     if what_labs_chose:
         if laws:
             raise click.UsageError("--labs shows the laws' own choices with equal weights; leave out --law")
-        from moeplan.report.labs import labs_sections
+        from moeplan.report.labs import labs_sections, labs_summary
         from moeplan.studies.labs import HOURS, labs
 
         with out.Progress() as progress:
             chosen = labs(hours=HOURS, progress=progress)
         data, sections, title = to_json(chosen), labs_sections(chosen), "What laboratories chose"
+        summary = labs_summary(sections)
     else:
-        from moeplan.report.backtest import backtest_sections
+        from moeplan.report.backtest import backtest_sections, backtest_summary
         from moeplan.studies.backtest.run import backtest as test
 
         found = test(laws or None)
         data, sections, title = to_json(found), backtest_sections(found), "The laws against published studies"
+        summary = backtest_summary(found, sections)
     with out.Delivery() as delivery:
         record = "labs.json" if what_labs_chose else "backtest.json"
-        delivery.pictures(plot=plot, html=html, title=title, sections=sections, data=data, record=record)
+        delivery.pictures(
+            plot=plot, html=html, title=title, sections=sections, data=data, summary=summary, record=record
+        )
         if as_json:
             out.emit_json(data)
         else:

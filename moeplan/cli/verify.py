@@ -155,8 +155,8 @@ def verify(
         delivery.write(output, found.to_text)
         delivery.write(save, lambda: runs_csv(found.runs, found.outline.seq_len))
         delivery.pictures(
-            plot=plot, html=html, title="moeplan verify", sections=[*sections, Section("Charts", charts)],
-            data=found.to_json(), command=command, record=report.record,
+            plot=plot, html=html, title=report.title, sections=[*sections, Section("Charts", charts)],
+            data=found.to_json(), command=command, summary=report.summary(found, sections), record=report.record,
         )  # fmt: skip
         display.show(found, screen=lambda: report.screen(found), full=lambda: sections)
 
@@ -174,6 +174,10 @@ class Report(NamedTuple):
     """All of what was found."""
     charts: Callable[[Any], Any]
     """Pictures of it."""
+    summary: Callable[[Any, Any], Any]
+    """What a print begins with, of what was found and all of its sections."""
+    title: str
+    """What a page is about."""
     record: str
     """The file name under which a page offers its JSON."""
 
@@ -191,13 +195,22 @@ def _report(asked: Any) -> Report:
             first.verification_screen,
             own.verification_sections,
             own.verification_charts,
+            first.verification_summary,
+            "A plan checked by proxy runs",
             "verification.json",
         )
     from moeplan.report import proxy_runs as runs
 
     outlined, sections = runs.proxy_outline_sections, runs.proxy_runs_sections  # short as they are
     return Report(
-        lambda outline, _: outlined(outline), outlined, sections, sections, runs.proxy_runs_charts, "proxy_runs.json"
+        lambda outline, _: outlined(outline),
+        outlined,
+        sections,
+        sections,
+        runs.proxy_runs_charts,
+        runs.proxy_runs_summary,
+        "Suggested runs, trained",
+        "proxy_runs.json",
     )
 
 

@@ -9,12 +9,15 @@ from moeplan.quantities import number, times
 from moeplan.report.backtest_intervals import interval_blocks
 from moeplan.report.backtest_measured import measured_origins, measured_sections
 from moeplan.report.blocks import Block, Chart, Column, Items, Paragraph, Section, Series, Table, series, table
+from moeplan.report.screen.paper import paper_parts
 from moeplan.report.sources import outside_text
 from moeplan.report.text import NONE, Source, mark
 from moeplan.report.view import View
 from moeplan.studies.backtest.scores import BackTest, EquivalencePrediction, Result, Widening
 from moeplan.units import format_flops
 
+INTERVALS = "The interval of leverage, publications left out"
+"""The section that judges intervals."""
 _SIGN = {"equal": "", "lower": "≥ ", "higher": "≤ ", "unknown": ""}
 _BY_PARAMS = "active params without embeddings"
 _BY_FLOPS = "no logits"
@@ -41,12 +44,17 @@ def backtest_sections(test: BackTest) -> list[Section]:
         ("What the laws' papers claim", _own_claims(seen), claimed),
         ("Runs made after their law", _runs(seen), within),
         ("Context, not scored", _context(seen), claimed),
-        ("The interval of leverage, publications left out", interval_blocks(seen), judged),
+        (INTERVALS, interval_blocks(seen), judged),
         ("The widening of a law's own interval", tuple(Paragraph(_widening(w)) for w in test.widening), scored),
         ("Silent", (Items(tuple(f"{x.law}: {x.why}." for x in test.silent)),) if test.silent else (), scored),
         ("Sources", (Items(_origins(test)),), read),
     ]
     return [Section(title, blocks, source=source) for title, blocks, source in sections if blocks]
+
+
+def backtest_summary(test: BackTest, report: Sequence[Section]) -> list[Section]:
+    """What a print begins with: the error by law, predictions over claims, and how the intervals did."""
+    return paper_parts(report, backtest_chart(test), (INTERVALS,))
 
 
 def _seen(test: BackTest) -> View[BackTest]:
@@ -281,7 +289,7 @@ def _context(test: View[BackTest]) -> tuple[Block, ...]:
         ("as published", _stated),
         (">by FLOPs", _ratio(_BY_FLOPS)),
         (f">{leading}", lambda result: _said(result, leading, "best_dense")),
-        ("interval", interval),
+        (">interval", interval),
     )
     text = (
         "Products, other data or recipes, time and energy. By FLOPs: computed where both shapes are known (without "

@@ -15,19 +15,19 @@ def comparison_charts(found: Comparison) -> tuple[Chart, ...]:
     return tuple(chart for chart in (work_chart(found), cost_chart(found)) if chart.series)
 
 
-def work_chart(found: Comparison) -> Chart:
-    """One series a law, one place a model."""
-    names = tuple(model.name for model in found.models)
+def work_chart(found: Comparison, models: int | None = None) -> Chart:
+    """One series a law, one place a model: all of them, or the first so many."""
+    names = tuple(model.name for model in found.models[:models])
     lines = [
         series(
             column.law,
-            column.answers,
+            column.answers[:models],
             "ratio",
             "ratio.low",
             "ratio.high",
             kind="points",
-            inside=tuple(not answer.outside for answer in column.answers),
-            texts=tuple(ratio_text(answer) for answer in column.answers),
+            inside=tuple(not answer.outside for answer in column.answers[:models]),
+            texts=tuple(ratio_text(answer) for answer in column.answers[:models]),
             strong=column.law == LEVERAGE_LAW,
             source=Source(column.basis, column.law, WORK),
         )

@@ -39,8 +39,8 @@ def page_title(found: Comparison) -> Text:
 
 
 def comparison_summary(found: Comparison) -> list[Section]:
-    """What a print begins with: the headline, the models side by side, dense compute by each law."""
-    return paper_summary(comparison_sections(found), comparison_screen(found), work_chart(found), COUNTED)
+    """What a print begins with: the headline, two models side by side, their dense compute by each law."""
+    return paper_summary(comparison_sections(found), comparison_screen(found), work_chart(found, 2), COUNTED)
 
 
 def page_sections(found: Comparison) -> list[Section]:

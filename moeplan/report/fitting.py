@@ -79,7 +79,7 @@ def _source(fitted: FittedLaw, says: str) -> Source:
     runs = fitted.runs
     return Source(
         says,
-        law=f"{fitted.name} ({fitted.form}, fitted to {runs.used} runs of {runs.file})",
+        law=f"{fitted.name} ({fitted.form} fitted to {runs.used} runs of {runs.file})",
         convention="; ".join(f"{name}: {word}" for name, word in fitted.conventions.items()),
     )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from moeplan.quantities import number
 from moeplan.report.blocks import Column, Items, Paragraph, Section, Table, table
 from moeplan.report.opinions import shape_cells
+from moeplan.report.screen.paper import paper_parts
 from moeplan.report.text import NONE, Source
 from moeplan.report.view import View
 from moeplan.studies.labs import HOURS_DEVICE, HOURS_MFU, MEMORY_SLACK, SEQUENCES, SPEED, Labs
@@ -15,6 +17,8 @@ _COUNTED = Source(
     "Counted from exact shapes; chosen by a search over the declared grid with equal weights of the laws.",
     convention="params with embeddings; FLOPs 6 x active params without input embedding + causal attention",
 )
+BASIS = "What this rests on"
+"""The section that says how choices were made comparable."""
 _COLUMNS = (
     "served", "params", "tokens", "k+s/E", "g", "layers x d_model", "V / C", "N_a / lab's", "D / lab's", "V / lab's",
 )  # fmt: skip
@@ -27,8 +31,13 @@ def labs_sections(found: Labs) -> list[Section]:
         Section("", (Paragraph(_headline(found), _COUNTED),)),
         Section("How near", (_agreement(seen),)),
         *(Section(lab.model, (_table(lab),)) for lab in seen.labs),
-        Section("Notes", (Items(_notes(found)),)),
+        Section(BASIS, (Items(_notes(found)),)),
     ]
+
+
+def labs_summary(report: Sequence[Section]) -> list[Section]:
+    """What a print begins with: how near moeplan's choices come, and what that is worth."""
+    return paper_parts(report, None, ("How near", BASIS))
 
 
 def _headline(found: Labs) -> str:

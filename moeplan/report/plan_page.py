@@ -275,7 +275,7 @@ def efficiency_chart(plan: Plan) -> Chart:
     judged = [law for law in seen(plan).laws if law.efficiency is not None and law.regret_flops is not None]
     inside = tuple(not law.outside for law in judged)
     return Chart(
-        f"What each law finds {size_of(plan.design)} worth",
+        f"{size_of(plan.design)} by each law",
         "",
         "share of the compute of the law's own best design under the same limits",
         (series("", judged, "efficiency", kind="bars", inside=inside),),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from moeplan.report.blocks import Block, Chart, Column, Items, Paragraph, Section, series, table
+from moeplan.report.screen.paper import paper_parts
 from moeplan.report.suggestion import experts_text, shape_text
 from moeplan.report.text import Source
 from moeplan.report.verification import (
@@ -100,6 +103,11 @@ def _seeds(proxy: View[ProxyRun]) -> str:
 def _routing(seen: View[ProxyRuns]) -> tuple[Block, ...]:
     routed = [proxy for proxy in seen.proxies if proxy.load is not None]
     return (table(routed, (("", _places), _SHAPE[1], *ROUTED), source=_MEASURED), Paragraph(ROUTING))
+
+
+def proxy_runs_summary(found: ProxyRuns, report: Sequence[Section]) -> list[Section]:
+    """What a print begins with: what was run, the chart of losses, their table."""
+    return paper_parts(report, proxy_runs_charts(found)[0], ("Losses",))
 
 
 # Before the runs ----------------------------------------------------------------------------------------------------

@@ -23,11 +23,12 @@ from moeplan.verification.verification import LeverageAt, Outline, PlannedRun, R
 
 _CONTROL = {"one_expert": "one expert", "second_seed": "other seeds", "frozen_router": "frozen router"}
 FLOPS = f"FLOPs as {LEVERAGE_LAW} counts: non-embedding params, full attention, no logits"
-_MEASURED = Source(
+MEASURED = Source(
     "Measured by proxy runs: dense compute / MoE compute at equal validation loss, the dense compute read from the "
     "dense envelope by log-log interpolation.",
     convention=FLOPS,
 )
+"""Where what was measured comes from."""
 ROUTING = (
     "Of the worst layer and seed, over the last tenth of the steps: largest load of an expert / mean load (above "
     f"{UNHEALTHY_LOAD:g} the router is unhealthy), experts with under 1 % of the mean load, entropy of the load / that "
@@ -54,7 +55,7 @@ def verification_sections(found: Verification) -> list[Section]:
     legend = Paragraph(f"Marked {EXTRAPOLATED}: outside the range that the law was measured on.")
     notes = (Items(found.notes + found.outline.notes), legend, Paragraph(made_text(found.versions, found.command)))
     parts = [
-        ("", (Paragraph(headline(found), _MEASURED), Paragraph(_reason(found)))),
+        ("", (Paragraph(headline(found), MEASURED), Paragraph(_reason(found)))),
         ("Leverage", _leverage(v)),
         ("Envelopes", _envelopes(v)),
         ("Routing", _routing(v)),
@@ -84,7 +85,7 @@ def seen(found: Verification) -> View[Verification]:
                 return Source("The law at the compute of these runs.", one.law, domain=far)
             case ["outline", *_]:
                 return COUNTED
-        return _MEASURED
+        return MEASURED
 
     return View(found, source)
 
@@ -155,7 +156,7 @@ def _leverage(v: View[Verification]) -> tuple[Block, ...]:
         "{bootstrap_low}–{bootstrap_high}; {estimators}.",
         estimators=estimators,
     )
-    return (table(v.leverages, columns, strong=(len(v.leverages) - 1,), source=_MEASURED), Paragraph(text))
+    return (table(v.leverages, columns, strong=(len(v.leverages) - 1,), source=MEASURED), Paragraph(text))
 
 
 _ESTIMATOR = {
@@ -177,7 +178,7 @@ def _envelopes(v: View[Verification]) -> tuple[Block, ...]:
         (">time", "{seconds}"),
     )
     text = "The best size of every budget; validation loss in nats a token, averaged over seeds."
-    return (table(v.envelopes, columns, source=_MEASURED), Paragraph(text))
+    return (table(v.envelopes, columns, source=MEASURED), Paragraph(text))
 
 
 def _routing(v: View[Verification]) -> tuple[Block, ...]:
@@ -334,7 +335,7 @@ def epochs_text(run: View[PlannedRun]) -> str:
 
 def verification_charts(found: Verification) -> tuple[Chart, ...]:
     """Loss against compute for both arms with their envelopes; leverage with its interval beside the predicted one."""
-    return (_loss_chart(seen(found)), _leverage_chart(seen(found)))
+    return (_loss_chart(seen(found)), leverage_chart(seen(found)))
 
 
 def _loss_chart(v: View[Verification]) -> Chart:
@@ -357,7 +358,8 @@ _MADE = ("measure", "finished")
 _PREDICTED = ("predicted", "predicted.low", "predicted.high")
 
 
-def _leverage_chart(v: View[Verification]) -> Chart:
+def leverage_chart(v: View[Verification]) -> Chart:
+    """The measured leverage with its interval, the law's at that compute, and the plan's own."""
     at: tuple[View[LeverageAt], ...] = v.leverages
     law = at[-1].law
     style: dict[str, Any] = {"kind": "points", "texts": tuple(one.verdict for one in at), "strong": True}

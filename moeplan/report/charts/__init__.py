@@ -10,6 +10,8 @@ from moeplan.quantities import KINDS
 from moeplan.report.blocks import Chart, Section, Series, Table
 from moeplan.report.text import NONE, Number, Source, joined, mark
 
+MOST_PAIRS = 4
+"""Most series that stand beside each other in a table, each with places of its own."""
 TABLE_ROWS = 9
 """Most rows of a chart written as a short table, besides those of points that stand out."""
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b5579d", "#a87800", "#3a98d0", "#7a7a7a", "#8c564b")
@@ -111,9 +113,12 @@ def x_text(chart: Chart, x: float) -> str:
 def chart_table(chart: Chart, whole: bool = False) -> Table:
     """The chart as a short table: one row a place on the x axis, one column a series, intervals in brackets.
 
-    `whole` keeps every place where there are more than `TABLE_ROWS`.
+    `whole` keeps every place where there are more than `TABLE_ROWS`; series that share few places then stand beside
+    each other, each with places of its own.
     """
     places = sorted({x for series in chart.series for x in series.x})
+    if whole and not chart.labels and _apart(chart, len(places)):
+        return _side_by_side(chart)
     if len(places) > TABLE_ROWS and not chart.labels and not whole:
         strong = {x for series in chart.series if series.strong and series.kind == "points" for x in series.x}
         others = [x for x in places if x not in strong] or places
@@ -122,8 +127,33 @@ def chart_table(chart: Chart, whole: bool = False) -> Table:
     columns = (chart.x_title, *(series.name for series in chart.series))
     rows = tuple((x_text(chart, x), *(_cell(chart, series, x) for series in chart.series)) for x in places)
     numbers = range(1 if chart.labels else 0, len(columns))
-    across = None if chart.labels else Source(f"A place on the chart's x axis: {chart.x_title}.")
+    across = None if chart.labels else _across(chart)
     return Table(rows, columns, right=tuple(numbers), sources=(across, *(series.source for series in chart.series)))
+
+
+def _across(chart: Chart) -> Source:
+    return Source(f"A place on the chart's x axis: {chart.x_title}.")
+
+
+def _apart(chart: Chart, places: int) -> bool:
+    """Whether a table over all places would be mostly empty, and one of columns in pairs not too wide."""
+    points = sum(len(series.x) for series in chart.series)
+    return 1 < len(chart.series) <= MOST_PAIRS and 2 * points < places * len(chart.series)
+
+
+def _side_by_side(chart: Chart) -> Table:
+    """Two columns a series, its places and its values; a shorter one ends earlier."""
+
+    def pair(series: Series, at: int) -> tuple[str, str]:
+        if at >= len(series.x):
+            return NONE, NONE
+        return x_text(chart, series.x[at]), point_text(chart, series, at)
+
+    longest = max(len(series.x) for series in chart.series)
+    rows = tuple(tuple(cell for series in chart.series for cell in pair(series, at)) for at in range(longest))
+    columns = tuple(name for series in chart.series for name in (chart.x_title, series.name))
+    sources = tuple(source for series in chart.series for source in (_across(chart), series.source))
+    return Table(rows, columns, right=tuple(range(len(columns))), sources=sources)
 
 
 def _cell(chart: Chart, series: Series, x: float) -> str:

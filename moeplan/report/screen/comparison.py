@@ -113,17 +113,11 @@ def _rows(
 def _others(c: View[Comparison]) -> list[Section]:
     """The models beyond the first two."""
     rows = tuple(
-        (_beside(x), x("{total_params}"), x("{tokens}"), x("{train_flops}"), x("{serving_bytes}"), x("{fits_memory}"))
+        (x.name, x("{total_params}"), x("{tokens}"), x("{train_flops}"), x("{serving_bytes}"), x("{fits_memory}"))
         for x in c.models[2:]
     )
-    columns = ("", "params", "tokens", "train FLOPs", "served", "fits")
+    columns = ("", "params (N)", "tokens", "train FLOPs", "served", "fits")
     return [Section("Other dense models", (Table(rows, columns, right=(1, 2, 3, 4)),))] if rows else []
-
-
-def _beside(model: View[Candidate]) -> str:
-    """A dense model by what it has in common with the MoE, or by its name."""
-    it = model.it
-    return it.role.replace("_", " ") if it.role.startswith("equal_") else it.name
 
 
 def _warnings(c: View[Comparison], first: View[Candidate], second: View[Candidate]) -> list[Section]:

@@ -23,10 +23,29 @@ def paper_summary(
     first, *others = screen
     said = {block.text for block in lead.blocks if isinstance(block, Paragraph)}
     rows = tuple(block for block in first.blocks if not isinstance(block, Paragraph) or block.text not in said)
-    drawn: tuple[Block, ...] = (chart,) if chart is not None and chart.series else ()
     kept = [section for section in others if not section.title.startswith((LEVERAGE, NEXT))]
-    sections = [dataclasses.replace(first, title="", blocks=rows), Section("", drawn), *kept]
+    sections = [dataclasses.replace(first, title="", blocks=rows), Section("", _drawn(chart)), *kept]
     return [
         lead,
         *(dataclasses.replace(each, source=each.source or source) for each in sections if each.blocks),
     ]
+
+
+def paper_parts(report: Sequence[Section], chart: Chart | None, parts: Sequence[str]) -> list[Section]:
+    """A summary of what has no first screen: the report's beginning, a chart, and its sections of these titles.
+
+    Of a section its first table and what explains it are taken.
+    """
+    lead, *others = report
+    kept = [
+        dataclasses.replace(section, blocks=section.blocks[:_EXPLAINED]) for section in others if section.title in parts
+    ]
+    return [each for each in (lead, Section("", _drawn(chart), source=lead.source), *kept) if each.blocks]
+
+
+_EXPLAINED = 2
+"""Blocks of a section: a table and its explanation."""
+
+
+def _drawn(chart: Chart | None) -> tuple[Block, ...]:
+    return (chart,) if chart is not None and chart.series else ()

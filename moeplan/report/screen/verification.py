@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from moeplan.report.blocks import Section, Table
 from moeplan.report.screen.commands import asked_again, next_section
+from moeplan.report.screen.paper import paper_summary
 from moeplan.report.screen.warnings import warning_sections
 from moeplan.report.text import Text, joined
-from moeplan.report.verification import interval_text, planned_text, seen, setting_text, value_text
+from moeplan.report.verification import (
+    MEASURED,
+    interval_text,
+    leverage_chart,
+    planned_text,
+    seen,
+    setting_text,
+    value_text,
+)
 from moeplan.report.view import View
 from moeplan.verification.summary import ARM
 from moeplan.verification.verification import Outline, Verification
@@ -40,6 +49,11 @@ def verification_screen(found: Verification) -> list[Section]:
         *_warnings(v),
         *next_section(asked_again(found.command, "--full"), ("--section runs", "--html page.html")),
     ]
+
+
+def verification_summary(found: Verification, report: Sequence[Section]) -> list[Section]:
+    """What a print begins with: the answer, what was measured beside what was predicted, the chart of both."""
+    return paper_summary(report, verification_screen(found), leverage_chart(seen(found)), MEASURED)
 
 
 def _diverged(found: Verification) -> str:
