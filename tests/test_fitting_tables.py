@@ -105,6 +105,44 @@ WRITTEN: dict[str, Callable[[Path], bytes]] = {
     "MLflow": lambda p: tracked("run_id|status|params.n_params|params.tokens|metrics.val_loss|metrics.z_loss", "1"),
     "W&B's table": lambda p: tracked("Name|State|config.n_params|tokens_seen|val/loss|train/loss", "9"),
     "W&B's API": lambda p: lines(WANDB),
+    "UTF-16, as spreadsheets export text": lambda p: plain("\t").decode().encode("utf-16"),
+    "comments above": lambda p: b"# our runs\n#\n" + plain(),
+    "numpy's savetxt": lambda p: b"# N D loss\n" + plain(" ").split(b"\n", 1)[1],
+    "columns set apart by spaces": lambda p: plain().replace(b",", b"    "),
+    "pandas' print": lambda p: (
+        b"  N  D  loss\n"
+        + b"".join(b"%d  %s" % (i, line) for i, line in enumerate(plain(" ").splitlines(keepends=True)[1:]))
+    ),
+    "Markdown": lambda p: b"\n".join(
+        [b"| N | D | loss |", b"|---|:-:|--:|", *(b"| %s |" % row for row in plain("|").splitlines()[1:])]
+    ),
+    "units below the header": lambda p: table("params|tokens|loss", [("M", "B", "nats"), *IN_UNITS]),
+    "a header of two levels": lambda p: table(
+        "|model|data|eval",
+        [("", "params (M)", "tokens (B)", "loss"), *((f"{i}", *row) for i, row in enumerate(IN_UNITS))],
+    ),
+    "errors behind numbers": lambda p: table("N|D|loss", [(n, d, f"{x} ± 0.003") for n, d, x in RUNS]),
+    "errors in parentheses": lambda p: table("N|D|loss", [(n, d, f"{x}(3)") for n, d, x in RUNS]),
+    "steps and batches": lambda p: table(
+        "n_params|max_steps|global_batch_size|seq_length|loss",
+        [(n, d / (256 * 2048), 256, 2048, x) for n, d, x in RUNS],
+    ),
+    "tokens per param": lambda p: table("params|tokens_per_param|loss", [(n, repr(d / n), x) for n, d, x in RUNS]),
+    "objects in objects": lambda p: lines(
+        [{"config": {"model": {"total_params": n}, "train": {"tokens": d}}, "metrics": {"loss": x}} for n, d, x in RUNS]
+    ),
+    "paths of a tracker": lambda p: table(
+        "config/model/n_params|config/data/train_tokens|eval/loss|train/loss", [(n, d, x, 9) for n, d, x in RUNS]
+    ),
+    "a data frame's JSON": lambda p: json.dumps(
+        {name: {str(i): run[place] for i, run in enumerate(RUNS)} for place, name in enumerate(("N", "D", "loss"))}
+    ).encode(),
+    "columns as lists": lambda p: json.dumps(
+        dict(zip(("N", "D", "loss"), map(list, zip(*RUNS, strict=True)), strict=True)), indent=1
+    ).encode(),
+    "a list under a name": lambda p: json.dumps(
+        {"when": "May", "runs": [{"N": n, "D": d, "loss": x} for n, d, x in RUNS]}
+    ).encode(),
     "a list of objects": lambda p: json.dumps([{"N": n, "D": d, "loss": x} for n, d, x in RUNS]).encode(),
 }
 
@@ -119,6 +157,60 @@ def test_the_same_runs_are_read_however_they_are_written(how: str, tmp_path: Pat
     runs = read_runs(path)
     for name, column in zip(("total_params", "tokens", "loss"), zip(*RUNS, strict=True), strict=True):
         np.testing.assert_allclose(runs.require(name, "the test"), column, rtol=1e-9)
+
+
+def test_a_first_run_without_numbers_is_no_second_header(tmp_path: Path) -> None:
+    """A run that failed stands in the first row with text or NaN in place of numbers: it stays a run."""
+    for first in ("r0,crashed,nan,nan,nan", "r0,crashed,,,"):
+        path = tmp_path / "runs.csv"
+        path.write_text(f"name,state,N,D,loss\n{first}\nr1,finished,5e7,1e9,3.5\nr2,finished,9e7,2e9,3.2\n")
+        assert read_table(path).columns == ("name", "state", "N", "D", "loss")
+        assert len(read_table(path).lines) == 3
+
+
+def test_a_header_may_begin_with_a_hash(tmp_path: Path) -> None:
+    """An index called # is a column, no comment, and lines are counted with the comments above."""
+    path = tmp_path / "runs.csv"
+    path.write_text("#,N,D,loss\n1,5e7,1e9,3.5\n2,9e7,2e9,3.2\n")
+    assert read_table(path).columns == ("#", "N", "D", "loss")
+    path.write_text("# ours\n# of May\nN,D,loss\n5e7,1e9,3.5\n9e7,2e9\n")
+    with pytest.raises(UsageError, match="line 5: has 2 cells where the header has 3"):
+        read_table(path)
+
+
+def test_the_end_of_a_name_settles_nothing_that_is_said_twice(tmp_path: Path) -> None:
+    """teacher.params and student.params are both params, and which is meant nobody can know: neither is taken."""
+    path = tmp_path / "runs.csv"
+    path.write_text("teacher.params,student.params,D,loss\n5e7,1e7,1e9,3.5\n9e7,2e7,2e9,3.2\n")
+    assert read_runs(path).column("total_params") is None
+    assert read_runs(path, columns={"total_params": "student.params"}).column("total_params") is not None
+
+
+def test_losses_that_are_none_are_asked_about(tmp_path: Path) -> None:
+    """Log-likelihoods and perplexities are refused with what the loss is; NaN with a rule that takes all of it out."""
+    path = tmp_path / "runs.csv"
+    path.write_text("N,D,loss\n5e7,1e9,-3.5\n9e7,2e9,-3.2\n")
+    with pytest.raises(UsageError, match="log-likelihoods"):
+        read_runs(path)
+    path.write_text("N,D,ppl\n5e7,1e9,33\n9e7,2e9,25\n")
+    with pytest.raises(UsageError, match="the loss is the logarithm of 'ppl'"):
+        read_runs(path)
+    path.write_text("N,D,loss\n5e7,1e9,3.5\n9e7,2e9,nan\n9e7,3e9,-inf\n")
+    with pytest.raises(UsageError, match="--where 'loss>0'"):
+        read_runs(path)
+    assert read_runs(path, where=["loss>0"]).count == 1
+
+
+def test_diverged_runs_of_a_sweep_are_never_the_best(tmp_path: Path) -> None:
+    """Of three learning rates, one of which diverged, --keep-best keeps the least loss and says of all others why."""
+    path = tmp_path / "runs.csv"
+    path.write_text(
+        "N,D,lr,loss\n5e7,1e9,1e-4,3.6\n5e7,1e9,1e-3,3.5\n5e7,1e9,1e-2,NaN\n9e7,2e9,1e-3,3.2\n9e7,2e9,1,inf\n"
+    )
+    runs = read_runs(path, keep_best=True)
+    assert runs.require("loss", "the test").tolist() == [3.5, 3.2]
+    assert [x.line for x in runs.excluded] == [2, 4, 6]
+    assert "its loss is NaN" in runs.excluded[1].reason
 
 
 def test_several_files_are_one_table(tmp_path: Path) -> None:

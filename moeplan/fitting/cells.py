@@ -17,6 +17,8 @@ _GROUPED = {
 }
 """Thousands set apart by commas, by dots (where the comma is the decimal mark), by spaces or apostrophes."""
 _SCALED = re.compile(r"(.*?[\d.,])\s*([kKMBGT]|[tmb]illions?|thousand)", re.IGNORECASE)
+_WITH_ERROR = re.compile(r"(.*?\d)\s*(?:(?:±|\+/-|\+-)\s*[\d.,eE+-]+|\(\d+\))\s*%?")
+"""A number with its error behind it: 2.959 ± 0.003, 2.959(3)."""
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 
 
@@ -27,6 +29,11 @@ def read_number(cell: str, decimal_comma: bool = False) -> float:
             return float(cell)
     except ValueError:
         pass
+    with_error = _WITH_ERROR.fullmatch(cell)
+    if with_error:
+        return read_number(with_error[1] + ("%" if cell.endswith("%") else ""), decimal_comma)
+    if cell.endswith("%"):
+        return read_number(cell[:-1].rstrip(), decimal_comma) / 100
     scaled = _SCALED.fullmatch(cell)
     if scaled:
         return read_number(scaled[1], decimal_comma) * UNITS[scaled[2].lower()]

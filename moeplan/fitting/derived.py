@@ -23,6 +23,18 @@ RULES: dict[str, tuple[tuple[tuple[str, ...], _Compute, str], ...]] = {
             lambda flops, active: flops / (FLOPS_PER_PARAM * active),
             f"train_flops / ({_PER})",
         ),
+        (
+            ("tokens_per_param", "active_params"),
+            lambda ratio, active: ratio * active,
+            "tokens_per_param * active_params",
+        ),
+    ),
+    "batch_tokens": (
+        (
+            ("batch_sequences", "seq_len"),
+            lambda sequences, length: sequences * length,
+            "batch_sequences * seq_len",
+        ),
     ),
     "train_flops": (
         (

@@ -27,9 +27,9 @@ SHAPE_FIELDS = (
     "num_dense_layers",
 )
 """Columns that describe an architecture, by the fields of `moeplan.architecture.shape.Architecture`."""
-TRAINING = ("learning_rate", "batch_tokens", "steps", "seq_len", "seed")
+TRAINING = ("learning_rate", "batch_tokens", "batch_sequences", "steps", "seq_len", "seed")
 """Columns that say how a run was trained."""
-HOW_TRAINED = ("learning_rate", "batch_tokens", "steps", "seed")
+HOW_TRAINED = ("learning_rate", "batch_tokens", "batch_sequences", "steps", "seed")
 """Those of them that a sweep varies while the model and its tokens stay."""
 QUANTITIES = tuple(
     dict.fromkeys(
@@ -65,11 +65,14 @@ _ALIASES = {
     "efficiency_leverage": "leverage",
     "learning_rate": "lr peak_lr max_lr peak_learning_rate",
     "batch_tokens": "batch_size_tokens tokens_per_batch",
+    "batch_sequences": "global_batch_size batch_size_sequences sequences_per_batch",
+    "steps": "num_steps n_steps max_steps train_steps training_steps total_steps train_iters iterations",
+    "tokens_per_param": "tokens_per_parameter tpp",
     "num_layers": "layers n_layers num_blocks depth",
     "d_model": "width hidden_size d_hidden",
     "num_heads": "heads n_heads num_attention_heads",
     "vocab_size": "vocab",
-    "seq_len": "sequence_length context_length",
+    "seq_len": "seq_length sequence_length context_length",
     "unique_tokens": "num_unique_tokens",
 }
 _BY_ALIAS = {alias: name for name, aliases in _ALIASES.items() for alias in aliases.split()}
@@ -152,9 +155,30 @@ def name_columns(columns: Iterable[str], given: Mapping[str, str], file: str) ->
         factors[quantity] = meaning.factor
         if meaning.convention:
             conventions[quantity] = meaning.convention
+    for quantity, column in _by_last_word(rest, found).items():
+        found[quantity], meaning = column, _meaning(_last_word(column))
+        factors[quantity] = meaning.factor
+        if meaning.convention:
+            conventions[quantity] = meaning.convention
     unclear = losses or [column for column in rest if column == "L" or "loss" in column.lower()]
     scaled = {name: factor for name, factor in factors.items() if factor != 1.0}
     return Naming(found, conventions, scaled, () if "loss" in found else tuple(unclear))
+
+
+def _by_last_word(columns: Iterable[str], found: Mapping[str, str]) -> dict[str, str]:
+    """Columns by quantity of names that say one at their end, as model/n_params does and no other of them: objects in
+    objects have such names. A loss has to say more than that it is one, as eval/val_loss does."""
+    meant: dict[str, list[str]] = {}
+    for column in columns:
+        last = _last_word(column)
+        if len(last) > 1 and last not in (column, "loss") and column not in found.values():
+            meant.setdefault(_meaning(last).quantity, []).append(column)
+    return {name: of[0] for name, of in meant.items() if name and name not in found and len(of) == 1}
+
+
+def _last_word(column: str) -> str:
+    """What follows the last dot or slash of a name."""
+    return re.split(r"[./]", column)[-1]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from moeplan.fitting.table import read_tables
 _MOST = 5000
 """Runs that a law is fitted to at most: of more, a sample spread evenly over the logarithm of compute. A law's error
 falls with the square root of their number, and long before this below what a form leaves out."""
+_DIVERGED = ("nan", "inf", "infinity", "")
+"""Losses of runs that diverged, in small letters without their sign, as tables have them."""
 _MORE_ACTIVE = 1.05
 """Active params over all params, in the middle, from which they cannot be that: ways of counting differ by less."""
 
@@ -48,7 +51,7 @@ def read_runs(
         How many of the highest losses to leave out.
     keep_best : bool
         Of runs that differ in nothing but how they were trained (learning rate, batch, steps, seed), keep that of the
-        least loss.
+        least loss; those that diverged (NaN, infinity) are never it.
     target : str
         The measured quantity, "loss" unless the form predicts another.
     conventions : mapping, optional
@@ -87,11 +90,16 @@ def read_runs(
             f"{table.file}: {'columns' if several else 'column'} {names} may {'each ' if several else ''}be the loss; "
             f"choose with --map loss={naming.losses[0]}"
         )
+    if keep_best and target in naming.columns:
+        runs = _without_diverged(runs, target)
+        rows, excluded = runs.rows, runs.excluded
     measured = runs.column(target)
     if measured is None or target not in naming.columns:
+        perplexity = [column for column in table.columns if re.search(r"ppl|perplexity", column.lower())]
+        hint = f"; the loss is the logarithm of {perplexity[0]!r}" if perplexity and target == "loss" else ""
         raise UsageError(
             f"{table.file}: has no column {target}; its columns are {', '.join(table.columns)} "
-            f"(name one with --map {target}=COLUMN)"
+            f"(name one with --map {target}=COLUMN{hint})"
         )
     if drop_highest_loss:
         rows, dropped = drop_highest(rows, dict(zip(rows, measured.tolist(), strict=True)), drop_highest_loss, table)
@@ -116,6 +124,22 @@ def _check_sizes(runs: Runs) -> None:
             f"{columns[1]!r} (total_params) holds {total[0]:.4g}, and no model has more active params than params; if "
             f"they are swapped, say so with --map 'active_params={columns[1]}' --map 'total_params={columns[0]}'"
         )
+
+
+def _without_diverged(runs: Runs, target: str) -> Runs:
+    """The runs whose loss is a number: in a sweep, NaN and infinity are never the best."""
+    cells = [(place, runs.table.cells[runs.naming.columns[target]][place]) for place in runs.rows]
+    diverged = {place: cell for place, cell in cells if cell.lower().lstrip("+-") in _DIVERGED}
+    if len(diverged) in (0, runs.count):
+        return runs
+    gone = [
+        Excluded(runs.table.lines[place], f"--keep-best (its {target} is {cell or 'empty'})")
+        for place, cell in diverged.items()
+    ]
+    return Runs(
+        runs.table, runs.naming, [place for place in runs.rows if place not in diverged],
+        sorted([*runs.excluded, *gone], key=lambda x: x.line), runs.conventions, runs.fixed,
+    )  # fmt: skip
 
 
 def _best(runs: Runs, target: str) -> Runs:

@@ -61,9 +61,14 @@ class WrittenColumns:
                     what += " remove the column, so that it is computed, or"
                 raise self._bad_cell(place, column, what, f"{column}={cell}") from None
             if math.isnan(value) or math.isinf(value):
-                raise self._bad_cell(place, column, f"is {cell}, must be finite;", f"{column}={cell}")
+                raise self._bad_cell(place, column, f"is {cell}, must be finite;", f"{column}>0", "where")
             if value < 0 or (value == 0 and name not in _POSITIVE_OR_ZERO):
                 least = "at least 0" if name in _POSITIVE_OR_ZERO else "above 0"
+                if name == "loss" and (self._as_written(name) < 0).all():
+                    raise UsageError(
+                        f"{self.table.where(place)}: column {column!r} is {cell}, must be above 0, and none is; if "
+                        f"these are log-likelihoods, the loss is the same without the sign: write it so"
+                    )
                 raise self._bad_cell(place, column, f"is {cell}, must be {least};", f"{column}<=0")
             value *= factor
             if value > high or 0 < value < low:
@@ -110,7 +115,7 @@ class WrittenColumns:
                 values.append(math.nan)
         return np.array(values)
 
-    def _bad_cell(self, place: int, column: str, what: str, rule: str) -> UsageError:
+    def _bad_cell(self, place: int, column: str, what: str, rule: str, flag: str = "exclude") -> UsageError:
         return UsageError(
-            f"{self.table.where(place)}: column {column!r} {what} leave such runs out with --exclude {rule!r}"
+            f"{self.table.where(place)}: column {column!r} {what} leave such runs out with --{flag} {rule!r}"
         )
