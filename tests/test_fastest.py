@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import parse_gpus
 from moeplan.cost.training.fastest import RECOMPUTE, Ceiling, Trainer
-from moeplan.cost.training.memory import TrainingSettings, training_bytes, training_memory
+from moeplan.cost.training.memory import training_bytes, training_memory
+from moeplan.cost.training.memory_settings import TrainingSettings
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.throughput.step import step_time
 from moeplan.plan.search.designs import joined

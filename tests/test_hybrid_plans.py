@@ -21,7 +21,8 @@ from moeplan.architecture.published import find_model
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import load_device
 from moeplan.cost.inference_memory import InferenceSettings, cache_bytes, state_bytes, total_inference_bytes
-from moeplan.cost.training.memory import TrainingSettings, training_bytes, training_memory
+from moeplan.cost.training.memory import training_bytes, training_memory
+from moeplan.cost.training.memory_settings import TrainingSettings
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.throughput.step import step_time
 from moeplan.errors import InfeasibleError, UsageError

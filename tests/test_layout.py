@@ -12,7 +12,8 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import load_device, parse_gpus
 from moeplan.cost.training.fastest import Spread, Trainer
 from moeplan.cost.training.layout import LayoutSpace, allowed_layouts, least_training_bytes
-from moeplan.cost.training.memory import TrainingSettings, training_memory
+from moeplan.cost.training.memory import training_memory
+from moeplan.cost.training.memory_settings import TrainingSettings
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.throughput.step import step_time
 from moeplan.errors import UsageError

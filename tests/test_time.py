@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from moeplan import Budget, Plan, recommend
 from moeplan.cli import cli
 from moeplan.cost.devices import bundled, parse_gpus
-from moeplan.cost.training.memory import TrainingSettings, training_memory
+from moeplan.cost.training.memory import training_memory
+from moeplan.cost.training.memory_settings import TrainingSettings
 from moeplan.cost.training.parallelism import Layout, read_layout
 from moeplan.cost.training.throughput.step import step_time
 from moeplan.errors import InfeasibleError, MoeplanError, UsageError

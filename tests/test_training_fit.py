@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from moeplan.cli import cli
 from moeplan.cost.devices import parse_gpus
 from moeplan.cost.training.fastest import Trainer
-from moeplan.cost.training.memory import TrainingSettings, training_memory
+from moeplan.cost.training.memory import training_memory
+from moeplan.cost.training.memory_settings import TrainingSettings
 from moeplan.cost.training.parallelism import Layout, read_layout
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.plan.layouts import why_none

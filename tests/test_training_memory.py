@@ -15,7 +15,9 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.inference_memory import kv_cache_bytes_per_token
 from moeplan.cost.training.activations import kept_bytes, kept_tensors, recomputed_bytes
 from moeplan.cost.training.kinds import LayerKind
-from moeplan.cost.training.memory import TRAINING_GROUPS, TrainingSettings, layer_params, training_memory
+from moeplan.cost.training.layer_memory import layer_params
+from moeplan.cost.training.memory import TRAINING_GROUPS, training_memory
+from moeplan.cost.training.memory_settings import TrainingSettings
 from moeplan.cost.training.parallelism import Layout
 from moeplan.cost.training.states import SCHEMES, deepspeed_bytes, load_scheme
 from moeplan.errors import InfeasibleError, UsageError

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from moeplan.architecture import counting
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Gpus, flops_of_time, parse_gpus
-from moeplan.cost.training.memory import TrainingSettings, training_bytes, training_memory
+from moeplan.cost.training.memory import training_bytes, training_memory
+from moeplan.cost.training.memory_settings import TrainingSettings
 from moeplan.cost.training.parallelism import Layout
 from moeplan.errors import UsageError
 from moeplan.numerics import Floats

@@ -14,7 +14,8 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import DEFAULT_DEVICE, MOST_GPUS, Gpus, load_device
 from moeplan.cost.training.fastest import Ranked, Spread, Trainer
 from moeplan.cost.training.layout import LayoutSpace, least_training_bytes
-from moeplan.cost.training.memory import TrainingMemory, TrainingSettings
+from moeplan.cost.training.memory import TrainingMemory
+from moeplan.cost.training.memory_settings import TrainingSettings
 from moeplan.cost.training.states import load_scheme
 from moeplan.cost.training.throughput.estimate import training_estimate
 from moeplan.cost.training.throughput.words import MFU_CONVENTION

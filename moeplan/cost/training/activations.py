@@ -56,10 +56,15 @@ class Tokens:
     """R: rows that reach its own experts, gathered over etp: routed * etp."""
 
 
+def tokens_of(layout: Layout, seq_len: int) -> tuple[float, float]:
+    """`Tokens.full` and `Tokens.split` of a layout."""
+    full = layout.micro_batch * seq_len / layout.cp
+    return full, full / layout.tp if layout.splits_sequence else full
+
+
 def tokens(architecture: Shape, layout: Layout, seq_len: int, imbalance: float = 1.0) -> Tokens:
     """Tokens and rows of one micro-batch on one GPU; `imbalance` is rows on the fullest GPU over an even share."""
-    full = layout.micro_batch * seq_len / layout.cp
-    split = full / layout.tp if layout.splits_sequence else full
+    full, split = tokens_of(layout, seq_len)
     routed = split * architecture.num_active_experts * imbalance
     return Tokens(full, split, routed, routed * layout.etp)
 

@@ -31,14 +31,9 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Gpus
 from moeplan.cost.training.activations import kept_tensors
 from moeplan.cost.training.kinds import LayerKind, trained_attentions
-from moeplan.cost.training.memory import (
-    Counted,
-    TrainingMemory,
-    TrainingSettings,
-    layer_params,
-    training_bytes,
-    training_memory,
-)
+from moeplan.cost.training.layer_memory import Counted, layer_params
+from moeplan.cost.training.memory import TrainingMemory, training_bytes, training_memory
+from moeplan.cost.training.memory_settings import TrainingSettings
 from moeplan.cost.training.parallelism import Layout, Recompute
 from moeplan.cost.training.states import load_scheme
 from moeplan.cost.training.throughput.layer import StepSetting, layer_terms, recomputed_by, sync_moe
@@ -61,7 +56,7 @@ LONG = 8192
 """Tokens of a sequence beyond which cp is tried."""
 NEAR = 0.04
 """How near to the fastest layout of one architecture those come that are tried for architectures like it."""
-_SPARSE = 0.5
+_SPARSE = 0.0
 """Below this share of the architectures it is faster to take some out than to count the memory of all."""
 _AGAIN = {"none": 1.0, "selective": 1.03, "full": 1.3}
 """About how many times as long a layer takes with recomputation: it orders what is tried."""

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.training.memory import Counted, TrainingMemory, TrainingSettings, training_memory
+from moeplan.cost.training.layer_memory import Counted
+from moeplan.cost.training.memory import TrainingMemory, training_memory
+from moeplan.cost.training.memory_settings import TrainingSettings
 from moeplan.cost.training.parallelism import Layout, Recompute
 from moeplan.errors import UsageError
 

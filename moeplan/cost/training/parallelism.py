@@ -131,7 +131,8 @@ class Layout:
 
     def layer_key(self, moe: bool) -> tuple[object, ...]:
         """The degrees that decide the costs of one layer and micro-batch on one GPU: neither pp nor dp does."""
-        return moe, self.tp, self.cp, self.ep, self.etp, self.micro_batch, self.sequence_parallel, self.recompute
+        experts = (self.ep, self.etp) if moe else (1, 1)
+        return moe, self.tp, self.cp, *experts, self.micro_batch, self.sequence_parallel, self.recompute
 
     def in_flight(self, stage: Size, num_micro_batches: int | None = None) -> Size:
         """Micro-batches whose activations stage `stage` (from 0) holds at its peak.

@@ -7,7 +7,6 @@ every array read or written once a pass, and times `Constants.traffic` over the 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -136,20 +135,25 @@ def recomputed_by(layout: Layout) -> frozenset[str]:
 
 def layer_terms(shape: Shape, setting: StepSetting, moe: bool) -> Terms:
     """Seconds by term of one layer of `shape`, MoE or not, averaged over its kinds of attention and dense parts."""
-    kinds = attentions(shape)
-    layout, total = setting.layout, dict.fromkeys(TERMS, 0.0)
+    layout = setting.layout
     split = layout.tp, layout.cp, layout.micro_batch, layout.sequence_parallel, setting.recomputed
-    total["traffic"] = setting.once(("between", *split), functools.partial(_between, shape, setting))
+    mixing: Terms = setting.once(("mixing", *split), lambda: _mixing(shape, setting))
+    block = _moe(shape, setting) if moe else _dense(shape, setting)
+    return mixing | {name: mixing[name] + seconds for name, seconds in block.items()}
+
+
+def _mixing(shape: Shape, setting: StepSetting) -> Terms:
+    """Norms, residual sums and attention of one layer, averaged over its kinds of attention."""
+    kinds = attentions(shape)
+    total = dict.fromkeys(TERMS, 0.0)
+    total["traffic"] = _between(shape, setting)
     for place, (blocks, attention) in enumerate(kinds):
         if not attention.matrices(shape.d_model):
             continue
-        terms = setting.once(
-            ("mixing", place, *split), functools.partial(_attention, shape.d_model, attention, place, setting)
-        )
+        terms = _attention(shape.d_model, attention, place, setting)
         share = blocks / shape.num_layers if len(kinds) > 1 else 1
         total |= {name: total[name] + share * seconds for name, seconds in terms.items()}
-    block = _moe(shape, setting) if moe else _dense(shape, setting)
-    return total | {name: total[name] + seconds for name, seconds in block.items()}
+    return total
 
 
 def _between(shape: Shape, setting: StepSetting) -> Size:

@@ -178,7 +178,8 @@ class _Step:
 
     def slowest_stage(self) -> Terms:
         """Seconds by term of one micro-batch on the slowest stage."""
-        middle, last = self._layers_of_stages()
+        chunks = self.layout.pp, self.layout.virtual_stages, self.layout.stage_layers
+        middle, last = self.setting.once(("layers of stages", *chunks), self._layers_of_stages)
         extra = self.shape.num_mtp_layers
         if self.layout.pp == 1 or np.any(extra):
             # layers that predict further tokens are spread by hand so that stages are even
