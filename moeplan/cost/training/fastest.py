@@ -76,6 +76,16 @@ class Degrees:
     virtual_stages: int
     recompute: Recompute
 
+    @cached_property
+    def unstaged(self) -> Degrees:
+        """The same with one stage, by which what stages have in common is known."""
+        return replace(self, pp=1)
+
+    @cached_property
+    def without_recomputation(self) -> Degrees:
+        """The same with nothing recomputed."""
+        return replace(self, recompute="none")
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -254,23 +264,26 @@ class Trainer:
         return min(sum(scheme.state_bytes(1.0, 1, vector=v).values()) for v in (False, True)) / self.gpus.count
 
     def fastest(
-        self, designs: Any, among: frozenset[tuple[Degrees, int]] | None = None, least: Floats | None = None
+        self,
+        designs: Any,
+        first: frozenset[tuple[Degrees, int]] = frozenset(),
+        least: Floats | None = None,
+        *,
+        alone: bool = False,
     ) -> Fastest:
         """The fastest layout that fits, of each of `designs`: a grid as `counting` takes it, with `take(index)`.
 
-        `among` leaves out other degrees and ep than these: the `near` of architectures like these. Of those that no
-        layout trains at more than `least` tokens a second none is found.
+        The degrees and ep of `first`, the `near` of architectures like these, are tried before the others; `alone`,
+        those are not tried. Of architectures that no layout trains at more than `least` tokens a second none is found.
         """
         count = len(designs)
         best = np.zeros(count) if least is None else least.copy()
         place = np.full(count, -1, dtype=np.intp)
         found: list[Spread] = []
         fitting: list[tuple[tuple[Degrees, int], NDArray[np.bool_], Floats]] = []
-        ceiling = Ceiling(self, designs, close=True, stages=None if among is None else {x.pp for x, _ in among})
+        ceiling = Ceiling(self, designs, close=True, stages={x.pp for x, _ in first} if alone else None)
         memory = Counted()
-        for degrees, ep in self._in_order(ceiling, among):
-            if among is None and not (ceiling.loosely(degrees, ep) > best).any():
-                continue
+        for degrees, ep in self._in_order(ceiling, best, first, alone):
             may = ceiling.of(degrees, ep) > best
             for spread in self.spreads(degrees, ep) if may.any() else ():
                 suits = may & spread.layout.suits(designs, self.seq_len)
@@ -338,15 +351,17 @@ class Trainer:
         )
 
     def _in_order(
-        self, ceiling: Ceiling, among: frozenset[tuple[Degrees, int]] | None
+        self, ceiling: Ceiling, best: Floats, first: frozenset[tuple[Degrees, int]], alone: bool
     ) -> Iterator[tuple[Degrees, int]]:
-        """Degrees and ep, those first that are fast for most."""
-        if among is not None:
-            yield from sorted(among, key=lambda key: (-float(ceiling.of(*key).mean()), repr(key)))
-            return
-        for degrees in sorted(self.degrees, key=lambda degrees: -ceiling.usual(degrees)):
+        """Degrees and ep that may be faster than the `best` by then: of `first` and of the rest those that are fast for
+        most."""
+        yield from sorted(first, key=lambda key: (-float(ceiling.of(*key).mean()), repr(key)))
+        for degrees in () if alone else sorted(self.degrees, key=lambda degrees: -ceiling.usual(degrees)):
+            if not (ceiling.loosely(degrees) > best).any():
+                continue
             for ep in self.experts:
-                yield degrees, ep
+                if (degrees, ep) not in first and (ceiling.loosely(degrees, ep) > best).any():
+                    yield degrees, ep
 
 
 class _Row:
@@ -399,29 +414,29 @@ class Ceiling:
 
     def of(self, degrees: Degrees, ep: int | None = None) -> Floats:
         """The ceiling; 0 where no layout fits, whatever its ep, or with the one that is given."""
-        group = replace(degrees, pp=1)
+        group = degrees.unstaged
         found: Floats = self._once((group, ep), lambda: self._ceiling(group, ep))
         row: Floats = found[self._rows[degrees.pp]]
         return row
 
     def loosely(self, degrees: Degrees, ep: int | None = None) -> Floats:
         """The ceiling as if nothing were recomputed and all fitted: it takes a third of the layers to be timed."""
-        group = replace(degrees, pp=1, recompute="none")
-        if degrees.recompute == "none" and (group, ep) in self._known:
-            return self.of(degrees, ep)
+        group = degrees.unstaged.without_recomputation
         found: Floats = self._once(("loose", group, ep), lambda: self._speed(group, ep))
         row: Floats = found[self._rows[degrees.pp]]
         return row
 
     def usual(self, degrees: Degrees) -> float:
         """About the mean ceiling of the designs."""
-        group = replace(degrees, pp=1)
+        group = degrees.unstaged
         fits: Any = self._once(("fits", group), lambda: self._may_fit(group, None))
         return float((self.loosely(degrees) * fits[self._rows[degrees.pp]]).mean()) / _AGAIN[degrees.recompute]
 
     def _ceiling(self, degrees: Degrees, ep: int | None) -> Floats:
         """The ceilings of `stages`, in rows: of degrees that differ in pp alone."""
-        return np.where(self._may_fit(degrees, ep), self._speed(degrees, ep), 0.0)
+        again = "loose" if degrees.recompute == "none" else "speed"
+        speed: Floats = self._once((again, degrees, ep), lambda: self._speed(degrees, ep))
+        return np.where(self._may_fit(degrees, ep), speed, 0.0)
 
     def _speed(self, degrees: Degrees, ep: int | None) -> Floats:
         """The ceilings whether they fit or not, in rows; 0 where there are fewer layers than stages."""

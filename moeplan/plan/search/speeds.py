@@ -121,30 +121,34 @@ class Speeds:
         Where more layouts turn out to matter, all that were asked before are asked for these.
         """
         before = self._near
-        if before is not None:
-            self._find(index, before)
+        every_layout = every_layout or before is None
+        near = self._find(index, before or frozenset(), alone=not every_layout)
         self.exact[index] = True
-        if every_layout or before is None:
-            self._find(index, None)
-            self._whole[index] = True
-            more = frozenset() if before is None or self._near is None else self._near - before
-            if more:
-                self._find(np.flatnonzero(self._asked & ~self._whole), more)
+        if every_layout:
+            self._near, self._whole[index] = near | (before or frozenset()), True
+            if before is not None and self._near > before:
+                self._find(np.flatnonzero(self._asked & ~self._whole), self._near - before, alone=True)
         if self.reach is not None:
             self.learn(np.flatnonzero(self._asked))
 
-    def _find(self, index: NDArray[np.intp], among: frozenset[tuple[Degrees, int]] | None) -> None:
-        """Ask those at `index` (sorted) for what is faster than was found, `among` some layouts or all."""
+    def _find(
+        self, index: NDArray[np.intp], first: frozenset[tuple[Degrees, int]], *, alone: bool
+    ) -> frozenset[tuple[Degrees, int]]:
+        """Ask those at `index` (sorted) for what is faster than was found, among the `first` layouts `alone` or all.
+
+        Those layouts that come near the fastest of some.
+        """
         fresh = index[~self._asked[index]]
         self.tokens_per_second[fresh], self._asked[index] = 0.0, True
+        near: frozenset[tuple[Degrees, int]] = frozenset()
         for part, designs in self._designs(index):
-            found = self.trainer.fastest(designs, among, self.tokens_per_second[part])
+            found = self.trainer.fastest(designs, first, self.tokens_per_second[part], alone=alone)
             faster = found.place >= 0
             self.tokens_per_second[part[faster]] = found.tokens_per_second[faster]
             self._place[part[faster]] = found.place[faster] + len(self._spreads)
             self._spreads = [*self._spreads, *found.spreads]
-            if among is None:
-                self._near = found.near | (self._near or frozenset())
+            near |= found.near
+        return near
 
     def sample(self, index: NDArray[np.intp]) -> None:
         """Ask those at `index` (sorted) under every layout, to learn of others from them."""
