@@ -290,6 +290,8 @@ def _standing_buffers(model: _Model, layers: list[tuple[Size, LayerMemory]], las
     has_experts = largest(where((n > 0) & (layer.experts > 0), 1, 0) for n, layer in layers)
     size += _WORKSPACE * (1 + _GROUPED_STREAMS * has_experts)
 
+    if all(np.all(n > 0) for n, _ in layers):
+        return size + _placeholders(model, [layer for _, layer in layers], last)
     # a stage has these of the kinds of layers, by the bits of a number
     there = sum(where(n > 0, 2**place, 0) for place, (n, _) in enumerate(layers))
     found: Size = 0.0

@@ -192,13 +192,16 @@ class Layout:
         grid = self.tp * self.cp * self.dp % (self.ep * self.etp) == 0
         chunks = self.pp * self.virtual_stages
         stages = (chunks <= shape.num_layers) & (self.virtual_stages == 1 or self.pp > 1)
-        dense = shape.num_heads % self.tp == 0
-        for attention in trained_attentions(shape):
-            dense = dense & attention.splits(self.tp)
-        for width in (shape.d_ff, shape.d_dense_residual, shape.num_shared_experts * shape.d_shared_expert):
-            dense = dense & (width % self.tp == 0)
-        experts = (shape.num_experts % self.ep == 0) & (shape.d_expert % self.etp == 0)
-        return dense & experts & stages & (tokens and grid)
+        suits = stages & (tokens and grid)
+        if self.tp > 1:
+            suits = suits & (shape.num_heads % self.tp == 0)
+            for attention in trained_attentions(shape):
+                suits = suits & attention.splits(self.tp)
+            for width in (shape.d_ff, shape.d_dense_residual, shape.num_shared_experts * shape.d_shared_expert):
+                suits = suits & (width % self.tp == 0)
+        for degree, size in ((self.ep, shape.num_experts), (self.etp, shape.d_expert)):
+            suits = suits & (size % degree == 0) if degree > 1 else suits
+        return suits
 
     def check(self, architecture: Architecture, seq_len: int) -> None:
         """Raise `InfeasibleError` with the first rule that this layout breaks."""

@@ -31,7 +31,7 @@ Counted = dict[tuple[object, ...], Any]
 """What layouts of one shape have in common: layers by `Layout.layer_key`, and their parts (`StepSetting.once`)."""
 
 _TOGETHER = ("device", "host")
-"""The terms of a layer where they need not be told apart."""
+"""The terms of a layer where they need not be told apart; those of a stage are one then."""
 _LOGIT_PASSES = 3
 """Times that a fused cross entropy reads or writes the bf16 logits: TransformerEngine reads them, and writes their
 gradient over them."""
@@ -164,7 +164,8 @@ class _Step:
         seconds["gather"] = m * self.gathers() if sharded_weights else 0.0
         seconds["step"] = setting.constants.step
         by = {"now": 1.0, "2025": setting.constants.maturity_2025, "2026": setting.constants.maturity_2026}
-        seconds["maturity"] = sum(seconds.values()) * (by[setting.software.maturity] - 1)
+        longer = by[setting.software.maturity] - 1
+        seconds["maturity"] = sum(seconds.values()) * longer if longer else 0.0
         return seconds
 
     def extra_flops(self) -> Size:
@@ -178,37 +179,49 @@ class _Step:
 
     def slowest_stage(self) -> Terms:
         """Seconds by term of one micro-batch on the slowest stage."""
-        chunks = self.layout.pp, self.layout.virtual_stages, self.layout.stage_layers
+        layout, extra = self.layout, self.shape.num_mtp_layers
+        chunks = layout.pp, layout.virtual_stages, layout.stage_layers
         middle, last = self.setting.once(("layers of stages", *chunks), self._layers_of_stages)
-        extra = self.shape.num_mtp_layers
-        if self.layout.pp == 1 or np.any(extra):
-            # layers that predict further tokens are spread by hand so that stages are even
-            return self._stage(middle, 1 / self.layout.pp, extra / self.layout.pp)
-        a, b = self._stage(middle, 0.0, 0.0), self._stage(last, 1.0, 0.0)
+        if layout.pp == 1 or np.any(extra):
+            return self._stage(middle, 1 / layout.pp)
+        a, b = self._stage(middle, 0.0), self._stage(last, 1.0)
+        if self.names == _TOGETHER:
+            return {name: np.maximum(a[name], b[name]) for name in a}
         later = sum(b.values()) > sum(a.values())
         return {name: np.where(later, b[name], a[name]) for name in a}
 
-    def _layers_of_stages(self) -> tuple[Size, Size]:
-        """Most layers of a stage, and those of the last stage (`Layout.chunks`, for arrays too)."""
-        layout, count = self.layout, self.shape.num_layers
+    def _layers_of_stages(self) -> tuple[tuple[Size, Size], tuple[Size, Size]]:
+        """(MoE, dense) layers of the stage with most layers, and of the last (`Layout.chunks`, for arrays too).
+
+        Layers that predict further tokens are spread by hand so that stages are even.
+        """
+        layout, count, extra = self.layout, self.shape.num_layers, self.shape.num_mtp_layers / self.layout.pp
         if layout.stage_layers is not None:
             held = [sum(layout.stage_layers[i :: layout.pp]) for i in range(layout.pp)]
-            return max(held), held[-1]
-        chunks = layout.pp * layout.virtual_stages
-        least, rest = count // chunks, count % chunks
-        first = (chunks - rest) // 2
-        more = -(-rest // layout.pp)
-        last = (first + rest) // layout.pp - first // layout.pp
-        return layout.virtual_stages * least + more, layout.virtual_stages * least + last
+            most, last = max(held), held[-1]
+        else:
+            chunks = layout.pp * layout.virtual_stages
+            least, rest = count // chunks, count % chunks
+            first = (chunks - rest) // 2
+            most = layout.virtual_stages * least - (-rest // layout.pp)
+            last = layout.virtual_stages * least + (first + rest) // layout.pp - first // layout.pp
 
-    def _stage(self, layers: Size, heads: float, extra: Size) -> Terms:
-        moe, dense = layers * self.moe + extra * (self.moe > 0), layers * (1 - self.moe) + extra * (self.moe == 0)
+        def kinds(layers: Size) -> tuple[Size, Size]:
+            return layers * self.moe + extra * (self.moe > 0), layers * (1 - self.moe) + extra * (self.moe == 0)
+
+        return kinds(most), kinds(last)
+
+    def _stage(self, layers: tuple[Size, Size], heads: float) -> Terms:
+        """One micro-batch on a stage of so many (MoE, dense) layers, with a share of the output head."""
+        moe, dense = layers
         terms = {name: moe * self.moe_layer[name] + dense * self.dense_layer[name] for name in self.names}
         host = terms.pop("host")
         key = "output", self.layout.tp, self.setting.tokens
         output = self.setting.once(key, self._output) if heads else 0.0
         terms["output"] = heads * (1 + self.shape.num_mtp_layers) * output
         device = sum(terms.values())
+        if self.names == _TOGETHER:
+            return {"device": launched(device, host) + sync_moe(self.setting) * moe}
         return terms | {"host": launched(device, host) - device + sync_moe(self.setting) * moe}
 
     def _output(self) -> Size:
