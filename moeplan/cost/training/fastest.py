@@ -39,7 +39,7 @@ from moeplan.cost.training.states import load_scheme
 from moeplan.cost.training.throughput.layer import StepSetting, layer_terms, recomputed_by, sync_moe
 from moeplan.cost.training.throughput.settings import Software, constants, load_software
 from moeplan.cost.training.throughput.site import Site, unmeasured
-from moeplan.cost.training.throughput.step import launched, step_seconds, together
+from moeplan.cost.training.throughput.step import launched, layer_together, step_seconds
 from moeplan.cost.training.throughput.words import DEFAULT_SOFTWARE
 from moeplan.numerics import Floats
 from moeplan.numerics.elementwise import anywhere
@@ -281,7 +281,7 @@ class Trainer:
         place = np.full(count, -1, dtype=np.intp)
         found: list[Spread] = []
         fitting: list[tuple[tuple[Degrees, int], NDArray[np.bool_], Floats]] = []
-        ceiling = Ceiling(self, designs, close=True, stages={x.pp for x, _ in first} if alone else None)
+        ceiling = Ceiling(self, designs, close=True, among=first if alone else None)
         memory = Counted()
         for degrees, ep in self._in_order(ceiling, best, first, alone):
             may = ceiling.of(degrees, ep) > best
@@ -385,7 +385,7 @@ class Ceiling:
     """Tokens a second that no layout of given degrees exceeds, of each of some designs.
 
     With `close`, a layer is timed under the very degrees; else once for each ep and taken in proportion to its tokens,
-    which is cheaper for many designs.
+    which is cheaper for many designs. With `among`, no other degrees and ep are asked for.
     """
 
     def __init__(
@@ -394,11 +394,15 @@ class Ceiling:
         designs: Any,
         *,
         close: bool = False,
-        stages: Iterable[int] | None = None,
+        among: Iterable[tuple[Degrees, int]] | None = None,
     ) -> None:
         self.trainer, self.designs, self.close = trainer, designs, close
-        asked = sorted({x.pp for x in trainer.degrees} if stages is None else stages)
-        self._stages, self._rows = np.array(asked)[:, None], {pp: row for row, pp in enumerate(asked)}
+        stages = sorted({x.pp for x in trainer.degrees} if among is None else {x.pp for x, _ in among})
+        self._stages, self._rows = np.array(stages)[:, None], {pp: row for row, pp in enumerate(stages)}
+        self._experts: dict[Degrees, tuple[int, ...]] = {}
+        if among is not None:
+            groups = {x.unstaged for x, _ in among}
+            self._experts = {x: tuple(sorted({ep for y, ep in among if y.unstaged == x})) for x in groups}
         self.layers = designs.num_layers
         scheme = load_scheme(trainer.optimizer)
         state = scheme.state_bytes(1.0, 1)
@@ -406,6 +410,8 @@ class Ceiling:
         self.spread = sum(size for name, size in state.items() if name in scheme.split)
         self.counted: dict[tuple[Any, ...], Any] = {}
         self._known: dict[tuple[Any, ...], Any] = {}
+        self._layers = np.ceil(self.layers / self._stages) * (1 - 1 / self.layers)
+        """Of the slowest stage at least: the mean's layers, of which one layer of the model may be dense."""
 
     def _once(self, key: tuple[Any, ...], count: Callable[[], Any]) -> Any:
         if key not in self._known:
@@ -441,34 +447,33 @@ class Ceiling:
     def _speed(self, degrees: Degrees, ep: int | None) -> Floats:
         """The ceilings whether they fit or not, in rows; 0 where there are fewer layers than stages."""
         trainer, pp, size = self.trainer, self._stages, degrees.micro_batch
-        # the slowest stage has at least the mean's layers, of which one layer of the model may be dense
-        layers = np.ceil(self.layers / pp) * (1 - 1 / self.layers)
         dp = trainer.gpus.count / (degrees.tp * degrees.cp * pp)
         bubble = (pp - 1) / degrees.virtual_stages * dp * size / trainer.batch
-        speed = trainer.scale * dp * size * trainer.seq_len / (layers * self._layer(degrees, ep) * (1 + bubble))
+        speed = trainer.scale * dp * size * trainer.seq_len / (self._layers * self._layer(degrees, ep) * (1 + bubble))
         return np.where(self.layers >= pp, speed, 0.0)
 
     def _layer(self, degrees: Degrees, ep: int | None) -> Any:
-        """The least time of one MoE layer and micro-batch [s]; infinite where ep does not divide the experts."""
-        tp, cp, etp, size, again = degrees.tp, degrees.cp, degrees.etp, degrees.micro_batch, degrees.recompute
-        if ep is None:
-            key = "least", tp, cp, etp, size, again
-            each = (self._layer(degrees, ep) for ep in self.trainer.experts)
-            return self._once(key, lambda: functools.reduce(np.minimum, each))
-        largest = size if self.close else max(self.trainer.choices("micro_batch", MICRO_BATCHES))
-        base = Layout(tp=tp, cp=cp, etp=etp) if self.close else Layout()
-        layout = replace(base, ep=ep, dp=ep * base.etp, micro_batch=largest, recompute=again)
-        device, host, sync = self._once(("layer", ep, base, largest, again), lambda: self._device_and_host(layout))
-        share = 1.0 if self.close else size / largest / tp / cp
-        time = launched(device * share, host) if anywhere(host) else device * share
-        return np.where(self.designs.num_experts % ep == 0, time + sync, np.inf)
+        """The least time of one MoE layer and micro-batch [s], whatever its ep or with the one that is given."""
+        same = degrees.tp, degrees.cp, degrees.etp, degrees.micro_batch, degrees.recompute
+        each = self._once(("layer", *same), lambda: self._layer_by_ep(degrees))
+        if ep is not None:
+            return each[self._experts.get(degrees, self.trainer.experts).index(ep)]
+        return self._once(("least", *same), lambda: each.min(axis=0))
 
-    def _device_and_host(self, layout: Layout) -> tuple[Any, Any, float]:
-        setting = self.trainer.setting(layout, self.counted)
-        key = layout.layer_key(True)
-        terms = setting.once(key, lambda: layer_terms(self.designs, setting, True))
-        terms = setting.once(("together", *key), lambda: together(terms))
-        return terms["device"], terms["host"], sync_moe(setting)
+    def _layer_by_ep(self, degrees: Degrees) -> Any:
+        """The least time of one MoE layer and micro-batch [s] by ep, in rows; infinite where it does not divide the
+        experts."""
+        size = degrees.micro_batch
+        largest = size if self.close else max(self.trainer.choices("micro_batch", MICRO_BATCHES))
+        base = Layout(tp=degrees.tp, cp=degrees.cp, etp=degrees.etp) if self.close else Layout()
+        layout = replace(base, micro_batch=largest, recompute=degrees.recompute)
+        experts = self._experts.get(degrees, self.trainer.experts)
+        setting = replace(self.trainer.setting(layout, self.counted), rows=experts)
+        terms = layer_together(self.designs, setting, True)
+        device, host = terms["device"], terms["host"]
+        share = 1.0 if self.close else size / largest / degrees.tp / degrees.cp
+        time = launched(device * share, host) if anywhere(host) else device * share
+        return np.where(self.designs.num_experts % setting.ep == 0, time + sync_moe(setting), np.inf)
 
     def _may_fit(self, degrees: Degrees, ep: int | None) -> Any:
         """Whether the MoE layers of the fullest stages may fit, with the activations of all micro-batches in flight."""

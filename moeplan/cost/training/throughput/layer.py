@@ -37,6 +37,7 @@ from moeplan.cost.training.throughput.kernels import (
     trained_product,
 )
 from moeplan.cost.training.throughput.settings import Constants, Software, rates
+from moeplan.numerics.elementwise import anywhere, largest, least, where
 
 TERMS = ("products", "attention", "traffic", "dispatch", "tensor", "context", "output", "host")
 """Terms of a micro-batch on one stage."""
@@ -83,6 +84,8 @@ class StepSetting:
     """What the backward pass does again: full, moe, mlp, mla_up_proj, moe_act, layernorm (Megatron's names)."""
     counted: dict[tuple[object, ...], Any] = field(default_factory=dict)
     """What was counted of the same shape, taken again by settings that differ in layout and recomputation alone."""
+    rows: tuple[int, ...] = ()
+    """Degrees of expert parallelism that a MoE layer is timed under at once, in rows, in place of the layout's."""
 
     def once(self, key: tuple[object, ...], count: Callable[[], Any]) -> Any:
         """What `count` gives, counted once for all settings that agree in `key`."""
@@ -94,6 +97,11 @@ class StepSetting:
     def rates(self) -> Rates:
         """What the kernels sustain."""
         return rates(self.device, self.precision, self.constants)
+
+    @property
+    def ep(self) -> Size:
+        """GPUs that whole experts are spread over."""
+        return np.array(self.rows)[:, None] if self.rows else self.layout.ep
 
     @property
     def low(self) -> bool:
@@ -293,9 +301,8 @@ def _moe(shape: Shape, setting: StepSetting) -> Terms:
     """Router, exchange of rows, experts and shared experts of one MoE layer; its host time stands apart."""
     layout, d, gated = setting.layout, shape.d_model, blocks_of(shape).gated
     split = setting.split_tokens
-    products, again, moved, activation = setting.once(
-        ("routed", layout.ep, layout.etp, split), lambda: _routed(shape, setting)
-    )
+    experts = setting.rows or layout.ep, layout.etp, split
+    products, again, moved, activation = setting.once(("routed", *experts), lambda: _routed(shape, setting))
     moved = moved + 6 * activation * float("moe_act" in setting.recomputed)
     shared = shape.num_shared_experts * shape.d_shared_expert + shape.d_dense_residual
     has_shared = np.minimum(shared, 1) * 1.0
@@ -313,7 +320,7 @@ def _moe(shape: Shape, setting: StepSetting) -> Terms:
     if layout.etp > 1:
         rows = split * shape.num_active_experts * layout.etp
         tensor = tensor + 4 * setting.ring(2 * rows * expert_width(shape), layout.etp, 1)
-    exchanges = setting.once(("exchanges", layout.ep, layout.etp, split), lambda: _exchanges(shape, setting))
+    exchanges = setting.once(("exchanges", *experts), lambda: _exchanges(shape, setting))
     return {
         "products": uneven * products + again * _again(setting, "moe"),
         "traffic": uneven * moved * setting.traffic * (1 + 0.35 * _again(setting, "moe")),
@@ -330,7 +337,7 @@ def _routed(shape: Shape, setting: StepSetting) -> tuple[Size, Size, Size, Size]
     """
     layout, software, r = setting.layout, setting.software, setting.rates
     split, inner, gated = setting.split_tokens, expert_width(shape), experts_gated(shape)
-    local = shape.num_experts / layout.ep
+    local = shape.num_experts / setting.ep
     rows = split * shape.num_active_experts * layout.etp
     width = shape.d_expert / layout.etp
     columns = (1 + gated) * width
@@ -360,20 +367,20 @@ def _exchanges(shape: Shape, setting: StepSetting) -> Size:
     domain and once to each other domain that holds one of its experts: n*(1 - (1 - 1/n)^k) of n.
     """
     layout, device, constants = setting.layout, setting.device, setting.constants
-    ep, k, split = layout.ep, shape.num_active_experts, setting.split_tokens
-    if ep == 1:
+    ep, k, split = setting.ep, shape.num_active_experts, setting.split_tokens
+    if not anywhere(ep > 1):
         return 0.0
-    members = max(min(device.link_domain // layout.etp, ep), 1)
-    domains = max(ep / members, 1)
+    members = largest((least(device.link_domain // layout.etp, ep), 1))
+    domains = largest((ep / members, 1))
     if setting.software.dispatcher == "flex":
         inside = split * ep * (1 - (1 - 1 / ep) ** k) * (members - 1) / members
-        outside = split * domains * (1 - (1 - 1 / domains) ** k) * (domains - 1) / domains if domains > 1 else 0.0
+        outside = split * domains * (1 - (1 - 1 / domains) ** k) * (domains - 1) / domains
     else:
         inside, outside = split * k * (members - 1) / ep, split * k * (ep - members) / ep
     row = 2 * expert_width(shape)
     one = _EXCHANGE_START + constants.peer * (ep - 1) + row * inside / (constants.link * setting.link)
     one = one + row * outside / (constants.network * device.network_bandwidth)
-    return 4 * one * (1 - constants.hidden * setting.software.overlap_dispatch)
+    return where(ep > 1, 4 * one * (1 - constants.hidden * setting.software.overlap_dispatch), 0.0)
 
 
 def host_moe(shape: Shape, setting: StepSetting) -> Size:
@@ -383,7 +390,7 @@ def host_moe(shape: Shape, setting: StepSetting) -> Size:
         return 0.0
     base = constants.host_layer if software.graph == "none" else constants.host_graph
     padded = software.drop_tokens and software.dispatcher == "alltoall"  # rows come in blocks of one size
-    local = shape.num_experts / setting.layout.ep
+    local = shape.num_experts / setting.ep
     each = constants.host_expert * local**_GROUPED_LAUNCHES if setting.low and not padded else 0.0
     return base + each
 

@@ -123,9 +123,22 @@ def step_seconds(shape: Shape, setting: StepSetting, batch: int, *, sharded_weig
     return sum(_Step(shape, setting, _TOGETHER).seconds(batch, sharded_weights).values())
 
 
-def together(terms: Terms) -> Terms:
-    """The terms of a layer, those of the device in one."""
-    return {"device": sum(value for name, value in terms.items() if name != "host"), "host": terms["host"]}
+def layer_together(shape: Shape, setting: StepSetting, moe: bool) -> Terms:
+    """`layer_terms` of a layer, those of the device in one. Of several ep in rows; each is known by itself then too."""
+
+    def together() -> Terms:
+        terms = layer_terms(shape, setting, moe)
+        return {"device": sum(value for name, value in terms.items() if name != "host"), "host": terms["host"]}
+
+    key = setting.layout.layer_key
+    if not setting.rows:
+        found: Terms = setting.once(("together", *key(moe)), together)
+        return found
+    found = setting.once(("rows", setting.rows, *key(moe)), together)
+    for place, ep in enumerate(setting.rows):
+        own = {name: value[place] if np.ndim(value) > 1 else value for name, value in found.items()}
+        setting.counted["together", *key(moe, ep)] = own
+    return found
 
 
 def launched(device: Size, host: Size) -> Size:
@@ -145,10 +158,9 @@ class _Step:
         self.moe_layer = self._layer(True) if np.any(self.moe > 0) else nothing
 
     def _layer(self, moe: bool) -> Terms:
-        key = self.layout.layer_key(moe)
-        terms: Terms = self.setting.once(key, lambda: layer_terms(self.shape, self.setting, moe))
         if self.names == _TOGETHER:
-            terms = self.setting.once(("together", *key), lambda: together(terms))
+            return layer_together(self.shape, self.setting, moe)
+        terms: Terms = self.setting.once(self.layout.layer_key(moe), lambda: layer_terms(self.shape, self.setting, moe))
         return terms
 
     def seconds(self, batch: int, sharded_weights: bool) -> Terms:
