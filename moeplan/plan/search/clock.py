@@ -30,6 +30,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -204,11 +205,12 @@ class Clock:
         pool = np.arange(len(fits))
         first, most = SAMPLE, FIRST
         while True:
-            here = scores if len(pool) == len(fits) else scores.take(pool)
-            possible = here.allowed & fits[pool] & ~speeds.exact[pool] & (speeds.tokens_per_second[pool] > 0)
+            every = len(pool) == len(fits)
+            here, there = (scores, slice(None)) if every else (scores.take(pool), pool)
+            possible = here.allowed & fits[there] & ~speeds.exact[there] & (speeds.tokens_per_second[there] > 0)
             known = here.feasible
             if among is not None:
-                possible, known = possible & among[pool], known & among[pool]
+                possible, known = possible & among[there], known & among[there]
             value = objectives[0][0](here)
             if known.any():
                 wanted, claims = np.zeros(len(pool), dtype=bool), []
@@ -245,9 +247,11 @@ class Clock:
 
         False if one is faster so, and others may be the best.
         """
-        values = [np.where(scores.feasible, objective(scores), -np.inf) for objective, _ in objectives]
-        best = [index, *(int(np.argmax(value)) for value in values), *_largest(values[0], WHOLE)]
-        return self.speeds.check(np.array(sorted(set(best))))
+        known = np.flatnonzero(scores.feasible)
+        here = scores.take(known)
+        values = [objective(here) for objective, _ in objectives]
+        best = np.unique([*(np.argmax(value) for value in values), *_largest(values[0], WHOLE)])
+        return self.speeds.check(np.unique([*known[best], index]))
 
     def _learn(self, objective: Objective, time: float, memory: float) -> None:
         """Ask a sample of some of many designs first, to learn how the others are best bounded."""
@@ -271,7 +275,8 @@ class Clock:
         Those of which more is known then.
         """
         speeds = self.speeds
-        asked = speeds.drop(best)
+        # if the first could not be trained, most of many may be too large for any layout
+        asked = best if len(best) <= SAMPLE else speeds.drop(best)
         if speeds.reach is not None or len(possible) <= FEW:
             speeds.ask(asked, every_layout=True)
             return best
@@ -320,8 +325,14 @@ class Clock:
         gpus, seconds, s = self.trainer.gpus, self.seconds * time, self.typical.weight
         predicted = speed * self.space.flops_per_token[index] * seconds
         peak = self.trainer.scale * gpus.count * gpus.device.bf16_flops
-        usual = peak * seconds * self.typical.utilisation(self.space.active_params[index])
-        return predicted, predicted**s * usual ** (1 - s)
+        return predicted, predicted**s * self._drawn[index] * (peak * seconds) ** (1 - s)
+
+    @cached_property
+    def _drawn(self) -> Floats:
+        """The usual utilisation of each design, to the power that it is judged by."""
+        assert self.typical is not None
+        found: Floats = self.typical.utilisation(self.space.active_params) ** (1 - self.typical.weight)
+        return found
 
     def _stale(self, scores: Scores) -> NDArray[np.intp]:
         """Designs of which more is known than when they were judged, or whose bounds have risen."""
