@@ -14,7 +14,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ class _Patterned:
     """Designs whose attention follows a pattern."""
 
     pattern: Pattern
+    trained_attentions: None = None
+    dense_ffns: None = None
 
     @property
     def attentions(self) -> list[tuple[Any, Attention]]:
@@ -61,7 +63,7 @@ class Cells(_Patterned):
 class Designs(_Patterned):
     """Designs, as arrays of one length."""
 
-    def __init__(self, table: Table | Row, places: Places) -> None:
+    def __init__(self, table: Table | Tables | Row, places: Places) -> None:
         self._table, self._places = table, places
         self._pick: Callable[[Any], Any] | None = None
 
@@ -87,6 +89,11 @@ class Designs(_Patterned):
         """As any has them; made once."""
         return self.pattern.attentions(self)
 
+    @property
+    def row(self) -> tuple[Tables, int] | None:
+        """Tables of several widths that theirs is one of, and its number among them."""
+        return self._table.row if isinstance(self._table, Table) else None
+
     def take(self, index: Any) -> Designs:
         """Some of them: their places, or a mask."""
         return Designs(self._table, self._places[index])
@@ -104,7 +111,7 @@ class Designs(_Patterned):
 
         So what no depth enters is computed once for all depths.
         """
-        if isinstance(self._table, Row) or len(self) < self._table.shape[1]:
+        if not isinstance(self._table, Table) or len(self) < self._table.shape[1]:
             return function(self)
         return np.broadcast_to(self._table.pick(self._places)(function(self._table)), len(self))
 
@@ -137,6 +144,8 @@ class Table(_Patterned):
         self.num_layers = self.num_kv_layers = num_layers[:, None]
         self.num_moe_layers = self.num_layers - self._columns(cells.num_dense_layers)
         self.shape = len(num_layers), int(np.count_nonzero(allowed))
+        self.row: tuple[Tables, int] | None = None
+        """Tables of several widths that it is one of, and its number among them."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -190,6 +199,68 @@ class Table(_Patterned):
         return (np.flatnonzero(index) if index.dtype == bool else index).astype(np.int32)
 
 
+class _Along(NamedTuple):
+    """A field of several tables."""
+
+    axis: str
+    """What it has a value of each of: "table", "depth", "column" or "design"."""
+    values: NDArray[Any]
+    """Those of all tables in a row."""
+
+
+class Tables(_Patterned):
+    """Tables of several widths in a row, whose switches are the same: any of their designs are picked at once."""
+
+    def __init__(self, tables: Sequence[Table]) -> None:
+        self._tables = tables
+        depths, columns = (np.array(sizes) for sizes in zip(*(table.shape for table in tables), strict=True))
+        self._columns = columns
+        self._starts, self._depth_starts, self._column_starts = (
+            np.concatenate(([0], np.cumsum(sizes))) for sizes in (depths * columns, depths, columns)
+        )
+        for number, table in enumerate(tables):
+            table.row = self, number
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        values = [getattr(table, name) for table in self._tables]
+        value: Any = values[0]
+        if name == "d_model" or any(isinstance(each, np.ndarray) for each in values) or len(set(values)) > 1:
+            value = self._along(values)
+        setattr(self, name, value)
+        return value
+
+    def _along(self, values: list[Any]) -> _Along:
+        if not any(isinstance(value, np.ndarray) for value in values):
+            return _Along("table", np.array(values))
+        whole = [np.atleast_2d(value) for value in values]
+        shapes = [table.shape for table in self._tables]
+        name = "design"
+        if all(value.shape[0] == 1 for value in whole):
+            name, shapes = "column", [(1, columns) for _, columns in shapes]
+        elif all(value.shape[1] == 1 for value in whole):
+            name, shapes = "depth", [(depths, 1) for depths, _ in shapes]
+        parts = [np.broadcast_to(value, shape).reshape(-1) for value, shape in zip(whole, shapes, strict=True)]
+        return _Along(name, np.concatenate(parts))
+
+    def places(self, number: int, places: Places) -> Places:
+        """The numbers among the designs of all tables of those at `places` of one."""
+        return places + self._starts[number]
+
+    def pick(self, index: Any) -> Callable[[Any], Any]:
+        """What takes the designs of these numbers out of a field."""
+        number = np.searchsorted(self._starts, index, side="right") - 1
+        depths, columns = np.divmod(index - self._starts[number], self._columns[number])
+        along = {
+            "table": number,
+            "depth": depths + self._depth_starts[number],
+            "column": columns + self._column_starts[number],
+            "design": index,
+        }
+        return lambda value: value.values[along[value.axis]] if isinstance(value, _Along) else value
+
+
 class Row(_Patterned):
     """Designs of several widths in a row, whose switches are the same."""
 
@@ -223,8 +294,24 @@ def joined(parts: Sequence[Designs]) -> list[Designs]:
 
     The order stays.
     """
-    groups = alike(parts, lambda part: part)
-    return [Designs(Row(group), np.arange(sum(map(len, group)), dtype=np.int32)) for group in groups]
+    return [_joined(group) for group in alike(parts, lambda part: part)]
+
+
+def _joined(parts: Sequence[Designs]) -> Designs:
+    rows = [part.row for part in parts]
+    first = rows[0]
+    if first is not None and all(row is not None and row[0] is first[0] for row in rows):
+        places = [first[0].places(row[1], part._places) for row, part in zip(rows, parts, strict=True) if row]
+        return Designs(first[0], np.concatenate(places))
+    return Designs(Row(parts), np.arange(sum(map(len, parts)), dtype=np.int32))
+
+
+def put_in_rows(parts: Sequence[Designs]) -> None:
+    """Let any of these designs be joined at once; it pays where some of them are joined again and again."""
+    for group in alike(parts, lambda part: part):
+        tables = [part._table for part in group if isinstance(part._table, Table)]
+        if len(tables) == len(group):
+            Tables(tables)
 
 
 class DesignVariables(Variables):

@@ -32,7 +32,7 @@ from moeplan.laws import Law
 from moeplan.laws.law import relative_weights
 from moeplan.numerics import Floats
 from moeplan.plan.budget import Budget
-from moeplan.plan.search.designs import Designs, DesignVariables, alike, joined
+from moeplan.plan.search.designs import Designs, DesignVariables, alike, joined, put_in_rows
 from moeplan.plan.search.grid import AXES, Grid
 from moeplan.plan.search.pruning import Costs
 from moeplan.plan.search.reference import LossReference, Reference, make_reference
@@ -211,6 +211,7 @@ class Space:
             self.smallest_bytes = min(self.smallest_bytes, smallest)
             self.blocks += [block] if block else []
             collected += [tables] if tables else []
+        put_in_rows([block.designs for block in self.blocks])
         if references is not None or not self.blocks:  # nothing to judge: the caller says why
             return
         if not same:
