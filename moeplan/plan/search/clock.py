@@ -202,44 +202,48 @@ class Clock:
         fits = self.space.memory <= self.space.budget.usable_bytes * memory
         self._rescore(scores, self._stale(scores), time, memory)  # others may have asked since
         scores.feasible[:] = scores.allowed & fits & speeds.exact & (speeds.tokens_per_second > 0)
-        pool = np.arange(len(fits))
+        pool: NDArray[np.intp] | None = None  # all
         first, most = SAMPLE, FIRST
         while True:
-            every = len(pool) == len(fits)
-            here, there = (scores, slice(None)) if every else (scores.take(pool), pool)
+            here, there = (scores, slice(None)) if pool is None else (scores.take(pool), pool)
             possible = here.allowed & fits[there] & ~speeds.exact[there] & (speeds.tokens_per_second[there] > 0)
-            known = here.feasible
+            known, version = here.feasible, speeds.version
             if among is not None:
                 possible, known = possible & among[there], known & among[there]
             value = objectives[0][0](here)
             if known.any():
-                wanted, claims = np.zeros(len(pool), dtype=bool), []
+                wanted, claims = np.zeros(len(possible), dtype=bool), []
                 for objective, near in objectives:
                     own = value if objective is objectives[0][0] else objective(here)
                     claimed = possible & (own >= float(own[known].max()) + math.log1p(-near))
-                    claims.append((pool[claimed], own[claimed]))
+                    places = np.flatnonzero(claimed)
+                    claims.append((_within(pool, places), own[places]))
                     wanted |= claimed
                 if not wanted.any():
                     return
                 # What is no longer near never will be, unless its bound rises; the best of each objective stay at hand.
-                chosen, pool = pool[wanted], pool[wanted | here.feasible]
+                chosen = _within(pool, np.flatnonzero(wanted))
+                pool = _within(pool, np.flatnonzero(wanted | here.feasible))
                 changed = chosen[self._loose(scores, chosen)]
-                if not len(changed):
+                if not len(changed) and self._samples(len(chosen)):
+                    changed = self._sample(claims)
+                elif not len(changed):
                     changed = self._know(chosen, claims, most)
                     most = min(4 * most, MOST)
             else:
-                best = pool[_largest(np.where(possible, value, -np.inf), first)]
+                best = _within(pool, _largest(np.where(possible, value, -np.inf), first))
                 if not len(best):
                     return
                 first *= 2  # until one can be trained
-                changed = self._begin(best, pool[possible], value[possible])
-            stale = self._stale(scores)  # others were asked for more layouts, or their bounds have risen
-            if len(stale):
+                changed = self._begin(best, _within(pool, np.flatnonzero(possible)), value[possible])
+            if speeds.version > version:  # others were asked for more layouts, or their bounds have risen
+                stale = self._stale(scores)
                 changed = _either(len(fits), changed, stale)
-                pool = _either(len(fits), pool, stale)
+                pool = None if pool is None else _either(len(fits), pool, stale)
             self._rescore(scores, changed, time, memory)
-            scores.feasible[pool] = (
-                scores.allowed[pool] & fits[pool] & speeds.exact[pool] & (speeds.tokens_per_second[pool] > 0)
+            there = slice(None) if pool is None else pool
+            scores.feasible[there] = (
+                scores.allowed[there] & fits[there] & speeds.exact[there] & (speeds.tokens_per_second[there] > 0)
             )
 
     def check(self, scores: Scores, objectives: Sequence[tuple[Objective, float]], index: int) -> bool:
@@ -286,22 +290,27 @@ class Clock:
         speeds.sample(sample)
         return _either(len(self.space), best, sample)
 
+    def _samples(self, wanted: int) -> bool:
+        """Whether so many are wanted that a sample of them is taken first."""
+        return self.speeds.reach is not None and not self.speeds.sampled and wanted > SAMPLE
+
+    def _sample(self, claims: list[tuple[NDArray[np.intp], Floats]]) -> NDArray[np.intp]:
+        """Ask a sample of those that each objective is near by their roofs, which the first sample did not know."""
+        self.speeds.sampled = True
+        each = max(SAMPLE // len(claims), 1)
+        some = [index[:: max(1, len(index) // each)] for index, _ in claims if len(index)]
+        sample = _either(len(self.space), *some)
+        self.speeds.sample(sample)
+        return sample
+
     def _know(
         self, wanted: NDArray[np.intp], claims: list[tuple[NDArray[np.intp], Floats]], most: int
     ) -> NDArray[np.intp]:
-        """Know at most so many of those that are `wanted` exactly, or a sample of them; those that are known then.
+        """Know at most so many of those that are `wanted` exactly; those that are known then.
 
         `claims` are those that each objective wants, with their values.
         """
         speeds = self.speeds
-        if speeds.reach is not None and not speeds.sampled and len(wanted) > SAMPLE:
-            # of those that each objective is near by their roofs, which the first sample did not know
-            speeds.sampled = True
-            each = max(SAMPLE // len(claims), 1)
-            some = [index[:: max(1, len(index) // each)] for index, _ in claims if len(index)]
-            sample = _either(len(self.space), *some)
-            speeds.sample(sample)
-            return sample
         if len(wanted) > most:  # the likely best of each objective first, so that few others are near it
             turn = np.full(len(wanted), len(wanted))
             expected = self.typical.weight * speeds.ln_expected(wanted) if self.typical else np.zeros(len(wanted))
@@ -366,6 +375,11 @@ def _largest(value: Floats, count: int) -> NDArray[np.intp]:
     """The places of the largest values, sorted; fewer where others are -inf."""
     few = np.argpartition(-value, min(count, len(value) - 1))[:count]
     return np.sort(few[value[few] > -np.inf])
+
+
+def _within(pool: NDArray[np.intp] | None, index: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The places of those at `index` of a pool of some, or of all."""
+    return index if pool is None else pool[index]
 
 
 def _either(count: int, *places: NDArray[np.intp]) -> NDArray[np.intp]:

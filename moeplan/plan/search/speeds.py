@@ -70,6 +70,8 @@ class Speeds:
         self._by_size: Floats | None = None
         self.reach: float | None = None
         """Largest share of its roof that a design is taken to reach, once a sample says so."""
+        self.version = 0
+        """It rises whenever more becomes known of others than those that were asked."""
         self.sampled = False
         """Whether a sample was also taken of those that came near the best by their roofs."""
 
@@ -104,6 +106,7 @@ class Speeds:
         """Bound all that were not asked exactly by this share of their roofs."""
         self.reach = share
         if share is not None:
+            self.version += 1
             self.tokens_per_second = np.where(self.exact, self.tokens_per_second, self.roof * share)
 
     def drop(self, index: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -128,6 +131,7 @@ class Speeds:
             self._near, self._whole[index] = near | (before or frozenset()), True
             if before is not None and self._near > before:
                 self._find(np.flatnonzero(self._asked & ~self._whole), self._near - before, alone=True)
+                self.version += 1
         if self.reach is not None:
             self.learn(np.flatnonzero(self._asked))
 
