@@ -56,8 +56,8 @@ LONG = 8192
 """Tokens of a sequence beyond which cp is tried."""
 NEAR = 0.04
 """How near to the fastest layout of one architecture those come that are tried for architectures like it."""
-_SPARSE = 0.0
-"""Below this share of the architectures it is faster to take some out than to count the memory of all."""
+_AT_ONCE = 4096
+"""Architectures that all layouts are tried for at once, for memory's sake."""
 _AGAIN = {"none": 1.0, "selective": 1.03, "full": 1.3}
 """About how many times as long a layer takes with recomputation: it orders what is tried."""
 _MORE_MICRO_BATCHES = 3
@@ -277,6 +277,8 @@ class Trainer:
         those are not tried. Of architectures that no layout trains at more than `least` tokens a second none is found.
         """
         count = len(designs)
+        if count > _AT_ONCE and not alone:
+            return self._fastest_in_parts(designs, first, np.zeros(count) if least is None else least)
         best = np.zeros(count) if least is None else least.copy()
         place = np.full(count, -1, dtype=np.intp)
         found: list[Spread] = []
@@ -293,17 +295,26 @@ class Trainer:
                 faster = suits & (speed > best)
                 if not faster.any():
                     continue
-                some = np.flatnonzero(faster)
-                if len(some) < _SPARSE * count:
-                    faster[some] = self.fits(designs.take(some), spread)
-                else:
-                    faster &= self.fits(designs, spread, memory)
+                faster &= self.fits(designs, spread, memory)
                 if faster.any():
                     best[faster], place[faster] = speed[faster], len(found)
                     found.append(spread)
                     fitting.append(((degrees, ep), faster, speed[faster]))
         near = frozenset(key for key, index, speed in fitting if (speed >= (1 - NEAR) * best[index]).any())
         return Fastest(np.where(place < 0, 0.0, best), place, tuple(found), near)
+
+    def _fastest_in_parts(self, designs: Any, first: frozenset[tuple[Degrees, int]], least: Floats) -> Fastest:
+        """`fastest` of many, some after the others."""
+        cuts = range(0, len(designs), _AT_ONCE)
+        parts = [np.arange(start, min(start + _AT_ONCE, len(designs))) for start in cuts]
+        found = [self.fastest(designs.take(part), first, least[part]) for part in parts]
+        before = np.cumsum([0, *(len(each.spreads) for each in found)])
+        return Fastest(
+            np.concatenate([each.tokens_per_second for each in found]),
+            np.concatenate([np.where(x.place < 0, -1, x.place + n) for x, n in zip(found, before, strict=False)]),
+            tuple(spread for each in found for spread in each.spreads),
+            frozenset().union(*(each.near for each in found)),
+        )
 
     def ranking(self, architecture: Architecture, count: int = 1) -> list[Ranked]:
         """The fastest layouts that fit one architecture, which differ in more than dp and the micro-batch."""

@@ -86,9 +86,10 @@ def layer_memory(
     shape: Shape, layout: Layout, kind: LayerKind, settings: TrainingSettings, counted: Counted
 ) -> LayerMemory:
     """One layer of a kind; what other layouts have alike is taken from `counted`."""
-    return counted.once(
+    found: LayerMemory = counted.once(
         ("layer", layout.layer_key(kind.moe), kind), lambda: _layer_memory(shape, layout, kind, settings, counted)
     )
+    return found
 
 
 def _layer_memory(

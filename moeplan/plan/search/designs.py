@@ -246,7 +246,8 @@ class Tables(_Patterned):
 
     def places(self, number: int, places: Places) -> Places:
         """The numbers among the designs of all tables of those at `places` of one."""
-        return places + self._starts[number]
+        found: Places = places + np.int32(self._starts[number])
+        return found
 
     def pick(self, index: Any) -> Callable[[Any], Any]:
         """What takes the designs of these numbers out of a field."""
