@@ -177,7 +177,7 @@ def test_what_more_users_would_cost(asked: dict[str, Any]) -> None:
 
 
 def test_a_law_with_open_coefficients_is_warned_of_first(tmp_path: Any) -> None:
-    """What a fitted law's runs leave open is said on the first screen, before all but what cannot be done at all."""
+    """What a fitted law's runs leave open is said first by recommend, compare and frontier, but for what cannot be."""
     law, rows = load_law("ludziejewski2025").predicting("loss"), ["active_params,tokens,expansion_ratio,loss"]
     for size in (1e8, 2e8, 4e8, 8e8):
         for expansion in (4, 8, 16):  # always 20 tokens a param, which tells size from tokens nowhere
@@ -187,9 +187,12 @@ def test_a_law_with_open_coefficients_is_warned_of_first(tmp_path: Any) -> None:
     fitted = str(tmp_path / "law.yaml")
     made = run("fit", str(tmp_path / "runs.csv"), "--form", "ludziejewski2025", "--draws", "0", "--output", fitted)
     assert made.exit_code == 0
-    shown = run(*SMALL, "--law", fitted)
-    first = next(line for line in shown.stdout.splitlines() if line.startswith(SIGN))
-    assert "leave coefficients open" in first
+    budget, along = ("--flops", "1e18", "--memory", "4GB"), ("--memory", "2GB..4GB", "--points", "2")
+    for asked in (SMALL, ("compare", *budget), ("frontier", *budget[:2], *along)):
+        shown = run(*asked, "--law", fitted)
+        first = next(line for line in shown.stdout.splitlines() if line.startswith(SIGN))
+        assert "leave coefficients open" in first, asked
+        assert "not identified" in run(*asked, "--law", fitted, "--section", "notes").stdout
 
 
 def test_far_out_the_leverage_is_a_range_and_extrapolation_is_said_once() -> None:

@@ -217,15 +217,20 @@ def _embeddings(design: Design, architecture: Architecture) -> Iterator[str]:
         )
 
 
+def open_coefficients(laws: Sequence[Law]) -> Iterator[str]:
+    """What the runs behind fitted laws leave open, in sentences that begin with the law's name and a colon."""
+    for law in laws:
+        if law.objective and law.objective.grade == "fitted":
+            yield from (f"{law.full_name}: {note}" for note in law.notes if "not identified" in note)
+
+
 def _digits(laws: Sequence[Law]) -> Iterator[str]:
     second_hand = [law.full_name for law in laws if law.grade == "second_hand"]
     if second_hand:
         *first, last = second_hand
         names = f"{', '.join(first)} and {last}" if first else last
         yield f"The digits of {names} come from secondary sources."
-    for law in laws:
-        if law.objective and law.objective.grade == "fitted":
-            yield from (f"{law.full_name}: {note}" for note in law.notes if "not identified" in note)
+    yield from open_coefficients(laws)
     if any(law.allocation for law in laws):
         yield (
             "tian2025 varied the activation ratio only at granularity 2 and granularity only at an activation ratio "

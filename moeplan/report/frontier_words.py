@@ -159,7 +159,7 @@ def notes(found: Frontier) -> tuple[Block, ...]:
     if found.over in RANGES:
         texts += _bindings(found)
         texts += _grid_edges(found)
-    texts += [*_domains(found), *splits(found)]
+    texts += [*found.notes, *_domains(found), *splits(found)]
     made = found.provenance
     command = f"; {made.command}" if made.command else ""
     grids = " and ".join(made.grid_digests)

@@ -70,6 +70,7 @@ const start = async () => {
 const beside = async (asked) => {
   const timed = now.state.has("days");
   find("curve-figure").hidden = timed || !now.state.has("memory");
+  find("no-curve").hidden = !timed || !now.state.has("memory");
   const wanted = [["designs", designs], ...(find("curve-figure").hidden ? [] : [["curve", curve]])];
   await Promise.allSettled(wanted.map(async ([what, to]) => {
     const found = await (await post(what, asked)).json();

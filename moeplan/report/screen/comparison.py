@@ -10,7 +10,7 @@ from moeplan.report.comparison_sources import seen
 from moeplan.report.mixers import mixed
 from moeplan.report.screen.commands import asked_again, next_section
 from moeplan.report.screen.leverage import leverage_section
-from moeplan.report.screen.warnings import warning_sections
+from moeplan.report.screen.warnings import open_laws, warning_sections
 from moeplan.report.text import NONE, Text, joined
 from moeplan.report.view import View
 from moeplan.studies.comparison.candidate import Candidate
@@ -122,12 +122,15 @@ def _others(c: View[Comparison]) -> list[Section]:
 
 def _warnings(c: View[Comparison], first: View[Candidate], second: View[Candidate]) -> list[Section]:
     speaking = [column for column in c.it.laws if column.answers[0].dense_compute or column.answers[0].own_compute]
+    open_ones = open_laws(c.it.notes)
     applies: dict[str, Any] = {
         "first_does_not_fit": lambda: first.fits_memory is False,
         "second_does_not_fit": lambda: second.fits_memory is False,
         "no_law": lambda: not speaking,
+        "open_law": lambda: bool(open_ones),
         "other_attention": lambda: first.role != "given" and mixed(first.architecture),
         "all_outside": lambda: speaking and all(any(a.outside for a in column.answers[:2]) for column in speaking),
     }
     kind = second.architecture.attention.upper()
-    return warning_sections("comparison", c, applies, first=str(first.name), second=str(second.name), attention=kind)
+    more = {"first": str(first.name), "second": str(second.name), "attention": kind, "open": open_ones}
+    return warning_sections("comparison", c, applies, **more)

@@ -9,7 +9,7 @@ from moeplan.report.frontier import curve_table, limits_text, place_text
 from moeplan.report.frontier_charts import leverage_chart, profile_chart
 from moeplan.report.screen.commands import asked_again, next_section
 from moeplan.report.screen.paper import paper_summary
-from moeplan.report.screen.warnings import warning_sections
+from moeplan.report.screen.warnings import open_laws, warning_sections
 from moeplan.report.text import Text, joined, judges
 from moeplan.report.view import View
 from moeplan.studies.frontier.curves import Frontier, Point
@@ -81,14 +81,17 @@ def _leverage(point: View[Point]) -> Text:
 def _warnings(seen: View[Frontier]) -> list[Section]:
     points = seen.it.points
     laws = set(seen.it.request.laws)
+    open_ones = open_laws(seen.it.notes)
     return warning_sections(
         "frontier",
         seen,
         {
             "left_out": lambda: bool(seen.it.left_out),
+            "open_law": lambda: bool(open_ones),
             "all_outside": lambda: all(laws <= set(point.outside) for point in points),
             "on_the_edge": lambda: any(point.edges for point in points),
         },
+        open=open_ones,
         left=seen.it.left_out[0] if seen.it.left_out else "",
         axes=", ".join(dict.fromkeys(axis for point in points for axis in point.edges)),
     )

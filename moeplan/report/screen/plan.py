@@ -15,7 +15,7 @@ from moeplan.report.mixers import mixed
 from moeplan.report.opinions import EXPERTS, SIZE
 from moeplan.report.screen.commands import asked_again, next_section
 from moeplan.report.screen.leverage import leverage_section
-from moeplan.report.screen.warnings import warning_sections
+from moeplan.report.screen.warnings import open_laws, warning_sections
 from moeplan.report.sections import seen
 from moeplan.report.speeds import speeds_text
 from moeplan.report.text import NONE, Number, Text, joined, judges, listed
@@ -189,12 +189,12 @@ def _warnings(p: View[Plan]) -> list[Section]:
     objective = [law for law in plan.laws if law.role == "objective"]
     turned = next((x for x in p.near_equal if x.rule not in _LABELS), None)
     held = plan.serving.concurrency
-    open_laws = [law.law for law in objective if any(x.startswith(f"{law.law}: ") for x in plan.notes)]
+    open_ones = open_laws(plan.notes)
     rates = sorted(p.hyperparameters, key=lambda law: law.learning_rate)
     applies: dict[str, Any] = {
         "cannot_train": lambda: plan.request.gpus and not plan.training.layouts,
         "cannot_serve": lambda: plan.request.memory and (held is None or not held.most_sequences),
-        "open_law": lambda: bool(open_laws),
+        "open_law": lambda: bool(open_ones),
         "worse_than_dense": lambda: plan.leverage.pooled.middle < 1,
         "serves_few": lambda: plan.if_concurrent is not None and held is not None and held.most_sequences,
         "serves_one": lambda: plan.if_concurrent is None and held is not None and held.most_sequences == 1,
@@ -205,7 +205,7 @@ def _warnings(p: View[Plan]) -> list[Section]:
         "many_tokens": lambda: plan.design.tokens > MANY_TOKENS or plan.design.tokens_per_param > MANY_TOKENS_PER_PARAM,
         "rates_apart": lambda: len(rates) > 1 and rates[-1].learning_rate > APART * rates[0].learning_rate,
     }
-    more: dict[str, str | Number] = {"open": ", ".join(open_laws)}
+    more: dict[str, str | Number] = {"open": open_ones}
     if turned is not None:
         more |= {
             "turned": str(turned.rule),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from moeplan.cost.devices import bundled
@@ -28,3 +28,8 @@ def warning_sections(
     assert set(ranked) == set(applies), kind
     texts = [seen(ranked.text(name), **more) for name in [name for name in ranked if applies[name]()][:MOST]]
     return [Section("", (Table(tuple((SIGN, text) for text in texts)),))] if texts else []
+
+
+def open_laws(notes: Iterable[str]) -> str:
+    """The fitted laws of which a result notes that their runs leave coefficients open, separated by commas."""
+    return ", ".join(dict.fromkeys(note.partition(": ")[0] for note in notes if "not identified" in note))

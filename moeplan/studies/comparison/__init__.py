@@ -29,6 +29,7 @@ from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice
 from moeplan.plan.law_selection import Laws, select_laws
 from moeplan.plan.near_equal import near_equal
+from moeplan.plan.notes import open_coefficients
 from moeplan.plan.planner import search
 from moeplan.plan.training_and_serving import batch_sequences
 from moeplan.studies.comparison.answers import equal_loss, law_column, split_by_dense
@@ -192,7 +193,7 @@ def _against_dense(
         savings_spread=spread(saved),
         resources=strict,
         findings=tuple(f for f in findings() if f.topic in topics.get(regime, (f.topic,))),
-        notes=dense_notes(models, columns, budget, leverage, regime),
+        notes=(*open_coefficients(everyone), *dense_notes(models, columns, budget, leverage, regime)),
         provenance=ComparisonProvenance(
             version=__version__,
             command=command,

@@ -12,6 +12,7 @@ from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice
 from moeplan.plan.document import Request
 from moeplan.plan.law_selection import LawSelection
+from moeplan.plan.notes import open_coefficients
 from moeplan.plan.planner import search
 from moeplan.plan.search.space import MORE
 from moeplan.plan.sweep import Sweep
@@ -82,6 +83,7 @@ def along(
         request=requests[last],
         points=tuple(points[place] for place in sorted(points)),
         left_out=_left_out(name, failed, budgets),
+        notes=tuple(open_coefficients(laws.everyone)),
         recommended=None,
         held={},
         lines=(),

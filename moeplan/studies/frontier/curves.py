@@ -136,6 +136,8 @@ class Frontier(records.Record, Framed):
     """The recommendations, from the smallest x to the largest."""
     left_out: tuple[str, ...]
     """Why points are missing, in sentences."""
+    notes: tuple[str, ...]
+    """What the runs behind fitted laws leave open, in sentences."""
     recommended: Point | None
     """The recommendation at the budget; only over a design variable."""
     held: dict[str, float]

@@ -17,6 +17,7 @@ from moeplan.plan.assembly import request_for
 from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice
 from moeplan.plan.law_selection import LawSelection
+from moeplan.plan.notes import open_coefficients
 from moeplan.plan.sweep import Sweep
 from moeplan.studies.frontier.curves import SCHEMA, Frontier, Line
 from moeplan.studies.frontier.intervals import line_ends
@@ -88,6 +89,7 @@ def over_variable(
         request=request_for(budget, laws, flops=choice.flops),
         points=tuple(points),
         left_out=(),
+        notes=tuple(open_coefficients(laws.everyone)),
         recommended=point(choice, laws, float(values[choice.index]), priced=True),
         held=held,
         lines=tuple(_line(choice, laws, law, tops[law.full_name], values) for law in space.laws),
