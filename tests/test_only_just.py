@@ -10,6 +10,7 @@ from scipy import stats
 
 from moeplan.fitting import fit
 from moeplan.fitting.only_just import Standing, is_only_just, of_identified, reach
+from moeplan.laws.signatures import form_coordinates
 from moeplan.numerics.intervals import normal_quantile
 from moeplan.report.fitting import coefficient_blocks, seen
 from tests.fitting_truths import design, predictions, truths, write_runs
@@ -17,6 +18,9 @@ from tests.fitting_truths import design, predictions, truths, write_runs
 RULES = {"level": 1.645 / 0.25, "exponent": 1.645 / 0.5, "factor of 2": 1.645 / np.log(2)}
 """Least distance from 0 at which each rule calls a coefficient identified [standard errors]."""
 Z90 = normal_quantile(0.9)
+EXPONENT = form_coordinates("additive_power_law").coordinates["alpha"]
+AMPLITUDE = form_coordinates("additive_power_law").coordinates["A"]
+SATURATION = form_coordinates("efficiency_leverage").coordinates["A_max"]
 
 
 @pytest.mark.parametrize("beyond", [0.4, 0.8, 1.2, 1.6])
@@ -70,7 +74,7 @@ def test_far_from_the_rule_intervals_are_the_ordinary_ones() -> None:
     assert reach(Standing(least + Z90 + 1e-6, least), 0.9) == Z90
     ends = []
     for z in np.linspace(least, least + 3, 100):  # at a value of 1 the standard error is 1/z
-        low, high = of_identified(Standing(z, least), 1.0, 1 - Z90 / z, 1 + Z90 / z, 0.9, is_log=False)
+        low, high = of_identified(Standing(z, least), 1.0, 1 - Z90 / z, 1 + Z90 / z, 0.9, EXPONENT)
         assert high == 1 + Z90 / z
         assert 0 <= low <= 1 - Z90 / z + 1e-12
         ends.append(low)
@@ -81,16 +85,19 @@ def test_far_from_the_rule_intervals_are_the_ordinary_ones() -> None:
 
 def test_mirrored_and_logarithmic_coefficients() -> None:
     """A negative exponent has its upper end moved as a positive one its lower; an amplitude's end falls by the factor
-    by which its term's does, to 0 where the term may be none."""
+    by which its term's does, to 0 where the term may be none; where a law saturates may lie at infinity as well."""
     stands = Standing(4.3, RULES["exponent"])
-    low, high = of_identified(stands, 0.3, 0.19, 0.41, 0.9, is_log=False)
-    mirrored = of_identified(stands, -0.3, -0.41, -0.19, 0.9, is_log=False)
+    low, high = of_identified(stands, 0.3, 0.19, 0.41, 0.9, EXPONENT)
+    mirrored = of_identified(stands, -0.3, -0.41, -0.19, 0.9, EXPONENT)
     assert mirrored == (-high, -low)
     assert low < 0.19
     stands = Standing(3.5, RULES["factor of 2"])
-    end, _ = of_identified(stands, 100.0, 10.0, 900.0, 0.9, is_log=True)
+    end, _ = of_identified(stands, 100.0, 10.0, 900.0, 0.9, AMPLITUDE)
     assert end / 10.0 == pytest.approx((3.5 - reach(stands, 0.9)) / (3.5 - Z90))
-    assert of_identified(Standing(2.4, RULES["factor of 2"]), 100.0, 10.0, 900.0, 0.9, is_log=True) == (0.0, 900.0)
+    assert of_identified(Standing(2.4, RULES["factor of 2"]), 100.0, 10.0, 900.0, 0.9, AMPLITUDE) == (0.0, 900.0)
+    low, high = of_identified(stands, 100.0, 60.0, 180.0, 0.9, SATURATION)
+    assert (60.0 / low, high / 180.0) == (pytest.approx(10.0 / end), pytest.approx(10.0 / end))
+    assert of_identified(Standing(2.4, RULES["factor of 2"]), 23.0, 11.0, 43.0, 0.9, SATURATION) == (1.0, 1e18)
 
 
 def test_the_report_says_which_coefficients_are_only_just_identified(tmp_path: Path) -> None:

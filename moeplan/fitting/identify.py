@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from moeplan.fitting.only_just import Standing
+from moeplan.fitting.only_just import Standing, says_nothing
 from moeplan.fitting.problem import Problem
 from moeplan.fitting.solve import solve
 from moeplan.laws.signatures import FORMS
@@ -144,12 +144,13 @@ def with_draws(identified: Identified, problem: Problem, y: Floats, draws: Float
             is_open = low < 0 < high
             near = min(abs(y[i] - low), abs(y[i] - high))
             stands = Standing(_AT_LEVEL * abs(float(y[i])) / max(near, 1e-300), _AT_LEVEL, either_sign=True)
+        if stands is not None:
+            stands = standings[name] = min(stands, standings.get(name, stands), key=lambda each: each.z - each.least)
+            is_open = is_open or (coordinate.kind == "ln" and says_nothing(stands, LEVEL))
         if is_open:
             ends = f"{low:.3g} to {high:.3g}"
             says[name] = f"{name} is not identified: {100 * LEVEL:g} % of the draws spread over {ends}"
             directions.append(says[name])
-        elif stands is not None:
-            standings[name] = min(stands, standings.get(name, stands), key=lambda each: each.z - each.least)
     if problem.pull is None:
         for name, sentence in _following(problem, y, draws, says, identified).items():
             says[name] = sentence

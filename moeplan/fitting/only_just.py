@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from moeplan.laws.coefficients import Coordinate
 from moeplan.numerics.bisection import first_where
 from moeplan.numerics.intervals import normal_quantile
 
@@ -64,19 +65,23 @@ def _upper(x: float) -> float:
 
 
 def of_identified(
-    standing: Standing, value: float, low: float, high: float, level: float, *, is_log: bool
+    standing: Standing, value: float, low: float, high: float, level: float, coordinate: Coordinate
 ) -> tuple[float, float]:
-    """The interval of a coefficient that is called identified, from the ordinary one.
+    """The interval of a coefficient that is called identified, from the ordinary one, in the form's bounds.
 
-    For a coefficient fitted as itself the half-width to the nearer end grows as `reach` does; for one fitted as its
-    logarithm that end falls by the factor by which that of its term does, of relative size 1 - reach/z.
+    For a coefficient fitted as itself the half-width to the nearer end grows as `reach` does. For an amplitude that end
+    falls by the factor by which that of its term does, of relative size 1 - reach/z. Any other positive coefficient may
+    do nothing where it is 0 or where it is infinite, as the ratio at which a law saturates: both of its ends move so,
+    and where they would reach both, it is not called identified at all.
     """
     ordinary, reached = normal_quantile(level), reach(standing, level)
     if reached <= ordinary:
         return low, high
-    if is_log:
-        left = 1 - reached / standing.z
-        return (low * left / (1 - ordinary / standing.z) if left > 0 else 0.0), high
+    if coordinate.kind == "ln":
+        left = max(1 - reached / standing.z, 0.0) / max(1 - ordinary / standing.z, 1e-300)
+        if coordinate.affine:
+            return low * left, high
+        return max(low * left, coordinate.low), min(high / left, coordinate.high) if left else coordinate.high
     near, far = (low, high) if value > 0 else (high, low)
     near = value + (near - value) * reached / ordinary
     if not standing.either_sign:
@@ -87,3 +92,8 @@ def of_identified(
 def is_only_just(standing: Standing, level: float) -> bool:
     """Whether its interval reaches further than an ordinary one."""
     return reach(standing, level) > normal_quantile(level)
+
+
+def says_nothing(standing: Standing, level: float) -> bool:
+    """Whether its interval reaches 0: where both ends move, it reaches infinity as well, and nothing is known."""
+    return reach(standing, level) >= standing.z * (1 - 1e-9)

@@ -173,7 +173,7 @@ def _coefficients(
         low, high = (None, None) if draws is None else interval(draws[name], level)
         says = identified.says.get(name, "")
         if (stands := identified.standings.get(name)) and low is not None and high is not None:
-            low, high = of_identified(stands, value, low, high, level, is_log=table[name].kind == "ln")
+            low, high = of_identified(stands, value, low, high, level, table[name])
             says = ONLY_JUST if is_only_just(stands, level) else says
         if name in identified.at_bound:
             says = f"stands at the bound {identified.at_bound[name]:.3g} of the form"
