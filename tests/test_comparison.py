@@ -29,7 +29,7 @@ from moeplan.plan.document import Plan
 from moeplan.plan.planner import recommend
 from moeplan.quantities import times
 from moeplan.report.blocks import Items, Section, Table
-from moeplan.report.comparison import comparison_charts, comparison_sections
+from moeplan.report.comparison import better_by, comparison_charts, comparison_sections
 from moeplan.report.markdown import markdown_text
 from moeplan.report.page import numbers_without_source
 from moeplan.report.sections import headline
@@ -699,3 +699,16 @@ def texts_of(sections: list[Section]) -> list[str]:
     """The sentences of a report's lists."""
     lists = [block for section in sections for block in section.blocks if isinstance(block, Items)]
     return [text for block in lists for text in block.texts]
+
+
+def test_one_judgement_of_two_models() -> None:
+    """By most laws the first is better, by most the other, or by all equally good: one count, with its sign."""
+    assert better_by({"a": 2.0, "b": 3.0, "c": 0.5}) == 2
+    assert better_by({"a": 0.5, "b": 0.9, "c": 1.2}) == -2
+    assert better_by({"a": 1.001, "b": 0.999}) is None
+
+
+def test_measured_runs_of_two_models_are_sent_to_inspect() -> None:
+    """A comparison of two models takes no measured run; the refusal names the command that does."""
+    done = CliRunner().invoke(cli, ["compare", "mixtral-8x7b@2T", "deepseek-v3", "--measured", "runs.yaml"])
+    assert (done.exit_code, "ask moeplan inspect, which takes it, of each" in done.stderr) == (2, True)

@@ -91,7 +91,8 @@ def compare(
         strange = [flag for flag, value in (("--equal", equal), ("--law", laws)) if value]
         strange += [_flag(name) for name in named if name not in _OF_MODELS]
         if strange:
-            raise click.UsageError(f"{strange[0]} has no place with two models; leave it out")
+            instead = ", or ask moeplan inspect, which takes it, of each" if strange[0] == "--measured" else ""
+            raise click.UsageError(f"{strange[0]} has no place with two models; leave it out{instead}")
         serving = {name: named[name] for name in _OF_MODELS[3:] if name in named}
         settings |= {name: named.get(name) for name in ("memory", "gpus", "seq_len")}
         settings |= {"tokens": tokens, "serving": InferenceSettings(**serving)}

@@ -13,6 +13,7 @@ from moeplan.fitting.runs import Runs
 from moeplan.fitting.sufficiency import unseen_quantities
 from moeplan.laws.signatures import form_variables
 from moeplan.numerics import Floats
+from moeplan.units import format_flops
 
 OUTLIER = 6.0
 """Residual, in units of the residuals' spread, from which a run is an outlier."""
@@ -80,9 +81,10 @@ def interval_warnings(optima: Sequence[Optimum], residuals: Floats) -> list[str]
     for x in optima:
         if not x.inside or not x.value or x.value.low is None or x.value.high is None:
             continue
+        amid = f"at {format_flops(x.train_flops)} FLOPs, amid the runs, the interval"
         if x.value.low <= 0:
             found.append(
-                f"at {x.train_flops:.3g} FLOPs, amid the runs, the interval reaches down to {x.value.low:.3g}, as no "
+                f"{amid} reaches down to {x.value.low:.3g}, as no "
                 f"loss does: the draws run along what the runs leave open; give a --prior, or fit a form with fewer "
                 f"coefficients"
             )
@@ -90,7 +92,7 @@ def interval_warnings(optima: Sequence[Optimum], residuals: Floats) -> list[str]
         width = float(np.log(x.value.high / x.value.low))
         if width > FAR_WIDER * scatter:
             found.append(
-                f"at {x.train_flops:.3g} FLOPs, amid the runs, the interval is {100 * width:.2g} % wide where "
+                f"{amid} is {100 * width:.2g} % wide where "
                 f"the runs scatter by {100 * scatter:.2g} %: the draws run along what the runs leave open; give a "
                 f"--prior, or fit a form with fewer coefficients"
             )
@@ -108,8 +110,8 @@ def beyond_warnings(optima: Sequence[Optimum], observed: Floats, asked: Sequence
     assert x.value is not None
     side = "below" if x.value < observed.min() else "above"
     return [
-        f"at {x.train_flops:.3g} FLOPs the law predicts {what} {x.value:.4g}, {side} all that the runs measured "
-        f"({observed.min():.4g} to {observed.max():.4g}): it is extrapolated"
+        f"at {format_flops(x.train_flops)} FLOPs the law predicts {what} {x.value:.4g}, {side} all that the runs "
+        f"measured ({observed.min():.4g} to {observed.max():.4g}): it is extrapolated"
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from moeplan.laws.pooling import PooledLeverage
@@ -201,18 +201,34 @@ def _spread_cell(others: Iterable[View[LawColumn]], at: int) -> str:
     return spread_text(known, "{ratio:number}") if known else NONE
 
 
+EQUAL = 0.005
+"""Ratios of quality nearer to 1 are equal."""
+
+
+def judged(against: View[Versus]) -> dict[str, float]:
+    """By every law that judges two models, the first one's quality over the other's."""
+    return {**against.own_compute, **against.quality}
+
+
+def better_by(ratios: Mapping[str, float]) -> int | None:
+    """By how many laws the first model is better, negative where the other is; None where all find them equal."""
+    if all(abs(ratio - 1) < EQUAL for ratio in ratios.values()):
+        return None
+    ahead = sum(ratio > 1 for ratio in ratios.values())
+    return ahead if 2 * ahead >= len(ratios) else ahead - len(ratios)
+
+
 def _pair_headline(c: View[Comparison]) -> str:
     first, second = c.models
     against = c.versus[0]
-    ratios = {**against.own_compute, **against.quality}
+    ratios = judged(against)
     if not ratios:
         return f"{first.name} and {second.name}: no law here can judge both."
-    if all(abs(ratio - 1) < 0.005 for ratio in ratios.values()):
+    ahead = better_by(ratios)
+    if ahead is None:
         return f"{first.name} and {second.name} are equally good by all {len(ratios)} laws that judge both."
-    ahead = sum(ratio > 1 for ratio in ratios.values())
-    better, worse, power = (first, second, 1) if 2 * ahead >= len(ratios) else (second, first, -1)
-    agreeing = max(ahead, len(ratios) - ahead)
-    by = f"all {len(ratios)} laws" if agreeing == len(ratios) else f"{agreeing} of {len(ratios)} laws"
+    better, worse, power = (first, second, 1) if ahead > 0 else (second, first, -1)
+    by = f"all {len(ratios)} laws" if abs(ahead) == len(ratios) else f"{abs(ahead)} of {len(ratios)} laws"
     worth = []
     for kind, what in ((against.quality, "in dense models"), (against.own_compute, "in the laws' own best MoEs (C_l)")):
         if kind:
@@ -243,7 +259,7 @@ def _versus(c: View[Comparison], against: View[Versus]) -> Text:
             others = [law for law in against.quality if law != LEVERAGE_LAW]
             spread = mark(against("{quality_low..quality_high}"), _outside(c, others, at))
             said = joined((said, "; other laws ", spread))
-        if abs(quality - 1) < 0.005:
+        if abs(quality - 1) < EQUAL:
             good.append(joined(("as good (", said, ")")))
         else:
             text = mark(against(f"{{quality[{LEVERAGE_LAW}]}}"), _outside(c, (LEVERAGE_LAW,), at))

@@ -47,7 +47,10 @@ export const draw = () => {
   const { answer } = now;
   document.title = `${answer.bar.split(" ")[0]}: moeplan planner`;
   find("plan").hidden = false;
-  for (const name of ["title", "lead", "shape", "command", "bar"]) find(name).textContent = answer[name];
+  for (const name of ["title", "lead", "shape", "bar"]) find(name).textContent = answer[name];
+  // A line ends between words, not after the hyphens of an option.
+  find("command").replaceChildren(...answer.command.split(" ").flatMap((word, place) =>
+    [...(place ? [" "] : []), make("span", word, { class: word.length < 30 ? "word" : "" })]));
   find("bar").hidden = false;
   find("card").replaceChildren(...answer.card.map(tile));
   fill(find("choices"), ["choice", "params", "tokens", "experts", "quality", ""], answer.choices.map((choice) => [choice.rule,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from moeplan.report.blocks import Block, Paragraph, Section, Table
-from moeplan.report.comparison import headline
+from moeplan.report.comparison import better_by, headline, judged
 from moeplan.report.comparison_sources import seen
 from moeplan.report.mixers import mixed
 from moeplan.report.screen.commands import asked_again, next_section
@@ -17,8 +17,6 @@ from moeplan.studies.comparison.candidate import Candidate
 from moeplan.studies.comparison.remarks import Versus
 from moeplan.studies.comparison.result import Comparison
 
-ALIKE = 0.005
-"""Ratios nearer to 1 are equal."""
 _ROWS = (
     ("total params", "{total_params}", ""),
     ("active params", "{active_params}", ""),
@@ -67,14 +65,14 @@ def _name(model: View[Candidate]) -> Text:
 
 def _verdict(first: View[Candidate], second: View[Candidate], against: View[Versus] | None) -> str:
     """Which of two given models laws find better."""
-    ratios = {**against.own_compute, **against.quality} if against is not None else {}
+    ratios = judged(against) if against is not None else {}
     if first.role != "given" or not ratios:
         return ""
-    if all(abs(ratio - 1) < ALIKE for ratio in ratios.values()):
+    ahead = better_by(ratios)
+    if ahead is None:
         return ": equally good by all laws that judge both"
-    ahead = sum(ratio > 1 for ratio in ratios.values())
-    better = first.name if 2 * ahead >= len(ratios) else second.name
-    return f": {better} is better by {'all' if ahead in (0, len(ratios)) else 'most'} laws that judge both"
+    by = "all" if abs(ahead) == len(ratios) else "most"
+    return f": {(first if ahead > 0 else second).name} is better by {by} laws that judge both"
 
 
 def _rows(
