@@ -371,6 +371,18 @@ def test_the_best_of_a_sweep_is_kept(tmp_path: Path) -> None:
     assert runs.excluded[0].reason == "--keep-best (line 3 has the least loss of its setting)"
 
 
+def test_points_of_learning_curves_are_told(tmp_path: Path) -> None:
+    """A history with many points of each run is warned of with the column to draw by; as many runs with names of their
+    own, or whose names are those of models, are not."""
+    path = tmp_path / "runs.csv"
+    for header, warned in (("run", True), ("model", False)):
+        path.write_bytes(table(f"{header}|N|D|loss", [(f"s{n:.0f}", n, d, x) for n, d, x in RUNS]))
+        warnings = " ".join(fit(path, "additive_power_law", draws=0).warnings)
+        assert ("--cluster run" in warnings) == warned
+    path.write_bytes(table("run|N|D|loss", [(i, *run) for i, run in enumerate(RUNS)]))
+    assert "--cluster" not in " ".join(fit(path, "additive_power_law", draws=0).warnings)
+
+
 def test_a_size_that_hardly_varies_determines_no_exponent(tmp_path: Path) -> None:
     """Sizes within .2 % are refused with what varies and a form that sees it; auto does not choose such a form."""
     rows = [(2.15e9 + i % 2 * 5e6, n, d, x) for i, (n, d, x) in enumerate(RUNS)]

@@ -23,13 +23,17 @@ NARROW = {"total_params": 10.0, "active_params": 10.0, "tokens": 10.0, "train_fl
 """Ratio of largest to least below which an exponent is read off too short a stretch."""
 FAR_WIDER = 20.0
 """Width of an interval amid the runs, over their scatter, from which it is no interval of a law that fits them."""
+_RUN_NAMES = ("run", "run_id", "run_name", "runid")
+"""Columns that name a run, in small letters."""
+_CURVE = 3
+"""Points of one run from which they are its learning curve."""
 _NOTICED = 3.0
 """t value from which residuals go with the learning rate."""
 
 
 def run_warnings(runs: Runs, problem: Problem, residuals: Floats, at_bound: Mapping[str, float]) -> list[str]:
     """Warnings about runs and their residuals ln(observed/predicted), (R,), one sentence each."""
-    found = _sweeps(runs)
+    found = _sweeps(runs) + _curves(runs)
     if runs.sampled_from:
         found.append(
             f"the law is fitted to a sample of {runs.count} of the {runs.sampled_from} runs, spread evenly over the "
@@ -182,3 +186,23 @@ def _sweeps(runs: Runs) -> list[str]:
     if edge:
         text += f" ({edge} of them end at the best rate, so a better one may lie beyond)"
     return [text]
+
+
+def _curves(runs: Runs) -> list[str]:
+    """Runs that stand in the table at several points of their training, as histories of trackers have them."""
+    column = next((name for name in runs.table.columns if name.lower() in _RUN_NAMES), "")
+    size, tokens = runs.column("active_params"), runs.column("tokens")
+    if not column or size is None or tokens is None:
+        return []
+    points: dict[str, list[int]] = {}
+    for place, name in enumerate(runs.texts(column)):
+        points.setdefault(name, []).append(place)
+    if min(map(len, points.values())) < _CURVE or any(np.ptp(size[of]) > 0 for of in points.values()):
+        return []
+    if any(len(np.unique(tokens[of])) < len(of) for of in points.values()):
+        return []
+    return [
+        f"each of the {len(points)} runs in column {column!r} stands at {_CURVE} or more points of its training: a "
+        f"loss on the way, before the learning rate has fallen, is above that of a run that ends there; keep the last "
+        f"point of each, or at least draw them together (--cluster {column})"
+    ]
