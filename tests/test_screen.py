@@ -27,6 +27,10 @@ from moeplan.plan.document import Plan
 from moeplan.plan.planner import recommend
 from moeplan.report import output
 from moeplan.report.blocks import Items, Paragraph, Section, Table, sections_named
+from moeplan.report.comparison import comparison_sections
+from moeplan.report.fitting import fit_sections
+from moeplan.report.frontier import frontier_sections
+from moeplan.report.inspection import inspection_sections
 from moeplan.report.page.elements import pointed_at
 from moeplan.report.screen.commands import asked_again, next_section
 from moeplan.report.screen.comparison import comparison_screen
@@ -39,6 +43,7 @@ from moeplan.report.screen.warnings import MOST, SIGN
 from moeplan.report.sections import plan_sections
 from moeplan.report.terminal import command_lines, terminal_text
 from moeplan.report.text import Text
+from moeplan.report.verification import verification_sections
 from moeplan.report.words import words
 from moeplan.studies.comparison import compare
 from moeplan.studies.frontier import frontier
@@ -356,6 +361,42 @@ def test_a_wrong_section_lists_the_names() -> None:
     for name in ("model", "memory", "efficiency-leverage", "laws", "learning-rate-batch", "near-equal-choices"):
         assert name in refused.stderr
     assert "--section has no place beside it" in run(*SMALL, "--json", "--section", "laws").stderr
+
+
+def test_sections_that_screens_name_are_there(tmp_path: Any) -> None:
+    """Every --section NAME of a first screen and of its warnings is a section of that command's whole report."""
+    budget = Budget("1e19", "4GB")
+    compared, pair = compare(budget), compare("olmoe-1b-7b", "mixtral-8x7b@2T", command="moeplan compare a b")
+    curves = [frontier("1e19", command="moeplan frontier", points=2, **x) for x in ({"memory": "4GB..8GB"},
+              {"memory": "8GB", "over": "granularity"})]  # fmt: skip
+    models = [inspect(name, tokens=tokens) for name, tokens in (("olmoe-1b-7b", "5T"), ("hunyuan-large", None))]
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "mixtral", "hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8, '
+        '"vocab_size": 1000, "intermediate_size": 1024}',
+        "utf-8",
+    )
+    models.append(inspect(str(tmp_path / "config.json")))
+    verified, _ = studied(1.5, controls=True)
+    rows = [f"{n:g},{d:g},{2 + (1e8 / n) ** 0.3 + (1e9 / d) ** 0.4:.4f}" for n in (1e8, 4e8, 1e9, 2e9)
+            for d in (2e9, 5e9, 2e10, 5e10)]  # fmt: skip
+    (tmp_path / "runs.csv").write_text("\n".join(["total_params,tokens,loss", *rows]), "utf-8")
+    fitted = fit(tmp_path / "runs.csv", "additive_power_law", draws=0, command="moeplan fit runs.csv")
+    shown = {
+        "plan": [(plan_screen(sample_plan()), plan_sections(sample_plan()))],
+        "comparison": [(comparison_screen(x), comparison_sections(x)) for x in (compared, pair)],
+        "inspection": [(inspection_screen(x, "moeplan inspect x"), inspection_sections(x)) for x in models],
+        "frontier": [(frontier_screen(x), frontier_sections(x)) for x in curves],
+        "verification": [(verification_screen(verified), verification_sections(verified))],
+        "fit": [(fit_screen(fitted, None), fit_sections(fitted))],
+    }
+    for kind, pairs in shown.items():
+        for screen, whole in pairs:
+            for name in re.findall(r"--section ([a-z-]+)", " ".join(texts(screen))):
+                assert sections_named(whole, [name]), (kind, name)
+        every = [section for _, whole in pairs for section in whole]
+        ranked = bundled("warnings.yaml").section(kind)
+        for name in re.findall(r"--section ([a-z-]+)", " ".join(ranked.text(x) for x in ranked)):
+            assert sections_named(every, [name]), (kind, name)
 
 
 def test_names_of_sections_tell_them_apart() -> None:

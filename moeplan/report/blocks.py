@@ -155,8 +155,12 @@ class Section:
     @property
     def name(self) -> str:
         """What `--section` calls it: the title's telling words, as in efficiency-leverage."""
-        words = re.findall(r"[a-z0-9_]+", self.title.partition(":")[0].lower())
-        return "-".join(word for word in words if word not in _UNTELLING) or "-".join(words)
+        return "-".join(word for word in self.words if word not in _UNTELLING) or "-".join(self.words)
+
+    @property
+    def words(self) -> list[str]:
+        """The title's words up to a colon, in lower case."""
+        return re.findall(r"[a-z0-9_]+", self.title.partition(":")[0].lower())
 
 
 _UNTELLING = frozenset(
@@ -165,7 +169,7 @@ _UNTELLING = frozenset(
 
 
 def sections_named(sections: Sequence[Section], names: Iterable[str]) -> list[Section]:
-    """The sections of these names, or else that have every word of one, with those inside them, in their own order.
+    """The sections of these names, or else whose titles have every word of one, with those inside them, in order.
 
     Raises `UsageError` with all names for one that none has.
     """
@@ -174,7 +178,7 @@ def sections_named(sections: Sequence[Section], names: Iterable[str]) -> list[Se
     for name in names:
         words = set(re.findall(r"[a-z0-9_]+", name.lower()))
         named = [at for at, owner in enumerate(owners) if name and owner.name == name.lower()]
-        found = named or [at for at, owner in enumerate(owners) if words and words <= set(owner.name.split("-"))]
+        found = named or [at for at, owner in enumerate(owners) if words and words <= set(owner.words)]
         if not found:
             known = ", ".join(dict.fromkeys(owner.name for owner in owners if owner.title))
             raise UsageError(f"section {name!r} is none of {known}")

@@ -25,7 +25,7 @@ _DEGREES = ("tp", "pp", "ep", "etp", "cp", "dp", "virtual_stages")
 def inspection_screen(found: Inspection, command: str = "") -> list[Section]:
     """A model on one screen; `command` is the line that asked for it."""
     s = seen(found)
-    also = ["--section laws" if found.judgement is not None else f"{_tokens(found)} asks the laws"]
+    also = ["--section optimum" if found.judgement is not None else f"{_tokens(found)} asks the laws"]
     if found.training is not None and found.serving is None:
         also.append("--memory 8x80GB asks how it is served")
     leverage = found.judgement is not None and found.judgement.leverage is not None
