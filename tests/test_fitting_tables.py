@@ -127,6 +127,10 @@ WRITTEN: dict[str, Callable[[Path], bytes]] = {
         "n_params|max_steps|global_batch_size|seq_length|loss",
         [(n, d / (256 * 2048), 256, 2048, x) for n, d, x in RUNS],
     ),
+    "words behind numbers": lambda p: table(
+        "N|D|cross entropy", [(f"{n} M params", f"{d} billion tokens", x) for n, d, x in IN_UNITS]
+    ),
+    "PF-days": lambda p: table("compute (PF-days)|N|loss", [(repr(6 * n * d / 8.64e19), n, x) for n, d, x in RUNS]),
     "tokens per param": lambda p: table("params|tokens_per_param|loss", [(n, repr(d / n), x) for n, d, x in RUNS]),
     "objects in objects": lambda p: lines(
         [{"config": {"model": {"total_params": n}, "train": {"tokens": d}}, "metrics": {"loss": x}} for n, d, x in RUNS]
@@ -369,6 +373,23 @@ def test_the_best_of_a_sweep_is_kept(tmp_path: Path) -> None:
     np.testing.assert_allclose(runs.require("loss", ""), [x for _, _, x in RUNS])
     assert len(runs.excluded) == 24
     assert runs.excluded[0].reason == "--keep-best (line 3 has the least loss of its setting)"
+
+
+def test_shares_in_percent(tmp_path: Path) -> None:
+    """12.5 % is .125 by the header's unit, the cell's, or --map; a share above 1 without any is refused."""
+    path = tmp_path / "runs.csv"
+    for header, cell in (
+        ("activation_ratio (%)", "12.5"),
+        ("activation_ratio", "12.5%"),
+        ("activation_ratio", "0.125"),
+    ):
+        path.write_bytes(table(f"N|D|loss|{header}", [(*run, cell) for run in RUNS]))
+        assert read_runs(path).require("activation_ratio", "the test") == pytest.approx(0.125)
+    path.write_bytes(table("N|D|loss|activation_ratio", [(*run, "12.5") for run in RUNS]))
+    with pytest.raises(UsageError, match=r"line 2.*at most 1.*--map 'activation_ratio=activation_ratio\*0.01'"):
+        read_runs(path).column("activation_ratio")
+    found = read_runs(path, columns={"activation_ratio": "activation_ratio*0.01"})
+    assert found.require("activation_ratio", "the test") == pytest.approx(0.125)
 
 
 def test_points_of_learning_curves_are_told(tmp_path: Path) -> None:

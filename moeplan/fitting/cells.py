@@ -8,15 +8,18 @@ from collections.abc import Iterable
 
 UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "thousand": 1e3, "thousands": 1e3, "million": 1e6,
          "millions": 1e6, "billion": 1e9, "billions": 1e9, "trillion": 1e12, "trillions": 1e12, "mflop": 1e6,
-         "gflop": 1e9, "tflop": 1e12, "pflop": 1e15, "eflop": 1e18, "zflop": 1e21, "yflop": 1e24}  # fmt: skip
-"""Factor of a unit, in small letters without an s behind flop."""
+         "gflop": 1e9, "tflop": 1e12, "pflop": 1e15, "eflop": 1e18, "zflop": 1e21, "yflop": 1e24, "pf-day": 8.64e19,
+         "pf-days": 8.64e19, "pflop/s-day": 8.64e19, "petaflop/s-day": 8.64e19}  # fmt: skip
+"""Factor of a unit, in small letters without an s behind flop; a day of 1e15 FLOPs a second is 8.64e19."""
+PERCENT = {"%": 0.01, "percent": 0.01}
+"""Factor of a unit of shares."""
 _GROUPED = {
     ",": re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?"),
     ".": re.compile(r"[-+]?\d{1,3}(\.\d{3})+(,\d*)?"),
     " ": re.compile(r"[-+]?\d{1,3}([ '’\u00a0\u2009\u202f]\d{3})+([.,]\d*)?"),
 }
 """Thousands set apart by commas, by dots (where the comma is the decimal mark), by spaces or apostrophes."""
-_SCALED = re.compile(r"(.*?[\d.,])\s*([kKMBGT]|[tmb]illions?|thousand)", re.IGNORECASE)
+_SCALED = re.compile(r"(.*?[\d.,])\s*([kKMBGT]|[tmb]illions?|thousand)(?:\s+(?:tokens?|param(?:eter)?s))?", re.I)
 _WITH_ERROR = re.compile(r"(.*?\d)\s*(?:(?:±|\+/-|\+-)\s*[\d.,eE+-]+|\(\d+\))\s*%?")
 """A number with its error behind it: 2.959 ± 0.003, 2.959(3)."""
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
@@ -97,8 +100,8 @@ def unit_of_header(column: str) -> tuple[str, float]:
         power = re.fullmatch(r"(?:x|\*|×)?\s*(?:1e\+?|10\^|10\*\*)(\d{1,2})", small)
         if power:
             factor *= 10.0 ** int(power[1])
-        elif small in UNITS:
-            factor *= UNITS[small]
+        elif small in UNITS or small in PERCENT:
+            factor *= UNITS.get(small) or PERCENT[small]
         else:
             rest.append(word)
     if factor == 1.0:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from moeplan.architecture.conventions import ARCHITECTURAL, CONVENTIONS
 from moeplan.errors import UsageError
-from moeplan.fitting.cells import UNITS, unit_of_header
+from moeplan.fitting.cells import PERCENT, UNITS, unit_of_header
 from moeplan.laws.law import PREDICTS
 from moeplan.laws.signatures import FORMS, form_variables
 
@@ -55,9 +55,10 @@ _ALIASES = {
     "total_params": "params n_params num_params parameters num_parameters total_parameters model_size model_params "
     "size total_parameter_count parameter_count",
     "active_params": "active_parameters n_active active dense_parameter_count activated_params activated_parameters",
-    "tokens": "training_tokens train_tokens n_tokens num_tokens tokens_seen total_tokens",
+    "tokens": "training_tokens train_tokens n_tokens num_tokens tokens_seen total_tokens tokens_trained trained_tokens",
     "train_flops": "flops training_flops training_flop train_flop flop compute budget training_compute",
-    "loss": "loss_validation validation_loss val_loss eval_loss final_loss test_loss",
+    "loss": "loss_validation validation_loss val_loss eval_loss final_loss test_loss "
+    "cross_entropy val_cross_entropy val_ce val_nll",
     "num_experts": "experts n_experts num_routed_experts n_routed_experts",
     "num_active_experts": "top_k topk num_experts_per_tok num_experts_per_token",
     "num_shared_experts": "n_shared_experts shared_experts",
@@ -86,6 +87,8 @@ PARAMS = ("total_params", "active_params", "base_params", "nonzero_params")
 """Quantities that are numbers of params."""
 COUNTS = (*PARAMS, "tokens", "unique_tokens", "batch_tokens", "train_flops", "flops_per_token")
 """Quantities so large that columns of them may be in millions or billions."""
+SHARES = ("activation_ratio", "shared_ratio", "weight_sparsity")
+"""Quantities that are at most 1, whose columns may be in percent."""
 _LONGEST_NAME = 200
 """Characters beyond which a column's name is no quantity's."""
 _FACTOR = re.compile(r"(.*\S)\s*\*\s*([0-9.eE+]+|[kKMBGT])")
@@ -202,7 +205,10 @@ def _meaning(column: str) -> _Meaning:
     if len(column) > _LONGEST_NAME:
         return _Meaning()
     bare = _TRACKED.sub("", column, count=1) if _TRACKED.match(column) else column
-    for name, factor in dict.fromkeys(((bare, 1.0), unit_of_header(bare))):
+    readings = [(bare, 1.0), unit_of_header(bare)]
+    if readings[1][1] in PERCENT.values():  # a sign, which a name is read without
+        readings.reverse()
+    for name, factor in dict.fromkeys(readings):
         if name in _EXACT:  # N (M)
             return _Meaning(_EXACT[name], factor=factor)
         word = _word(name)
@@ -210,7 +216,8 @@ def _meaning(column: str) -> _Meaning:
         convention = "non_embedding" if plain != word else ""
         for candidate in dict.fromkeys((word, plain)):
             quantity = candidate if candidate in QUANTITIES else _BY_ALIAS.get(candidate, "")
-            if quantity and (not convention or quantity in PARAMS[:2]) and (factor == 1.0 or quantity in COUNTS):
+            is_unit = quantity in (SHARES if factor in PERCENT.values() else COUNTS)
+            if quantity and (not convention or quantity in PARAMS[:2]) and (factor == 1.0 or is_unit):
                 return _Meaning(quantity, convention, factor)
     return _Meaning()
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from moeplan.errors import UsageError
 from moeplan.fitting.derived import RULES
-from moeplan.fitting.names import PARAMS, Naming
+from moeplan.fitting.names import PARAMS, SHARES, Naming
 from moeplan.fitting.table import RawTable
 from moeplan.numerics import Floats
 
@@ -71,6 +71,11 @@ class WrittenColumns:
                     )
                 raise self._bad_cell(place, column, f"is {cell}, must be {least};", f"{column}<=0")
             value *= factor
+            if name in SHARES and value > 1:
+                raise UsageError(
+                    f"{self.table.where(place)}: column {column!r} is {cell}, must be at most 1; if it is in percent, "
+                    f"say so with --map '{name}={column}*0.01'"
+                )
             if value > high or 0 < value < low:
                 absurd = place if absurd is None else absurd
             values.append(value)
