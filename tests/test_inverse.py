@@ -204,6 +204,29 @@ def test_no_less_time_reaches_the_target(conditions: dict, share: float) -> None
     assert matched.goal.found == matched.request.days == days[first]
 
 
+def test_no_smaller_memory_reaches_the_leverage_in_the_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On GPUs for given days the memory found is the first of a plain scan whose own recommendation by the clock has
+    the leverage; less memory does not."""
+    monkeypatch.setattr(inverse, "BYTES_SEARCHED", (2e10, 8e10))
+    monkeypatch.setattr(inverse, "_PER_DECADE", 20)  # steps of 12 %
+    selected, found = select_laws(None), {}
+    for value in dict.fromkeys(float(f"{10 ** (i / 20):.2e}") for i in range(20 * 10 + 6, 20 * 10 + 19)):
+        budget = Budget(
+            memory=MemoryLimit(round(value)), gpus="64xH100", days=3, vocab_size=VOCAB, tied_embeddings=True
+        )
+        choice = choose_design(make_space(budget, selected.searching, base=GRID, reference=GRID), selected.objective)
+        found[value] = work_of(choice.architecture, choice.tokens)[0]
+    leverages = np.array(list(found.values()))
+    wanted = float(leverages.min() + 0.6 * (leverages.max() - leverages.min()))
+    plan = recommend_for(target_el=wanted, gpus="64xH100", days=3, **SMALL)
+    assert plan.goal is not None
+    assert plan.goal.finds == "memory"
+    first = int(np.argmax(leverages >= wanted))
+    assert first > 0
+    assert plan.goal.found == pytest.approx(list(found)[first], rel=1e-6)
+    assert plan.leverage.efficiency_leverage >= wanted
+
+
 @pytest.mark.usefixtures("narrow")
 def test_more_leverage_takes_no_less_compute() -> None:
     """The compute found rises with the target, and the interval's ends enclose it."""

@@ -191,6 +191,42 @@ def test_the_joint_search_is_enumeration(gpus: str, conditions: dict[str, Any], 
     assert choice.tokens == int(own[choice.index] * seconds / space.flops_per_token[choice.index])
 
 
+def test_equal_compute_with_gpus_is_enumeration() -> None:
+    """With --optimise flops the choice is the best at its compute of all designs that some layout trains, and those it
+    chooses within days train for just these."""
+    axes = {"d_model": (1024, 2048, 3072), "num_experts": (16, 64), "granularity": (2.0, 8.0), "aspect_ratio": (64,)}
+    layout = "pp=1,tp=1,recompute=none"
+    days = small("8xH100", 10.0, None, batch=128, layout=layout, optimise="flops")
+    given = Budget("2e21", None, gpus="8xH100", batch=128, layout=layout, vocab_size=VOCAB, tied_embeddings=True)
+    speeds = np.array(everything(days, space_of(days, **axes)))
+    trains = speeds > 0
+    assert 0 < np.count_nonzero(trains) < len(trains)
+    for budget in (days, given):
+        space = space_of(budget, **axes)
+        choice = choose_design(space, laws())
+        value = np.where(trains, space.score(choice.flops).mean(laws()), -np.inf)
+        assert choice.best_ln_value == pytest.approx(float(value.max()), abs=1e-9)
+        assert value[choice.index] >= value.max() + math.log1p(-0.005)
+        own = speeds[choice.index] * space.flops_per_token[choice.index] * budget.seconds
+        assert choice.flops == (pytest.approx(own, rel=1e-6) if budget is days else 2e21)
+
+
+def test_the_count_of_designs_is_of_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Designs that meet every condition are counted alike however many of them were asked for their layouts."""
+    budget = small("8xH100", 20.0, None, layout="ep=1,pp=1")
+    space = space_of(budget)
+    trainer = trainer_of(budget)
+    fits = (space.memory <= budget.usable_bytes) & (
+        trainer.least_state_bytes * space.total_params <= trainer.usable_bytes
+    )
+    assert choose_design(space, laws()).num_feasible == np.count_nonzero(fits)
+    for name, value in (("FEW", 10), ("SAMPLE", 24), ("FIRST", 32)):
+        monkeypatch.setattr(clocks, name, value)
+    choice = choose_design(space_of(budget), laws())
+    assert choice.num_feasible == np.count_nonzero(fits)
+    assert np.count_nonzero(choice.scores.allowed & fits) < np.count_nonzero(fits)
+
+
 def test_many_designs_are_chosen_as_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a sample says which layouts matter and how near designs come to their bounds, the answer is the same."""
     budget = small("64xH100", 20.0)

@@ -139,8 +139,13 @@ class Choice:
 
     @property
     def num_feasible(self) -> int:
-        """Designs that meet every condition; whether GPUs can train them is asked of those near the best alone."""
-        return int(np.count_nonzero(self.space.limit(self.scores).feasible))
+        """Designs that meet every condition.
+
+        Whether GPUs can train them is asked of those near the best alone: left out are those whose params alone are too
+        many for them, not others that no layout trains.
+        """
+        scores = self.scores if self.clock is None else self.clock.unasked(self.scores)
+        return int(np.count_nonzero(self.space.limit(scores).feasible))
 
     def settle(self, some: NDArray[np.bool_], *, opinions: bool = True) -> None:
         """Ask exactly, on GPUs, what the best of some designs take to train: by V, and with `opinions` by each law."""

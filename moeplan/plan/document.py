@@ -268,7 +268,7 @@ class Provenance:
     num_designs: int
     """Designs on the grid."""
     num_feasible: int
-    """Designs that meet every condition."""
+    """Designs that meet every condition; on GPUs, that a layout trains them is asked of those near the best alone."""
 
 
 @dataclass(frozen=True)

@@ -207,9 +207,10 @@ def _chosen(plan: Plan, variable: str) -> Source:
     if variable in request.fix:
         return Source(f"Fixed by the request: {variable}={quantity(variable, request.fix[variable])}.", "", meaning)
     rule = "with the largest V" if request.choose == "best" else f"of the rule {request.choose} (near-equal choices)"
+    trained = ", trained by a layout, which was asked of the best of them" if request.gpus else ""
     return Source(
         f"Of the design {rule} among the {plan.provenance.num_feasible:,} of the declared grid that meet "
-        "every condition; counted on its exact integer shape.",
+        f"every condition{trained}; counted on its exact integer shape.",
         ", ".join(request.laws),
         meaning,
         _domain_of(plan, variable),

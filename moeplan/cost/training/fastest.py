@@ -29,9 +29,8 @@ from moeplan.architecture import counting
 from moeplan.architecture.counting import Shape, Size
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import Gpus
-from moeplan.cost.training.activations import kept_tensors
 from moeplan.cost.training.kinds import LayerKind, trained_attentions
-from moeplan.cost.training.layer_memory import Counted, layer_params
+from moeplan.cost.training.layer_memory import Counted, layer_params, layer_tensors
 from moeplan.cost.training.memory import TrainingMemory, training_bytes, training_memory
 from moeplan.cost.training.memory_settings import TrainingSettings
 from moeplan.cost.training.parallelism import Layout, Recompute
@@ -284,7 +283,6 @@ class Trainer:
         found: list[Spread] = []
         fitting: list[tuple[tuple[Degrees, int], NDArray[np.bool_], Floats]] = []
         ceiling = Ceiling(self, designs, close=True, among=first if alone else None)
-        memory = Counted()
         for degrees, ep in self._in_order(ceiling, best, first, alone):
             may = ceiling.of(degrees, ep) > best
             for spread in self.spreads(degrees, ep) if may.any() else ():
@@ -295,7 +293,7 @@ class Trainer:
                 faster = suits & (speed > best)
                 if not faster.any():
                     continue
-                faster &= self.fits(designs, spread, memory)
+                faster &= self.fits(designs, spread, ceiling.memory)
                 if faster.any():
                     best[faster], place[faster] = speed[faster], len(found)
                     found.append(spread)
@@ -420,6 +418,9 @@ class Ceiling:
         self.whole = sum(size for name, size in state.items() if name not in scheme.split)
         self.spread = sum(size for name, size in state.items() if name in scheme.split)
         self.counted: dict[tuple[Any, ...], Any] = {}
+        """What was counted of the designs' times, as `Trainer.setting` has it."""
+        self.memory = Counted()
+        """What was counted of their memory."""
         self._known: dict[tuple[Any, ...], Any] = {}
         self._layers = np.ceil(self.layers / self._stages) * (1 - 1 / self.layers)
         """Of the slowest stage at least: the mean's layers, of which one layer of the model may be dense."""
@@ -512,14 +513,15 @@ class Ceiling:
         """Of one MoE layer on one GPU: (bytes kept a sequence by recomputation, all of them, params of matrices,
         params of all its experts, params of the whole layer)."""
         layout = Layout(tp=tp, etp=etp, dp=etp)
+        settings = TrainingSettings(seq_len=self.trainer.seq_len, optimizer=self.trainer.optimizer)
         found = []
         for place in range(len(trained_attentions(self.designs))):
             kind = LayerKind(True, place)
-            tensors = kept_tensors(self.designs, layout, self.trainer.seq_len, kind)
+            tensors = layer_tensors(self.designs, layout, kind, settings, self.memory)
             everything = sum(x.bytes for x in tensors)
             selective = sum(x.bytes for x in tensors if not x.selective)
-            matrices, experts, _ = layer_params(self.designs, layout, kind)
-            whole = sum(layer_params(self.designs, Layout(), kind))
+            matrices, experts, _ = layer_params(self.designs, layout, kind, self.memory)
+            whole = sum(layer_params(self.designs, Layout(), kind, self.memory))
             found.append((everything, selective, tensors[0].bytes, matrices, experts, whole))
         # whatever kinds of attention a stage has, it needs as much as if all were the one that needs least
         everything, selective, full, matrices, experts, whole = (

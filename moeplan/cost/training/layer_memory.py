@@ -95,10 +95,28 @@ def layer_memory(
 def _layer_memory(
     shape: Shape, layout: Layout, kind: LayerKind, settings: TrainingSettings, counted: Counted
 ) -> LayerMemory:
-    split = kind, layout.tp, layout.etp
-    tokens = *split, layout.cp, layout.micro_batch, layout.sequence_parallel
-    tensors: list[KeptTensor] = counted.once(
-        ("tensors", *tokens),
+    tensors = layer_tensors(shape, layout, kind, settings, counted)
+    matrices, experts, vectors = layer_params(shape, layout, kind, counted)
+    transient = counted.once(
+        # recomputation matters by what it drops alone
+        ("transient", *_tokens_key(layout, kind), layout.ep if kind.moe else 1, layout.recompute == "selective"),
+        lambda: transient_bytes(shape, layout, settings.seq_len, kind, tensors, settings.imbalance),
+    )
+    shapes = counted.once(("shapes", kind, layout.tp, layout.etp), lambda: tuple(_weight_shapes(shape, layout, kind)))
+    return LayerMemory(kind, matrices, experts, vectors, tensors, transient, shapes)
+
+
+def _tokens_key(layout: Layout, kind: LayerKind) -> tuple[object, ...]:
+    """What decides the activations of a layer, recomputation and ep aside."""
+    return kind, layout.tp, layout.etp, layout.cp, layout.micro_batch, layout.sequence_parallel
+
+
+def layer_tensors(
+    shape: Shape, layout: Layout, kind: LayerKind, settings: TrainingSettings, counted: Counted
+) -> list[KeptTensor]:
+    """`kept_tensors` of one layer of a kind; what other layouts have alike is taken from `counted`."""
+    found: list[KeptTensor] = counted.once(
+        ("tensors", *_tokens_key(layout, kind)),
         lambda: kept_tensors(
             shape,
             layout,
@@ -108,17 +126,7 @@ def _layer_memory(
             weighted_activation=settings.weighted_activation,
         ),
     )
-    matrices, vectors = counted.once(("dense params", kind, layout.tp), lambda: dense_params(shape, layout, kind))
-    experts = counted.once(
-        ("expert params", kind.moe, layout.ep, layout.etp), lambda: expert_params(shape, layout, kind)
-    )
-    transient = counted.once(
-        # recomputation matters by what it drops alone
-        ("transient", *tokens, layout.ep if kind.moe else 1, layout.recompute == "selective"),
-        lambda: transient_bytes(shape, layout, settings.seq_len, kind, tensors, settings.imbalance),
-    )
-    shapes = counted.once(("shapes", *split), lambda: tuple(_weight_shapes(shape, layout, kind)))
-    return LayerMemory(kind, matrices, experts, vectors, tensors, transient, shapes)
+    return found
 
 
 class _Share:
@@ -132,18 +140,26 @@ class _Share:
         return getattr(self._shape, name)
 
 
-def layer_params(architecture: Shape, layout: Layout, kind: LayerKind) -> tuple[Size, Size, Size]:
+def layer_params(
+    architecture: Shape, layout: Layout, kind: LayerKind, counted: Counted | None = None
+) -> tuple[Size, Size, Size]:
     """(matrices outside routed experts, routed experts, router and norms) of one layer on one GPU [params].
 
     tp splits attention (`Attention.on_device`) and feed-forward widths; norms, router and maps to a latent width are
     whole on each GPU; experts are split by ep and etp. Params of a model that belong to no layer's part
     (`Blocks.extra_params`) are spread over its layers as norms are, tables that are looked up aside.
     """
-    matrices, vectors = dense_params(architecture, layout, kind)
-    return matrices, expert_params(architecture, layout, kind), vectors
+    counted = counted or Counted()
+    matrices, vectors = counted.once(
+        ("dense params", kind, layout.tp), lambda: _dense_params(architecture, layout, kind)
+    )
+    experts = counted.once(
+        ("expert params", kind.moe, layout.ep, layout.etp), lambda: _expert_params(architecture, layout, kind)
+    )
+    return matrices, experts, vectors
 
 
-def dense_params(architecture: Shape, layout: Layout, kind: LayerKind) -> tuple[Size, Size]:
+def _dense_params(architecture: Shape, layout: Layout, kind: LayerKind) -> tuple[Size, Size]:
     """(matrices outside routed experts, router and norms) of `layer_params`: no ep or etp counts."""
     tp, blocks = layout.tp, counting.blocks_of(architecture)
     share = _Share(
@@ -163,7 +179,7 @@ def dense_params(architecture: Shape, layout: Layout, kind: LayerKind) -> tuple[
     return matrices, groups["router"] + groups["norms"] + extra / architecture.num_layers
 
 
-def expert_params(architecture: Shape, layout: Layout, kind: LayerKind) -> Size:
+def _expert_params(architecture: Shape, layout: Layout, kind: LayerKind) -> Size:
     """Routed experts of `layer_params`."""
     if not kind.moe:
         return 0.0

@@ -41,7 +41,7 @@ from moeplan.cost.devices import Device, Gpus
 from moeplan.cost.training.fastest import Trainer
 from moeplan.cost.training.throughput.settings import Software, band
 from moeplan.numerics import Floats
-from moeplan.plan.search.designs import joined
+from moeplan.plan.search.designs import joined, put_in_rows
 from moeplan.plan.search.grid import Grid
 from moeplan.plan.search.space import Scores, Space
 from moeplan.plan.search.speeds import Speeds
@@ -101,6 +101,7 @@ def typical(device: Device, precision: str, software: Software, grid: Grid) -> T
     tables = [table for d in grid.d_model if (table := grid.product(d)) is not None]
     parts = [table.take(np.arange(every // 2, len(table), every)) for table in tables if len(table) > every // 2]
     sizes, shares = [], []
+    put_in_rows(parts)
     for designs in joined(parts):
         speed, flops = trainer.ceiling(designs), counting.flops_per_token(designs, grid.seq_len)
         sizes.append(np.log(counting.active_params(designs)))
@@ -256,6 +257,16 @@ class Clock:
         values = [objective(here) for objective, _ in objectives]
         best = np.unique([*(np.argmax(value) for value in values), *_largest(values[0], WHOLE)])
         return self.speeds.check(np.unique([*known[best], index]))
+
+    def unasked(self, scores: Scores) -> Scores:
+        """The scores with those allowed again that were asked and that no layout trains, were they at their roofs."""
+        lost = np.flatnonzero(self.speeds.lost)
+        if not self.timed or not len(lost):
+            return scores
+        allowed = scores.allowed.copy()
+        spend, judged = self._spend(self.speeds.roof[lost], 1.0, lost)
+        allowed[lost] = self.space.gather(lost).judge(spend, judged).allowed
+        return dataclasses.replace(scores, allowed=allowed)
 
     def _learn(self, objective: Objective, time: float, memory: float) -> None:
         """Ask a sample of some of many designs first, to learn how the others are best bounded."""

@@ -61,7 +61,7 @@ class Speeds:
     def __init__(self, space: Space, trainer: Trainer) -> None:
         self.space, self.trainer = space, trainer
         self.roof = _roofs(space, trainer)
-        self.exact: NDArray[np.bool_] = trainer.least_state_bytes * space.total_params > trainer.usable_bytes
+        self.exact: NDArray[np.bool_] = self._too_many_params()
         self.tokens_per_second: Floats = np.where(self.exact, 0.0, self.roof)
         self._asked, self._whole = np.zeros((2, len(space)), dtype=bool)
         self._place = np.full(len(space), -1, dtype=np.intp)
@@ -74,6 +74,15 @@ class Speeds:
         """It rises whenever more becomes known of others than those that were asked."""
         self.sampled = False
         """Whether a sample was also taken of those that came near the best by their roofs."""
+
+    def _too_many_params(self) -> NDArray[np.bool_]:
+        return np.asarray(self.trainer.least_state_bytes * self.space.total_params > self.trainer.usable_bytes)
+
+    @property
+    def lost(self) -> NDArray[np.bool_]:
+        """Designs that no layout trains, as was found by asking."""
+        found: NDArray[np.bool_] = self.exact & (self.tokens_per_second == 0) & ~self._too_many_params()
+        return found
 
     def take(self, space: Space, kept: Any) -> Speeds:
         """What is known of the designs where `kept` (a mask, or places), which are those of `space`."""
