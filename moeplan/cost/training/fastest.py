@@ -251,9 +251,13 @@ class Trainer:
         largest, ep = max(self.choices("micro_batch", MICRO_BATCHES)), self.experts[-1]
         layout = Layout(ep=ep, dp=ep, micro_batch=largest)
         setting = self.setting(layout)
-        terms = layer_terms(designs, setting, True)
-        work = sum(terms[name] for name in ("products", "attention", "traffic")) + sync_moe(setting)
-        return np.asarray(self.scale * self.gpus.count * largest * self.seq_len / ((designs.num_layers - 1) * work))
+
+        def work(shape: Shape) -> Size:
+            terms = layer_terms(shape, setting, True)
+            return sum(terms[name] for name in ("products", "attention", "traffic")) + sync_moe(setting)
+
+        layers = (designs.num_layers - 1) * designs.of_layer(work)
+        return np.asarray(self.scale * self.gpus.count * largest * self.seq_len / layers)
 
     @property
     def least_state_bytes(self) -> float:

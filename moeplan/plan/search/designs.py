@@ -106,14 +106,14 @@ class Designs(_Patterned):
         """A count of whole numbers that `function` makes of a shape, of each design."""
         return function(self)
 
-    def each(self, function: Callable[[Any], Any]) -> Any:
-        """A number that `function` makes of a shape, of each design; of many, made of the table they are picked from.
+    def of_layer(self, function: Callable[[Any], Any]) -> Any:
+        """A number that `function` makes of a shape, of each design, the same for all depths.
 
-        So what no depth enters is computed once for all depths.
+        Of many it is made of the cells of the table that they are picked from, each of its axes once.
         """
         if not isinstance(self._table, Table) or len(self) < self._table.shape[1]:
             return function(self)
-        return np.broadcast_to(self._table.pick(self._places)(function(self._table)), len(self))
+        return self._table.pick(self._places)(self._table.of_layer(function))
 
     def architecture(self, index: int) -> Architecture:
         """One design as an `Architecture`."""
@@ -171,6 +171,10 @@ class Table(_Patterned):
         at_two = function(self._cells.of_depth(run * np.array([1, 2])[:, None, None]))
         first, second = (self._columns(at_one) for at_one in at_two)
         return np.broadcast_to(first + (self.num_layers // run - 1) * (second - first), self.shape)
+
+    def of_layer(self, function: Callable[[Any], Any]) -> Any:
+        """A number that `function` makes of a shape, the same for all depths, of each column."""
+        return self._columns(function(self._cells.of_depth(2 * self.pattern.period)))
 
     def pick(self, index: Any) -> Callable[[Any], Any]:
         """What takes the designs at `index` (numbers, or a mask of the table's shape) out of a value of each."""

@@ -48,7 +48,7 @@ def _roofs(space: Space, trainer: Trainer) -> Floats:
     alike = dataclasses.replace(trainer, gpus=largest, batch=1, usable_bytes=math.inf, site=unmeasured())
     key = f"roof {alike!r}"
     if key not in space.known:
-        each = [block.designs.each(alike.roof) for block in space.blocks]
+        each = [np.broadcast_to(alike.roof(block.designs), len(block.designs)) for block in space.blocks]
         space.known[key] = _Roofs(np.concatenate(each) / (alike.scale * largest.count))
     roofs = space.known[key]
     assert isinstance(roofs, _Roofs)
