@@ -401,6 +401,25 @@ def test_a_target_is_repeated_from_a_plan_file() -> None:
     assert conditions["flops"] == 6.789e21
 
 
+@pytest.mark.usefixtures("few_days")
+def test_found_days_are_found_again_from_the_plan_file() -> None:
+    """--from a plan whose days were found by the clock asks for its target again, and finds the same plan; given the
+    days, it is the plan of these days."""
+    plan = recommend_for(target_el=3.5, memory="160GB", gpus="64xH100", optimise="time", **SMALL)
+    assert plan.goal is not None
+    before = Plan.from_json(plan.to_json())
+    target, fields = repeated_target(before, {}, {})
+    assert target == {"target_el": 3.5}
+    assert not {"days", "flops"} & set(fields)
+    again = recommend_for(**target, **(fields | SMALL))
+    assert again.goal is not None
+    assert again.goal.found == plan.request.days
+    assert (again.design, again.training.layouts) == (plan.design, plan.training.layouts)
+    target, fields = repeated_target(before, {}, {"days": 5.0})
+    assert target == {}
+    assert make_budget(fields).days == 5.0
+
+
 def test_report_says_what_was_found_and_how_sure() -> None:
     """The report has the target, the limit found, both ends of its interval, and what is near it."""
     text = " ".join(terminal_text(plan_sections(sample_plan(goal=goal())), 120).split())
