@@ -488,3 +488,22 @@ def test_help_knows_commands_and_names_them() -> None:
     assert "recommend" in run("help").stdout
     refused = run("help", "wrds")
     assert (refused.exit_code, "there is words, and recommend" in refused.stderr) == (2, True)
+
+
+def test_a_design_that_two_rules_take_is_one_row() -> None:
+    """Near-equal choices differ from each other: what is best and lean stands once, marked where either is asked."""
+    plan = sample_plan()
+    best = next(found for found in plan.near_equal if found.rule == "best")
+    same = tuple(
+        dataclasses.replace(found, design=best.design) if found.rule == "lean" else found for found in plan.near_equal
+    )
+    for asked in ("best", "lean"):
+        request = dataclasses.replace(plan.request, choose=asked)
+        made = dataclasses.replace(plan, near_equal=same, request=request)
+        (choices,) = (section for section in plan_screen(made) if section.title.startswith("Near-equal"))
+        (table,) = choices.blocks
+        assert isinstance(table, Table)
+        names = [str(row[0]) for row in table.rows]
+        assert "best and lean" in names
+        assert "lean: fewer active" not in names
+        assert [str(table.rows[at][0]) for at in table.strong] == ["best and lean"]

@@ -108,3 +108,20 @@ def test_what_does_not_fit_says_which_weights_do(size: int, dtype: str) -> None:
     assert said.partition("; ")[2].startswith(f"with --weights {dtype} it needs") if dtype else "--weights" not in said
     if dtype:
         assert serving_fit(shape, limit, InferenceSettings(weight_dtype=dtype)).fits  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("memory, gpus", [("8x80GB", 32), ("8x141GB", 16), ("80GB", 32)])
+def test_what_does_not_fit_says_how_many_gpus_would_hold_it(memory: str, gpus: int) -> None:
+    """DeepSeek-V3's 1.34 TB in bf16 fit so many GPUs and not half as many, as whoever types that number finds."""
+    shape, each = MODELS["DeepSeek-V3"], memory.removeprefix("8x")
+    assert f"; {gpus} such GPUs hold it" in serving_fit(shape, parse_memory(memory), InferenceSettings()).says
+    assert serving_fit(shape, parse_memory(f"{gpus}x{each}"), InferenceSettings()).fits
+    assert not serving_fit(shape, parse_memory(f"{gpus // 2}x{each}"), InferenceSettings()).fits
+
+
+def test_long_sequences_are_served_on_the_gpus_of_the_limit() -> None:
+    """Where they hold 128k tokens; where they do not, on as many of their kind as do."""
+    for memory, served in {"8x80GB": (8, "H100 SXM"), "1x141GB": (1, "H200"), "1x80GB": (2, "H100 SXM")}.items():
+        found = inspect("qwen3-30b-a3b", memory=memory).long_sequences
+        assert found is not None
+        assert (found.num_devices, found.device) == served

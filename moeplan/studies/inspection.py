@@ -20,18 +20,19 @@ from moeplan.architecture.hf.safetensors import has_weights
 from moeplan.architecture.hybrid import HybridArchitecture
 from moeplan.architecture.published import Publication
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.devices import load_device
+from moeplan.cost.devices import HEADROOM, Device, Gpus, load_device
 from moeplan.cost.inference_memory import (
     InferenceSettings,
     inference_bytes,
     kv_cache_bytes_per_token,
     state_bytes,
 )
+from moeplan.cost.serving.concurrency import fits, serving_gpus
 from moeplan.errors import UsageError
 from moeplan.plan.budget_fields import SERVING
 from moeplan.plan.existing import read_model
 from moeplan.studies.law_evaluation import LawEvaluation, evaluate_laws
-from moeplan.studies.long_sequences import LongSequences, long_sequences
+from moeplan.studies.long_sequences import LENGTHS, LongSequences, long_sequences
 from moeplan.studies.serving_fit import ServingFit, serving_fit
 from moeplan.studies.stored_weights import StoredWeights, stored_weights
 from moeplan.studies.training_fit import TrainingFit, TrainingRequest, training_fit, training_request
@@ -254,7 +255,7 @@ def inspect(
         flops_per_token=float(shape.flops_per_token(seq_len)) if complete else None,
         flops_per_token_tian2025=full if complete else None,
         memory=served_memory(shape, serving) if complete else None,
-        long_sequences=long_sequences(shape, serving, load_device(device) if device else None) if complete else None,
+        long_sequences=long_sequences(shape, serving, _served_on(shape, serving, limit, device)) if complete else None,
         publication=subject.publication,
         planned_tokens=subject.tokens,
         training=training_fit(shape, training, seq_len=seq_len, tokens=count or subject.tokens, plan=subject.plan)
@@ -264,6 +265,18 @@ def inspect(
         judgement=judgement,
         stored=_stored(source),
     )
+
+
+def _served_on(
+    shape: Architecture, serving: InferenceSettings, limit: MemoryLimit | None, device: str | None
+) -> Gpus | Device | None:
+    """What long sequences are served on: the GPUs of the memory limit, where they hold one, or as many such as do."""
+    own = load_device(device) if device else None
+    if limit is None:
+        return own
+    gpus = serving_gpus(limit, own)
+    longest = dataclasses.replace(serving, context=LENGTHS[-1], concurrency=1)
+    return gpus if fits(shape, longest, gpus.count, limit.bytes_per_device * (1 - HEADROOM)) else gpus.device
 
 
 def _stored(source: str | Path) -> StoredWeights | None:

@@ -14,6 +14,9 @@ from moeplan.cost.serving.roofline import decode_point
 from moeplan.quantities import BYTES
 from moeplan.units import MemoryLimit, format_decimal_bytes
 
+_MOST_DOUBLINGS = 6
+"""How often the GPUs are doubled to find how many would hold a model."""
+
 
 @dataclass(frozen=True)
 class ServingFit:
@@ -76,7 +79,7 @@ def serving_fit(
     lack = ""
     if not found.most_sequences:
         lack = f"it needs {format_decimal_bytes(one)} per GPU and {format_decimal_bytes(usable)} are usable"
-        lack += _narrower(shape, memory, serving, usable)
+        lack += _would_do(shape, memory, serving, usable)
     return ServingFit(
         memory=str(memory),
         num_devices=gpus.count,
@@ -97,12 +100,23 @@ def serving_fit(
     )
 
 
-def _narrower(shape: Architecture, memory: MemoryLimit, serving: InferenceSettings, usable: float) -> str:
-    """The first of the dtypes of weights with which one sequence fits and takes less, in words; "" if there is none."""
-    sizes = {}
-    for dtype in get_args(WeightDtype):
+def _would_do(shape: Architecture, memory: MemoryLimit, serving: InferenceSettings, usable: float) -> str:
+    """With which narrower weights and in how many such GPUs one sequence would fit, in words; "" if in neither."""
+
+    def needed(dtype: WeightDtype, devices: int) -> int:
         settings = dataclasses.replace(serving, weight_dtype=dtype, concurrency=1)
-        sizes[dtype] = int(total_inference_bytes(shape, settings, memory.num_devices))
-    own = sizes[serving.weight_dtype]
-    fitting = (dtype for dtype, size in sizes.items() if size <= usable and size < own)
-    return next((f"; with --weights {dtype} it needs {format_decimal_bytes(sizes[dtype])}" for dtype in fitting), "")
+        return int(total_inference_bytes(shape, settings, devices))
+
+    own = needed(serving.weight_dtype, memory.num_devices)
+    words = []
+    for dtype in get_args(WeightDtype):
+        size = needed(dtype, memory.num_devices)
+        if size <= usable and size < own:
+            words.append(f"with --weights {dtype} it needs {format_decimal_bytes(size)}")
+            break
+    for doublings in range(1, _MOST_DOUBLINGS + 1):
+        devices = memory.num_devices << doublings
+        if needed(serving.weight_dtype, devices) <= usable:
+            words.append(f"{devices} such GPUs hold it")
+            break
+    return "".join(f"; {each}" for each in words)

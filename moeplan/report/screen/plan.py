@@ -8,6 +8,7 @@ from typing import Any
 from moeplan.laws.hyperparameters import HyperParameters
 from moeplan.plan.document import NearEqual, Plan
 from moeplan.plan.notes import MANY_TOKENS, MANY_TOKENS_PER_PARAM
+from moeplan.plan.search.variables import Design
 from moeplan.plan.training_run import LayoutOption
 from moeplan.report.blocks import Section, Table
 from moeplan.report.goal import budget_words
@@ -151,10 +152,10 @@ def _quality(p: View[Plan]) -> Text:
 def _choices(p: View[Plan]) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
     """The best design and those beside it, with what each keeps of the quality; last, what serving would change."""
 
-    def row(found: View[NearEqual]) -> tuple[str, ...]:
+    def row(found: View[NearEqual], rules: list[str]) -> tuple[str, ...]:
         design = found.design
         return (
-            _LABELS.get(found.rule, found.rule),
+            _LABELS[rules[0]] if len(rules) == 1 else " and ".join(rules),
             design(SIZE),
             design("{tokens}"),
             design(EXPERTS),
@@ -162,7 +163,8 @@ def _choices(p: View[Plan]) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...
             found("{worst_efficiency}"),
         )
 
-    rows = [row(found) for found in p.near_equal if found.rule in _LABELS]
+    first = {rules[0]: rules for rules in _rules_by_design(p.it)}
+    rows = [row(found, first[found.rule]) for found in p.near_equal if found.rule in first]
     if p.it.if_served:
         served = p.if_served
         rows.append(
@@ -178,10 +180,19 @@ def _choices(p: View[Plan]) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...
     return tuple(rows), ("", "params", "tokens", "k+s/E", "quality", "by worst law")
 
 
+def _rules_by_design(plan: Plan) -> list[list[str]]:
+    """The rules that take each design: one that two rules take is one row."""
+    found: dict[Design, list[str]] = {}
+    for each in plan.near_equal:
+        if each.rule in _LABELS:
+            found.setdefault(each.design, []).append(each.rule)
+    return list(found.values())
+
+
 def _own_row(plan: Plan) -> int:
     """The row of the plan's own design."""
-    rules = [found.rule for found in plan.near_equal]
-    return rules.index(plan.request.choose) if plan.request.choose in rules else 0
+    rows = _rules_by_design(plan)
+    return next((at for at, rules in enumerate(rows) if plan.request.choose in rules), 0)
 
 
 def _warnings(p: View[Plan]) -> list[Section]:
