@@ -151,7 +151,7 @@ class Choice:
         """Ask exactly, on GPUs, what the best of some designs take to train: by V, and with `opinions` by each law."""
         if self.clock is not None:
             sets = [self.laws, *((law,) for law in self.space.laws)] if opinions else [self.laws]
-            self.clock.settle(self.scores, [(functools.partial(_mean, laws), TIE) for laws in sets], among=some)
+            self.clock.settle(self.scores, [(Mean(laws), TIE) for laws in sets], among=some)
 
     def settle_all(self, some: NDArray[np.bool_], most: int) -> bool:
         """Ask exactly, on GPUs, what all of some designs take to train, if they are at most so many.
@@ -163,13 +163,13 @@ class Choice:
         unknown = some & ~self.clock.speeds.exact
         if not 0 < np.count_nonzero(unknown) <= most:
             return False
-        self.clock.settle(self.scores, [(functools.partial(_mean, self.laws), ALL)], among=some)
+        self.clock.settle(self.scores, [(Mean(self.laws), ALL)], among=some)
         return bool((unknown & self.clock.speeds.exact).any())
 
     def settle_within(self, share: float) -> None:
         """Ask exactly, on GPUs, what all designs within a share of the best V take to train."""
         if self.clock is not None:
-            self.clock.settle(self.scores, [(functools.partial(_mean, self.laws), share)])
+            self.clock.settle(self.scores, [(Mean(self.laws), share)])
 
     def best_among(self, free: NDArray[np.bool_]) -> int | None:
         """The best design of some; None if none of them is feasible."""
@@ -207,7 +207,7 @@ def choose_design(space: Space, laws: Sequence[Law], scores: Scores | None = Non
     from moeplan.plan.trainable import clock_of, why_untrainable  # late, so that a plan without GPUs starts fast
 
     clock = clock_of(space)
-    objectives = _objectives(space.laws, laws) if opinions else [(functools.partial(_mean, laws), TIE)]
+    objectives = _objectives(space.laws, laws) if opinions else [(Mean(laws), TIE)]
     scores = clock.scores(objectives)
     while True:
         if not scores.feasible.any():
@@ -231,7 +231,7 @@ def known_best(space: Space, laws: Sequence[Law]) -> float:
         return float(space.score(space.budget.flops).mean(laws).max())
     from moeplan.plan.trainable import clock_of  # late, so that a plan without GPUs starts fast
 
-    return float(clock_of(space).scores([(functools.partial(_mean, laws), TIE)]).mean(laws).max())
+    return float(clock_of(space).scores([(Mean(laws), TIE)]).mean(laws).max())
 
 
 def _objectives(everyone: Sequence[Law], laws: tuple[Law, ...]) -> list[tuple[Objective, float]]:
@@ -239,25 +239,36 @@ def _objectives(everyone: Sequence[Law], laws: tuple[Law, ...]) -> list[tuple[Ob
     sets: list[tuple[Law, ...]] = [(law,) for law in everyone]
     if len(laws) > 1:
         sets += [tuple(other for other in laws if other != law) for law in laws]
-    others: list[Objective] = [functools.partial(_mean, some) for some in _distinct(sets) if some != laws]
+    others: list[Objective] = [Mean(some) for some in _distinct(sets) if some != laws]
     worst: list[Objective] = [functools.partial(_worst, laws)] if len(laws) > 1 else []
-    return [(functools.partial(_mean, laws), NEAR_BEST), *((objective, TIE) for objective in (*others, *worst))]
+    return [(Mean(laws), NEAR_BEST), *((objective, TIE) for objective in (*others, *worst))]
 
 
 def _prices_of(laws: tuple[Law, ...]) -> list[tuple[Objective, float]]:
     """What the price of more asks the best of: V, and each law alone."""
     sets = [laws, *((law,) for law in laws)]
-    return [(functools.partial(_mean, some), TIE) for some in _distinct(sets)]
+    return [(Mean(some), TIE) for some in _distinct(sets)]
 
 
-def _mean(laws: tuple[Law, ...], scores: Scores) -> Floats:
-    return scores.unlimited_mean(laws)
+@dataclass(frozen=True)
+class Mean:
+    """ln V over some laws, as an objective; two over the same laws are equal."""
+
+    laws: tuple[Law, ...]
+    """The laws."""
+
+    def __call__(self, scores: Scores) -> Floats:
+        """It, of every design, feasible or not."""
+        return scores.unlimited_mean(self.laws)
 
 
 def _worst(laws: tuple[Law, ...], scores: Scores) -> Floats:
     """ln of the least efficiency by any of the laws."""
-    own: Floats = np.min([scores.of(law) - scores.mean([law]).max() for law in laws], axis=0)
-    return own
+    worst = np.full(len(scores.tokens), np.inf)
+    for law in laws:
+        own = scores.of(law)
+        np.minimum(worst, own - own[scores.feasible].max(initial=-np.inf), out=worst)
+    return worst
 
 
 def _distinct(sets: list[tuple[Law, ...]]) -> list[tuple[Law, ...]]:

@@ -437,44 +437,59 @@ class Ceiling:
     def of(self, degrees: Degrees, ep: int | None = None) -> Floats:
         """The ceiling; 0 where no layout fits, whatever its ep, or with the one that is given."""
         group = degrees.unstaged
-        found: Floats = self._once((group, ep), lambda: self._ceiling(group, ep))
-        row: Floats = found[self._rows[degrees.pp]]
-        return row
+        found = self._once((group, ep is None), lambda: self._ceiling(group, ep is None))
+        return self._row(found, group, degrees.pp, ep)
 
     def loosely(self, degrees: Degrees, ep: int | None = None) -> Floats:
         """The ceiling as if nothing were recomputed and all fitted: it takes a third of the layers to be timed."""
         group = degrees.unstaged.without_recomputation
-        found: Floats = self._once(("loose", group, ep), lambda: self._speed(group, ep))
-        row: Floats = found[self._rows[degrees.pp]]
+        return self._row(self._loose(group, ep is None), group, degrees.pp, ep)
+
+    def _row(self, found: Any, group: Degrees, pp: int, ep: int | None) -> Floats:
+        """Of what is `found` of a group by ep and stages, or by stages alone, the row of some stages."""
+        place: Any = self._rows[pp]
+        row: Floats = found[place if ep is None else (self._experts_of(group).index(ep), place)]
         return row
+
+    def _experts_of(self, group: Degrees) -> tuple[int, ...]:
+        """The ep of the rows of what is known of a group by ep."""
+        return self._experts.get(group, self.trainer.experts)
 
     def usual(self, degrees: Degrees) -> float:
         """About the mean ceiling of the designs."""
         group = degrees.unstaged
-        fits: Any = self._once(("fits", group), lambda: self._may_fit(group, None))
-        return float((self.loosely(degrees) * fits[self._rows[degrees.pp]]).mean()) / _AGAIN[degrees.recompute]
+        means: Floats = self._once(("usual", group), lambda: self._usual(group))
+        return float(means[self._rows[degrees.pp]]) / _AGAIN[degrees.recompute]
 
-    def _ceiling(self, degrees: Degrees, ep: int | None) -> Floats:
-        """The ceilings of `stages`, in rows: of degrees that differ in pp alone."""
-        again = "loose" if degrees.recompute == "none" else "speed"
-        speed: Floats = self._once((again, degrees, ep), lambda: self._speed(degrees, ep))
-        return np.where(self._may_fit(degrees, ep), speed, 0.0)
+    def _usual(self, degrees: Degrees) -> Floats:
+        """The mean of the loose ceilings where they may fit, of each of `stages`."""
+        loose = self._loose(degrees.without_recomputation, True)
+        return np.asarray((loose * self._may_fit(degrees, True)).mean(axis=1))
 
-    def _speed(self, degrees: Degrees, ep: int | None) -> Floats:
-        """The ceilings whether they fit or not, in rows; 0 where there are fewer layers than stages."""
+    def _loose(self, group: Degrees, any_ep: bool) -> Floats:
+        found: Floats = self._once(("loose", group, any_ep), lambda: self._speed(group, any_ep))
+        return found
+
+    def _ceiling(self, degrees: Degrees, any_ep: bool) -> Floats:
+        """The ceilings of `stages`, in rows: of degrees that differ in pp alone; else of each ep and its stages."""
+        loose = degrees.recompute == "none"
+        speed = self._loose(degrees, any_ep) if loose else self._speed(degrees, any_ep)
+        return np.where(self._may_fit(degrees, any_ep), speed, 0.0)
+
+    def _speed(self, degrees: Degrees, any_ep: bool) -> Floats:
+        """The ceilings whether they fit or not; 0 where there are fewer layers than stages."""
         trainer, pp, size = self.trainer, self._stages, degrees.micro_batch
         dp = trainer.gpus.count / (degrees.tp * degrees.cp * pp)
         bubble = (pp - 1) / degrees.virtual_stages * dp * size / trainer.batch
-        speed = trainer.scale * dp * size * trainer.seq_len / (self._layers * self._layer(degrees, ep) * (1 + bubble))
+        layer = self._layer(degrees, any_ep)
+        speed = trainer.scale * dp * size * trainer.seq_len / (self._layers * layer * (1 + bubble))
         return np.where(self.layers >= pp, speed, 0.0)
 
-    def _layer(self, degrees: Degrees, ep: int | None) -> Any:
-        """The least time of one MoE layer and micro-batch [s], whatever its ep or with the one that is given."""
+    def _layer(self, degrees: Degrees, any_ep: bool) -> Any:
+        """The least time of one MoE layer and micro-batch [s], whatever its ep or by ep, for each stage alike."""
         same = degrees.tp, degrees.cp, degrees.etp, degrees.micro_batch, degrees.recompute
         each = self._once(("layer", *same), lambda: self._layer_by_ep(degrees))
-        if ep is not None:
-            return each[self._experts.get(degrees, self.trainer.experts).index(ep)]
-        return self._once(("least", *same), lambda: each.min(axis=0))
+        return self._once(("least", *same), lambda: each.min(axis=0)) if any_ep else each[:, None]
 
     def _layer_by_ep(self, degrees: Degrees) -> Any:
         """The least time of one MoE layer and micro-batch [s] by ep, in rows; infinite where it does not divide the
@@ -483,20 +498,20 @@ class Ceiling:
         largest = size if self.close else max(self.trainer.choices("micro_batch", MICRO_BATCHES))
         base = Layout(tp=degrees.tp, cp=degrees.cp, etp=degrees.etp) if self.close else Layout()
         layout = replace(base, micro_batch=largest, recompute=degrees.recompute)
-        experts = self._experts.get(degrees, self.trainer.experts)
-        setting = replace(self.trainer.setting(layout, self.counted), rows=experts)
+        setting = replace(self.trainer.setting(layout, self.counted), rows=self._experts_of(degrees.unstaged))
         terms = layer_together(self.designs, setting, True)
         device, host = terms["device"], terms["host"]
         share = 1.0 if self.close else size / largest / degrees.tp / degrees.cp
         time = launched(device * share, host) if anywhere(host) else device * share
         return np.where(self.designs.num_experts % setting.ep == 0, time + sync_moe(setting), np.inf)
 
-    def _may_fit(self, degrees: Degrees, ep: int | None) -> Any:
+    def _may_fit(self, degrees: Degrees, any_ep: bool) -> Any:
         """Whether the MoE layers of the fullest stages may fit, with the activations of all micro-batches in flight."""
         trainer, tp, etp, again = self.trainer, degrees.tp, degrees.etp, degrees.recompute
         kept, everything, matrices, experts, layer = self._once(("memory", tp, etp), lambda: self._memory(tp, etp))
         stage = np.maximum(trainer.gpus.count // self._stages // etp, 1)
-        experts = experts / (np.minimum(trainer.experts[-1], stage) if ep is None else ep)
+        each = np.minimum(trainer.experts[-1], stage) if any_ep else np.array(self._experts_of(degrees))[:, None, None]
+        experts = experts / each
         state = self.whole * (experts + matrices) + self.spread * layer * self._stages / trainer.gpus.count
         active, again_bytes = kept[again] * degrees.micro_batch / degrees.cp, 0.0
         if again == "full":

@@ -131,6 +131,7 @@ class Clock:
     ) -> None:
         self.space, self.seconds, self.flops, self.days = space, seconds, flops, days
         self._turns = 0
+        self._fitting: dict[float, NDArray[np.bool_]] = {}
         self.speeds = speeds or _speeds(space, trainer)
         self.trainer = trainer
         gpus, grid = trainer.gpus, space.reference_grid
@@ -197,10 +198,10 @@ class Clock:
     ) -> None:
         """Ask exactly, in place, all designs near the best by any objective, of all or `among` some.
 
-        Each objective stands with the share of its best that is near.
+        Each objective stands with the share of its best that is near; the first values each design by itself.
         """
         speeds = self.speeds
-        fits = self.space.memory <= self.space.budget.usable_bytes * memory
+        fits = self._fits(memory)
         self._rescore(scores, self._stale(scores), time, memory)  # others may have asked since
         scores.feasible[:] = scores.allowed & fits & speeds.exact & (speeds.tokens_per_second > 0)
         pool: NDArray[np.intp] | None = None  # all
@@ -211,7 +212,7 @@ class Clock:
             known, version = here.feasible, speeds.version
             if among is not None:
                 possible, known = possible & among[there], known & among[there]
-            value = objectives[0][0](here)
+            value = _values(here, objectives[0][0]) if pool is None else objectives[0][0](here)
             if known.any():
                 wanted, claims = np.zeros(len(possible), dtype=bool), []
                 for objective, near in objectives:
@@ -246,6 +247,12 @@ class Clock:
             scores.feasible[there] = (
                 scores.allowed[there] & fits[there] & speeds.exact[there] & (speeds.tokens_per_second[there] > 0)
             )
+
+    def _fits(self, memory: float) -> NDArray[np.bool_]:
+        """Which designs fit so many times the memory limit when served."""
+        if memory not in self._fitting:
+            self._fitting[memory] = self.space.memory <= self.space.budget.usable_bytes * memory
+        return self._fitting[memory]
 
     def check(self, scores: Scores, objectives: Sequence[tuple[Objective, float]], index: int) -> bool:
         """Ask for every layout of the best few by the first objective, of the best of each, and of the one at `index`.
@@ -370,6 +377,17 @@ class Clock:
         scores.allowed[index] = again.allowed
         scores.ln_compute[:, index] = again.ln_compute
         scores.tokens_per_second[index] = speed
+        for objective, values in scores.kept:
+            values[index] = objective(again)
+
+
+def _values(scores: Scores, objective: Objective) -> Floats:
+    """The objective's value of every design, kept from one time to the next."""
+    found = next((values for known, values in scores.kept if known == objective), None)
+    if found is None:
+        found = objective(scores)
+        scores.kept[:] = [(objective, found)]
+    return found
 
 
 def _speeds(space: Space, trainer: Trainer) -> Speeds:

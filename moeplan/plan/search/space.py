@@ -16,7 +16,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -111,6 +111,8 @@ class Scores:
     """Which designs meet every condition."""
     tokens_per_second: Floats | None = None
     """The speed of training that each design was judged at, where time is the budget."""
+    kept: list[tuple[Callable[[Scores], Floats], Floats]] = field(default_factory=list, repr=False, compare=False)
+    """What every design is worth by an objective, for whoever asks again; whoever judges some anew renews it."""
 
     def of(self, law: Law) -> Floats:
         """ln C_l by one of the laws, whether feasible or not."""
