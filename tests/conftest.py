@@ -10,6 +10,7 @@ from typing import TypeVar
 import pytest
 from hypothesis import settings
 
+from tests import processes  # noqa: F401  children are to hear Ctrl-C
 from tests.chromium import CHROMIUM, Browser
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
