@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import math
 import re
-from collections import Counter
 
 import pytest
 
@@ -19,7 +18,6 @@ from moeplan.verification.ladder import (
     MAX_EPOCHS,
     MIN_TOKENS_PER_EXPERT,
     NARROW,
-    ROUND_SECONDS,
     ROUTER_SHARE,
     WIDE,
     WIDE_FROM,
@@ -34,7 +32,7 @@ from moeplan.verification.ladder import (
 from moeplan.verification.options import StudyOptions, Where, parse_duration
 from moeplan.verification.shrink import flops_per_token
 from moeplan.verification.spec import RunSpec
-from moeplan.verification.tuning import EXPECTED_RATES, MOST_RATES, TUNING_FACTORS, bracketing, tuned_rates
+from moeplan.verification.tuning import MOST_RATES, TUNING_FACTORS, bracketing, tuned_rates
 from tests.verify_cases import DATA, PLANNED, SETTINGS, small_ladder
 
 
@@ -190,21 +188,6 @@ def test_the_largest_ladder_that_fits_is_taken(time: float) -> None:
     larger = make_ladder(PLANNED, choice.ladder.base * 2**0.25, SETTINGS, 256)
     assert ladder_seconds(larger, DATA, seconds, 2) > time
     assert "more than" in choice.limit
-
-
-def test_forecasts_know_what_bracketing_adds() -> None:
-    """A forecast counts with four rates an arm, the fourth half of the least as bracketing asks for where that is best,
-    and with three rounds that each start their processes; a ladder whose rates are fixed has no fourth."""
-    ladder = small_ladder()
-    tuning = ladder.tuning(DATA)
-    falling = [(spec, 2.0 + spec.learning_rate) for spec in tuning]
-    assert {spec.digest for spec in ladder.further(DATA)} == {spec.digest for spec in bracketing(falling)}
-    counts = Counter((spec.arm, spec.purpose) for spec in ladder.specs(DATA))
-    assert counts["moe", "tune"] == counts["dense", "tune"] == EXPECTED_RATES == 4
-    assert ladder_seconds(ladder, DATA, lambda spec: 0.0, 2) == 3 * ROUND_SECONDS
-    fixed = dataclasses.replace(ladder, most_rates=len(TUNING_FACTORS))
-    assert fixed.further(DATA) == ()
-    assert ladder_seconds(fixed, DATA, lambda spec: 0.0, 2) == 2 * ROUND_SECONDS
 
 
 def test_a_budget_counts_every_run() -> None:

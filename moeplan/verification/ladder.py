@@ -15,7 +15,7 @@ import dataclasses
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +26,6 @@ from moeplan.units import format_flops
 from moeplan.verification.shrink import flops_per_token, name_of, one_expert, sizes
 from moeplan.verification.spec import RunSpec
 from moeplan.verification.tuning import (
-    EXPECTED_RATES,
     MOST_RATES,
     TUNING_BUDGET,
     TUNING_CENTRE,
@@ -75,8 +74,6 @@ the bias helps nothing: with 4 or 10 times the rate at first, falling over a qua
 STEP = 2**0.25
 """Base computes are powers of this, so that a slightly faster machine has the same runs."""
 
-ROUND_SECONDS = 2.0
-"""Time until the processes of a round of runs train [s]: Python and torch start (2.0 s of CPU time on an EPYC)."""
 LEAST_STEPS = 40
 """Fewest steps of a run: with fewer, warm-up and decay are all there is."""
 
@@ -157,18 +154,10 @@ class Ladder:
 
     def tuning(self, data: Data) -> tuple[RunSpec, ...]:
         """The runs that choose the learning rate: one size of each arm with three values."""
-        return self._tuning(data, TUNING_FACTORS)
-
-    def further(self, data: Data) -> tuple[RunSpec, ...]:
-        """Runs as long as those that `moeplan.verification.tuning.bracketing` is expected to add."""
-        factors = [TUNING_FACTORS[0] / 2**more for more in range(1, EXPECTED_RATES - len(TUNING_FACTORS) + 1)]
-        return self._tuning(data, factors[: self.most_rates - len(TUNING_FACTORS)])
-
-    def _tuning(self, data: Data, factors: Sequence[float]) -> tuple[RunSpec, ...]:
         specs = []
         for rung in self.tuned:
             centre = TUNING_CENTRE * TUNING_WIDTH / rung.architecture.d_model
-            specs += [self._spec(rung, data, centre * factor, TUNING_SEED, "tune") for factor in factors]
+            specs += [self._spec(rung, data, centre * factor, TUNING_SEED, "tune") for factor in TUNING_FACTORS]
         return tuple(specs)
 
     def measured(self, data: Data, rates: Mapping[str, float], transfer: Transfer) -> tuple[RunSpec, ...]:
@@ -187,7 +176,7 @@ class Ladder:
     def specs(self, data: Data) -> tuple[RunSpec, ...]:
         """Every run, the rates not tuned yet: what a forecast of time and memory needs."""
         rates = dict.fromkeys(("moe", "dense"), TUNING_CENTRE)
-        return (*self.tuning(data), *self.further(data), *self.measured(data, rates, lambda rate, start, end: rate))
+        return (*self.tuning(data), *self.measured(data, rates, lambda rate, start, end: rate))
 
     def _spec(self, rung: Rung, data: Data, rate: float, seed: int, purpose: Literal["measure", "tune"]) -> RunSpec:
         is_moe = rung.architecture.num_experts > 1
@@ -330,22 +319,15 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
 
 
 def ladder_seconds(ladder: Ladder, data: Data, seconds: Seconds, workers: int) -> float:
-    """Forecast of a whole study [s]: three rates an arm, then further ones, then the runs that count.
-
-    Each round waits for the last run of the one before, and starts its processes (`ROUND_SECONDS`).
-    """
+    """Forecast of a whole study [s]: tuning runs first, then the others."""
+    times: dict[str, list[float]] = {"tune": [], "measure": []}
     known: dict[tuple[Architecture, int, int], float] = {}  # seeds and rates do not change the time
-    total = 0.0
-    measured = [spec for spec in ladder.specs(data) if spec.purpose == "measure"]
-    for runs in (ladder.tuning(data), ladder.further(data), measured):
-        times = []
-        for spec in runs:
-            key = (spec.architecture, spec.batch_sequences, spec.steps)
-            if key not in known:
-                known[key] = seconds(spec)
-            times.append(known[key])
-        total += ROUND_SECONDS + makespan(times, workers) if times else 0.0
-    return total
+    for spec in ladder.specs(data):
+        key = (spec.architecture, spec.batch_sequences, spec.steps)
+        if key not in known:
+            known[key] = seconds(spec)
+        times[spec.purpose].append(known[key])
+    return makespan(times["tune"], workers) + makespan(times["measure"], workers)
 
 
 def ladder_flops(ladder: Ladder, data: Data) -> float:

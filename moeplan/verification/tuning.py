@@ -22,13 +22,9 @@ at d32, two seeds of d32L1 at 7.6e10 FLOPs ended 11 % apart and of d48L1 21 %; a
 within 2 %, at a mean 2 % lower. At 3e11 FLOPs half of it costs the best size .3 % at most."""
 MOST_RATES = 7
 """Most learning rates that an arm tries: further ones by the same factor until the best is inside."""
-EXPECTED_RATES = 4
-"""Learning rates that an arm tries as a rule: three of them leave the one that is taken at an edge in most studies, so
-that forecasts of time and compute count with one more."""
-TUNING_CENTRE = 0.024
-"""Middle of the learning rates tried, at d_model `TUNING_WIDTH` [AdamW, matrices], the same for both arms: in 11
-studies .024 or .012 was taken in 21 of 22 arms, once .006 (2.7e10 to 1.8e11 FLOPs; d48L1 by its rate at d32). With .048
-in the middle the same were taken in all, after about a run more an arm."""
+TUNING_CENTRE = 0.048
+"""Middle of the learning rates tried, at d_model `TUNING_WIDTH` [AdamW, matrices], the same for both arms: of .016,
+.032 and .064 the best were .032 or .064 in either arm (d32L1, 1.1e11 to 1.5e11 FLOPs)."""
 TUNING_BUDGET = 2.0
 """Compute of a tuning run in units of the ladder's base, the same for both arms: the best rate of the smallest dense
 budget is not that of larger ones (d32L1: .016 at 1.5e10 FLOPs, but 5 % more loss than .032 at 6e10)."""
