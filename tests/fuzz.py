@@ -95,38 +95,38 @@ CLOCK = (
     "--mfu", "--measured", "--price-per-gpu-hour", "--memory-for", "--optimizer", "--range", "--served",
     "--serve-gpus", "--prompt-tokens", "--answer-tokens", "--tokens-per-second-per-user", "--max-tokens",
 )  # fmt: skip
-COMMANDS: dict[str, tuple[int, tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
-    # how often, what it begins with, what may follow
-    "inspect": (5, tuple((model,) for model in (*MODELS, "{plan}")), (
+COMMANDS: tuple[tuple[str, int, tuple[tuple[str, ...], ...], tuple[str, ...]], ...] = (
+    # its name, how often, what it begins with, what may follow
+    ("inspect", 5, tuple((model,) for model in (*MODELS, "{plan}")), (
         "--tokens", "--flops", "--seq-len", "--weights", "--kv-dtype", "--context", "--concurrency", "--json",
         "--markdown", "--memory", "--gpus", "--gpus", "--layout", "--batch", "--train-precision", "--software",
         "--optimizer", "--measured", "--balanced", "--section", "--full")),
-    "laws": (20, ((), *((law,) for law in LAWS)), ("--json", "--markdown", "--check")),
-    "hardware": (20, ((), ("H100",), ("H200",), ("B200",), ("A100",), ("H1000",)), ("--json", "--markdown")),
-    "schema": (8, ((), ("plan",), ("verification",), ("fit",), ("nothing",)), ()),
-    "export": (24, tuple((source, "--to", to) for source in ("{plan}", "qwen3-30b-a3b") for to in (
+    ("laws", 20, ((), *((law,) for law in LAWS)), ("--json", "--markdown", "--check")),
+    ("hardware", 20, ((), ("H100",), ("H200",), ("B200",), ("A100",), ("H1000",)), ("--json", "--markdown")),
+    ("schema", 8, ((), ("plan",), ("verification",), ("fit",), ("nothing",)), ()),
+    ("export", 24, tuple((source, "--to", to) for source in ("{plan}", "qwen3-30b-a3b") for to in (
         "hf", "megatron", "maxtext", "torchtitan", "nothing")), ("--tokens", "--output")),
-    "fit": (6, tuple(("{runs}", "--draws", "0", "--form", form) for form in (
+    ("fit", 6, tuple(("{runs}", "--draws", "0", "--form", form) for form in (
         "additive_power_law", "additive_power_law", "expansion_joint", "no-form")), (
         "--json", "--markdown", "--output", "--drop-highest-loss=1", "--holdout=1", "--seed=3")),
-    "verify": (10, (("{plan}", "--budget", "1e10", "--dry-run"), ("{plan}", "--time", "1s", "--budget", "1e12"),
+    ("verify", 10, (("{plan}", "--budget", "1e10", "--dry-run"), ("{plan}", "--time", "1s", "--budget", "1e12"),
                    ("{plan}", "--seeds", "0", "--dry-run"), ("{runs}", "--dry-run")), (
         "--controls", "--json", "--workers=1")),
-    "upcycle": (2, tuple((dense, "--flops", "1e22", "--experts", count) for dense in ("llama-3-8b", "qwen3-0.6b")
+    ("upcycle", 2, tuple((dense, "--flops", "1e22", "--experts", count) for dense in ("llama-3-8b", "qwen3-0.6b")
                          for count in ("8", "16")), (
         "--memory", "--json", "--markdown", "--output", "--shared", "--gpus", "--to")),
-    "compare": (2, (("qwen3-30b-a3b", "deepseek-v3"), ("olmoe-1b-7b", "mixtral-8x7b@5T"), ("{plan}",)), (
+    ("compare", 2, (("qwen3-30b-a3b", "deepseek-v3"), ("olmoe-1b-7b", "mixtral-8x7b@5T"), ("{plan}",)), (
         "--json", "--markdown", "--seq-len", "--weights")),
-    "recommend": (2, tuple(("--flops", flops, "--memory", memory, *SMALL) for flops in ASKED["--flops"]
+    ("recommend", 2, tuple(("--flops", flops, "--memory", memory, *SMALL) for flops in ASKED["--flops"]
                            for memory in ASKED["--memory"]), (
         *SEARCH, *CLOCK, "--alternatives", "--choose", "--output", "--days", "--section", "--full", "--latent")),
-    "recommend ": (2, tuple(("--gpus", gpus, "--days", days, *SMALL) for gpus in ASKED["--gpus"]
+    ("recommend", 2, tuple(("--gpus", gpus, "--days", days, *SMALL) for gpus in ASKED["--gpus"]
                             for days in ASKED["--days"]), (
         *SEARCH, *CLOCK, "--memory", "--choose", "--output", "--full", "--flops", "--fix")),
-    "frontier": (1, tuple(("--flops", "1e21", "--memory", memory, "--points", "3", *SMALL) for memory in (
+    ("frontier", 1, tuple(("--flops", "1e21", "--memory", memory, "--points", "3", *SMALL) for memory in (
         "24GB..80GB", "80GB..640GB", "80GB")), (*SEARCH, "--over", "--gpus", "--days")),
-    "help": (2, ((), ("words",), ("recommend",), ("nothing",)), ()),
-}  # fmt: skip
+    ("help", 2, ((), ("words",), ("recommend",), ("nothing",)), ()),
+)  # fmt: skip
 """Lines of every command: most of them right, none that searches for long, the cheap ones most often."""
 PLAN = ("--flops", "1e21", "--memory", "80GB", "--fix", "num_layers=24", "--fix", "d_model=2048")
 """The plan that lines read."""
@@ -172,8 +172,7 @@ def _time_limit() -> Iterator[None]:
 
 def line(rng: random.Random) -> list[str]:
     """A command line: {plan}, {runs} and {output} stand for files."""
-    command = rng.choices(tuple(COMMANDS), [often for often, _, _ in COMMANDS.values()])[0]
-    _, begins, options = COMMANDS[command]
+    command, _, begins, options = rng.choices(COMMANDS, [often for _, often, _, _ in COMMANDS])[0]
     words = list(rng.choice(begins))
     for option in rng.sample(options, rng.randint(0, min(3, len(options)))):
         if (option == "--markdown" and "--json" in words) or option in words:
@@ -186,7 +185,7 @@ def line(rng: random.Random) -> list[str]:
     words = [rng.choice(NUMBERS) if rng.random() < WRONG else word for word in words]
     if rng.random() < WRONG:
         words.insert(rng.randint(0, len(words)), rng.choice(NUMBERS))
-    return [command.strip(), *words]
+    return [command, *words]
 
 
 def nonsense(data: object, name: str = "") -> str:

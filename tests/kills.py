@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from moeplan.verification.results import whole
-from tests.processes import PATIENCE, started
+from tests.processes import PATIENCE, alive, started
 from tests.verify_cases import SMALL, plan_for, text_file
 
 OUTLIVES = 2.0
@@ -112,15 +112,6 @@ def outlived(workers: list[int]) -> bool:
             return True
         time.sleep(0.05)
     return False
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs (one that ended and nobody waited for does not)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"
 
 
 def faults(kills: int, home: Path, seed: int = 0) -> tuple[list[str], int]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 PATIENCE = 900.0
@@ -15,6 +16,15 @@ PATIENCE = 900.0
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job, whose children would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (one that ended and nobody waited for does not)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
 
 
 @contextlib.contextmanager

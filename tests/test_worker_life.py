@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from moeplan.verification.leash import PARENT as NAMED
-from tests.processes import PATIENCE, started
+from tests.processes import PATIENCE, alive, started
 
 pytestmark = pytest.mark.verify  # the worker needs torch
 
@@ -25,15 +25,6 @@ time.sleep(3)
 print(worker.pid, flush=True)
 time.sleep(60)
 """
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs (one that ended and nobody waited for does not)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc whether a process lives")

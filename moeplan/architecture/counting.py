@@ -34,6 +34,17 @@ GROUPS = (
 """The groups whose sum is `total_params`; multi-token-prediction layers stand outside (`mtp_params`)."""
 
 
+class Changed:
+    """A shape in which some fields have other values, as of one device's part."""
+
+    def __init__(self, shape: Shape, **changed: object) -> None:
+        self.__dict__.update(changed)
+        self._shape = shape
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._shape, name)
+
+
 def attentions(shape: Shape) -> list[tuple[Size, Attention]]:
     """(blocks, their attention) for every attention that the blocks of a shape have; the last block's stands last."""
     return getattr(shape, "attentions", None) or [(shape.num_layers, attention_of(shape))]

@@ -24,7 +24,7 @@ head, router, norms, biases, sinks and gates stay bf16 under every dtype.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from moeplan.architecture import counting
 from moeplan.architecture.counting import Shape, Size
@@ -177,21 +177,10 @@ def total_inference_bytes(shape: Shape, settings: InferenceSettings, num_devices
     return 2 * sum(counting.params_by_group(local, experts).values()) + cache
 
 
-class _View:
-    """A shape in which some fields have other values."""
-
-    def __init__(self, shape: Shape, **changed: Size) -> None:
-        self.__dict__.update(changed)
-        self._shape = shape
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._shape, name)
-
-
 def _fullest_device(shape: Shape, n: int) -> Shape:
     """What tensor parallelism over `n` devices leaves of `shape` on the fullest one; routed experts are untouched."""
     split = ("d_shared_expert", "d_dense_residual", "vocab_size")
     dense_ffns = [(layers, _ceil_div(width, n)) for layers, width in counting.dense_ffns(shape)]
     attentions = [(layers, attention.on_device(n)) for layers, attention in counting.attentions(shape)]
     changed = {name: _ceil_div(getattr(shape, name), n) for name in split}
-    return _View(shape, attentions=attentions, dense_ffns=dense_ffns, **changed)
+    return counting.Changed(shape, attentions=attentions, dense_ffns=dense_ffns, **changed)

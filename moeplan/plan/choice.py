@@ -240,8 +240,8 @@ def _objectives(everyone: Sequence[Law], laws: tuple[Law, ...]) -> list[tuple[Ob
     if len(laws) > 1:
         sets += [tuple(other for other in laws if other != law) for law in laws]
     others: list[Objective] = [Mean(some) for some in _distinct(sets) if some != laws]
-    worst: list[Objective] = [functools.partial(_worst, laws)] if len(laws) > 1 else []
-    return [(Mean(laws), NEAR_BEST), *((objective, TIE) for objective in (*others, *worst))]
+    least: list[Objective] = [functools.partial(worst, laws)] if len(laws) > 1 else []
+    return [(Mean(laws), NEAR_BEST), *((objective, TIE) for objective in (*others, *least))]
 
 
 def _prices_of(laws: tuple[Law, ...]) -> list[tuple[Objective, float]]:
@@ -262,13 +262,13 @@ class Mean:
         return scores.unlimited_mean(self.laws)
 
 
-def _worst(laws: tuple[Law, ...], scores: Scores) -> Floats:
-    """ln of the least efficiency by any of the laws."""
-    worst = np.full(len(scores.tokens), np.inf)
+def worst(laws: tuple[Law, ...], scores: Scores) -> Floats:
+    """ln of the least efficiency by any of the laws: C_l / the largest C_l of a feasible design."""
+    least = np.full(len(scores.tokens), np.inf)
     for law in laws:
         own = scores.of(law)
-        np.minimum(worst, own - own[scores.feasible].max(initial=-np.inf), out=worst)
-    return worst
+        np.minimum(least, own - own[scores.feasible].max(initial=-np.inf), out=least)
+    return least
 
 
 def _distinct(sets: list[tuple[Law, ...]]) -> list[tuple[Law, ...]]:

@@ -16,7 +16,6 @@ fit, each is the first by its rule that some layout trains.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
 
@@ -27,7 +26,7 @@ from moeplan.errors import InfeasibleError
 from moeplan.laws import Law
 from moeplan.laws.terms import extrapolated_turns
 from moeplan.numerics import Floats
-from moeplan.plan.choice import Choice, Pick, choose_by
+from moeplan.plan.choice import Choice, Pick, choose_by, worst
 from moeplan.plan.design_time import design_times
 from moeplan.plan.document import NearEqual
 from moeplan.plan.search.space import Scores
@@ -96,9 +95,8 @@ def _by_size(choice: Choice) -> tuple[tuple[str, Pick], tuple[str, Pick]]:
 
 
 def _robust(choice: Choice) -> Pick:
-    scores = choice.scores
-    worst = functools.reduce(np.minimum, (scores.of(law) - scores.mean([law]).max() for law in choice.laws))
-    return lambda scores: choose_by(choice.space, np.where(scores.feasible, worst, -np.inf), scores)
+    least = worst(choice.laws, choice.scores)
+    return lambda scores: choose_by(choice.space, np.where(scores.feasible, least, -np.inf), scores)
 
 
 def _without(choice: Choice) -> Iterator[tuple[str, Pick]]:

@@ -10,12 +10,12 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import HEADROOM, Device
 from moeplan.cost.inference_memory import InferenceSettings, WeightDtype, total_inference_bytes
 from moeplan.cost.serving.concurrency import concurrency, serving_gpus
-from moeplan.cost.serving.roofline import decode_point
+from moeplan.cost.serving.roofline import decode_point, fewest_devices
 from moeplan.quantities import BYTES
 from moeplan.units import MemoryLimit, format_decimal_bytes
 
-_MOST_DOUBLINGS = 6
-"""How often the GPUs are doubled to find how many would hold a model."""
+_MOST_TIMES = 64
+"""How many times the GPUs are looked at to find how many would hold a model."""
 
 
 @dataclass(frozen=True)
@@ -103,20 +103,18 @@ def serving_fit(
 def _would_do(shape: Architecture, memory: MemoryLimit, serving: InferenceSettings, usable: float) -> str:
     """With which narrower weights and in how many such GPUs one sequence would fit, in words; "" if in neither."""
 
-    def needed(dtype: WeightDtype, devices: int) -> int:
-        settings = dataclasses.replace(serving, weight_dtype=dtype, concurrency=1)
-        return int(total_inference_bytes(shape, settings, devices))
+    def needed(dtype: WeightDtype) -> int:
+        return int(total_inference_bytes(shape, dataclasses.replace(one, weight_dtype=dtype), own_gpus))
 
-    own = needed(serving.weight_dtype, memory.num_devices)
+    one, own_gpus = dataclasses.replace(serving, concurrency=1), memory.num_devices
+    own = needed(serving.weight_dtype)
     words = []
     for dtype in get_args(WeightDtype):
-        size = needed(dtype, memory.num_devices)
+        size = needed(dtype)
         if size <= usable and size < own:
             words.append(f"with --weights {dtype} it needs {format_decimal_bytes(size)}")
             break
-    for doublings in range(1, _MOST_DOUBLINGS + 1):
-        devices = memory.num_devices << doublings
-        if needed(serving.weight_dtype, devices) <= usable:
-            words.append(f"{devices} such GPUs hold it")
-            break
+    more = fewest_devices(shape, one, usable, first=2 * own_gpus, most=_MOST_TIMES * own_gpus)
+    if more is not None:
+        words.append(f"{more} such GPUs hold it")
     return "".join(f"; {each}" for each in words)

@@ -105,18 +105,29 @@ def prefill_flops(architecture: Architecture, prompt: int) -> float:
     return float(linear + scores + 2 * a.vocab_size * a.d_model)
 
 
+def fewest_devices(
+    architecture: Architecture, settings: InferenceSettings, usable: float, first: int = 1, most: int = _MOST_DEVICES
+) -> int | None:
+    """The fewest of `first`, twice, four times ... so many devices, up to `most`, that hold the model and its cache in
+    `usable` bytes each; None if none does."""
+    n = first
+    while n <= most:
+        if total_inference_bytes(architecture, settings, n) <= usable:
+            return n
+        n *= 2
+    return None
+
+
 def devices_needed(
     architecture: Architecture, device: Device, settings: InferenceSettings | None = None, headroom: float = HEADROOM
 ) -> int:
     """The smallest power of two of devices that hold the model and its cache; raises `InfeasibleError` beyond 1024."""
     settings = settings or InferenceSettings()
     usable = device.memory_bytes * (1 - headroom)
-    n = 1
-    while n <= _MOST_DEVICES:
-        needed = total_inference_bytes(architecture, settings, n)
-        if needed <= usable:
-            return n
-        n *= 2
+    found = fewest_devices(architecture, settings, usable)
+    if found is not None:
+        return found
+    needed = total_inference_bytes(architecture, settings, _MOST_DEVICES)
     raise InfeasibleError(
         f"each of {_MOST_DEVICES} {device.name} needs {format_decimal_bytes(needed)} and "
         f"{format_decimal_bytes(usable)} are usable; lower context or concurrency"

@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -425,14 +425,9 @@ class Ceiling:
         """What was counted of the designs' times, as `Trainer.setting` has it."""
         self.memory = Counted()
         """What was counted of their memory."""
-        self._known: dict[tuple[Any, ...], Any] = {}
+        self._once = Counted().once
         self._layers = np.ceil(self.layers / self._stages) * (1 - 1 / self.layers)
         """Of the slowest stage at least: the mean's layers, of which one layer of the model may be dense."""
-
-    def _once(self, key: tuple[Any, ...], count: Callable[[], Any]) -> Any:
-        if key not in self._known:
-            self._known[key] = count()
-        return self._known[key]
 
     def of(self, degrees: Degrees, ep: int | None = None) -> Floats:
         """The ceiling; 0 where no layout fits, whatever its ep, or with the one that is given."""

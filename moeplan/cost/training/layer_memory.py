@@ -129,17 +129,6 @@ def layer_tensors(
     return found
 
 
-class _Share:
-    """A shape as one GPU of a layout holds it: some fields have other values."""
-
-    def __init__(self, shape: Shape, **changed: object) -> None:
-        self.__dict__.update(changed)
-        self._shape = shape
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._shape, name)
-
-
 def layer_params(
     architecture: Shape, layout: Layout, kind: LayerKind, counted: Counted | None = None
 ) -> tuple[Size, Size, Size]:
@@ -162,7 +151,7 @@ def layer_params(
 def _dense_params(architecture: Shape, layout: Layout, kind: LayerKind) -> tuple[Size, Size]:
     """(matrices outside routed experts, router and norms) of `layer_params`: no ep or etp counts."""
     tp, blocks = layout.tp, counting.blocks_of(architecture)
-    share = _Share(
+    share = counting.Changed(
         architecture,
         attentions=[(1, trained_attentions(architecture)[kind.place].on_device(tp))],
         blocks=UNIFORM if blocks is UNIFORM else replace(blocks, attentions=(), bare_layers=(), extra_params=()),
@@ -183,7 +172,7 @@ def _expert_params(architecture: Shape, layout: Layout, kind: LayerKind) -> Size
     """Routed experts of `layer_params`."""
     if not kind.moe:
         return 0.0
-    one = _Share(architecture, d_expert=architecture.d_expert / layout.etp)
+    one = counting.Changed(architecture, d_expert=architecture.d_expert / layout.etp)
     return architecture.num_experts / layout.ep * counting.expert_params(one)
 
 

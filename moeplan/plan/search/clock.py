@@ -249,9 +249,9 @@ class Clock:
             )
 
     def _fits(self, memory: float) -> NDArray[np.bool_]:
-        """Which designs fit so many times the memory limit when served."""
+        """`Space.fits`, kept: every settling asks."""
         if memory not in self._fitting:
-            self._fitting[memory] = self.space.memory <= self.space.budget.usable_bytes * memory
+            self._fitting[memory] = self.space.fits(memory)
         return self._fitting[memory]
 
     def check(self, scores: Scores, objectives: Sequence[tuple[Objective, float]], index: int) -> bool:

@@ -383,8 +383,12 @@ class Space:
 
     def limit(self, scores: Scores, memory_factor: float = 1.0) -> Scores:
         """The same judgements, of designs that fit `memory_factor` times this space's memory limit."""
-        fits = self.memory <= self.budget.usable_bytes * memory_factor
-        return dataclasses.replace(scores, feasible=scores.allowed & fits)
+        return dataclasses.replace(scores, feasible=scores.allowed & self.fits(memory_factor))
+
+    def fits(self, memory_factor: float = 1.0) -> NDArray[np.bool_]:
+        """Which designs fit `memory_factor` times this space's memory limit when served."""
+        found: NDArray[np.bool_] = self.memory <= self.budget.usable_bytes * memory_factor
+        return found
 
     def _score_block(
         self, block: Block, train_flops: float | Floats, judged: float | Floats, memory_factor: float, more: float
