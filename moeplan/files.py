@@ -54,6 +54,8 @@ def open_source(path: str | Path) -> BinaryIO:
         state = source.stat()
         if not (stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode) or _descriptor(source) is not None):
             raise UsageError(f"{path}: cannot be read: it is {_kind(state.st_mode)}; give a file")
+        if stat.S_ISDIR(state.st_mode):
+            raise UsageError(f"{path}: cannot be read: is a directory; give a file")
         return cast(BinaryIO, source.open("rb"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -63,11 +65,12 @@ def open_source(path: str | Path) -> BinaryIO:
 def read_source(path: str | Path, *, largest: int = LARGEST, what: str = "such file") -> bytes:
     """The bytes of a file; raises `UsageError` as `open_source` does, and for more than any `what` has."""
     with open_source(path) as file:
+        too_large = os.fstat(file.fileno()).st_size > largest  # told before any of it is read
         try:
-            content = file.read(largest + 1)
+            content = b"" if too_large else file.read(largest + 1)
         except OSError as error:
             raise UsageError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
-    if len(content) > largest:
+    if too_large or len(content) > largest:
         raise UsageError(f"{path}: is over {largest / 1e6:g} MB, far more than any {what}; give another file")
     return content
 

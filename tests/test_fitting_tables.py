@@ -6,6 +6,8 @@ import csv
 import gzip
 import io
 import json
+import math
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -147,6 +149,45 @@ WRITTEN: dict[str, Callable[[Path], bytes]] = {
     "a list under a name": lambda p: json.dumps(
         {"when": "May", "runs": [{"N": n, "D": d, "loss": x} for n, d, x in RUNS]}
     ).encode(),
+    "a title above": lambda p: b"Sweep of May,,\r\n,,\r\n" + plain(),
+    "a line of text above": lambda p: b"Sweep of May\n\n" + plain(),
+    "a spreadsheet's mark of its delimiter": lambda p: b"sep=;\r\n" + plain(";"),
+    "a name broken over lines": lambda p: b'N,D,"loss\n(nats)"\n' + plain().split(b"\n", 1)[1],
+    "quotes behind spaces": lambda p: b'"N", "D", "loss"\n' + plain().split(b"\n", 1)[1].replace(b",", b", "),
+    "R's write.table": lambda p: (
+        b'"N" "D" "loss"\n' + b"".join(b'"%d" %s\n' % (i + 1, row) for i, row in enumerate(plain(" ").splitlines()[1:]))
+    ),
+    "R's write.table with commas": lambda p: (
+        b'"N","D","loss"\n' + b"".join(b'"r%d",%s\n' % (i, row) for i, row in enumerate(plain().splitlines()[1:]))
+    ),
+    "an index of names": lambda p: table("|N|D|loss", [(f"run {i}", *row) for i, row in enumerate(RUNS)]),
+    "pandas' pivot": lambda p: table("||loss", [("N", "D", ""), *RUNS]),
+    "pandas' pivot of two levels": lambda p: table("||eval", [("", "", "loss (nats)"), ("N", "D", ""), *RUNS]),
+    "pandas' groups": lambda p: table(
+        "||loss|loss", [("", "", "mean", "std"), ("N", "D", "", ""), *((*run, 1) for run in RUNS)]
+    ),
+    "bars": lambda p: plain("|"),
+    "bold Markdown": lambda p: b"\n".join(
+        [
+            b"| **N** | D | `loss` |",
+            b"|---|:-:|--:|",
+            *(b"| %s** |" % r for r in plain("|").replace(b"|", b"| **").splitlines()[1:]),
+        ]
+    ),
+    "logarithms that say their base": lambda p: table(
+        "log10_N|ln(tokens)|loss", [(repr(math.log10(n)), repr(math.log(d)), x) for n, d, x in RUNS]
+    ),
+    "powers of ten as printed": lambda p: table(
+        "N|D|loss", [(f"{n / 1e7!r}x10^7", f"{d / 1e9!r} × 10⁹", x) for n, d, x in RUNS]
+    ),
+    "raised units": lambda p: table("N (×10⁶)|D (10^9)|loss", IN_UNITS),
+    "German units": lambda p: table("params (Mio.)|tokens [Mrd]|loss", IN_UNITS),
+    "a data frame's JSON by rows": lambda p: json.dumps(
+        {str(i): dict(zip(("N", "D", "loss"), run, strict=True)) for i, run in enumerate(RUNS)}
+    ).encode(),
+    "a data frame's JSON, split": lambda p: json.dumps(
+        {"columns": ["N", "D", "loss"], "index": list(range(len(RUNS))), "data": RUNS}
+    ).encode(),
     "a list of objects": lambda p: json.dumps([{"N": n, "D": d, "loss": x} for n, d, x in RUNS]).encode(),
 }
 
@@ -180,6 +221,53 @@ def test_a_header_may_begin_with_a_hash(tmp_path: Path) -> None:
     path.write_text("# ours\n# of May\nN,D,loss\n5e7,1e9,3.5\n9e7,2e9\n")
     with pytest.raises(UsageError, match="line 5: has 2 cells where the header has 3"):
         read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "hint"),
+    [
+        ("N,D,log_loss", "logarithms of losses"),
+        ("N,D,loss (bits)", "--map 'loss=loss (bits)*0.693147'"),
+        ("N,run 1 - loss,run 2 - loss", "--map 'loss=run 1 - loss'"),
+    ],
+)
+def test_what_may_be_no_loss_is_asked_about(header: str, hint: str, tmp_path: Path) -> None:
+    """Logarithms of losses and losses in bits are not taken for losses; a hint is quoted as a shell needs it."""
+    path = tmp_path / "runs.csv"
+    path.write_text(header + "\n5e7,1e9,3.5\n9e7,2e9,3.2\n")
+    with pytest.raises(UsageError, match=re.escape(hint)):
+        read_runs(path)
+
+
+def test_a_run_in_another_unit_is_told(tmp_path: Path) -> None:
+    """50 beside 8e8 params is 50 million; one sentence names the run, and the rule that leaves it out works."""
+    path = tmp_path / "runs.csv"
+    path.write_text("N,D,loss\n50,1e9,3.5\n2e8,2e9,3.2\n8e8,4e9,3\n")
+    with pytest.raises(UsageError, match=r"line 2: column 'N' is 50, too few params .* one unit, or .* --exclude N=50"):
+        read_runs(path).column("total_params")
+    assert read_runs(path, exclude=["N=50"]).count == 2
+
+
+def test_a_column_of_no_numbers_is_told_as_one(tmp_path: Path) -> None:
+    """Where no cell holds a number the advice is another column, not a rule a run; long cells are cut."""
+    path = tmp_path / "runs.csv"
+    path.write_text("N,D,loss\n8x7B,1e9,3.5\n8x22B,2e9,3.2\n")
+    with pytest.raises(UsageError, match=r"no other cell is better; .* --map total_params=COLUMN"):
+        read_runs(path).column("total_params")
+    path.write_text(f"N,D,loss\n5e7,1e9,3.5\n{'1' * 5000},2e9,3.2\n")
+    with pytest.raises(UsageError) as refused:
+        read_runs(path).column("total_params")
+    assert len(str(refused.value).split("; leave")[0]) < 200 + len(str(path))
+
+
+def test_logarithms_without_a_base_are_asked_about(tmp_path: Path) -> None:
+    """A column of logarithms that is mapped to params is refused with the name that says so, which is read."""
+    path = tmp_path / "runs.csv"
+    path.write_text("log_size,D,loss\n7.7,1e9,3.5\n8.3,2e9,3.2\n")
+    with pytest.raises(UsageError, match="name the column log10_total_params"):
+        read_runs(path, columns={"total_params": "log_size"}).column("total_params")
+    path.write_text("log10_total_params,D,loss\n7.7,1e9,3.5\n8.3,2e9,3.2\n")
+    assert read_runs(path).require("total_params", "this").tolist() == pytest.approx([10**7.7, 10**8.3])
 
 
 def test_the_end_of_a_name_settles_nothing_that_is_said_twice(tmp_path: Path) -> None:

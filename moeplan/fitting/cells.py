@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterable
 
 UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "thousand": 1e3, "thousands": 1e3, "million": 1e6,
-         "millions": 1e6, "billion": 1e9, "billions": 1e9, "trillion": 1e12, "trillions": 1e12, "mflop": 1e6,
+         "millions": 1e6, "billion": 1e9, "billions": 1e9, "trillion": 1e12, "trillions": 1e12, "mio": 1e6, "mio.": 1e6,
+         "mrd": 1e9, "mrd.": 1e9, "millionen": 1e6, "milliarden": 1e9, "milliard": 1e9, "milliards": 1e9, "mflop": 1e6,
          "gflop": 1e9, "tflop": 1e12, "pflop": 1e15, "eflop": 1e18, "zflop": 1e21, "yflop": 1e24, "pf-day": 8.64e19,
          "pf-days": 8.64e19, "pflop/s-day": 8.64e19, "petaflop/s-day": 8.64e19}  # fmt: skip
-"""Factor of a unit, in small letters without an s behind flop; a day of 1e15 FLOPs a second is 8.64e19."""
+"""Factor of a unit, in small letters without an s behind flop, also in German and French (but Billionen, which are no
+billions); a day of 1e15 FLOPs a second is 8.64e19."""
 PERCENT = {"%": 0.01, "percent": 0.01}
 """Factor of a unit of shares."""
 _GROUPED = {
@@ -22,6 +24,11 @@ _GROUPED = {
 _SCALED = re.compile(r"(.*?[\d.,])\s*([kKMBGT]|[tmb]illions?|thousand)(?:\s+(?:tokens?|param(?:eter)?s))?", re.I)
 _WITH_ERROR = re.compile(r"(.*?\d)\s*(?:(?:±|\+/-|\+-)\s*[\d.,eE+-]+|\(\d+\))\s*%?")
 """A number with its error behind it: 2.959 ± 0.003, 2.959(3)."""
+_POWER = re.compile(r"(?:(.*?[\d.,])\s*[x×*·⋅]\s*)?10\s*(?:\^|\*\*)\s*[({]?([-+]?\d{1,3})[)}]?")
+"""Scientific notation as papers print it: 5x10^7, 5 × 10⁷, 10^{7}."""
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺\u2212", "0123456789-+-")
+"""Raised digits and the minus of typesetters as plain ones."""
+_RAISED_DIGITS = re.compile(r"10([⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 
 
@@ -35,6 +42,11 @@ def read_number(cell: str, decimal_comma: bool = False) -> float:
     with_error = _WITH_ERROR.fullmatch(cell)
     if with_error:
         return read_number(with_error[1] + ("%" if cell.endswith("%") else ""), decimal_comma)
+    if "10" in cell or "\u2212" in cell:
+        cell = plain_power(cell)
+        power = _POWER.fullmatch(cell)
+        if power:
+            return (read_number(power[1], decimal_comma) if power[1] else 1.0) * float(f"1e{power[2]}")
     if cell.endswith("%"):
         return read_number(cell[:-1].rstrip(), decimal_comma) / 100
     scaled = _SCALED.fullmatch(cell)
@@ -46,6 +58,11 @@ def read_number(cell: str, decimal_comma: bool = False) -> float:
         grouped = _GROUPED["."].fullmatch(cell)
         return float((cell.replace(".", "") if grouped else cell).replace(",", "."))
     return float(cell.replace(",", "") if _GROUPED[","].fullmatch(cell) else cell)
+
+
+def plain_power(text: str) -> str:
+    """The text with raised digits behind a ten as 10^7, and the minus of typesetters as a plain one."""
+    return _RAISED_DIGITS.sub(r"10^\1", text).translate(_RAISED)
 
 
 def is_number(cell: str, decimal_comma: bool = False) -> bool:
@@ -77,7 +94,7 @@ def uses_decimal_comma(cells: Iterable[str], delimiter: str) -> bool:
 _HEADER_UNIT = re.compile(
     r"(?P<name>.*?)(?:"
     r"\s*[\(\[](?:in\s+)?(?P<inside>[^\)\]]+)[\)\]]"
-    r"|[ _/.-]+(?:in[ _])?(?P<word>[tmb]illions?|thousands?)"
+    r"|[ _/.-]+(?:in[ _])?(?P<word>[tmb]illions?|thousands?|millionen|milliarden|milliards?|mio\.?|mrd\.?)"
     r"|[ _](?P<letter>[mbkMBK])"
     r")\s*"
 )
@@ -89,7 +106,7 @@ def unit_of_header(column: str) -> tuple[str, float]:
     In parentheses or brackets a unit is a power of ten, a letter, a word or kinds of FLOPs; behind an underscore or a
     space a letter (params_m) or a word. A name without one comes back whole, with factor 1.
     """
-    found = _HEADER_UNIT.fullmatch(column)
+    found = _HEADER_UNIT.fullmatch(plain_power(column))
     if not found or not found["name"].strip():
         return column, 1.0
     words = re.split(r"[,;]\s*|\s+(?:of\s+)?", (found["inside"] or found["word"] or found["letter"]).strip())

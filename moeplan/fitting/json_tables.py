@@ -67,11 +67,19 @@ def _runs_of(whole: dict[str, Any]) -> list[Any]:
     if len(lists) == len(values) and len({len(value) for value in values}) == 1:
         return [dict(zip(whole, row, strict=True)) for row in zip(*values, strict=True)]
     first = values[0]
+    if isinstance(whole.get("columns"), list) and isinstance(whole.get("data"), list):  # orient="split" of pandas
+        names, rows = whole["columns"], whole["data"]
+        if all(isinstance(name, str) for name in names) and all(
+            isinstance(row, list) and len(row) == len(names) for row in rows
+        ):
+            return [dict(zip(names, row, strict=True)) for row in rows]
     alike = isinstance(first, dict) and all(
         isinstance(value, dict) and value.keys() == first.keys() for value in values
     )
     if alike and all(key.isdecimal() for key in first):
         return [{name: column[key] for name, column in whole.items()} for key in first]
+    if alike and not set(NESTED) & whole.keys() and len(first) > 1:  # a run by its name or number
+        return values
     return []
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moeplan.architecture.conventions import ARCHITECTURAL, CONVENTIONS
 from moeplan.errors import UsageError
@@ -81,7 +83,9 @@ _NON_EMBEDDING = re.compile(r"_?(non_?emb(edding)?s?|no_?emb(edding)?s?)_?")
 _TRACKED = re.compile(r"(metrics|params|config|summary|summary_metrics|hparams)[./](?=.)")
 """Prefixes that experiment trackers put before a column's name."""
 _OTHER_LOSSES = {"aux", "auxiliary", "balance", "balancing", "load", "router", "z", "mtp", "init", "initial", "min",
-                 "max", "std", "stderr", "scale", "spike", "spikes"}  # fmt: skip
+                 "max", "std", "stderr", "scale", "spike", "spikes", "count", "rank", "diff", "delta", "gap", "grad",
+                 "weight", "coef", "type", "name", "function", "fn", "step", "steps", "time", "log", "ln", "log2",
+                 "log10", "bit", "bits", "bpb", "bpc", "byte", "ppl"}  # fmt: skip
 """Words of a column's name by which its loss is not the one that a law predicts."""
 PARAMS = ("total_params", "active_params", "base_params", "nonzero_params")
 """Quantities that are numbers of params."""
@@ -91,6 +95,13 @@ SHARES = ("activation_ratio", "shared_ratio", "weight_sparsity")
 """Quantities that are at most 1, whose columns may be in percent."""
 _LONGEST_NAME = 200
 """Characters beyond which a column's name is no quantity's."""
+_LOGARITHM = re.compile(
+    r"(?P<base>log_?10|log_?2|ln)(?:[ _.]+(?P<bare>[^()]+)|\s*\((?P<inside>.+)\))|"
+    r"(?P<name>.+?)\s*[(\[](?P<behind>log_?10|log_?2|ln)[)\]]",
+    re.IGNORECASE,
+)
+"""Names of logarithms that say their base: log10_N, ln(tokens), params (log10)."""
+_BASES = {"log10": 10.0, "log2": 2.0, "ln": math.e}
 _FACTOR = re.compile(r"(.*\S)\s*\*\s*([0-9.eE+]+|[kKMBGT])")
 
 
@@ -104,6 +115,8 @@ class Naming:
     """Conventions that the columns' own names state, by quantity."""
     factors: Mapping[str, float]
     """The factor of a quantity's cells, where its column's name or --map gives a unit."""
+    bases: Mapping[str, float]
+    """The base of a quantity's cells, where its column's name says that they are logarithms."""
     losses: tuple[str, ...]
     """Columns that may be the loss, where none is for sure."""
 
@@ -126,6 +139,7 @@ def name_columns(columns: Iterable[str], given: Mapping[str, str], file: str) ->
     found: dict[str, str] = {}
     conventions: dict[str, str] = {}
     factors: dict[str, float] = {}
+    bases: dict[str, float] = {}
     for name, text in given.items():
         if name not in QUANTITIES:
             raise UsageError(f"{name!r} is no quantity that runs have; known are {', '.join(sorted(QUANTITIES))}")
@@ -135,6 +149,8 @@ def name_columns(columns: Iterable[str], given: Mapping[str, str], file: str) ->
         found[name] = column
         meaning = _meaning(column)
         factors[name] = meaning.factor if factor is None else factor
+        if meaning.base and meaning.quantity == name:
+            bases[name] = meaning.base
         if meaning.convention and name in CONVENTIONS and meaning.convention in CONVENTIONS[name]:
             conventions[name] = meaning.convention
     taken = set(found.values())
@@ -152,10 +168,12 @@ def name_columns(columns: Iterable[str], given: Mapping[str, str], file: str) ->
         if quantity in found:
             raise UsageError(
                 f"{file}: columns {found[quantity]!r} and {column!r} both mean {quantity}; choose with "
-                f"--map {quantity}={column}"
+                f"{flag('map', f'{quantity}={column}')}"
             )
         found[quantity] = column
         factors[quantity] = meaning.factor
+        if meaning.base:
+            bases[quantity] = meaning.base
         if meaning.convention:
             conventions[quantity] = meaning.convention
     for quantity, column in _by_last_word(rest, found).items():
@@ -165,7 +183,7 @@ def name_columns(columns: Iterable[str], given: Mapping[str, str], file: str) ->
             conventions[quantity] = meaning.convention
     unclear = losses or [column for column in rest if column == "L" or "loss" in column.lower()]
     scaled = {name: factor for name, factor in factors.items() if factor != 1.0}
-    return Naming(found, conventions, scaled, () if "loss" in found else tuple(unclear))
+    return Naming(found, conventions, scaled, bases, () if "loss" in found else tuple(unclear))
 
 
 def _by_last_word(columns: Iterable[str], found: Mapping[str, str]) -> dict[str, str]:
@@ -194,6 +212,8 @@ class _Meaning:
     """The convention that it states."""
     factor: float = 1.0
     """The unit that it states."""
+    base: float = 0.0
+    """The base of the logarithms that it says it holds; 0 for none."""
 
 
 def _meaning(column: str) -> _Meaning:
@@ -205,6 +225,11 @@ def _meaning(column: str) -> _Meaning:
     if len(column) > _LONGEST_NAME:
         return _Meaning()
     bare = _TRACKED.sub("", column, count=1) if _TRACKED.match(column) else column
+    logarithm = _LOGARITHM.fullmatch(bare)
+    if logarithm:
+        of = _meaning(logarithm["bare"] or logarithm["inside"] or logarithm["name"])
+        base = _BASES[(logarithm["base"] or logarithm["behind"]).lower().replace("_", "")]
+        return replace(of, base=base) if of.quantity in COUNTS and not of.base and of.factor == 1.0 else _Meaning()
     readings = [(bare, 1.0), unit_of_header(bare)]
     if readings[1][1] in PERCENT.values():  # a sign, which a name is read without
         readings.reverse()
@@ -248,6 +273,11 @@ def _with_factor(text: str, columns: list[str]) -> tuple[str, float | None]:
     if not 0 < factor < 1e30:
         raise UsageError(f"--map {text!r}: {match[2]} is no factor; write it like N*1e6")
     return match[1], factor
+
+
+def flag(name: str, value: str) -> str:
+    """A flag as it is typed, its value quoted where a shell would change it: --map 'loss=val loss'."""
+    return f"--{name} {shlex.quote(value)}"
 
 
 def listed(columns: Sequence[str]) -> str:

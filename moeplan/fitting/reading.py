@@ -11,7 +11,7 @@ import numpy as np
 
 from moeplan.architecture.conventions import CONVENTIONS
 from moeplan.errors import UsageError
-from moeplan.fitting.names import HOW_TRAINED, QUANTITIES, listed, name_columns
+from moeplan.fitting.names import HOW_TRAINED, QUANTITIES, flag, listed, name_columns
 from moeplan.fitting.runs import Runs
 from moeplan.fitting.selection import Excluded, drop_highest, select
 from moeplan.fitting.table import read_tables
@@ -88,17 +88,16 @@ def read_runs(
         names = listed([repr(column) for column in naming.losses])
         raise UsageError(
             f"{table.file}: {'columns' if several else 'column'} {names} may {'each ' if several else ''}be the loss; "
-            f"choose with --map loss={naming.losses[0]}"
+            f"choose with {flag('map', f'loss={naming.losses[0]}')}{_of_the_loss(naming.losses)}"
         )
     if keep_best and target in naming.columns:
         runs = _without_diverged(runs, target)
         rows, excluded = runs.rows, runs.excluded
     measured = runs.column(target)
     if measured is None or target not in naming.columns:
-        perplexity = [column for column in table.columns if re.search(r"ppl|perplexity", column.lower())]
-        hint = f"; the loss is the logarithm of {perplexity[0]!r}" if perplexity and target == "loss" else ""
+        hint = _of_the_loss(table.columns) if target == "loss" else ""
         raise UsageError(
-            f"{table.file}: has no column {target}; its columns are {', '.join(table.columns)} "
+            f"{table.file}: has no column {target}; its columns are {listed(table.columns)} "
             f"(name one with --map {target}=COLUMN{hint})"
         )
     if drop_highest_loss:
@@ -110,6 +109,19 @@ def read_runs(
     found = _sampled(runs) if runs.count > _MOST else runs
     _check_sizes(found)
     return found
+
+
+def _of_the_loss(columns: Sequence[str]) -> str:
+    """What a table without a loss has that gives it, in words behind the advice to name a column; "" for none."""
+    for column in columns:
+        words = set(re.split(r"[^a-z0-9]+", column.lower()))
+        if re.search(r"ppl|perplexity", column.lower()):
+            return f"; the loss is the logarithm of {column!r}"
+        if "loss" in words and words & {"bit", "bits"} and not words & {"byte", "char"}:
+            return f"; of bits per token, {flag('map', f'loss={column}*{math.log(2):.6g}')}"
+        if "loss" in words and words & {"log", "ln", "log2", "log10"}:
+            return f"; if {column!r} holds logarithms of losses, write the losses themselves"
+    return ""
 
 
 def _check_sizes(runs: Runs) -> None:

@@ -7,6 +7,7 @@ by C = 6*Na*D.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -97,7 +98,11 @@ class Runs:
             cells = self.table.cells[column]
             if any(cells[place] for place in self.rows):
                 factor = self.naming.factors.get(name, 1.0)
-                if factor != 1.0:
+                base = self.naming.bases.get(name)
+                if base:
+                    written = "e" if base == math.e else f"{base:g}"
+                    self.derived[name] = f"{written} to the power of column {column!r}"
+                elif factor != 1.0:
                     self.derived[name] = f"column {column!r} times {factor:g}"
                 return WrittenColumns(self.table, self.naming, self.rows).numbers(name)
         if name in self.fixed and column is None:

@@ -129,6 +129,8 @@ def read_table(path: str | Path) -> RawTable:
     """
     raw = read_source(path, largest=LARGEST_TABLE, what="table of runs")
     digest = hashlib.sha256(raw).hexdigest()[:16]
+    if Path(path).suffix in (".yaml", ".yml"):
+        raise UsageError(f"{path}: is YAML by its name; {INSTEAD}")
     if raw.startswith(_PARQUET):
         cells, lines, delimiter = *_parquet_cells(raw, path), ";"
     else:

@@ -29,13 +29,14 @@ def text_cells(lines_of: Lines, path: str | Path) -> tuple[dict[str, list[str]],
     columns: list[list[str]] = [[] for _ in names]
     lines: list[int] = []
     for number, cells in _rows(lines_of, skipped, delimiter, path):
-        if not lines and delimiter == " " and len(cells) == len(names) + 1:  # the index that pandas prints
+        if not lines and len(cells) == len(names) + 1 and _is_indexed(cells, delimiter):
             names, columns = ["", *names], [[], *columns]
         if len(cells) != len(names):
             raise UsageError(f"{path}, line {number}: has {len(cells)} cells where the header has {len(names)}")
         for column, cell in zip(columns, cells, strict=True):
             column.append(cell)
         lines.append(number)
+    names = _with_index_row(names, columns, lines)
     names = _with_second_row(names, columns, lines)
     return _named(names, columns, path), lines, delimiter
 
@@ -44,13 +45,20 @@ def _header(lines_of: Lines, path: str | Path) -> tuple[int, list[str], str]:
     """How many lines come before the runs, the columns' names, and the delimiter."""
     comment = ""
     filled = ((number, line) for number, line in enumerate(lines_of(), start=1) if line.strip())
-    for number, line in filled:  # noqa: B007  # used below
-        if not re.match(r"\s*#(?!\s*[,;\t|])", line):
+    number, line, following = 0, "", next(filled, None)
+    while following:
+        number, line = following
+        following = next(filled, None)
+        while following and line.count('"') % 2:  # a name over several lines, as spreadsheets break it
+            number, line = following[0], f"{line.rstrip()} {following[1]}"
+            following = next(filled, None)
+        if re.match(r"\s*#(?!\s*[,;\t|])", line):
+            comment = line.strip().lstrip("#").strip()
+        elif not (following and _is_title(line, following[1])):
             break
-        comment = line.strip().lstrip("#").strip()
     else:
         return 0, [], ","
-    delimiter = _delimiter(line, next(filled, (0, ""))[1])
+    delimiter = _delimiter(line, following[1] if following else "")
     cells = _split(line, delimiter, path)
     above = _split(comment, delimiter, path) if comment else []
     if len(above) == len(cells) > 1 and all(map(is_number, cells)) and not any(map(is_number, above)):
@@ -58,32 +66,59 @@ def _header(lines_of: Lines, path: str | Path) -> tuple[int, list[str], str]:
     return number, cells, delimiter
 
 
+def _is_title(line: str, following: str) -> bool:
+    """Whether a line stands above the header: sep=; of a spreadsheet, or text in its first cell alone."""
+    if re.fullmatch(r'"?sep=.?"?[,;\t]*', line.strip(), re.IGNORECASE):
+        return True
+    first, *rest = (cell.strip(' "\r\n') for cell in re.split(r"[,;\t]", line))
+    below = [cell for cell in re.split(r"[,;\t]", following) if cell.strip(' "\r\n')]
+    if not first or any(rest) or "|" in line:
+        return False
+    if rest or following.lstrip().startswith("|"):
+        return len(below) > 1 or not below or following.lstrip().startswith("|")
+    return len(below) > 2 and not _is_spaced(line, following)
+
+
 def _delimiter(header: str, following: str) -> str:
-    if header.lstrip().startswith("|"):
-        return "|"
     delimiter = max(",;\t", key=header.count)
-    words = len(header.split())
-    if delimiter not in header and words > 1 and len(following.split()) in (words, words + 1):
-        return " "
-    return delimiter
+    if header.lstrip().startswith("|") or ("|" in header and delimiter not in header):
+        return "|"
+    return " " if delimiter not in header and _is_spaced(header, following) else delimiter
+
+
+def _is_spaced(header: str, following: str) -> bool:
+    """Whether spaces set the cells of two lines apart."""
+    words = len(_words(header))
+    return words > 1 and len(_words(following)) in (words, words + 1)
+
+
+def _words(line: str) -> list[str]:
+    """Cells that spaces set apart, those in quotes whole, as R writes them."""
+    return next(csv.reader([" ".join(line.split())], delimiter=" "), []) if '"' in line else line.split()
 
 
 def _split(line: str, delimiter: str, path: str | Path) -> list[str]:
     try:
-        return (
-            [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
-            if delimiter in ",;\t"
-            else (line.split() if delimiter == " " else [cell.strip() for cell in line.strip().strip("|").split("|")])
-        )
+        if delimiter == " ":
+            return _words(line)
+        if delimiter == "|":
+            return [cell.strip(" \t\r\n*`") for cell in line.strip().strip("|").split("|")]
+        reader = csv.reader([line], delimiter=delimiter, skipinitialspace=True)
+        return [" ".join(cell.split()) for cell in next(reader)]
     except csv.Error as error:
         raise UsageError(f"{path}: its header is not CSV: {error}") from None
+
+
+def _is_indexed(cells: list[str], delimiter: str) -> bool:
+    """Whether the first row, one cell longer than the header, begins with an index, as pandas prints and R writes."""
+    return delimiter == " " or cells[0] in ("0", "1") or (not _is_number(cells[0]) and bool(cells[-1]))
 
 
 def _rows(lines_of: Lines, skipped: int, delimiter: str, path: str | Path) -> Iterator[tuple[int, list[str]]]:
     """The rows below the header that hold anything, each with the number of its line."""
     rest = itertools.islice(lines_of(), skipped, None)
     if delimiter in ",;\t":
-        reader = csv.reader(rest, delimiter=delimiter)
+        reader = csv.reader(rest, delimiter=delimiter, skipinitialspace=True)
         try:
             for cells in reader:
                 if any(cell.strip() for cell in cells):
@@ -95,6 +130,22 @@ def _rows(lines_of: Lines, skipped: int, delimiter: str, path: str | Path) -> It
         cells = _split(line, delimiter, path) if line.strip() else []
         if any(cells) and not all(map(_RULE.fullmatch, cells)):
             yield number, cells
+
+
+def _with_index_row(names: list[str], columns: list[list[str]], lines: list[int]) -> list[str]:
+    """Names with those of the index, which pandas writes in a row of their own below columns of one level or two; it is
+    taken off then, and so is the second level."""
+    for row in range(min(2, len(lines) - 1)):
+        cells = [column[row] for column in columns]
+        levels = [".".join(filter(None, (name, *column[:row]))) for name, column in zip(names, columns, strict=True)]
+        if any(map(_is_number, cells)) or not any(cells):
+            continue
+        if all(bool(cell) != bool(level) for cell, level in zip(cells, levels, strict=True)):
+            for column in columns:
+                del column[: row + 1]
+            del lines[: row + 1]
+            return [level or cell for cell, level in zip(cells, levels, strict=True)]
+    return names
 
 
 def _with_second_row(names: list[str], columns: list[list[str]], lines: list[int]) -> list[str]:
@@ -125,7 +176,7 @@ def _named(names: list[str], columns: list[list[str]], path: str | Path) -> dict
     """Columns by name, without an index that pandas wrote and without what a delimiter at the end of lines makes."""
     found: dict[str, list[str]] = {}
     for place, (name, cells) in enumerate(zip(names, columns, strict=True)):
-        if not name and (not any(cells) if place else all(map(str.isdecimal, cells))):
+        if not name and (not any(cells) if place else all(cell.isdecimal() or not _is_number(cell) for cell in cells)):
             continue
         if not name:
             hint = "" if place else "; each run is a row, below a header of names"
