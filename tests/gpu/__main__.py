@@ -41,13 +41,13 @@ def parts(folder: Path) -> dict[str, tuple[list[str], float]]:
         "plan": ([*python, "moeplan", "recommend", "--flops", "1e22", "--memory", "80GB", "--output",
                   str(folder / "plan.json")], 60),
         "measure": ([*python, "moeplan", "hardware", "--measure", "--output", str(folder / "device.yaml")], 75),
-        "tests": ([*pytest, *TESTS, f"--junitxml={folder / 'tests.xml'}"], 100),
+        "tests": ([*pytest, *TESTS, f"--junitxml={folder / 'tests.xml'}"], 150),
         "layers": ([*python, "tests.gpu.figures", "layers"], 60),
         "steps": ([*python, "tests.gpu.figures", "steps", "--site", str(folder / "device.yaml")], 110),
         "kernels": ([*python, "tests.gpu.figures", "kernels"], 40),
         "verify": ([*python, "moeplan", "verify", str(folder / "plan.json"), *VERIFY_TIME, "--folder",
                     str(folder / "runs"), "--output", str(folder / "verification.json"), "--save",
-                    str(folder / "runs.csv")], 320),
+                    str(folder / "runs.csv")], 400),
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ the layer is made of, and where the time of a step goes.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 from typing import Any
@@ -127,53 +128,59 @@ def steps(device: torch.device, site: str | None = None) -> list[dict[str, Any]]
     for shape in STEPS[::-1] if cuda else STEPS[:2]:
         if not cuda:
             shape = (*shape[:4], 4, shape[5])
-        spec = spec_of(shape)
-        if cuda:
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-        made = trainer(spec, device)
-        for _ in range(3):
-            made.step()
-        row: dict[str, Any] = {"shape": shape, "counted_bytes": memory_bytes(spec)}
-        if cuda:
-            torch.cuda.synchronize()
-            row["eager_peak_bytes"] = torch.cuda.max_memory_allocated() - before
-        state = made.at.clone()
-
-        def again(step: Any, made: Any = made, state: Any = state) -> Any:
-            def call() -> None:
-                made.at.copy_(state)
-                step()
-
-            return call
-
-        row["eager_seconds"] = median_seconds(again(made.step), device, LEAST)
-        made.at.zero_()
-        restore = made.snapshot()
-        eager = [_losses(made.step, made, restore) for _ in range(2)]
-        if cuda:
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-        step, execution = fastest_step(made)
-        if cuda:
-            row["reserved_bytes"] = torch.cuda.max_memory_reserved()
-        captured = _losses(step, made, restore)
-        row["eager_from_eager"], row["captured_from_eager"] = (_apart(x, eager[0]) for x in (eager[1], captured))
-        row["execution"] = execution
-        row["seconds"] = median_seconds(again(step), device, LEAST)
-        if cuda:
-            row["peak_bytes"] = torch.cuda.max_memory_allocated() - before
-        tokens = spec.batch_sequences * spec.seq_len
-        flops = spec.architecture.flops_per_token(spec.seq_len) * tokens
-        row |= {"tokens_per_second": tokens / row["seconds"], "mfu": flops / row["seconds"] / peak,
-                "architecture": spec.architecture.to_dict(), "tokens": tokens}  # fmt: skip
-        if site:
-            row["predicted_seconds"] = predicted_seconds(spec, site)
-        rows.append(row)
-        print(json.dumps({k: v for k, v in row.items() if k != "architecture"}), file=sys.stderr, flush=True)
-        del made, step
+        gc.collect()  # the trainer before lives in circles, and its memory would be freed in the midst of this one
+        rows.append(step_row(shape, device, peak, site))
+        print(json.dumps({k: v for k, v in rows[-1].items() if k != "architecture"}), file=sys.stderr, flush=True)
     return rows
+
+
+def step_row(shape: tuple[int, ...], device: torch.device, peak: float, site: str | None) -> dict[str, Any]:
+    """The same of one shape; {peak} is the device's fastest product [FLOP/s]."""
+    spec = spec_of(shape)
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    made = trainer(spec, device)
+    for _ in range(3):
+        made.step()
+    row: dict[str, Any] = {"shape": shape, "counted_bytes": memory_bytes(spec)}
+    if cuda:
+        torch.cuda.synchronize()
+        row["eager_peak_bytes"] = torch.cuda.max_memory_allocated() - before
+    state = made.at.clone()
+
+    def again(step: Any) -> Any:
+        def call() -> None:
+            made.at.copy_(state)
+            step()
+
+        return call
+
+    row["eager_seconds"] = median_seconds(again(made.step), device, LEAST)
+    made.at.zero_()
+    restore = made.snapshot()
+    eager = [_losses(made.step, made, restore) for _ in range(2)]
+    if cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    step, execution = fastest_step(made)
+    if cuda:
+        row["reserved_bytes"] = torch.cuda.max_memory_reserved()
+    captured = _losses(step, made, restore)
+    row["eager_from_eager"], row["captured_from_eager"] = (_apart(x, eager[0]) for x in (eager[1], captured))
+    row["execution"] = execution
+    row["seconds"] = median_seconds(again(step), device, LEAST)
+    if cuda:
+        row["peak_bytes"] = torch.cuda.max_memory_allocated() - before
+    tokens = spec.batch_sequences * spec.seq_len
+    flops = spec.architecture.flops_per_token(spec.seq_len) * tokens
+    row |= {"tokens_per_second": tokens / row["seconds"], "mfu": flops / row["seconds"] / peak,
+            "architecture": spec.architecture.to_dict(), "tokens": tokens}  # fmt: skip
+    if site:
+        row["predicted_seconds"] = predicted_seconds(spec, site)
+    return row
 
 
 def _losses(step: Any, made: Trainer, restore: Any) -> Any:
