@@ -33,7 +33,7 @@ TOP = {
     "moeplan/": "the package",
     "tests/": "test_<what>.py by module; generated.py makes this list; benchmarks/ holds timings, gpu/ runs on a GPU",
     "docs/": "these pages",
-    "examples/": "scripts, run by the tests; devices: h100.yaml and h200.yaml are measured, atlas-800t-a2.yaml is no GPU",
+    "examples/": "scripts, run by the tests; devices: h100.yaml and h200.yaml measured, atlas-800t-a2.yaml is no GPU",
     ".ci/run": "what continuous integration runs",
     "constraints.txt": "the versions it tests with",
 }

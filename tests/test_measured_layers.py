@@ -42,8 +42,8 @@ def test_the_model_is_near_measured_layers(kind: str) -> None:
 
 @pytest.mark.parametrize("device", ["h100", "h200"])
 def test_measured_layers_are_a_site_like_others(device: str) -> None:
-    """Without an optimizer, as they were timed, both layers take within 25 % of what was measured, and what is common to
-    them lies in the 80 % band of a site of which nothing is known."""
+    """Without an optimizer, as they were timed, both layers take within 25 % of what was measured, and what is common
+    to them lies in the 80 % band of a site of which nothing is known."""
     found = load_device(EXAMPLES / f"{device}.yaml")
     assert found.measured is not None
     for layer in (found.measured.dense_layer, found.measured.moe_layer):
