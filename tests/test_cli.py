@@ -252,6 +252,10 @@ def test_impossible_memory(searches: Searches, memory: str, reason: str) -> None
         (["--seq-len", "0"], "seq_len 0 must be"),
         (["--context", "0"], "context 0 must be"),
         (["--concurrency", "-1"], "concurrency -1 must be"),
+        (["--gpus", "8xH100", "--batch", "0"], "--batch 0 must be above 0"),
+        (["--gpus", "8.5xH100"], "GPUs '8.5xH100' need a whole number of devices, for example 256xH100"),
+        (["--gpus", "-1xH100"], "need a whole number of devices"),
+        (["--gpus", "2x8xH100"], "need one number of devices, for example 16xH100"),
     ],
 )
 def test_impossible_conditions(searches: Searches, args: list[str], reason: str) -> None:

@@ -239,6 +239,24 @@ def test_what_may_be_no_loss_is_asked_about(header: str, hint: str, tmp_path: Pa
         read_runs(path)
 
 
+def test_losses_that_do_not_differ_determine_nothing(tmp_path: Path) -> None:
+    """Ten runs of one loss are refused by every form and by auto, with what would work."""
+    path = tmp_path / "runs.csv"
+    path.write_bytes(table("N|D|loss", [(n, d, 3) for n, d, _ in RUNS]))
+    for form in ("auto", "additive_power_law"):
+        with pytest.raises(InfeasibleError, match="loss is 3 in all 12 runs"):
+            fit(path, form=form, draws=0)
+
+
+def test_no_experts_are_a_dense_model(tmp_path: Path) -> None:
+    """E and k of 0, as tables have dense models beside others, count as one expert of one."""
+    path = tmp_path / "runs.csv"
+    path.write_text("N,Na,D,E,k,loss\n5e7,5e7,1e9,0,0,3.5\n2e8,5e7,1e9,16,2,3.2\n")
+    runs = read_runs(path)
+    assert runs.require("num_experts", "this").tolist() == [1, 16]
+    assert runs.require("activation_ratio", "this").tolist() == [1, 0.125]
+
+
 def test_a_run_in_another_unit_is_told(tmp_path: Path) -> None:
     """50 beside 8e8 params is 50 million; one sentence names the run, and the rule that leaves it out works."""
     path = tmp_path / "runs.csv"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -200,6 +201,7 @@ def test_a_plan_with_a_demand_is_repeated(tmp_path: Any) -> None:
         ("--serve-gpus 1xH100 --prompt-tokens 16000000 --range total_params=8B..9B", 1, "serve on more devices"),
         ("--gpus 8xH100 --served 900T --serve-gpus 1xH100", 1, "serve at most"),
         ("--served 900T", 1, "serving 900T tokens alone costs more"),
+        ("--served 900T", 1, "; serve at most "),
     ],
 )
 def test_impossible_lives_are_refused(words: str, code: int, says: str) -> None:
@@ -209,6 +211,27 @@ def test_impossible_lives_are_refused(words: str, code: int, says: str) -> None:
     assert says in " ".join(done.stderr.split())
     assert done.stderr.count("Error:") == 1
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--memory 80GB --concurrency 100000",
+        "--memory 80GB --served 1000T",
+        "--memory 1MB",
+        "--memory 8x1GB --context 1000000",
+    ],
+)
+def test_what_a_refusal_names_can_be_asked(words: str) -> None:
+    """The memory or the served tokens that a refusal names do, as they are printed."""
+    flags = ["recommend", "--flops", "1e22", "--alternatives", "0"]
+    done = CliRunner().invoke(cli, [*flags, *words.split()])
+    assert done.exit_code == 1
+    memory = re.search(r"needs ([\dx.]+[kMGT]B)", done.stderr)
+    served = re.search(r"at most (\S+) tokens", done.stderr)
+    assert memory or served
+    more = ["--memory", memory[1]] if memory else ["--served", served[1]] if served else []
+    assert CliRunner().invoke(cli, [*flags, *words.split(), *more]).exit_code == 0
 
 
 def test_the_fastest_that_is_named_can_be_asked() -> None:

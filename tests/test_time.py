@@ -384,6 +384,16 @@ def test_words_say_what_there_is() -> None:
         Budget(gpus="8xH100", days=math.inf)
 
 
+@pytest.mark.parametrize(("days", "says"), [(1e-9, "too small for any"), (1e9, "beyond what any law"), (1e300, "days")])
+def test_days_that_cannot_be_are_told_in_days(days: float, says: str) -> None:
+    """Too short and too long times are refused with days that would do, which do."""
+    with pytest.raises(UsageError, match=says) as refused:
+        Budget(memory="80GB", gpus="64xH100", days=days)
+    named = re.search(r"(?:try|up to|example) (?:up to )?([\d.e+-]+)", str(refused.value))
+    assert named is not None
+    Budget(memory="80GB", gpus="64xH100", days=float(named[1]))
+
+
 def test_days_at_equal_compute() -> None:
     """--optimise flops with days chooses at equal compute the design that takes just these days."""
     plan = recommend(Budget(memory="80GB", gpus="64xH100", days=10, optimise="flops"), alternatives=0)
@@ -486,6 +496,7 @@ def test_measured_runs_change_a_plan_by_the_clock() -> None:
         ("qwen3-30b-a3b on 64xH200, ep=8: 600000 tokens/s", "is of H200, and the GPUs are H100 SXM"),
         ("qwen3-30b-a3b on 64xH100, ep=8: 9000 tokens/s in all", "beyond what sites differ by"),
         ("qwen3-30b-a3b on 64xH100, ep=8: 500k tokens/s/GPU", "beyond what sites differ by"),
+        ("qwen3-30b-a3b on 8xH100, ep=8: 666000 tokens/s", "times the bf16 peak of H100 SXM"),
         ("qwen3-30b-a3b on 64xH100, ep=7: 600000 tokens/s", "ep"),
         ("no-such-model on 64xH100, ep=8: 600000 tokens/s", "no-such-model"),
         ("missing.yaml", "missing.yaml"),

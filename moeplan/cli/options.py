@@ -300,6 +300,7 @@ def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
     for name in (
         "mfu",
         "days",
+        "batch",
         "vocab_size",
         "served",
         "tokens_per_second_per_user",

@@ -264,9 +264,15 @@ def parse_gpus(text: str | Gpus) -> Gpus:
         return text
     match = re.fullmatch(r"\s*(\d+)\s*[xX×*]\s*(.+?)\s*", text)
     if match is None:
+        if re.fullmatch(r"\s*[-+\d][-+.\de]*\s*[xX×*]\s*[^\d\s].*", text):
+            raise UsageError(f"GPUs {text!r} need a whole number of devices, for example 256xH100")
         if re.fullmatch(r"\s*\d*\s*", text):
             raise UsageError(f"GPUs {text!r} need a device, for example 256xH100")
         return Gpus(1, load_device(text.strip()))
+    nodes = re.fullmatch(r"(\d+)\s*[xX×*]\s*(\D.*)", match[2])
+    if nodes:
+        product = int(match[1][:9]) * int(nodes[1][:9])
+        raise UsageError(f"GPUs {text!r} need one number of devices, for example {product}x{nodes[2]}")
     count = match[1].lstrip("0")
     if not count or len(count) > 7 or int(count) > MOST_GPUS:
         raise UsageError(f"GPUs {text!r} need between 1 and {MOST_GPUS} devices, for example 256xH100")

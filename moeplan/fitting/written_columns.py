@@ -33,6 +33,8 @@ _LEAST = {**dict.fromkeys(PARAMS, 1e3), "tokens": 1e4, "train_flops": 1e6}
 """Least that any run has, also where a column's other runs are large enough: a cell below is in another unit."""
 _MOST_LOGARITHM = 100.0
 """Largest logarithm (to base 2 or more) of params, tokens or FLOPs."""
+_DENSE_AT_ZERO = ("num_experts", "num_active_experts")
+"""Quantities whose 0 says, as 1 does, that a run is of a dense model."""
 _POSITIVE_OR_ZERO = ("shared_ratio", "num_shared_experts", "num_dense_layers", "weight_sparsity", "seed")
 """Quantities that may be 0; every other one must be above 0."""
 
@@ -67,6 +69,8 @@ class WrittenColumns:
                 raise self._bad_cell(place, name, what, f"{column}={cell}", ends=ends) from None
             if math.isnan(value) or math.isinf(value):
                 raise self._bad_cell(place, name, f"is {_short(cell)}, must be finite", f"{column}>0", "where")
+            if value == 0 and name in _DENSE_AT_ZERO:
+                value = 1.0
             if value < 0 or (value == 0 and name not in _POSITIVE_OR_ZERO):
                 least = "at least 0" if name in _POSITIVE_OR_ZERO else "above 0"
                 if name == "loss" and (self._as_written(name) < 0).all():

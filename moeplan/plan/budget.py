@@ -216,12 +216,17 @@ class Budget:
             put("memory", parse_memory(self.memory))
         elif "inference" in self.memory_for and self.gpus is None:
             raise UsageError("a memory limit is missing; give one, for example 80GB")
-        if self.flops < 1e15:
-            raise UsageError(
-                f"compute budget {self.flops:g} FLOPs is too small for any language model; try 1e18 or more"
+        what, unit = f"compute budget {self.flops:g} FLOPs", 1.0
+        if self.days:
+            what, unit = (
+                f"compute budget {self.flops:g} FLOPs, {self.days:g} days on {self.gpus},",
+                self.days / self.flops,
             )
+        words = " days" if self.days else ""
+        if self.flops < 1e15:
+            raise UsageError(f"{what} is too small for any language model; try {1e18 * unit:.2g}{words} or more")
         if self.flops > 1e30:
-            raise UsageError(f"compute budget {self.flops:g} FLOPs is beyond what any law here can say; try up to 1e28")
+            raise UsageError(f"{what} is beyond what any law here can say; try up to {1e28 * unit:.2g}{words}")
         chosen = defaults_by_compute(self.flops)
         if self.vocab_size == 0:
             put("vocab_size", chosen["vocab_size"])
@@ -278,7 +283,7 @@ class Budget:
         """Refuse values of kinds that no quantity has, with what would work."""
 
         def real(value: object) -> bool:
-            return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+            return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
 
         for name, example in (("headroom", 0.1), ("max_epochs", 4.0), ("days", 30), ("mfu", 0.35), ("goodput", 0.9)):
             if not real(getattr(self, name)):
@@ -329,6 +334,8 @@ class Budget:
             raise UsageError("flops and days both say the budget; give one")
         if self.gpus is None:
             raise UsageError("days need gpus, for example 256xH100")
+        if self.days > 1e9:
+            raise UsageError(f"days {self.days:g} must be at most 1e9, for example 30")
         put("flops", flops_of_time(self.gpus, self.days, self.mfu or NOMINAL_MFU * self.goodput))
 
     def _check_throughput(self, put: Callable[[str, object], None]) -> None:

@@ -75,7 +75,7 @@ def _too_small(budget: Budget, smallest_bytes: float) -> str:
     each = f"{devices}x" if devices > 1 else ""
     return (
         f"memory limit {budget.memory} is too small for {what}: the smallest needs "
-        f"{each}{format_bytes(np.ceil(needed / 1e6) * 1e6, 4)}, {100 * budget.headroom:g} % headroom included"
+        f"{each}{format_bytes(_ceiling(max(needed, 1e6)), 4)}, {100 * budget.headroom:g} % headroom included"
     )
 
 
@@ -122,9 +122,10 @@ def why_none_feasible(space: Space, scores: Scores) -> str:
     if not budget.served_tokens:  # what is left are the GPUs and how they are to be used
         layout = f" by the layout {budget.layout}; leave it to the search" if budget.layout else "; give more GPUs"
         return f"no design that fits {limits_text(budget)} trains on {budget.gpus}{layout}"
+    most = budget.flops / (2 * float(space.values("active_params", everything, scores)[meets].min()))
     return (
-        f"no design can be trained on {format_flops(budget.flops)} FLOPs: "
-        f"serving {format_count(budget.served_tokens)} tokens alone costs more"
+        f"no design can be trained on {format_flops(budget.flops)} FLOPs: serving {format_count(budget.served_tokens)} "
+        f"tokens alone costs more, whatever the design; serve at most {format_count(0.9 * most, 2)} tokens"
     )
 
 
@@ -157,6 +158,12 @@ def _why_not_served(space: Space, meets: Any) -> str:
             f"{format_count(0.9 * demand.served / share, 2)} tokens"
         )
     return ""
+
+
+def _ceiling(value: float) -> float:
+    """A number rounded up to four digits, so that it can be asked for as it is printed."""
+    scale = 10.0 ** (np.floor(np.log10(value)) - 3)
+    return float(np.ceil(value / scale) * scale)
 
 
 def _floor(value: float) -> str:

@@ -128,7 +128,13 @@ def _run(text: str, device: Device, precision: str, software: Software, seq_len:
     speed = min(readings, key=lambda each: abs(math.log(each / expected)))
     if not 1 / _FAR <= speed / expected <= _FAR:
         raise UsageError(
-            f"{what}: {speed:,.0f} tokens/s a GPU is {speed / expected:.2g} times the predicted {expected:,.0f}, beyond"
+            f"{what}: {speed:.5g} tokens/s a GPU is {speed / expected:.2g} times the predicted {expected:,.0f}, beyond"
             f" what sites differ by; {expected * gpus.count:,.0f} tokens/s are predicted of all {gpus.count}"
+        )
+    reached = speed * float(shape.flops_per_token(length)) / peak_flops(device, precision)
+    if reached >= 1:
+        raise UsageError(
+            f"{what}: {speed:.5g} tokens/s a GPU takes {reached:.2f} times the {precision} peak of {device.name}; "
+            f"{expected * gpus.count:,.0f} tokens/s are predicted of all {gpus.count}"
         )
     return dataclasses.replace(run, tokens_per_second=speed)
