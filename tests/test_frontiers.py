@@ -234,7 +234,11 @@ def test_tokens_are_varied_at_equal_compute() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"flops": "1e21", "memory": "8GB..80GB"}, {"flops": "1e20..1e22", "memory": "24GB"}]
+    "options",
+    [
+        {"flops": "1e21", "memory": "8GB..80GB"},
+        pytest.param({"flops": "1e20..1e22", "memory": "24GB"}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_fitted_law_has_an_interval_at_every_point(options: dict, tmp_path: Path) -> None:
     """Along memory and compute, EL and C_l/C by a law with draws stand in intervals, in tables and as bands.

@@ -170,6 +170,7 @@ def test_a_speed_alone_narrows_the_choice() -> None:
     assert free.best_value > found.best_value
 
 
+@pytest.mark.slow
 def test_a_plan_with_a_demand_is_repeated(tmp_path: Any) -> None:
     """--from asks for the same life again, and the report says what it takes."""
     path = str(tmp_path / "plan.json")
@@ -303,6 +304,7 @@ def test_the_cheapest_life_needs_prices() -> None:
         recommend_for(match_dense="1B", dense_tokens="50B", memory="80GB", optimise="money")
 
 
+@pytest.mark.slow
 def test_by_the_clock_more_to_serve_leaves_less(plan: Plan) -> None:
     """With time as the budget, each design at its own speed, twice the tokens served leave less V and fewer trained."""
     assert plan.request.optimise == "time"

@@ -361,6 +361,7 @@ def test_every_plan_has_gpu_hours(plan: Plan) -> None:
     assert there.tokens_per_second_per_gpu == pytest.approx(plan.training.tokens_per_second_per_gpu, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_training_memory_limits_the_design() -> None:
     """Eight GPUs train a smaller model than they could serve, by layouts that fit; more GPUs never lower the best V."""
     free = recommend(Budget("1e22", "640GB"), alternatives=0)

@@ -90,7 +90,7 @@ def assert_consistent(plan: Plan, folder: Any) -> None:
 
 
 DEVICES = ["H100", "H200", "GB200", "A100-80GB", "B200"]
-FEW = 3
+FEW = 2
 """Requests of the default suite; 40 are asked by `-m slow`."""
 
 
