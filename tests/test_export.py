@@ -44,6 +44,7 @@ _MORE = """
 --use-mcore-models --transformer-impl --vocab-size --make-vocab-size-divisible-by --add-qkv-bias --bf16
 --context-parallel-size --micro-batch-size --recompute-granularity --recompute-method --recompute-num-layers
 --multi-latent-attention --q-lora-rank --kv-lora-rank --qk-head-dim --qk-pos-emb-head-dim --v-head-dim --rope-type
+--fp8-format --fp8-recipe --fp4-format --fp4-recipe
 """
 MORE = _MORE.split()
 """Other flags of megatron/training/arguments.py that it may write: vocabulary, precision, latent attention."""
@@ -442,6 +443,7 @@ def test_megatron_refuses_what_its_arguments_do_not_set_up() -> None:
 def test_the_next_layout_is_taken_where_the_target_cannot_say_the_fastest(tmp_path: Path) -> None:
     """Where the fastest layout splits experts, which torchtitan does not, the next one is written, and why is said."""
     plan = with_layouts(SHAPES["gqa-4096"])
+    plan = dataclasses.replace(plan, request=dataclasses.replace(plan.request, train_precision="bf16"))
     fastest = dataclasses.replace(plan.training.layouts[0], tp=2, pp=1, cp=1, dp=16, ep=8, etp=2)
     also = dataclasses.replace(fastest, etp=4, ep=4, step_time=1.1)
     second = dataclasses.replace(fastest, pp=2, dp=8, etp=1, step_time=1.25)

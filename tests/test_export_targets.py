@@ -25,7 +25,7 @@ from moeplan.plan.budget import Budget
 from moeplan.plan.candidate import alternative, candidate
 from moeplan.plan.document import Plan
 from moeplan.plan.existing import read_model
-from moeplan.plan.export import TARGETS, export
+from moeplan.plan.export import TARGETS, export, exported
 from moeplan.plan.export.job import SOFTWARE, job_of_model, job_of_plan
 from moeplan.plan.export.recipe import items, recipe
 from moeplan.plan.export.sbatch import sbatch
@@ -63,6 +63,29 @@ def constants(text: str) -> dict[str, Any]:
 def plan() -> Plan:
     """A real plan with alternatives, on GPUs."""
     return recommend(Budget("1e20", "24GB", gpus="16xH100"), alternatives=2)
+
+
+@pytest.mark.parametrize(
+    ("precision", "flags"),
+    [
+        ("bf16", {}),
+        ("fp8", {"--fp8-format": "hybrid", "--fp8-recipe": "tensorwise"}),
+        ("mxfp8", {"--fp8-format": "e4m3", "--fp8-recipe": "mxfp8"}),
+        ("nvfp4", {"--fp4-format": "e2m1", "--fp4-recipe": "nvfp4"}),
+    ],
+)
+def test_what_was_planned_in_a_precision_trains_in_it(precision: str, flags: dict[str, str], plan: Plan) -> None:
+    """Megatron's targets get the plan's precision by the names of its own arguments (TransformerConfig.fp8, fp4); of
+    every other one that trains it is said that it does not."""
+    job = dataclasses.replace(job_of_plan(plan), train_precision=precision)
+    written = arguments(export(job, "megatron"))
+    assert {name: value for name, value in written.items() if name.startswith(("--fp8", "--fp4"))} == flags
+    fields = constants(export(job, "megatron_bridge"))["LAYOUT"]
+    assert {name for name in fields if name.startswith(("fp8", "fp4"))} == {
+        name.removesuffix("-format").lstrip("-").replace("-", "_") for name in flags
+    }
+    said = [note for note in exported(job, "torchtitan", layout=Layout(dp=16, ep=8)).notes if "trains in bf16" in note]
+    assert bool(said) == bool(flags)
 
 
 def test_routers_agree() -> None:

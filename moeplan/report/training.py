@@ -24,11 +24,13 @@ def training_blocks(plan: View[Plan]) -> tuple[Block, ...]:
     days = ", {days} day(s) on {num_gpus}" if run.days is not None and run.num_gpus else ""
     pauses = ", {goodput} of them training"
     price = plan("{training.money:,.0f} at {request.price_per_gpu_hour} a {training.device}-hour")
+    given = plan.request.batch
     law = plan.it.hyperparameters[0].law if plan.it.hyperparameters else LEVERAGE_LAW
-    rounded = ", rounded to the GPUs" if run.num_gpus else ""
+    whose = f"at most {given:,} were asked for" if given else f"{law}'s"
+    if run.num_gpus:
+        whose += ", rounded to the GPUs" if given else " at the compute of the budget, rounded to the GPUs"
     batch = run(
-        f"{{batch_sequences}} sequences, {{tokens}} tokens: {{law}}'s{rounded}",
-        law=law,
+        f"{{batch_sequences}} sequences, {{tokens}} tokens: {whose}",
         tokens=plan.kind_at("design.tokens").text(run.batch_sequences * plan.request.seq_len),
     )
     rows = [("GPU time", run(f"{{gpu_hours}} {{device}}-hours{days}"))]

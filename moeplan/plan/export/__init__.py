@@ -103,8 +103,12 @@ def _write(job: Job, to: str, layout: Layout | None) -> str:
 
 def _notes(job: Job, to: str) -> tuple[str, ...]:
     """What the target itself says of a job, if it says anything."""
-    says = getattr(_target(to), "notes", None)
-    return () if says is None else tuple(says(job))
+    target = _target(to)
+    says = getattr(target, "notes", None)
+    notes = () if says is None else tuple(says(job))
+    if job.train_precision != "bf16" and target.TAKES_LAYOUT and not hasattr(target, "PRECISIONS"):
+        notes += (f"the plan's times are for products in {job.train_precision}, and what is written trains in bf16",)
+    return notes
 
 
 def takes_layout(to: str) -> bool:

@@ -52,6 +52,8 @@ class Job:
     """Devices to train on; None if not given."""
     device: str
     """The device that it is trained on."""
+    train_precision: str = "bf16"
+    """Of matrix products in training."""
     optimizer: str
     """Scheme of weights, gradients and optimizer state that memory is counted for."""
     software: Software
@@ -94,6 +96,7 @@ def job_of_plan(plan: Plan) -> Job:
         batch_sequences=training.batch_sequences,
         num_gpus=training.num_gpus,
         device=training.device,
+        train_precision=request.train_precision,
         optimizer=request.optimizer,
         software=load_software(request.software),
         layouts=planned_layouts(plan),

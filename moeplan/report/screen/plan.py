@@ -128,7 +128,8 @@ def _rate(p: View[Plan]) -> Text:
     own = p("peak learning rate {hyperparameters[0].learning_rate}, batch {hyperparameters[0].batch_tokens} tokens by ")
     ends = [_ends(p.hyperparameters, name) for name in ("learning_rate", "batch_tokens")]
     spread = joined((" (laws: ", *ends[0], "; ", *ends[1], ")")) if len(p.hyperparameters) > 1 else ""
-    return joined((own, first.law, spread))
+    steps = "; in training {training.batch_sequences:,} sequence(s) of {request.seq_len:,}"
+    return joined((own, first.law, spread, p(steps) if p.training.num_gpus else ""))
 
 
 def _ends(laws: tuple[View[HyperParameters], ...], name: str) -> tuple[Number, str, Number]:

@@ -22,6 +22,14 @@ from moeplan.texts import comment
 TAKES_LAYOUT = True
 OPTIMIZERS = ("megatron", "zero1", "zero1-fp32-gradients")
 """Optimizer schemes that Megatron-LM's distributed optimizer is."""
+PRECISIONS: dict[str, dict[str, str]] = {
+    "bf16": {},
+    "fp8": {"fp8": "hybrid", "fp8_recipe": "tensorwise"},
+    "mxfp8": {"fp8": "e4m3", "fp8_recipe": "mxfp8"},
+    "nvfp4": {"fp4": "e2m1", "fp4_recipe": "nvfp4"},
+}
+"""What Megatron-LM's configuration calls a precision of products beside bf16; fp8 is scaled by tensor as it is made, as
+in the runs that its speed was calibrated on."""
 WITHOUT_LAYOUT = Layout()
 """One replica a GPU, as Megatron-LM trains unless told otherwise."""
 
@@ -40,6 +48,7 @@ def arguments(job: Job, layout: Layout | None = None) -> dict[str, object]:
         "--seq-length": chosen.seq_len,
         "--max-position-embeddings": job.context,
         **training_args(chosen),
+        **precision_args(job),
         **layout_args(layout or WITHOUT_LAYOUT, bool(shape.num_moe_layers)),
         **(stage_args(layout, shape) if layout else {}),
         **software_args(job, layout or WITHOUT_LAYOUT),
@@ -95,6 +104,12 @@ def training_args(chosen: Recipe) -> dict[str, object]:
         "--cross-entropy-loss-fusion": "",
         "--cross-entropy-fusion-impl": "native",
     }
+
+
+def precision_args(job: Job) -> dict[str, object]:
+    """The flags of products in less than bf16."""
+    flags = {"fp8": "--fp8-format", "fp8_recipe": "--fp8-recipe", "fp4": "--fp4-format", "fp4_recipe": "--fp4-recipe"}
+    return {flags[name]: value for name, value in PRECISIONS[job.train_precision].items()}
 
 
 def software_args(job: Job, layout: Layout) -> dict[str, object]:

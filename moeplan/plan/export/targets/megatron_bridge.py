@@ -14,6 +14,7 @@ from moeplan.plan.export.job import Job
 from moeplan.plan.export.plain import by_attention, moe_layers, require_plain
 from moeplan.plan.export.recipe import Recipe, by_law, recipe, setting, summary
 from moeplan.plan.export.targets.megatron import (
+    PRECISIONS,
     WITHOUT_LAYOUT,
     check_optimizer,
     flexible_dispatcher,
@@ -157,6 +158,7 @@ def layout_fields(job: Job, layout: Layout) -> dict[str, object]:
         "context_parallel_size": layout.cp,
         "sequence_parallel": layout.splits_sequence,
         "pipeline_model_parallel_layout": stage_pattern(chunks) if len(set(chunks)) > 1 else None,
+        **PRECISIONS[job.train_precision],
     }
     if shape.num_moe_layers:
         flexible = software.dispatcher == "flex" and layout.ep > 1
