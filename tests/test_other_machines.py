@@ -1,7 +1,8 @@
-"""A machine that is no bundled GPU: the example file of an Ascend NPU, held against what is published on it."""
+"""Machines that are no bundled GPU: an Ascend NPU, held against what is published on it, and a measured H100."""
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from moeplan.architecture.shape import Architecture
 from moeplan.cli import cli
 from moeplan.cost.devices import load_device, parse_gpus
 from moeplan.cost.training.throughput.settings import band
+from moeplan.cost.training.throughput.site import site_of_device, unmeasured
 from moeplan.studies.training_fit import TrainingRequest, training_fit
 
 FILE = "examples/atlas-800t-a2.yaml"
@@ -83,3 +85,49 @@ def test_what_it_lacks_is_refused() -> None:
     assert done.exit_code == 2
     assert "fp8" in done.stderr
     assert done.stderr.count("Error:") == 1
+
+
+MEASURED = "examples/h100.yaml"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"recommend --gpus 8x{MEASURED} --days 10 --memory 80GB --range total_params=8B..10B --alternatives 0",
+        f"recommend --gpus 8x{MEASURED} --flops 1e21 --memory 80GB --range total_params=8B..10B --alternatives 0",
+        f"inspect qwen3-30b-a3b --gpus 64x{MEASURED} --memory 8x80GB",
+        f"inspect qwen3-30b-a3b --gpus 64x{MEASURED}",
+        f"compare qwen3-30b-a3b llama-3-8b --gpus 64x{MEASURED} --tokens 1T",
+        f"frontier --over days --gpus 8x{MEASURED} --days 5..10 --memory 80GB --points 2 --range total_params=8B..10B",
+        f"upcycle llama-3-8b --flops 1e22 --gpus 64x{MEASURED}",
+        f"recommend --gpus 8x{MEASURED} --days 10 --served 100B --serve-gpus 1x{MEASURED} --range total_params=8B..10B",
+    ],
+)
+def test_a_measured_device_goes_wherever_gpus_go(words: str) -> None:
+    """What `hardware --measure` wrote on an H100 is planned for, inspected, compared and served on."""
+    done = CliRunner().invoke(cli, [*words.split(), "--json"])
+    assert done.exit_code == 0, done.stderr
+    assert "NVIDIA H100 80GB HBM3" in done.stdout or f"x{MEASURED}" in done.stdout
+
+
+def test_a_measured_device_is_one_site(tmp_path: Path) -> None:
+    """A plan's speed on a measured device is what inspect predicts there; its site is known better than others."""
+    plan = tmp_path / "plan.json"
+    limits = ["--memory", "80GB", "--range", "total_params=8B..10B", "--alternatives", "0"]
+    done = CliRunner().invoke(
+        cli, ["recommend", "--gpus", f"8x{MEASURED}", "--days", "10", *limits, "--output", str(plan)]
+    )
+    assert done.exit_code == 0, done.stderr
+    made = json.loads(plan.read_text())
+    seen = json.loads(CliRunner().invoke(cli, ["inspect", str(plan), "--gpus", f"8x{MEASURED}", "--json"]).stdout)
+    best = made["training"]["layouts"][0]
+    assert seen["training"]["layouts"][0]["tokens_per_second_per_gpu"] == pytest.approx(
+        best["tokens_per_second_per_gpu"], rel=1e-6
+    )
+    assert site_of_device(load_device(MEASURED)).ln_sd < unmeasured().ln_sd
+
+
+def test_a_file_alone_is_one_device_of_it() -> None:
+    """A device's file without a number is one such device, and is written so that a command takes it again."""
+    assert str(parse_gpus(MEASURED)) == f"1x{MEASURED}"
+    assert parse_gpus(str(parse_gpus(MEASURED))) == parse_gpus(MEASURED)

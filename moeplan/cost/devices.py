@@ -11,7 +11,7 @@ import difflib
 import functools
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -69,7 +69,7 @@ class Device:
     """Power it may draw [W]; None where nothing is known."""
     kernels: str = "hopper"
     """Whose kernels it is taken to run: a family in `data/throughput.yaml`."""
-    measured: MeasuredSpeeds | None = None
+    measured: MeasuredSpeeds | None = field(default=None, hash=False)  # it holds dicts
     """What it was measured to do; None for bundled devices, and files without such a block."""
 
     def peak(self, precision: Precision = "bf16") -> float:
@@ -268,7 +268,7 @@ def parse_gpus(text: str | Gpus) -> Gpus:
             raise UsageError(f"GPUs {text!r} need a whole number of devices, for example 256xH100")
         if re.fullmatch(r"\s*\d*\s*", text):
             raise UsageError(f"GPUs {text!r} need a device, for example 256xH100")
-        return Gpus(1, load_device(text.strip()))
+        return _gpus(1, text.strip())
     nodes = re.fullmatch(r"(\d+)\s*[xX×*]\s*(\D.*)", match[2])
     if nodes:
         product = int(match[1][:9]) * int(nodes[1][:9])
@@ -276,8 +276,12 @@ def parse_gpus(text: str | Gpus) -> Gpus:
     count = match[1].lstrip("0")
     if not count or len(count) > 7 or int(count) > MOST_GPUS:
         raise UsageError(f"GPUs {text!r} need between 1 and {MOST_GPUS} devices, for example 256xH100")
-    file = match[2] if re.search(r"\.ya?ml$", match[2]) else ""
-    return Gpus(int(count), load_device(match[2]), file)
+    return _gpus(int(count), match[2])
+
+
+def _gpus(count: int, device: str) -> Gpus:
+    """So many of a device by its name or file; a file stays named, as commands know its device by no other name."""
+    return Gpus(count, load_device(device), device if re.search(r"\.ya?ml$", device) else "")
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from moeplan.architecture.hf.safetensors import has_weights
 from moeplan.architecture.hybrid import HybridArchitecture
 from moeplan.architecture.published import Publication
 from moeplan.architecture.shape import Architecture
-from moeplan.cost.devices import HEADROOM, Device, Gpus, load_device
+from moeplan.cost.devices import HEADROOM, Device, Gpus
 from moeplan.cost.inference_memory import (
     InferenceSettings,
     inference_bytes,
@@ -208,7 +208,7 @@ def inspect(
     own_weights = serving is None and "weight_dtype" not in served
     serving = dataclasses.replace(serving or InferenceSettings(), **served)
     training = training or training_request(**{name: value for name, value in words.items() if name not in SERVING})
-    device = training.gpus.device.name if training else None
+    device = training.gpus.device if training else None
     if own_weights and subject.weight_dtype is not None:
         serving = dataclasses.replace(serving, weight_dtype=subject.weight_dtype)
     shape = subject.architecture
@@ -261,20 +261,19 @@ def inspect(
         training=training_fit(shape, training, seq_len=seq_len, tokens=count or subject.tokens, plan=subject.plan)
         if training
         else None,
-        serving=serving_fit(shape, limit, serving, load_device(device) if device else None) if limit else None,
+        serving=serving_fit(shape, limit, serving, device) if limit else None,
         judgement=judgement,
         stored=_stored(source),
     )
 
 
 def _served_on(
-    shape: Architecture, serving: InferenceSettings, limit: MemoryLimit | None, device: str | None
+    shape: Architecture, serving: InferenceSettings, limit: MemoryLimit | None, device: Device | None
 ) -> Gpus | Device | None:
     """What long sequences are served on: the GPUs of the memory limit, where they hold one, or as many such as do."""
-    own = load_device(device) if device else None
     if limit is None:
-        return own
-    gpus = serving_gpus(limit, own)
+        return device
+    gpus = serving_gpus(limit, device)
     longest = dataclasses.replace(serving, context=LENGTHS[-1], concurrency=1)
     return gpus if fits(shape, longest, gpus.count, limit.bytes_per_device * (1 - HEADROOM)) else gpus.device
 
