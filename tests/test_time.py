@@ -184,7 +184,7 @@ def test_the_joint_search_is_enumeration(gpus: str, conditions: dict[str, Any], 
     peak = machines.count * machines.device.bf16_flops
     own = np.where(trains, speeds, 1.0) * space.flops_per_token
     judged = own**s * (peak * usual.utilisation(space.active_params)) ** (1 - s) * seconds
-    scores = space.score(own * seconds, judged=judged)
+    scores = space.score(lambda part: (own[part] * seconds, judged[part]))
     value = np.where(trains & scores.feasible, scores.unlimited_mean(laws()), -np.inf)
     assert choice.best_ln_value == pytest.approx(float(value.max()), abs=1e-9)
     assert value[choice.index] >= value.max() + math.log1p(-0.005)
@@ -236,6 +236,56 @@ def test_many_designs_are_chosen_as_few(monkeypatch: pytest.MonkeyPatch) -> None
     sampled = choose_design(space_of(budget), laws())
     assert sampled.best_ln_value == pytest.approx(exact.best_ln_value, abs=1e-9)
     assert sampled.index == exact.index
+
+
+def test_more_time_is_worth_what_all_designs_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What 10 % more time is worth is the same whether all designs are judged anew, or those alone that may gain it."""
+    budget = small("64xH100", 20.0)
+    choice = choose_design(space_of(budget), laws())
+    assert choice.clock is not None
+    some = choice.with_more(compute=1.1)
+    assert len(some.space) < len(choice.space) / 2
+    monkeypatch.setattr(clocks, "_FAST", math.inf)
+    every = choose_design(space_of(budget), laws()).with_more(compute=1.1)
+    assert len(every.space) == len(choice.space)
+    assert some.architecture == every.architecture
+    for judged in (laws(), *((law,) for law in laws())):
+        assert some.scores.mean(judged).max() == every.scores.mean(judged).max() >= choice.scores.mean(judged).max()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+def test_no_law_grows_fast_with_time(precision: str) -> None:
+    """What a law makes of any design grows with time by a power of 1.6 at most, at the same speed."""
+    clock = clock_of(space_of(small("64xH100", 20.0, None, train_precision=precision)))
+    judged = [
+        clock.space.score(clock._spending(clock.speeds.tokens_per_second, time), more=time).ln_compute
+        for time in (1.0, 1.1)
+    ]
+    assert ((judged[1] - judged[0]).max(axis=1) <= 1.6 * math.log(1.1)).all()
+
+
+@pytest.mark.parametrize("first", [2, 4])
+def test_bounds_by_ceilings_lose_nothing(monkeypatch: pytest.MonkeyPatch, first: int) -> None:
+    """Where designs are bounded by the ceilings of layouts before they are asked, the best are those of asking all."""
+    budget = small("64xH100", 20.0)
+    axes = {"d_model": (1024, 1536, 2048, 3072), "num_experts": (16, 32, 64, 128), "granularity": (2.0, 4.0, 8.0)}
+    monkeypatch.setattr(clocks, "FEW", 10)
+    monkeypatch.setattr(clocks, "SAMPLE", 24)
+    choices = []
+    for value in (10**9, first):
+        monkeypatch.setattr(clocks, "FIRST", value)
+        choices.append(choose_design(space_of(budget, **axes), laws()))
+        choices[-1].settle_within(0.9)
+    asked, bounded = choices
+    assert bounded.index == asked.index
+    near = asked.ln_value >= asked.best_ln_value + math.log(0.1)
+    assert (bounded.ln_value[near] == asked.ln_value[near]).all()
+    assert asked.clock is not None
+    assert bounded.clock is not None
+    every, known = asked.clock.speeds, bounded.clock.speeds
+    assert not every.bounded.any()
+    assert known.bounded.any()
+    assert (known.tokens_per_second[every.exact] >= every.tokens_per_second[every.exact]).all()
 
 
 @pytest.mark.slow

@@ -185,18 +185,16 @@ def _prices(choice: Choice) -> tuple[Price, ...]:
 
 def _price(choice: Choice, resource: str, compute: float, memory: float) -> Price:
     """Worth of so many times the compute and the memory; the scores of all designs there go when it is known."""
-    scores = choice.with_more(compute, memory)
-    value = scores.mean(choice.laws)
-    index = choice.best_by(value, scores)
+    more = choice.with_more(compute, memory)
     return Price(
         resource=resource,
         factor=MORE,
-        value_ratio=math.exp(float(value.max() - choice.best_ln_value)),
+        value_ratio=math.exp(more.best_ln_value - choice.best_ln_value),
         by_law={
-            law.full_name: math.exp(float(scores.mean([law]).max() - choice.scores.mean([law]).max()))
+            law.full_name: math.exp(float(more.scores.mean([law]).max() - choice.scores.mean([law]).max()))
             for law in choice.laws
         },
-        efficiency_leverage=choice.describe(index, value, scores).efficiency_leverage,
+        efficiency_leverage=more.design.efficiency_leverage,
     )
 
 

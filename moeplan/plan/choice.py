@@ -121,8 +121,19 @@ class Choice:
         alone = Variables(self.space.designs(index), seq_len)
         return design_of(alone, tokens, math.exp(float(ln_value[index])), leverage)
 
-    def with_more(self, compute: float = 1.0, memory: float = 1.0) -> Scores:
-        """The scores at so many times the compute, or the time where that is the budget, and the memory."""
+    def with_more(self, compute: float = 1.0, memory: float = 1.0) -> Choice:
+        """The choice at so many times the compute, or the time where that is the budget, and the memory."""
+        space, clock, scores = self.space, self.clock, None
+        if clock is not None and self.timed and memory == 1 and not self.budget.served_tokens:
+            found = clock.with_more_time(self.scores, _prices_of(self.laws), compute)
+            if found is not None:
+                clock, scores = found
+                space = clock.space
+        scores = scores or self._with_more(compute, memory)
+        return Choice(space, self.laws, scores, choose_by(space, scores.mean(self.laws), scores), clock)
+
+    def _with_more(self, compute: float, memory: float) -> Scores:
+        """The scores of all designs with more."""
         if self.clock is not None:
             # without a limit of the served model, memory is that of the GPUs
             own = self.budget.memory is not None or memory == 1

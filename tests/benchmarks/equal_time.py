@@ -28,7 +28,8 @@ DRAWS = 200
 def ln_value(space: Space, choice: Choice, tokens: Floats) -> Floats:
     """ln V of a chosen design trained on so many tokens, each in turn."""
     alone = space.gather(np.full(len(tokens), choice.index))
-    return alone.judge(tokens * space.flops_per_token[choice.index]).unlimited_mean(choice.laws)
+    flops = tokens * space.flops_per_token[choice.index]
+    return alone.judge(lambda part: (flops[part], flops[part])).unlimited_mean(choice.laws)
 
 
 def drawn_constants(random: np.random.Generator) -> Constants:

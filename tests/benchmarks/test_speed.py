@@ -48,7 +48,7 @@ MAX_LARGE_RATIO, MAX_LARGE_BYTES = 5.5, 600e6
 """CPU time over that of the default recommendation, and peak memory, of questions that all designs are asked for."""
 MAX_VOCABULARIES_RATIO = 6.5
 """The same time of a question over budgets of three vocabularies, whose grids are all built."""
-MAX_CLOCK_RATIO = 2.2
+MAX_CLOCK_RATIO = 2.0
 """CPU time of a plan by the clock over that of one at about its compute and the same memory."""
 MAX_ODD_SECONDS = 10.0
 """CPU time of a plan by the clock on 4,001 GPUs, a prime number of them."""

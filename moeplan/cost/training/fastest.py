@@ -17,10 +17,10 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,8 @@ LONG = 8192
 """Tokens of a sequence beyond which cp is tried."""
 NEAR = 0.04
 """How near to the fastest layout of one architecture those come that are tried for architectures like it."""
+_APART = 1024
+"""Of more designs than these, or for few layouts, a ceiling times layers for one micro-batch after the other."""
 _AT_ONCE = 4096
 """Architectures that all layouts are tried for at once, for memory's sake."""
 _AGAIN = {"none": 1.0, "selective": 1.03, "full": 1.3}
@@ -63,10 +65,7 @@ _MORE_MICRO_BATCHES = 3
 """By how many micro-batches a step with a smaller dp may have more."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Degrees:
-    """What of a layout its ceiling depends on; ep and dp are open."""
-
+class _Degrees(NamedTuple):
     tp: int
     cp: int
     etp: int
@@ -75,15 +74,24 @@ class Degrees:
     virtual_stages: int
     recompute: Recompute
 
+
+class Degrees(_Degrees):
+    """What of a layout its ceiling depends on; ep and dp are open."""
+
     @cached_property
     def unstaged(self) -> Degrees:
         """The same with one stage, by which what stages have in common is known."""
-        return replace(self, pp=1)
+        return self._replace(pp=1)
+
+    @cached_property
+    def single(self) -> Degrees:
+        """The same with one stage and one sequence, by which what these have in common is known."""
+        return self._replace(pp=1, micro_batch=1)
 
     @cached_property
     def without_recomputation(self) -> Degrees:
         """The same with nothing recomputed."""
-        return replace(self, recompute="none")
+        return self._replace(recompute="none")
 
 
 @dataclass(frozen=True)
@@ -180,8 +188,17 @@ class Trainer:
         """ep that are tried."""
         return tuple(ep for ep in self.choices("ep", EXPERT) if ep <= self.gpus.count)
 
-    def spreads(self, degrees: Degrees, ep: int) -> Iterator[Spread]:
+    def spreads(self, degrees: Degrees, ep: int) -> tuple[Spread, ...]:
         """Layouts of these degrees: with the largest dp, and with smaller ones where they may be faster."""
+        if (degrees, ep) not in self._spread:
+            self._spread[degrees, ep] = tuple(self._spreads(degrees, ep))
+        return self._spread[degrees, ep]
+
+    @cached_property
+    def _spread(self) -> dict[tuple[Degrees, int], tuple[Spread, ...]]:
+        return {}
+
+    def _spreads(self, degrees: Degrees, ep: int) -> Iterator[Spread]:
         tp, cp, pp, etp, size = degrees.tp, degrees.cp, degrees.pp, degrees.etp, degrees.micro_batch
         multiple = ep * etp // math.gcd(ep * etp, tp * cp)
         most = min(self.gpus.count // (tp * cp * pp), self.batch // (size * pp)) // multiple * multiple
@@ -235,11 +252,16 @@ class Trainer:
             seq_len=self.seq_len, optimizer=self.optimizer, num_micro_batches=spread.num_micro_batches
         )
 
-    def ceiling(self, designs: Any, *, close: bool = False) -> Floats:
-        """Tokens a second that no layout that fits exceeds, of each of `designs`; `Ceiling` says what is close."""
-        ceiling, best = Ceiling(self, designs, close=close), np.zeros(len(designs))
-        for degrees in self.degrees:
-            np.maximum(best, ceiling.of(degrees), out=best)
+    def ceiling(
+        self, designs: Any, *, close: bool = False, among: frozenset[tuple[Degrees, int]] | None = None
+    ) -> Floats:
+        """Tokens a second that no layout that fits exceeds, or none `among` some degrees and ep, of each of `designs`.
+
+        `Ceiling` says what is close.
+        """
+        ceiling, best = Ceiling(self, designs, close=close, among=among), np.zeros(len(designs))
+        for key in [(degrees, None) for degrees in self.degrees] if among is None else among:
+            np.maximum(best, ceiling.of(*key), out=best)
         return best
 
     def roof(self, designs: Any) -> Floats:
@@ -372,9 +394,18 @@ class Trainer:
         for degrees in () if alone else sorted(self.degrees, key=lambda degrees: -ceiling.usual(degrees)):
             if not (ceiling.loosely(degrees) > best).any():
                 continue
-            for ep in self.experts:
-                if (degrees, ep) not in first and (ceiling.loosely(degrees, ep) > best).any():
-                    yield degrees, ep
+            may = (ceiling.loosely_by_ep(degrees) > best).any(axis=1)
+            for row in np.flatnonzero(may):
+                if (key := (degrees, self.experts[row])) not in first:
+                    yield key
+
+
+def _grouped(items: Iterable[Any], key: Callable[[Any], Degrees]) -> dict[Degrees, list[Any]]:
+    """Items by their key."""
+    groups: dict[Degrees, list[Any]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 class _Row:
@@ -394,6 +425,22 @@ class _Row:
         return self
 
 
+class _Rows:
+    """The (ep, pp) that a group of degrees is asked for, in rows."""
+
+    def __init__(self, stages: Sequence[int], pairs: Iterable[tuple[int, int]]) -> None:
+        asked = sorted(set(pairs))
+        self.experts = tuple(sorted({ep for ep, _ in asked}))
+        self.of_experts = [self.experts.index(ep) for ep, _ in asked]
+        self._of_stages = [stages.index(pp) for _, pp in asked]
+        self.number: dict[tuple[int | None, int], int] = {pair: row for row, pair in enumerate(asked)}
+        self.number |= {(None, pp): row for row, pp in enumerate(stages)}
+
+    def stages(self, any_ep: bool) -> Any:
+        """Which stages the rows are of; for any ep there is one row of each."""
+        return slice(None) if any_ep else self._of_stages
+
+
 class Ceiling:
     """Tokens a second that no layout of given degrees exceeds, of each of some designs.
 
@@ -410,12 +457,18 @@ class Ceiling:
         among: Iterable[tuple[Degrees, int]] | None = None,
     ) -> None:
         self.trainer, self.designs, self.close = trainer, designs, close
-        stages = sorted({x.pp for x in trainer.degrees} if among is None else {x.pp for x, _ in among})
-        self._stages, self._rows = np.array(stages)[:, None], {pp: row for row, pp in enumerate(stages)}
-        self._experts: dict[Degrees, tuple[int, ...]] = {}
-        if among is not None:
-            groups = {x.unstaged for x, _ in among}
-            self._experts = {x: tuple(sorted({ep for y, ep in among if y.unstaged == x})) for x in groups}
+        every = trainer.degrees if among is None else [degrees for degrees, _ in among]
+        stages = sorted({x.pp for x in every})
+        self._stages = np.array(stages)[:, None]
+        self._apart = among is not None or len(designs) > _APART
+        self._sizes: dict[Degrees, tuple[int, ...]] = {}
+        for group, some in _grouped(every, self._group).items():
+            self._sizes[group] = tuple(sorted({x.micro_batch for x in some}))
+            self._sizes.setdefault(group.without_recomputation, self._sizes[group])
+        every_row = _Rows(stages, itertools.product(trainer.experts, stages))
+        self._rows = dict.fromkeys(self._sizes, every_row)
+        for group, pairs in _grouped(among or (), lambda pair: self._group(pair[0])).items():
+            self._rows[group] = _Rows(stages, ((ep, degrees.pp) for degrees, ep in pairs))
         self.layers = designs.num_layers
         scheme = load_scheme(trainer.optimizer)
         state = scheme.state_bytes(1.0, 1)
@@ -431,87 +484,111 @@ class Ceiling:
 
     def of(self, degrees: Degrees, ep: int | None = None) -> Floats:
         """The ceiling; 0 where no layout fits, whatever its ep, or with the one that is given."""
-        group = degrees.unstaged
+        group = self._group(degrees)
         found = self._once((group, ep is None), lambda: self._ceiling(group, ep is None))
-        return self._row(found, group, degrees.pp, ep)
+        return self._row(found, group, degrees, ep)
 
-    def loosely(self, degrees: Degrees, ep: int | None = None) -> Floats:
-        """The ceiling as if nothing were recomputed and all fitted: it takes a third of the layers to be timed."""
-        group = degrees.unstaged.without_recomputation
-        return self._row(self._loose(group, ep is None), group, degrees.pp, ep)
+    def loosely(self, degrees: Degrees) -> Floats:
+        """The ceiling for any ep, as if nothing were recomputed and all fitted: a third of the layers are timed."""
+        group = self._group(degrees).without_recomputation
+        return self._row(self._loose(group, True), group, degrees, None)
 
-    def _row(self, found: Any, group: Degrees, pp: int, ep: int | None) -> Floats:
-        """Of what is `found` of a group by ep and stages, or by stages alone, the row of some stages."""
-        place: Any = self._rows[pp]
-        row: Floats = found[place if ep is None else (self._experts_of(group).index(ep), place)]
+    def loosely_by_ep(self, degrees: Degrees) -> Floats:
+        """The same of each ep that is tried, in rows."""
+        group = self._group(degrees).without_recomputation
+        rows = [self._rows[group].number[ep, degrees.pp] for ep in self.trainer.experts]
+        found: Floats = self._loose(group, False)[self._sizes[group].index(degrees.micro_batch), rows]
+        return found
+
+    def _group(self, degrees: Degrees) -> Degrees:
+        """What stands for all degrees that are timed at once: in stages alone, or in micro-batches too, they differ."""
+        return degrees.unstaged if self._apart else degrees.single
+
+    def _row(self, found: Any, group: Degrees, degrees: Degrees, ep: int | None) -> Floats:
+        """Of what is `found` of a group by micro-batch and row, what is of some degrees, for one or any ep."""
+        row: Floats = found[self._sizes[group].index(degrees.micro_batch), self._rows[group].number[ep, degrees.pp]]
         return row
 
-    def _experts_of(self, group: Degrees) -> tuple[int, ...]:
-        """The ep of the rows of what is known of a group by ep."""
-        return self._experts.get(group, self.trainer.experts)
+    def _sizes_of(self, group: Degrees) -> Any:
+        """The micro-batches of a group, along the first axis of what is known of it."""
+        return np.array(self._sizes[group])[:, None, None]
 
     def usual(self, degrees: Degrees) -> float:
         """About the mean ceiling of the designs."""
-        group = degrees.unstaged
+        group = self._group(degrees)
         means: Floats = self._once(("usual", group), lambda: self._usual(group))
-        return float(means[self._rows[degrees.pp]]) / _AGAIN[degrees.recompute]
+        place = self._sizes[group].index(degrees.micro_batch), self._rows[group].number[None, degrees.pp]
+        return float(means[place]) / _AGAIN[degrees.recompute]
 
-    def _usual(self, degrees: Degrees) -> Floats:
-        """The mean of the loose ceilings where they may fit, of each of `stages`."""
-        loose = self._loose(degrees.without_recomputation, True)
-        return np.asarray((loose * self._may_fit(degrees, True)).mean(axis=1))
+    def _usual(self, group: Degrees) -> Floats:
+        """The mean of the loose ceilings where they may fit, of each micro-batch and each of `stages`."""
+        loose = self._loose(group.without_recomputation, True)
+        return np.asarray((loose * self._may_fit(group, True)).mean(axis=-1))
 
     def _loose(self, group: Degrees, any_ep: bool) -> Floats:
         found: Floats = self._once(("loose", group, any_ep), lambda: self._speed(group, any_ep))
         return found
 
-    def _ceiling(self, degrees: Degrees, any_ep: bool) -> Floats:
-        """The ceilings of `stages`, in rows: of degrees that differ in pp alone; else of each ep and its stages."""
-        loose = degrees.recompute == "none"
-        speed = self._loose(degrees, any_ep) if loose else self._speed(degrees, any_ep)
-        return np.where(self._may_fit(degrees, any_ep), speed, 0.0)
+    def _ceiling(self, group: Degrees, any_ep: bool) -> Floats:
+        """The ceilings by micro-batch and by stages, for any ep, or by ep and stages."""
+        loose = group.recompute == "none"
+        speed = self._loose(group, any_ep) if loose else self._speed(group, any_ep)
+        return np.where(self._may_fit(group, any_ep), speed, 0.0)
 
-    def _speed(self, degrees: Degrees, any_ep: bool) -> Floats:
+    def _speed(self, group: Degrees, any_ep: bool) -> Floats:
         """The ceilings whether they fit or not; 0 where there are fewer layers than stages."""
-        trainer, pp, size = self.trainer, self._stages, degrees.micro_batch
-        dp = trainer.gpus.count / (degrees.tp * degrees.cp * pp)
-        bubble = (pp - 1) / degrees.virtual_stages * dp * size / trainer.batch
-        layer = self._layer(degrees, any_ep)
-        speed = trainer.scale * dp * size * trainer.seq_len / (self._layers * layer * (1 + bubble))
+        trainer, size = self.trainer, self._sizes_of(group)
+        stages = self._rows[group].stages(any_ep)
+        pp = self._stages[stages]
+        dp = trainer.gpus.count / (group.tp * group.cp * pp)
+        bubble = (pp - 1) / group.virtual_stages * dp * size / trainer.batch
+        layer = self._layer(group, any_ep)
+        speed = trainer.scale * dp * size * trainer.seq_len / (self._layers[stages] * layer * (1 + bubble))
         return np.where(self.layers >= pp, speed, 0.0)
 
-    def _layer(self, degrees: Degrees, any_ep: bool) -> Any:
-        """The least time of one MoE layer and micro-batch [s], whatever its ep or by ep, for each stage alike."""
-        same = degrees.tp, degrees.cp, degrees.etp, degrees.micro_batch, degrees.recompute
-        each = self._once(("layer", *same), lambda: self._layer_by_ep(degrees))
-        return self._once(("least", *same), lambda: each.min(axis=0)) if any_ep else each[:, None]
+    def _layer(self, group: Degrees, any_ep: bool) -> Any:
+        """The least time of one MoE layer and micro-batch [s] by micro-batch, whatever its ep, or by row."""
+        same = group.tp, group.cp, group.etp, self._sizes[group], group.recompute
+        each = self._once(("layer", *same), lambda: self._layer_by_ep(group))
+        if any_ep:
+            return self._once(("least", *same), lambda: each.min(axis=1))[:, None]
+        return each[:, self._rows[group].of_experts]
 
-    def _layer_by_ep(self, degrees: Degrees) -> Any:
-        """The least time of one MoE layer and micro-batch [s] by ep, in rows; infinite where it does not divide the
-        experts."""
-        size = degrees.micro_batch
-        largest = size if self.close else max(self.trainer.choices("micro_batch", MICRO_BATCHES))
-        base = Layout(tp=degrees.tp, cp=degrees.cp, etp=degrees.etp) if self.close else Layout()
-        layout = replace(base, micro_batch=largest, recompute=degrees.recompute)
-        setting = replace(self.trainer.setting(layout, self.counted), rows=self._experts_of(degrees.unstaged))
+    def _layer_by_ep(self, group: Degrees) -> Any:
+        """The least time of one MoE layer and micro-batch [s] by micro-batch and ep; infinite where it does not divide
+        the experts."""
+        sizes = self._sizes[group]
+        largest = max(self.trainer.choices("micro_batch", MICRO_BATCHES))
+        base = Layout(tp=group.tp, cp=group.cp, etp=group.etp) if self.close else Layout()
+        layout = replace(base, recompute=group.recompute)
+        timed = sizes if self.close else (largest,)
+        setting = replace(self.trainer.setting(layout, self.counted), rows=self._rows[group].experts, sizes=timed)
         terms = layer_together(self.designs, setting, True)
+        if self.close and not self._apart and anywhere(self.designs.num_dense_layers):
+            layer_together(self.designs, setting, False)  # what layouts of these degrees will ask for
         device, host = terms["device"], terms["host"]
-        share = 1.0 if self.close else size / largest / degrees.tp / degrees.cp
+        share = 1.0 if self.close else np.array(sizes)[:, None, None] / largest / group.tp / group.cp
         time = launched(device * share, host) if anywhere(host) else device * share
         return np.where(self.designs.num_experts % setting.ep == 0, time + sync_moe(setting), np.inf)
 
-    def _may_fit(self, degrees: Degrees, any_ep: bool) -> Any:
+    def _may_fit(self, group: Degrees, any_ep: bool) -> Any:
         """Whether the MoE layers of the fullest stages may fit, with the activations of all micro-batches in flight."""
-        trainer, tp, etp, again = self.trainer, degrees.tp, degrees.etp, degrees.recompute
+        trainer, tp, etp, again = self.trainer, group.tp, group.etp, group.recompute
         kept, everything, matrices, experts, layer = self._once(("memory", tp, etp), lambda: self._memory(tp, etp))
-        stage = np.maximum(trainer.gpus.count // self._stages // etp, 1)
-        each = np.minimum(trainer.experts[-1], stage) if any_ep else np.array(self._experts_of(degrees))[:, None, None]
+        rows = self._rows[group]
+        stages = rows.stages(any_ep)
+        pp = self._stages[stages]
+        each = np.minimum(trainer.experts[-1], np.maximum(trainer.gpus.count // pp // etp, 1))
+        if not any_ep:
+            each = np.array(rows.experts)[rows.of_experts, None]
         experts = experts / each
-        state = self.whole * (experts + matrices) + self.spread * layer * self._stages / trainer.gpus.count
-        active, again_bytes = kept[again] * degrees.micro_batch / degrees.cp, 0.0
+        state = self.whole * (experts + matrices) + self.spread * layer * pp / trainer.gpus.count
+        size = self._sizes_of(group)
+        active, again_bytes = kept[again] * size / group.cp, 0.0
         if again == "full":
-            again_bytes = everything * degrees.micro_batch / degrees.cp
-        need = [moe * (state + flying * active) for moe, flying in self._once(("stages",), self._fullest)]
+            again_bytes = everything * size / group.cp
+        fullest = self._once(("stages",), self._fullest)
+        need = [moe[stages] * (state + flying[stages] * active) for moe, flying in fullest]
         return np.maximum(*need) + again_bytes <= trainer.usable_bytes
 
     def _fullest(self) -> list[tuple[Any, Any]]:

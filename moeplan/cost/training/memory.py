@@ -17,7 +17,9 @@ multi-token-prediction layers are not counted.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -176,8 +178,13 @@ def _bytes_of_stages(model: _Model, stages: str) -> Size:
     shape, pp = model.architecture, model.layout.pp
     place, held = model.counted.once(("stages", pp, stages), lambda: _grid_stages(shape, pp, stages))
     groups, moments = _stage_groups(model, place, stages == "first", stages == "last" or pp == 1, held, (pp, stages))
-    found = sum(groups.values()) + largest(sum(moment.values()) for moment in moments.values())
+    found = _total(groups) + largest(_total(moment) for moment in moments.values())
     return found.max(axis=0) if stages == "between" else found
+
+
+def _total(groups: dict[str, Size]) -> Size:
+    """Bytes of all groups, in their order; no 0 is added to arrays before."""
+    return functools.reduce(operator.add, groups.values())
 
 
 def _grid_stages(shape: Shape, pp: int, stages: str) -> tuple[Size, tuple[tuple[LayerKind, Size], ...]]:

@@ -129,13 +129,14 @@ class Layout:
         """
         return _kinds(self.stages(architecture))
 
-    def layer_key(self, moe: bool, ep: int | None = None) -> tuple[object, ...]:
+    def layer_key(self, moe: bool, ep: int | None = None, micro_batch: int | None = None) -> tuple[object, ...]:
         """The degrees that decide the costs of one layer and micro-batch on one GPU: neither pp nor dp does.
 
-        `ep` stands in place of its own.
+        `ep` and `micro_batch` stand in place of its own.
         """
         experts = (ep or self.ep, self.etp) if moe else (1, 1)
-        return moe, self.tp, self.cp, *experts, self.micro_batch, self.sequence_parallel, self.recompute
+        size = micro_batch or self.micro_batch
+        return moe, self.tp, self.cp, *experts, size, self.sequence_parallel, self.recompute
 
     def in_flight(self, stage: Size, num_micro_batches: int | None = None) -> Size:
         """Micro-batches whose activations stage `stage` (from 0) holds at its peak.

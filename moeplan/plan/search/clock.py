@@ -19,8 +19,10 @@ are asked exactly (`moeplan.plan.search.speeds`). Few are asked under every layo
 the best by their roofs and of those that then come near the best, give two things that are not proven: how near T comes
 to its roof (a design that comes nearer raises it for all) and which layouts matter (the best few, the best of each
 objective and the chosen design are asked under every layout; where more matter, all that were asked are asked for
-them). Tests compare the answer with that of asking all on grids of up to 130,000 designs: V and the chosen design were
-the same on all of eight; the best by one law alone was off by 3 % at most.
+them). Of many near the best the likely best are asked, and the others bounded by the ceilings of the layouts that
+matter before those that are still near are asked. Tests compare the answer with that of asking all on grids of up to
+130,000 designs: V and the chosen design were the same on all of eight; the best by one law alone was off by 3 % at
+most.
 """
 
 from __future__ import annotations
@@ -31,7 +33,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ from moeplan.cost.training.throughput.settings import Software, band
 from moeplan.numerics import Floats
 from moeplan.plan.search.designs import joined, put_in_rows
 from moeplan.plan.search.grid import Grid
-from moeplan.plan.search.space import Scores, Space
+from moeplan.plan.search.space import Scores, Space, Spend
 from moeplan.plan.search.speeds import Speeds
 
 FEW = 2000
@@ -52,14 +53,18 @@ SAMPLE = 128
 """Designs of a sample, and of the first that are asked by each objective."""
 SOME = 37
 """Of every so many designs the first sample is taken, where they are many: no grid has axes of multiples of it."""
-FIRST = 2048
-"""Designs asked at first where many are near; four times as many each time after."""
+FIRST = 256
+"""Designs asked at first where many are near; the others are bounded by the ceilings of layouts before."""
 MOST = 8192
 """Designs asked at a time, for memory's sake."""
 WHOLE = 128
 """Best designs that are asked under every layout, so that no layout that matters to some of them is missed."""
+BESIDE = WHOLE + 32
+"""So many best are asked so if one of those must be: what comes to be among the best then is known already."""
 _AFTER = 1 / 16
 """Share of the designs, the best by a bound, that a sample is taken of."""
+_FAST, _SLOW = 2.5, 2.0
+"""Powers of time: by less than the first those left out would have to grow, the second those judged may."""
 _FILLED = 1e-9
 _MOST_TURNS = 8
 _REFERENCE_GPUS = 4096
@@ -179,13 +184,40 @@ class Clock:
         elif self.timed:
             self._learn(objectives[0][0], time, memory)
             speed = self.speeds.loosely()
-            spend, judged = self._spend(speed, time)
-            scores = self.space.score(spend, memory, judged=judged, more=time)
+            scores = self.space.score(self._spending(speed, time), memory, more=time)
             scores = dataclasses.replace(scores, tokens_per_second=speed)
         else:
             scores = self.space.score(self.flops * time, memory, more=time)
         self.settle(scores, objectives, time=time, memory=memory)
         return scores
+
+    def with_more_time(
+        self, known: Scores, objectives: Sequence[tuple[Objective, float]], time: float
+    ) -> tuple[Clock, Scores] | None:
+        """`scores` of those designs alone that may be the best in so many times the time, and their clock.
+
+        `known` are the scores of all in the time itself. An objective grows with time by a power of it, in all that was
+        tried by 1.6 at most (test), so that those are left out which would have to grow by its `_FAST`th. None where
+        that leaves many, where one of those left grows by more than the `_SLOW`th power, or where a bound of those left
+        out has risen.
+        """
+        self._rescore(known, self._stale(known), 1.0, 1.0)  # others may have asked since
+        assert known.tokens_per_second is not None
+        near = np.zeros(len(self.space), dtype=bool)
+        for objective, share in objectives:
+            value = objective(known)
+            near |= value >= float(value[known.feasible].max()) + math.log1p(-share) - _FAST * math.log(time)
+        near &= self._fits(1.0)
+        if np.count_nonzero(near) > len(near) / 2:
+            return None
+        some = Clock(self.space.take(near), self.trainer, seconds=self.seconds)
+        speed = known.tokens_per_second[near]
+        scores = some.space.score(some._spending(speed, time), more=time)
+        if (scores.ln_compute - known.ln_compute[:, near]).max() > _SLOW * math.log(time):
+            return None
+        scores = dataclasses.replace(scores, tokens_per_second=speed)
+        some.settle(scores, objectives, time=time)
+        return (some, scores) if some.speeds.reach == self.speeds.reach else None
 
     def settle(
         self,
@@ -205,7 +237,7 @@ class Clock:
         self._rescore(scores, self._stale(scores), time, memory)  # others may have asked since
         scores.feasible[:] = scores.allowed & fits & speeds.exact & (speeds.tokens_per_second > 0)
         pool: NDArray[np.intp] | None = None  # all
-        first, most = SAMPLE, FIRST
+        first, turn = SAMPLE, 0
         while True:
             here, there = (scores, slice(None)) if pool is None else (scores.take(pool), pool)
             possible = here.allowed & fits[there] & ~speeds.exact[there] & (speeds.tokens_per_second[there] > 0)
@@ -230,8 +262,7 @@ class Clock:
                 if not len(changed) and self._samples(len(chosen)):
                     changed = self._sample(claims)
                 elif not len(changed):
-                    changed = self._know(chosen, claims, most)
-                    most = min(4 * most, MOST)
+                    changed, turn = self._know(chosen, claims, turn), turn + 1
             else:
                 best = _within(pool, _largest(np.where(possible, value, -np.inf), first))
                 if not len(best):
@@ -262,8 +293,11 @@ class Clock:
         known = np.flatnonzero(scores.feasible)
         here = scores.take(known)
         values = [objective(here) for objective, _ in objectives]
-        best = np.unique([*(np.argmax(value) for value in values), *_largest(values[0], WHOLE)])
-        return self.speeds.check(np.unique([*known[best], index]))
+        places = [
+            np.unique([*(np.argmax(value) for value in values), *_largest(values[0], n)]) for n in (WHOLE, BESIDE)
+        ]
+        best, beside = (np.unique([*known[some], index]) for some in places)
+        return self.speeds.check(best, beside)
 
     def unasked(self, scores: Scores) -> Scores:
         """The scores with those allowed again that were asked and that no layout trains, were they at their roofs."""
@@ -271,8 +305,7 @@ class Clock:
         if not self.timed or not len(lost):
             return scores
         allowed = scores.allowed.copy()
-        spend, judged = self._spend(self.speeds.roof[lost], 1.0, lost)
-        allowed[lost] = self.space.gather(lost).judge(spend, judged).allowed
+        allowed[lost] = self.space.gather(lost).judge(self._spending(self.speeds.roof[lost], 1.0, lost)).allowed
         return dataclasses.replace(scores, allowed=allowed)
 
     def _learn(self, objective: Objective, time: float, memory: float) -> None:
@@ -283,8 +316,7 @@ class Clock:
         index = np.arange(SOME // 2, count, SOME)
         space = self.space.gather(index)
         some = Clock(space, self.trainer, seconds=self.seconds, speeds=speeds.take(space, index))
-        spend, judged = some._spend(some.speeds.tokens_per_second, time)
-        scores = space.score(spend, memory, judged=judged, more=time)
+        scores = space.score(some._spending(some.speeds.tokens_per_second, time), memory, more=time)
         possible = np.flatnonzero(scores.feasible & ~some.speeds.exact)
         if len(possible):
             value = objective(scores)[possible]
@@ -322,37 +354,62 @@ class Clock:
         return sample
 
     def _know(
-        self, wanted: NDArray[np.intp], claims: list[tuple[NDArray[np.intp], Floats]], most: int
+        self, wanted: NDArray[np.intp], claims: list[tuple[NDArray[np.intp], Floats]], turn: int
     ) -> NDArray[np.intp]:
-        """Know at most so many of those that are `wanted` exactly; those that are known then.
+        """Know more of those that are `wanted`, in turns: of which more is known then.
 
-        `claims` are those that each objective wants, with their values.
+        `claims` are those that each objective wants, with their values. Where they are many, the likely best are asked
+        first; the others are bounded by the ceilings of the layouts that matter before they are asked.
         """
         speeds = self.speeds
-        if len(wanted) > most:  # the likely best of each objective first, so that few others are near it
-            turn = np.full(len(wanted), len(wanted))
-            expected = self.typical.weight * speeds.ln_expected(wanted) if self.typical else np.zeros(len(wanted))
-            for index, value in claims:
-                places = np.searchsorted(wanted, index)
-                order = places[np.argsort(-value - expected[places], kind="stable")]
-                turn[order] = np.minimum(turn[order], np.arange(len(order)))
-            wanted = wanted[_largest(-turn.astype(float), most)]
+        bounded = wanted[speeds.bounded[wanted]]
+        if speeds.reach is not None and len(wanted) > 2 * FIRST:
+            if turn and not len(bounded):
+                some = self._likely(wanted, claims, MOST)
+                speeds.bound(some)
+                return some
+            wanted = self._likely(bounded, claims, MOST) if turn else self._likely(wanted, claims, FIRST)
+        else:
+            wanted = self._likely(wanted, claims, MOST)
         speeds.ask(wanted, every_layout=speeds.reach is None)
         return wanted
+
+    def _likely(
+        self, wanted: NDArray[np.intp], claims: list[tuple[NDArray[np.intp], Floats]], most: int
+    ) -> NDArray[np.intp]:
+        """At most so many of those `wanted`: the likely best of each objective, so that few others are near."""
+        if len(wanted) <= most:
+            return wanted
+        turn = np.full(len(wanted), len(wanted))
+        expected = self.typical.weight * self.speeds.ln_expected(wanted) if self.typical else np.zeros(len(wanted))
+        expected[self.speeds.bounded[wanted]] = 0.0
+        for index, value in claims:
+            here = np.isin(index, wanted, assume_unique=True)
+            places = np.searchsorted(wanted, index[here])
+            order = places[np.argsort(-value[here] - expected[places], kind="stable")]
+            turn[order] = np.minimum(turn[order], np.arange(len(order)))
+        return wanted[_largest(-turn.astype(float), most)]
 
     def _loose(self, scores: Scores, index: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Which of those at `index` were judged at a looser bound than is known now."""
         own = scores.tokens_per_second
         return np.zeros(len(index), bool) if own is None else own[index] > self.speeds.tokens_per_second[index]
 
-    def _spend(self, speed: Floats, time: float, index: Any = slice(None)) -> tuple[Floats, Floats]:
-        """Compute of each design, or of those at `index`, at a speed in so many times the time: predicted, and judged
-        [FLOPs]."""
+    def _spending(self, speed: Floats, time: float, index: NDArray[np.intp] | None = None) -> Spend:
+        """Compute of each design, or of those at `index`, at a speed in so many times the time: predicted, and judged.
+
+        It is asked of some after the others, so that all need no arrays of their own.
+        """
         assert self.typical is not None
         gpus, seconds, s = self.trainer.gpus, self.seconds * time, self.typical.weight
-        predicted = speed * self.space.flops_per_token[index] * seconds
         peak = self.trainer.scale * gpus.count * gpus.device.bf16_flops
-        return predicted, predicted**s * self._drawn[index] * (peak * seconds) ** (1 - s)
+
+        def spend(part: slice) -> tuple[Floats, Floats]:
+            places = part if index is None else index[part]
+            predicted = speed[part] * self.space.flops_per_token[places] * seconds
+            return predicted, predicted**s * self._drawn[places] * (peak * seconds) ** (1 - s)
+
+        return spend
 
     @cached_property
     def _drawn(self) -> Floats:
@@ -371,8 +428,7 @@ class Clock:
         if scores.tokens_per_second is None or not len(index):
             return
         speed = self.speeds.tokens_per_second[index]
-        spend, judged = self._spend(speed, time, index)
-        again = self.space.gather(index).judge(spend, judged, memory, time)
+        again = self.space.gather(index).judge(self._spending(speed, time, index), memory, time)
         scores.tokens[index], scores.train_flops[index] = again.tokens, again.train_flops
         scores.allowed[index] = again.allowed
         scores.ln_compute[:, index] = again.ln_compute

@@ -55,6 +55,10 @@ MORE = 1.1
 """Factor by which the price of memory and of compute is asked."""
 
 
+Spend = Callable[[slice], tuple[Floats, Floats]]
+"""Of some designs, the compute that each is trained for and the compute that the laws judge it at [FLOPs]."""
+
+
 @dataclass(frozen=True)
 class Block:
     """Designs with what does not depend on the budget."""
@@ -323,21 +327,14 @@ class Space:
     def __len__(self) -> int:
         return sum(len(block.designs) for block in self.blocks)
 
-    def score(
-        self,
-        train_flops: float | Floats,
-        memory_factor: float = 1.0,
-        *,
-        judged: float | Floats | None = None,
-        more: float = 1.0,
-    ) -> Scores:
-        """Judge every design at a budget of `train_flops` and `memory_factor` times the memory.
+    def score(self, spend: float | Spend, memory_factor: float = 1.0, *, more: float = 1.0) -> Scores:
+        """Judge every design at `memory_factor` times the memory, and at a compute [FLOPs].
 
-        The compute is one for all, or one of each design, `more` times what the budget gives it. `judged` is the
-        compute that the laws judge, where that is not the compute that a design is trained for.
+        The compute is one for all, or of each design what it spends and what the laws judge, `more` times what the
+        budget gives it.
         """
         while True:
-            scores = self.limit(self.judge(train_flops, judged, memory_factor, more), memory_factor)
+            scores = self.limit(self.judge(spend, memory_factor, more), memory_factor)
             # Where a budget buys little, the tables must reach further down.
             extended = [reference.extend(3) for reference in self.short(scores)]
             if not any(extended):
@@ -347,24 +344,15 @@ class Space:
                 raise LawError(f"law {law.full_name} gives results that are not finite numbers; check its coefficients")
         return scores
 
-    def judge(
-        self,
-        train_flops: float | Floats,
-        judged: float | Floats | None = None,
-        memory_factor: float = 1.0,
-        more: float = 1.0,
-    ) -> Scores:
+    def judge(self, spend: float | Spend, memory_factor: float = 1.0, more: float = 1.0) -> Scores:
         """`score` by the tables of the laws as they are, whatever the memory limit."""
-        judged = train_flops if judged is None else judged
-
         count = len(self)  # one array of each, so that no design's scores are ever held twice
         tokens, train, allowed = np.empty(count), np.empty(count), np.empty(count, dtype=bool)
         ln_compute = np.empty((len(self.laws), count))
 
         def block(number: int) -> None:
             part = slice(int(self._offsets[number]), int(self._offsets[number + 1]))
-            own = train_flops[part] if isinstance(train_flops, np.ndarray) else train_flops
-            seen = own if judged is train_flops else judged[part] if isinstance(judged, np.ndarray) else judged
+            own, seen = spend(part) if callable(spend) else (spend, spend)
             found = self._score_block(self.blocks[number], own, seen, memory_factor, more)
             tokens[part], train[part], allowed[part], ln_compute[:, part] = found
 
@@ -407,8 +395,10 @@ class Space:
             if share is not None:
                 whole = flops / more if isinstance(flops, np.ndarray) else budget.flops
                 spendable = flops - share * whole
-            else:
+            elif budget.served_tokens:
                 spendable = flops - 2 * v.get("active_params") * budget.served_tokens
+            else:
+                spendable = np.asarray(flops)
             positive = spendable > 0
             if can_serve is not None:
                 positive &= can_serve

@@ -40,8 +40,7 @@ def point(choice: Choice, laws: LawSelection, x: float, *, along: str = "", pric
     if choice.clock is not None:
         time = mfu_and_days(choice, choice.index)
     if budget.memory is not None and priced:
-        with_more = float(choice.with_more(memory=MORE).mean(choice.laws).max())
-        price = math.exp(with_more - choice.best_ln_value)
+        price = math.exp(choice.with_more(memory=MORE).best_ln_value - choice.best_ln_value)
     binding = ["memory"] if price is not None and price > BINDS else []
     return Point(
         x=x,

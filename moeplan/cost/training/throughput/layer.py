@@ -86,6 +86,8 @@ class StepSetting:
     """What was counted of the same shape, taken again by settings that differ in layout and recomputation alone."""
     rows: tuple[int, ...] = ()
     """Degrees of expert parallelism that a MoE layer is timed under at once, in rows, in place of the layout's."""
+    sizes: tuple[int, ...] = ()
+    """Micro-batches that it is timed for at once, each with its rows, in place of the layout's."""
 
     def once(self, key: tuple[object, ...], count: Callable[[], Any]) -> Any:
         """What `count` gives, counted once for all settings that agree in `key`."""
@@ -114,14 +116,30 @@ class StepSetting:
         return self.device.link_bandwidth or self.device.network_bandwidth
 
     @property
-    def tokens(self) -> float:
-        """T: tokens of a micro-batch that one GPU's attention sees."""
-        return self.layout.micro_batch * self.seq_len / self.layout.cp
+    def micro_batch(self) -> Size:
+        """Sequences of a micro-batch."""
+        return np.array(self.sizes)[:, None, None] if self.sizes else self.layout.micro_batch
 
     @property
-    def split_tokens(self) -> float:
+    def tokens(self) -> Size:
+        """T: tokens of a micro-batch that one GPU's attention sees."""
+        return self.micro_batch * self.seq_len / self.layout.cp
+
+    @property
+    def split_tokens(self) -> Size:
         """Tokens that its norms and its router see."""
         return self.tokens / self.layout.tp if self.layout.splits_sequence else self.tokens
+
+    @property
+    def tokens_key(self) -> object:
+        """What tells `tokens` apart."""
+        return (self.sizes, self.layout.cp) if self.sizes else self.tokens
+
+    @property
+    def split_key(self) -> object:
+        """What tells `split_tokens` apart."""
+        pieces = self.layout.tp if self.layout.splits_sequence else 1
+        return (self.sizes, self.layout.cp, pieces) if self.sizes else self.split_tokens
 
     @property
     def traffic(self) -> float:
@@ -135,16 +153,23 @@ class StepSetting:
         return size * (group - 1) / group / (link if group <= members else min(link, members * network))
 
 
+_AGAIN = {
+    "none": frozenset[str](),
+    "selective": frozenset(("layernorm", "moe_act", "mla_up_proj")),
+    "full": frozenset(("full",)),
+}
+
+
 def recomputed_by(layout: Layout) -> frozenset[str]:
     """What a layout's recomputation does again, in Megatron's names."""
-    modules = {"none": (), "selective": ("layernorm", "moe_act", "mla_up_proj"), "full": ("full",)}
-    return frozenset(modules[layout.recompute])
+    return _AGAIN[layout.recompute]
 
 
 def layer_terms(shape: Shape, setting: StepSetting, moe: bool) -> Terms:
     """Seconds by term of one layer of `shape`, MoE or not, averaged over its kinds of attention and dense parts."""
     layout = setting.layout
-    split = layout.tp, layout.cp, layout.micro_batch, layout.sequence_parallel, setting.recomputed
+    size = setting.sizes or layout.micro_batch
+    split = layout.tp, layout.cp, size, layout.sequence_parallel, setting.recomputed
     mixing: Terms = setting.once(("mixing", *split), lambda: _mixing(shape, setting))
     block = _moe(shape, setting) if moe else _dense(shape, setting)
     return mixing | {name: mixing[name] + seconds for name, seconds in block.items()}
@@ -186,7 +211,7 @@ def _attention(d_model: Size, whole: Attention, place: int, setting: StepSetting
     r, t, layout = setting.rates, setting.tokens, setting.layout
     share = whole.on_device(layout.tp)  # one GPU's
     products, again = setting.once(
-        ("attention", place, layout.tp, t), lambda: _products(r, t, share.stored_matrices(d_model))
+        ("attention", place, layout.tp, setting.tokens_key), lambda: _products(r, t, share.stored_matrices(d_model))
     )
     up = 2 * t * share.recomputed_params(d_model) / r.flops
     products = products + again * _again(setting) + up * float("mla_up_proj" in setting.recomputed)
@@ -243,7 +268,7 @@ def _recurrence(share: Recurrent, setting: StepSetting) -> tuple[Size, Size]:
     return seconds + np.minimum(state, 1) * setting.constants.recurrent_start, moved
 
 
-def _products(rates: Rates, tokens: float, matrices: list[tuple[Size, Size]]) -> tuple[Size, Size]:
+def _products(rates: Rates, tokens: Size, matrices: list[tuple[Size, Size]]) -> tuple[Size, Size]:
     """Products of tokens by (output, input) matrices with their gradients, and the products alone [s]."""
     passes = [trained_product(rates, tokens, n, k) for n, k in matrices]
     return sum(both for both, _ in passes), sum(forward for _, forward in passes)
@@ -279,7 +304,7 @@ def _dense(shape: Shape, setting: StepSetting) -> Terms:
     total = dict.fromkeys(TERMS, 0.0)
     for place, (blocks, width) in enumerate(dense_ffns(shape)):
         products, again, moved = setting.once(
-            ("dense", place, tp, setting.tokens),
+            ("dense", place, tp, setting.tokens_key),
             lambda width=width: _feed_forward(shape.d_model, width / tp, gated, setting),  # type: ignore[misc]
         )
         terms = {
@@ -301,14 +326,14 @@ def _moe(shape: Shape, setting: StepSetting) -> Terms:
     """Router, exchange of rows, experts and shared experts of one MoE layer; its host time stands apart."""
     layout, d, gated = setting.layout, shape.d_model, blocks_of(shape).gated
     split = setting.split_tokens
-    experts = setting.rows or layout.ep, layout.etp, split
+    experts = setting.rows or layout.ep, layout.etp, setting.split_key
     products, again, moved, activation = setting.once(("routed", *experts), lambda: _routed(shape, setting))
     moved = moved + 6 * activation * float("moe_act" in setting.recomputed)
     shared = shape.num_shared_experts * shape.d_shared_expert + shape.d_dense_residual
     has_shared = np.minimum(shared, 1) * 1.0
     if np.any(shared):
         more, more_again, more_moved = setting.once(
-            ("shared", layout.tp, setting.tokens), lambda: _feed_forward(d, shared / layout.tp, gated, setting)
+            ("shared", layout.tp, setting.tokens_key), lambda: _feed_forward(d, shared / layout.tp, gated, setting)
         )
         products, again, moved = (
             products + has_shared * more,

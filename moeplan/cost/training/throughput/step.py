@@ -124,7 +124,10 @@ def step_seconds(shape: Shape, setting: StepSetting, batch: int, *, sharded_weig
 
 
 def layer_together(shape: Shape, setting: StepSetting, moe: bool) -> Terms:
-    """`layer_terms` of a layer, those of the device in one. Of several ep in rows; each is known by itself then too."""
+    """`layer_terms` of a layer, those of the device in one.
+
+    Of several micro-batches and ep in rows of rows; each is known by itself then too.
+    """
 
     def together() -> Terms:
         terms = layer_terms(shape, setting, moe)
@@ -134,10 +137,13 @@ def layer_together(shape: Shape, setting: StepSetting, moe: bool) -> Terms:
     if not setting.rows:
         found: Terms = setting.once(("together", *key(moe)), together)
         return found
-    found = setting.once(("rows", setting.rows, *key(moe)), together)
-    for place, ep in enumerate(setting.rows):
-        own = {name: value[place] if np.ndim(value) > 1 else value for name, value in found.items()}
-        setting.counted["together", *key(moe, ep)] = own
+    found = setting.once(("rows", setting.sizes, setting.rows, *key(moe)), together)
+    for place, ep in enumerate(setting.rows if moe else setting.rows[:1]):
+        for number, size in enumerate(setting.sizes):
+            # a term may be the same for all sizes, or for all ep as well
+            axes = {3: (number, place), 2: (place,)}
+            own = {name: value[axes[np.ndim(value)]] if np.ndim(value) > 1 else value for name, value in found.items()}
+            setting.counted["together", *key(moe, ep, size)] = own
     return found
 
 
@@ -228,7 +234,7 @@ class _Step:
         moe, dense = layers
         terms = {name: moe * self.moe_layer[name] + dense * self.dense_layer[name] for name in self.names}
         host = terms.pop("host")
-        key = "output", self.layout.tp, self.setting.tokens
+        key = "output", self.layout.tp, self.setting.tokens_key
         output = self.setting.once(key, self._output) if heads else 0.0
         terms["output"] = heads * (1 + self.shape.num_mtp_layers) * output
         device = sum(terms.values())
