@@ -208,6 +208,10 @@ def test_a_measured_device_is_a_device_everywhere(tmp_path: Path) -> None:
         ("  precision: bf16\n", "", "measured lacks the key 'precision'"),
         ("  copy_bytes_per_second: 4", "  copy_bytes_per_second: -4", "copy_bytes_per_second is -4.*must be above 0"),
         ("  launch_seconds: ", "  launch_seconds: soon ", "launch_seconds is 'soon.*must be float"),
+        ("    seconds: 0", "    seconds: -0", r"dense_layer\.seconds is -0.*must be above 0"),
+        ("    sequences: 2", "    sequences: 0", r"dense_layer\.sequences is 0, must be above 0"),
+        ("memory_gb: ", "memory_gb: 1e-300 # ", "memory_gb is 1e-300, must be from 0.001"),
+        ("link_gbs: ", "link_gbs: 1e300 # ", r"link_gbs is 1e\+300, must be from 0.001"),
     ):
         assert old in text
         file.write_text(text.replace(old, new), encoding="utf-8")

@@ -155,6 +155,10 @@ def bundled(name: str) -> FileSection:
     return read_yaml((resources.files("moeplan") / "data" / name).read_text(encoding="utf-8"), name)
 
 
+_LEAST, _MOST = 1e-3, 1e9
+"""Between what every figure of a device lies, in the units of its file."""
+
+
 def _device(row: FileSection) -> Device:
     row.only(_DEVICE_KEYS, _DEVICE_REQUIRED)
 
@@ -162,6 +166,8 @@ def _device(row: FileSection) -> Device:
         value = row.number(key)
         if value <= 0:
             raise row.error(key, f"is {value:g}, must be above 0")
+        if not _LEAST <= value <= _MOST:
+            raise row.error(key, f"is {value:g}, must be from {_LEAST:g} to {_MOST:g}")
         return value * unit
 
     return Device(
@@ -171,7 +177,7 @@ def _device(row: FileSection) -> Device:
         round(amount("memory_gb", 1e9)),
         amount("bandwidth_gbs", 1e9),
         amount("link_gbs", 1e9) if "link_gbs" in row else None,
-        int(amount("link_domain", 1)) if "link_domain" in row else 1,
+        max(1, int(amount("link_domain", 1))) if "link_domain" in row else 1,
         row.text("source"),
         row.text("confidence"),
         row.text("note", ""),

@@ -5,6 +5,7 @@ Speeds are sustained ones on random data, times the median of several. Nothing h
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,10 @@ class TimedLayer:
 
     def __post_init__(self) -> None:
         Architecture.from_dict(self.architecture)
+
+
+_MOST = 1e30
+"""What no speed, time or size that is measured reaches."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,21 @@ class MeasuredSpeeds:
 def read_measured(section: dict[str, Any], where: str) -> MeasuredSpeeds:
     """The block `measured` of a device's file; raises `UsageError` with the key of anything missing or wrong."""
     found = records.from_json(MeasuredSpeeds, section, where)
-    for name in ("product_flops", "attention_flops", "copy_bytes_per_second", "permute_bytes_per_second"):
-        value = getattr(found, name)
-        if value <= 0:
-            raise UsageError(f"{where}.{name} is {value:g}, must be above 0")
+    _check_positive(found, where)
     return found
+
+
+def _check_positive(value: Any, where: str) -> None:
+    """Refuse numbers of a record, or of what it holds, that are not above 0 and finite: times, speeds and sizes."""
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            if field.name != "architecture":  # whose own class checks it
+                _check_positive(getattr(value, field.name), f"{where}.{field.name}")
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            _check_positive(each, f"{where}.{key}")
+    elif isinstance(value, tuple):
+        for place, each in enumerate(value):
+            _check_positive(each, f"{where}[{place}]")
+    elif isinstance(value, (int, float)) and not 0 < value < _MOST:
+        raise UsageError(f"{where} is {value:g}, must be above 0 and below {_MOST:g}")

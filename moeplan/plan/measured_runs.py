@@ -64,6 +64,8 @@ def _rows(text: str) -> list[str]:
 
     try:
         rows = yaml.safe_load(read_text_file(Path(text.strip())))
+    except (ValueError, RecursionError):  # numbers and nesting that Python refuses
+        raise UsageError(f"{text}: is not YAML: a number or a nest of lists is too large") from None
     except yaml.YAMLError as error:
         raise UsageError(f"{text}: is not YAML: {str(error).splitlines()[0]}") from None
     if not (isinstance(rows, list) and rows and all(isinstance(row, str) for row in rows)):
