@@ -34,7 +34,12 @@ WRONG = 0.06
 NUMBERS = ("0", "-1", "nan", "inf", "1e-300", "1e400", "", "8x80GB", "7", "1,5", "1e18", "ten", "٣", "2:3", "\x1b[2J")
 """Values of options, right and wrong."""
 MODELS = ("qwen3-30b-a3b", "deepseek-v3", "olmoe-1b-7b", "mixtral-8x7b", "llama-3-8b", "gpt-oss-20b", "nobody")
-LAWS = ("zhao2025", "tian2025", "ludziejewski2025", "abnar2025", "hoffmann2022", "steplaw2025", "no-law")
+ROOT = Path(__file__).resolve().parents[1]
+MEASURED, OTHER = (str(ROOT / "examples" / name) for name in ("h100.yaml", "atlas-800t-a2.yaml"))
+"""Devices' files: one that was measured, one that is no bundled GPU."""
+FITTED = str(ROOT / "tests" / "data" / "versions" / "fitted.yaml")
+"""A law with the covariance of its coefficients."""
+LAWS = ("zhao2025", "tian2025", "ludziejewski2025", "abnar2025", "hoffmann2022", "steplaw2025", FITTED, "no-law")
 SMALL = ("--fix", "num_layers=24", "--fix", "d_model=2048", "--fix", "num_experts=64")
 """A search of a few hundred designs."""
 ASKED = {
@@ -49,12 +54,12 @@ ASKED = {
     "--context": ("8192", "32768"),
     "--concurrency": ("1", "16"),
     "--headroom": ("0.1", "20%"),
-    "--attention": ("gqa", "mla"),
+    "--attention": ("gqa", "mla", "gdn-3:1", "mamba2-3:1"),
     "--tokens-available": ("1T", "30T"),
     "--inference-tokens": ("1T", "1e13"),
     "--alternatives": ("2", "5"),
     "--choose": ("best", "lean", "rich", "robust"),
-    "--gpus": ("8xA100-80GB", "64xH100", "256xH100", "7xH200", "64xB200", "8xA100"),
+    "--gpus": ("8xA100-80GB", "64xH100", "256xH100", "7xH200", "64xB200", "8xA100", f"8x{MEASURED}", f"32x{OTHER}"),
     "--days": ("1", "30", "0.5"),
     "--goodput": ("0.9", "85%"),
     "--optimise": ("flops", "time", "money"),
@@ -67,6 +72,7 @@ ASKED = {
     "--measured": (
         "qwen3-30b-a3b on 64xH100, tp=1,pp=2,ep=8: 8900 tokens/s/GPU",
         "olmoe-1b-7b on 8xA100: 9e4 tokens/s",
+        f"olmoe-1b-7b on 8x{MEASURED}, ep=8: 2e5 tokens/s",
     ),
     "--price-per-gpu-hour": ("2.5", "0"),
     "--memory-for": ("training", "inference", "both"),
@@ -74,7 +80,7 @@ ASKED = {
     "--fix": ("granularity=8", "num_shared_experts=0", "num_experts=48", "tokens=1T", "num_dense_layers=1"),
     "--range": ("tokens=300B..1T", "granularity=2..8", "num_experts=100..10"),
     "--served": ("1T", "4e13"),
-    "--serve-gpus": ("1xH100", "8xH100", "8xH200"),
+    "--serve-gpus": ("1xH100", "8xH100", "8xH200", f"1x{MEASURED}", f"8x{OTHER}"),
     "--prompt-tokens": ("512", "0", "1048576"),
     "--answer-tokens": ("512", "1"),
     "--tokens-per-second-per-user": ("20", "60", "1e6"),
@@ -102,7 +108,8 @@ COMMANDS: tuple[tuple[str, int, tuple[tuple[str, ...], ...], tuple[str, ...]], .
         "--markdown", "--memory", "--gpus", "--gpus", "--layout", "--batch", "--train-precision", "--software",
         "--optimizer", "--measured", "--balanced", "--section", "--full")),
     ("laws", 20, ((), *((law,) for law in LAWS)), ("--json", "--markdown", "--check")),
-    ("hardware", 20, ((), ("H100",), ("H200",), ("B200",), ("A100",), ("H1000",)), ("--json", "--markdown")),
+    ("hardware", 20, ((), ("H100",), ("H200",), ("B200",), ("A100",), ("H1000",), (MEASURED,), (OTHER,)),
+     ("--json", "--markdown")),
     ("schema", 8, ((), ("plan",), ("verification",), ("fit",), ("nothing",)), ()),
     ("export", 24, tuple((source, "--to", to) for source in ("{plan}", "qwen3-30b-a3b") for to in (
         "hf", "megatron", "maxtext", "torchtitan", "nothing")), ("--tokens", "--output")),
@@ -116,7 +123,12 @@ COMMANDS: tuple[tuple[str, int, tuple[tuple[str, ...], ...], tuple[str, ...]], .
                          for count in ("8", "16")), (
         "--memory", "--json", "--markdown", "--output", "--shared", "--gpus", "--to")),
     ("compare", 2, (("qwen3-30b-a3b", "deepseek-v3"), ("olmoe-1b-7b", "mixtral-8x7b@5T"), ("{plan}",)), (
-        "--json", "--markdown", "--seq-len", "--weights")),
+        "--json", "--markdown", "--seq-len", "--weights", "--gpus", "--measured", "--memory", "--full")),
+    ("compare", 1, tuple(("--flops", flops, "--memory", "80GB", *SMALL) for flops in ("1e20", "1e21")), (
+        *SEARCH, *CLOCK, "--days", "--full")),
+    ("recommend", 1, (("--from", "{plan}"),), (*SEARCH, *CLOCK, "--flops", "--memory", "--days", "--fix")),
+    ("recommend", 1, (("--target-el", "2", *SMALL), ("--match-dense", "1B", "--dense-tokens", "100B", *SMALL)), (
+        *SEARCH, "--memory", "--memory", "--fix", "--range", "--served", "--serve-gpus")),
     ("recommend", 2, tuple(("--flops", flops, "--memory", memory, *SMALL) for flops in ASKED["--flops"]
                            for memory in ASKED["--memory"]), (
         *SEARCH, *CLOCK, "--alternatives", "--choose", "--output", "--days", "--section", "--full", "--latent")),

@@ -65,6 +65,25 @@ def test_a_budget_takes_the_words_of_serving() -> None:
         Budget("1e20", "4GB", contxt=1)  # type: ignore[call-arg]
 
 
+def test_memory_may_be_for_both() -> None:
+    """`memory_for` takes the command line's word for training and inference."""
+    one, other = (
+        Budget("1e22", "80GB", gpus="8xH100", memory_for=kinds) for kinds in ("both", ("training", "inference"))
+    )
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [({"gpus": "8xH100"}, "8xH100 SXM alone are no budget; add days"), ({}, "budget is missing; give flops"),
+     ({"flops": 0}, "budget is missing"), ({"flops": -1}, "must be positive")],
+)  # fmt: skip
+def test_a_budget_without_compute_or_time_says_what_to_add(words: dict, said: str) -> None:
+    """Neither FLOPs nor days is a sentence about what is missing, in Python as on the command line."""
+    with pytest.raises(UsageError, match=said):
+        Budget(memory="80GB", **words)
+
+
 def test_python_and_the_command_line_give_one_answer(plan: Plan) -> None:
     """The same words give the same plan, comparison, frontier and inspection either way."""
     words = ("--flops", "1e20", "--memory", "4GB", "--context", "16384", "--concurrency", "2", "--json")

@@ -313,8 +313,6 @@ def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
         note = assumed_device(str(given.get(name, "")))
         if note:
             click.echo(f"Note: {note}", err=True)
-    if "both" in given.get("memory_for", ()):
-        given["memory_for"] = ("inference", "training")
     if "multiple_of" in given:
         given["multiple_of"] = parse_multiples(given["multiple_of"])
     return given | {"fix": parse_fix(options["fix"]), "ranges": parse_ranges(options["ranges"])}

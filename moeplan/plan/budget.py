@@ -211,6 +211,12 @@ class Budget:
         self._check_training(put)
         self._check_demand(put)
         self._check_throughput(put)
+        if self.flops == 0:
+            raise UsageError(
+                f"gpus {self.gpus} alone are no budget; add days, for example 30, or flops, for example 1e22"
+                if self.gpus
+                else "a compute budget is missing; give flops, for example 1e22, or gpus and days"
+            )
         put("flops", parse_flops(self.flops))
         if self.memory is not None:
             put("memory", parse_memory(self.memory))
@@ -317,6 +323,8 @@ class Budget:
         if self.mfu and not 0 < self.mfu <= 1:
             raise UsageError(f"mfu {self.mfu!r} must be above 0 and at most 1, for example 0.35")
         kinds = (self.memory_for,) if isinstance(self.memory_for, str) else tuple(self.memory_for)
+        if "both" in kinds:
+            kinds = ("inference", "training")
         if not kinds or any(kind not in ("inference", "training") for kind in kinds):
             raise UsageError(f"memory_for {', '.join(kinds) or 'nothing'} must be inference, training or both")
         put("memory_for", tuple(sorted(set(kinds))))
