@@ -60,6 +60,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["{plan}", "--budget", "-1"], "must be positive"),
         (["{plan}", "--seeds", "0"], "seeds 0 must be 1 to 100"),
         (["{plan}", "--workers", "0"], "--workers 0 must be at least 1"),
+        (["{plan}", "--data", ""], "--data '' names no file or folder"),
+        (["{plan}", "--folder", " "], "--folder ' ' names no file or folder"),
         (["{plan}", "--slurm", "partition"], "write it like partition=gpu"),
         (["{plan}", "--slurm", "partition=gpu"], "give engine slurm"),
         (["{plan}", "--address", "auto"], "give engine ray"),

@@ -12,6 +12,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from importlib.util import find_spec
@@ -22,6 +23,7 @@ import pytest
 from moeplan import records
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.verification import results
+from moeplan.verification.engines import local
 from moeplan.verification.engines.plan import Commands
 from moeplan.verification.ladder import Data, Ladder, Settings, make_ladder
 from moeplan.verification.launch import Event, launch, worker_environment
@@ -282,3 +284,22 @@ def test_specs_go_out_and_back(specs: list[RunSpec]) -> None:
     for text in ("", "[]", "{}", json.dumps({**broken, "schema": "other"}), json.dumps({**broken, "steps": "many"})):
         with pytest.raises(UsageError, match=r"run\.json"):
             read_spec(text, "run.json")
+
+
+def test_an_interrupt_ends_the_probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the machine is measured is not waited out until the measurement ends."""
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    started_at = time.monotonic()
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            local._measured("cpu", together=2)
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - started_at < 20

@@ -111,6 +111,9 @@ def verify(
     from moeplan.verification.subject import read_subject
     from moeplan.verification.verify import study_of
 
+    for name, path in (("data", data), ("folder", folder)):
+        if path is not None and not path.strip():  # which would be the folder one is in
+            raise click.UsageError(f"--{name} {path!r} names no file or folder; write it like my/{name}")
     subject = read_subject(plan)
     where = _where(engine, workers, device, address, slurm, report_to)
     request = _request(time, budget, seeds, data, precision, controls)

@@ -27,9 +27,8 @@ def pick_device(device: str = "auto") -> torch.device:
             raise RuntimeError("proxies are trained on a CPU or a CUDA GPU")
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"device {device!r} cannot be used: {str(error).splitlines()[0]}; give auto, cpu or cuda"
-        ) from None
+        others = "auto or cpu" if device == "cuda" else "auto, cpu or cuda"
+        raise UsageError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}; give {others}") from None
     return chosen
 
 

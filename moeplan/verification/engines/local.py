@@ -51,19 +51,26 @@ def _measured(device: str, *options: str, together: int = 1) -> list[str]:
     """What so many probes at a time say, from processes of their own: this one then holds nothing of a GPU."""
     command = [sys.executable, "-m", "moeplan.verification.probe", device, *options]
     environment = {**os.environ, **worker_environment(), **leashed()}
-    with ThreadPoolExecutor(together) as pool:
-        done = list(
-            pool.map(
-                lambda _: subprocess.run(
-                    command, stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding="utf-8", env=environment
-                ),
-                range(together),
-            )
+    processes = [
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+            env=environment,
         )
-    for each in done:
-        if each.returncode:
-            raise UsageError(f"device {device!r} cannot be measured: {reason_in(each.stderr)}")
-    return [each.stdout for each in done]
+        for _ in range(together)
+    ]  # fmt: skip
+    with ThreadPoolExecutor(together) as pool:
+        try:
+            said = list(pool.map(lambda process: process.communicate(), processes))
+        except BaseException:  # an interrupt ends them as well, or it would be waited for them
+            for process in processes:
+                process.kill()
+            raise
+    for process, (_, errors) in zip(processes, said, strict=True):
+        if process.returncode:
+            reason = reason_in(errors).removeprefix("Error: ")
+            named = reason.startswith(f"device {device!r}")
+            raise UsageError(reason if named else f"device {device!r} cannot be measured: {reason}")
+    return [output for output, _ in said]
 
 
 def _peaks(device: str) -> str:
