@@ -34,7 +34,7 @@ def outputs(given: Mapping[str, str]) -> Iterator[None]:
     for path in given.values():
         check_writable(path)
     for (first, one), (second, other) in itertools.combinations(given.items(), 2):
-        if _same(one, other) and not _is_stream(one):
+        if _same(one, other) and not is_stream(one):
             raise UsageError(f"{first} and {second} are both {one}; give two file names")
     token = _outputs.set(tuple(given.values()))
     try:
@@ -137,7 +137,7 @@ def check_writable(path: str | Path) -> None:
     """Raise `UsageError` unless a file can be written there; to be called before hours of work."""
     try:
         target = _target(path)
-        if not _is_stream(path) and not target.exists():
+        if not is_stream(path) and not target.exists():
             trial = temporary_beside(target)
             trial.touch(exist_ok=False)
             trial.unlink()
@@ -154,7 +154,7 @@ def atomic_write(path: str | Path) -> Iterator[TextIO]:
     direct = False
     try:
         target = _target(path)
-        direct = _is_stream(path)
+        direct = is_stream(path)
         name = target if direct else temporary_beside(target)
         descriptor = _descriptor(path)
         where: int | Path = name if descriptor is None else os.dup(descriptor)
@@ -185,6 +185,8 @@ def _target(path: str | Path) -> Path:
     if not str(path):
         raise UsageError("output '' is no file name; write it like plan.json")
     target = Path(os.path.realpath(path))
+    if str(path).endswith(("/", os.sep)) and not target.is_dir():
+        raise UsageError(f"{path}: cannot be written: it names a folder; add a file name, for example plan.json")
     if _descriptor(path) is not None:
         return target
     if target.is_dir():
@@ -206,7 +208,7 @@ def _same(one: str | Path, other: str | Path) -> bool:
         return False
 
 
-def _is_stream(path: str | Path) -> bool:
+def is_stream(path: str | Path) -> bool:
     """Whether bytes flow through it: a device, a pipe or a descriptor in place of a file."""
     return _descriptor(path) is not None or (os.path.exists(path) and not os.path.isfile(path))
 

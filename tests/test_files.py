@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from moeplan.errors import UsageError
 from moeplan.files import atomic_write, check_writable, outputs, read_json, read_source, read_text
+from moeplan.laws import load_law
 
 
 def _socket(path: Path) -> None:
@@ -139,3 +140,21 @@ def test_outputs_are_told_apart_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="it is a folder"):
         check_writable(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_law_goes_to_a_pipe_as_a_plan_does(tmp_path: Path) -> None:
+    """What has no name of its own takes the runs' one: fit --output /dev/stdout writes a law that is read again."""
+    runs = tmp_path / "mine.csv"
+    rows = [(n, n * t, 1.7 + 495.7 * n**-0.35 + 388 * (n * t) ** -0.28) for n in (5e7, 1e8, 4e8) for t in (10, 40)]
+    runs.write_text("N,D,loss\n" + "".join(f"{n},{d},{x}\n" for n, d, x in rows))
+    args = ["fit", str(runs), "--form", "additive_power_law", "--draws", "0", "--output", "/dev/stdout"]
+    done = subprocess.run([sys.executable, "-m", "moeplan", *args], capture_output=True, text=True, check=True)
+    law = tmp_path / "law.yaml"
+    law.write_text(done.stdout[: done.stdout.index("mine: additive_power_law fitted to")], encoding="utf-8")
+    assert load_law(str(law)).name == "mine"
+
+
+def test_a_name_that_ends_like_a_folder_is_none(tmp_path: Path) -> None:
+    """plan.json/ is no file, although a file may stand there."""
+    with pytest.raises(UsageError, match="names a folder"):
+        check_writable(f"{tmp_path}/plan.json/")

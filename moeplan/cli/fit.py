@@ -167,6 +167,7 @@ def fit(
       moeplan recommend --flops 1e22 --memory 80GB --law law.yaml
       moeplan fit runs.csv --form ludziejewski2025 --suggest 6 --gpus 8xH100 --days 2 --for "--flops 1e23 --memory 80GB"
     """
+    from moeplan.files import is_stream
     from moeplan.fitting import fit as estimate
     from moeplan.fitting import law_text
     from moeplan.fitting.arguments import pairs, stem, values
@@ -182,8 +183,9 @@ def fit(
         from moeplan.fitting.suggest import check_form
 
         check_form(form, options["predicts"] or "", options["draws"])
-    if output is not None:
-        name = name or stem(output)
+    kept = None if output is None or is_stream(output) else output
+    if kept is not None:
+        name = name or stem(kept)
     with out.Progress() as progress:
         fitted = estimate(
             runs,
@@ -211,7 +213,7 @@ def fit(
             data=fitted.to_json(), command=command,
             summary=fit_summary(fitted, sections), record="fit.json",
         )  # fmt: skip
-        display.show(fitted, screen=lambda: fit_screen(fitted, output), full=lambda: sections)
+        display.show(fitted, screen=lambda: fit_screen(fitted, kept), full=lambda: sections)
 
 
 @click.command("--for", cls=Command, add_help_option=False)
