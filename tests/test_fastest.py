@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import parse_gpus
-from moeplan.cost.training.fastest import RECOMPUTE, Ceiling, Trainer
+from moeplan.cost.training.ceilings import Ceiling
+from moeplan.cost.training.degrees import RECOMPUTE
+from moeplan.cost.training.fastest import Trainer
 from moeplan.cost.training.memory import training_bytes, training_memory
 from moeplan.cost.training.memory_settings import TrainingSettings
 from moeplan.cost.training.parallelism import Layout

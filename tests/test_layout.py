@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import load_device, parse_gpus
-from moeplan.cost.training.fastest import Spread, Trainer
+from moeplan.cost.training.degrees import Spread
+from moeplan.cost.training.fastest import Trainer
 from moeplan.cost.training.layout import LayoutSpace, allowed_layouts, least_training_bytes
 from moeplan.cost.training.memory import training_memory
 from moeplan.cost.training.memory_settings import TrainingSettings

@@ -27,7 +27,8 @@ from moeplan.plan.choice import Choice, choose_design
 from moeplan.plan.document import Plan
 from moeplan.plan.law_selection import LawSelection
 from moeplan.plan.search.grid import Grid
-from moeplan.plan.search.space import Scores, Space
+from moeplan.plan.search.scores import Scores
+from moeplan.plan.search.space import Space
 from moeplan.plan.uncertainty.drawn import LEVEL, DrawnLaw, draw
 from moeplan.plan.uncertainty.redraw import designs_ln_compute, drawn_ln_compute, plan_uncertainty, redraw
 from moeplan.plan.uncertainty.result import PlanUncertainty

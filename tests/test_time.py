@@ -264,30 +264,6 @@ def test_no_law_grows_fast_with_time(precision: str) -> None:
     assert ((judged[1] - judged[0]).max(axis=1) <= 1.6 * math.log(1.1)).all()
 
 
-@pytest.mark.parametrize("first", [2, 4])
-def test_bounds_by_ceilings_lose_nothing(monkeypatch: pytest.MonkeyPatch, first: int) -> None:
-    """Where designs are bounded by the ceilings of layouts before they are asked, the best are those of asking all."""
-    budget = small("64xH100", 20.0)
-    axes = {"d_model": (1024, 1536, 2048, 3072), "num_experts": (16, 32, 64, 128), "granularity": (2.0, 4.0, 8.0)}
-    monkeypatch.setattr(clocks, "FEW", 10)
-    monkeypatch.setattr(clocks, "SAMPLE", 24)
-    choices = []
-    for value in (10**9, first):
-        monkeypatch.setattr(clocks, "FIRST", value)
-        choices.append(choose_design(space_of(budget, **axes), laws()))
-        choices[-1].settle_within(0.9)
-    asked, bounded = choices
-    assert bounded.index == asked.index
-    near = asked.ln_value >= asked.best_ln_value + math.log(0.1)
-    assert (bounded.ln_value[near] == asked.ln_value[near]).all()
-    assert asked.clock is not None
-    assert bounded.clock is not None
-    every, known = asked.clock.speeds, bounded.clock.speeds
-    assert not every.bounded.any()
-    assert known.bounded.any()
-    assert (known.tokens_per_second[every.exact] >= every.tokens_per_second[every.exact]).all()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "gpus, days, memory, precision",

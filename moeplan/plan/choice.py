@@ -25,7 +25,8 @@ from moeplan.laws.roles import LEVERAGE_LAW
 from moeplan.numerics import Floats
 from moeplan.plan.budget import Budget
 from moeplan.plan.infeasibility import why_no_designs, why_none_feasible
-from moeplan.plan.search.space import TIE, Scores, Space
+from moeplan.plan.search.scores import Scores
+from moeplan.plan.search.space import TIE, Space
 from moeplan.plan.search.variables import Design, design_of
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import numpy as np
 
 from moeplan.errors import InfeasibleError, UsageError
 from moeplan.plan.budget import Budget
-from moeplan.plan.search.space import Scores, Space
+from moeplan.plan.search.scores import Scores
+from moeplan.plan.search.space import Space
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.texts import counted
 from moeplan.units import format_bytes, format_count, format_flops

@@ -42,7 +42,8 @@ from moeplan.plan.goal import DenseGoal, Goal, GoalPoint
 from moeplan.plan.law_selection import Laws, LawSelection, select_laws
 from moeplan.plan.planner import check_whole
 from moeplan.plan.search.grid import Grid
-from moeplan.plan.search.space import Scores, Space
+from moeplan.plan.search.scores import Scores
+from moeplan.plan.search.space import Space
 from moeplan.plan.sweep import Sweep
 from moeplan.plan.sweep_spaces import Gain
 from moeplan.units import MemoryLimit, format_bytes, format_count, format_flops, parse_count

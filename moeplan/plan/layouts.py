@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import DEFAULT_DEVICE, MOST_GPUS, Gpus, load_device
-from moeplan.cost.training.fastest import Ranked, Spread, Trainer
+from moeplan.cost.training.degrees import Spread
+from moeplan.cost.training.fastest import Ranked, Trainer
 from moeplan.cost.training.layout import LayoutSpace, least_training_bytes
 from moeplan.cost.training.memory import TrainingMemory
 from moeplan.cost.training.memory_settings import TrainingSettings

@@ -29,7 +29,7 @@ from moeplan.numerics import Floats
 from moeplan.plan.choice import Choice, Pick, choose_by, worst
 from moeplan.plan.design_time import design_times
 from moeplan.plan.document import NearEqual
-from moeplan.plan.search.space import Scores
+from moeplan.plan.search.scores import Scores
 
 RULES = {
     "best": "the largest V, ties of 0.5 % broken",

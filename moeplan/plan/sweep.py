@@ -20,7 +20,8 @@ from moeplan.errors import InfeasibleError
 from moeplan.plan.budget import Budget
 from moeplan.plan.choice import Choice, choose_design
 from moeplan.plan.law_selection import LawSelection
-from moeplan.plan.search.space import MORE, TIE, Scores, Space
+from moeplan.plan.search.scores import Scores
+from moeplan.plan.search.space import MORE, TIE, Space
 from moeplan.plan.sweep_spaces import ROUNDING, Gain, Steps, SweepSpaces, Vocabulary, vocabulary_of
 from moeplan.plan.sweep_timed import TimedSweep
 

@@ -12,7 +12,8 @@ from moeplan.plan.choice import make_space
 from moeplan.plan.law_selection import LawSelection
 from moeplan.plan.planner import between_steps_may_help
 from moeplan.plan.search.grid import Grid
-from moeplan.plan.search.space import Scores, Space
+from moeplan.plan.search.scores import Scores
+from moeplan.plan.search.space import Space
 
 Gain = Callable[[Space, Scores], Floats]
 """The gain of each design of a space at its budget; at a fixed design it may not fall with compute."""

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from moeplan.errors import InfeasibleError
 from moeplan.plan.choice import Choice, choose_design
-from moeplan.plan.search.space import MORE, TIE, Scores, Space
+from moeplan.plan.search.scores import Scores
+from moeplan.plan.search.space import MORE, TIE, Space
 from moeplan.plan.sweep_spaces import ROUNDING, Gain, Steps, SweepSpaces
 
 FEW = 4000

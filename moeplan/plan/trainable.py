@@ -17,7 +17,8 @@ from moeplan.plan.budget import Budget, nominal_batch
 from moeplan.plan.infeasibility import limits_text, why_none_feasible
 from moeplan.plan.measured_runs import measured_site
 from moeplan.plan.search.clock import Clock
-from moeplan.plan.search.space import Scores, Space
+from moeplan.plan.search.scores import Scores
+from moeplan.plan.search.space import Space
 from moeplan.units import format_bytes, format_count
 
 

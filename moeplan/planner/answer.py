@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from moeplan.plan.choice import Choice
 from moeplan.plan.document import Plan
 from moeplan.plan.search.grid import AXES
-from moeplan.plan.search.space import Scores, Space
+from moeplan.plan.search.scores import Scores
+from moeplan.plan.search.space import Space
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.planner.warm import Curve
 from moeplan.quantities import BYTES, kind_of, percent, quantity

@@ -22,7 +22,8 @@ from moeplan.plan.choice import Choice, choose_design, make_space
 from moeplan.plan.infeasibility import why_no_designs
 from moeplan.plan.law_selection import LawSelection
 from moeplan.plan.planner import between_steps_may_help, search
-from moeplan.plan.search.space import MORE, TIE, Scores, Space
+from moeplan.plan.search.scores import Scores
+from moeplan.plan.search.space import MORE, TIE, Space
 
 KEPT, MOST_KEPT = 4, 2_000_000
 """How many spaces are kept, of how many designs altogether: each takes some 100 bytes, and its scores again as many."""

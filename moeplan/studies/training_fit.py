@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import HEADROOM, Gpus, parse_gpus
-from moeplan.cost.training.fastest import Spread, Trainer
+from moeplan.cost.training.degrees import Spread
+from moeplan.cost.training.fastest import Trainer
 from moeplan.cost.training.memory import training_memory
 from moeplan.cost.training.memory_settings import TrainingSettings
 from moeplan.cost.training.parallelism import Layout, read_degrees, read_layout

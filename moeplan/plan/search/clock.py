@@ -19,10 +19,8 @@ are asked exactly (`moeplan.plan.search.speeds`). Few are asked under every layo
 the best by their roofs and of those that then come near the best, give two things that are not proven: how near T comes
 to its roof (a design that comes nearer raises it for all) and which layouts matter (the best few, the best of each
 objective and the chosen design are asked under every layout; where more matter, all that were asked are asked for
-them). Of many near the best the likely best are asked, and the others bounded by the ceilings of the layouts that
-matter before those that are still near are asked. Tests compare the answer with that of asking all on grids of up to
-130,000 designs: V and the chosen design were the same on all of eight; the best by one law alone was off by 3 % at
-most.
+them). Tests compare the answer with that of asking all on grids of up to 130,000 designs: V and the chosen design were
+the same on all of eight; the best by one law alone was off by 3 % at most.
 """
 
 from __future__ import annotations
@@ -44,7 +42,8 @@ from moeplan.cost.training.throughput.settings import Software, band
 from moeplan.numerics import Floats
 from moeplan.plan.search.designs import joined, put_in_rows
 from moeplan.plan.search.grid import Grid
-from moeplan.plan.search.space import Scores, Space, Spend
+from moeplan.plan.search.scores import Scores
+from moeplan.plan.search.space import Space, Spend
 from moeplan.plan.search.speeds import Speeds
 
 FEW = 2000
@@ -54,7 +53,7 @@ SAMPLE = 128
 SOME = 37
 """Of every so many designs the first sample is taken, where they are many: no grid has axes of multiples of it."""
 FIRST = 256
-"""Designs asked at first where many are near; the others are bounded by the ceilings of layouts before."""
+"""Designs asked at first where many are near: they show that most of the others are not."""
 MOST = 8192
 """Designs asked at a time, for memory's sake."""
 WHOLE = 128
@@ -237,7 +236,7 @@ class Clock:
         self._rescore(scores, self._stale(scores), time, memory)  # others may have asked since
         scores.feasible[:] = scores.allowed & fits & speeds.exact & (speeds.tokens_per_second > 0)
         pool: NDArray[np.intp] | None = None  # all
-        first, turn = SAMPLE, 0
+        first, most = SAMPLE, FIRST
         while True:
             here, there = (scores, slice(None)) if pool is None else (scores.take(pool), pool)
             possible = here.allowed & fits[there] & ~speeds.exact[there] & (speeds.tokens_per_second[there] > 0)
@@ -262,7 +261,7 @@ class Clock:
                 if not len(changed) and self._samples(len(chosen)):
                     changed = self._sample(claims)
                 elif not len(changed):
-                    changed, turn = self._know(chosen, claims, turn), turn + 1
+                    changed, most = self._know(chosen, claims, most), MOST
             else:
                 best = _within(pool, _largest(np.where(possible, value, -np.inf), first))
                 if not len(best):
@@ -354,41 +353,23 @@ class Clock:
         return sample
 
     def _know(
-        self, wanted: NDArray[np.intp], claims: list[tuple[NDArray[np.intp], Floats]], turn: int
-    ) -> NDArray[np.intp]:
-        """Know more of those that are `wanted`, in turns: of which more is known then.
-
-        `claims` are those that each objective wants, with their values. Where they are many, the likely best are asked
-        first; the others are bounded by the ceilings of the layouts that matter before they are asked.
-        """
-        speeds = self.speeds
-        bounded = wanted[speeds.bounded[wanted]]
-        if speeds.reach is not None and len(wanted) > 2 * FIRST:
-            if turn and not len(bounded):
-                some = self._likely(wanted, claims, MOST)
-                speeds.bound(some)
-                return some
-            wanted = self._likely(bounded, claims, MOST) if turn else self._likely(wanted, claims, FIRST)
-        else:
-            wanted = self._likely(wanted, claims, MOST)
-        speeds.ask(wanted, every_layout=speeds.reach is None)
-        return wanted
-
-    def _likely(
         self, wanted: NDArray[np.intp], claims: list[tuple[NDArray[np.intp], Floats]], most: int
     ) -> NDArray[np.intp]:
-        """At most so many of those `wanted`: the likely best of each objective, so that few others are near."""
-        if len(wanted) <= most:
-            return wanted
-        turn = np.full(len(wanted), len(wanted))
-        expected = self.typical.weight * self.speeds.ln_expected(wanted) if self.typical else np.zeros(len(wanted))
-        expected[self.speeds.bounded[wanted]] = 0.0
-        for index, value in claims:
-            here = np.isin(index, wanted, assume_unique=True)
-            places = np.searchsorted(wanted, index[here])
-            order = places[np.argsort(-value[here] - expected[places], kind="stable")]
-            turn[order] = np.minimum(turn[order], np.arange(len(order)))
-        return wanted[_largest(-turn.astype(float), most)]
+        """Know those that are `wanted` exactly, of very many about so many alone; those that are known then.
+
+        `claims` are those that each objective wants, with their values.
+        """
+        speeds = self.speeds
+        if len(wanted) > min(4 * most, MOST):  # the likely best of each objective first, so that few others are near it
+            turn = np.full(len(wanted), len(wanted))
+            expected = self.typical.weight * speeds.ln_expected(wanted) if self.typical else np.zeros(len(wanted))
+            for index, value in claims:
+                places = np.searchsorted(wanted, index)
+                order = places[np.argsort(-value - expected[places], kind="stable")]
+                turn[order] = np.minimum(turn[order], np.arange(len(order)))
+            wanted = wanted[_largest(-turn.astype(float), most)]
+        speeds.ask(wanted, every_layout=speeds.reach is None)
+        return wanted
 
     def _loose(self, scores: Scores, index: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Which of those at `index` were judged at a looser bound than is known now."""

@@ -16,7 +16,6 @@ import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -24,20 +23,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moeplan.architecture.conventions import Variables
-from moeplan.architecture.counting import Shape
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.inference_memory import total_inference_bytes
 from moeplan.errors import LawError, MoeplanError, UsageError
 from moeplan.laws import Law
-from moeplan.laws.law import relative_weights
 from moeplan.numerics import Floats
 from moeplan.plan.budget import Budget
-from moeplan.plan.search.designs import Designs, DesignVariables, alike, joined, put_in_rows
+from moeplan.plan.search.blocks import Block, score_block, served_seconds
+from moeplan.plan.search.designs import Designs, DesignVariables, alike, put_in_rows
 from moeplan.plan.search.grid import AXES, Grid
 from moeplan.plan.search.pruning import Costs
 from moeplan.plan.search.reference import LossReference, Reference, make_reference
+from moeplan.plan.search.scores import Scores
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 
+Spend = Callable[[slice], tuple[Floats, Floats]]
+"""Of some designs, the compute that each is trained for and the compute that the laws judge it at [FLOPs]."""
 TIE = 0.005
 """Relative difference in V below which two designs are ties."""
 BEST_ATTENTION_SHARE, BEST_ASPECT_RATIO = 0.35, 88.0
@@ -53,105 +54,6 @@ FEW_DESIGNS = 20_000
 """Below so many designs one thread scores faster than two."""
 MORE = 1.1
 """Factor by which the price of memory and of compute is asked."""
-
-
-Spend = Callable[[slice], tuple[Floats, Floats]]
-"""Of some designs, the compute that each is trained for and the compute that the laws judge it at [FLOPs]."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """Designs with what does not depend on the budget."""
-
-    designs: Designs
-    """The designs."""
-    variables: Variables
-    """Their variables, under any convention."""
-    memory: NDArray[np.int64]
-    """Bytes on the fullest device when served."""
-    flops_per_token: Floats
-    """Training FLOPs per token by the budget's convention."""
-    served_seconds: Floats | None
-    """Device time of a served token [s], inf where it cannot be served as asked; None where nothing is asked."""
-
-    def take(self, index: Any) -> Block:
-        """The designs at `index` (an index array or a mask)."""
-        designs, pick = self.designs.take(index), self.designs.pick(index)
-        served = None if self.served_seconds is None else self.served_seconds[index]
-        known = self.variables.take(designs, pick)
-        return Block(designs, known, self.memory[index], self.flops_per_token[index], served)
-
-    @classmethod
-    def joined(cls, parts: Sequence[Block]) -> Block:
-        """Designs of several widths, whose switches are the same, in one."""
-        if len(parts) == 1:
-            return parts[0]
-        (designs,) = joined([part.designs for part in parts])
-        served = [part.served_seconds for part in parts if part.served_seconds is not None]
-        return cls(
-            designs,
-            DesignVariables.joined(designs, [part.variables for part in parts], [len(part.designs) for part in parts]),
-            np.concatenate([part.memory for part in parts]),
-            np.concatenate([part.flops_per_token for part in parts]),
-            np.concatenate(served) if served else None,
-        )
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Every design of a space at one budget."""
-
-    laws: tuple[Law, ...]
-    """The laws that judge."""
-    tokens: Floats
-    """Training tokens of each design."""
-    train_flops: Floats
-    """Training FLOPs of each design."""
-    allowed: NDArray[np.bool_]
-    """Which designs meet every condition but the memory limit."""
-    ln_compute: Floats
-    """ln C_l of each law (rows), of each design (columns)."""
-    feasible: NDArray[np.bool_]
-    """Which designs meet every condition."""
-    tokens_per_second: Floats | None = None
-    """The speed of training that each design was judged at, where time is the budget."""
-    kept: list[tuple[Callable[[Scores], Floats], Floats]] = field(default_factory=list, repr=False, compare=False)
-    """What every design is worth by an objective, for whoever asks again; whoever judges some anew renews it."""
-
-    def of(self, law: Law) -> Floats:
-        """ln C_l by one of the laws, whether feasible or not."""
-        found: Floats = self.ln_compute[self.laws.index(law)]
-        return found
-
-    def mean(self, laws: Sequence[Law]) -> Floats:
-        """ln V over some of the laws; -inf where infeasible."""
-        return np.where(self.feasible, self.unlimited_mean(laws), -np.inf)
-
-    def unlimited_mean(self, laws: Sequence[Law]) -> Floats:
-        """ln V over some of the laws, each by its weight, whether feasible or not."""
-        if len(laws) == 1:
-            return self.of(laws[0])
-        weights = relative_weights(laws)
-        parts = [
-            self.of(law) if weight == 1 else weight * self.of(law) for law, weight in zip(laws, weights, strict=True)
-        ]
-        total = parts[0] + parts[1]
-        for part in parts[2:]:  # one by one, so that the sum's order is fixed
-            total += part
-        total /= sum(weights)
-        return total
-
-    def take(self, index: Any) -> Scores:
-        """The designs at `index` (an index array or a mask)."""
-        return Scores(
-            self.laws,
-            self.tokens[index],
-            self.train_flops[index],
-            self.allowed[index],
-            self.ln_compute[:, index],
-            self.feasible[index],
-            None if self.tokens_per_second is None else self.tokens_per_second[index],
-        )
 
 
 def _keep_freed_memory() -> None:
@@ -301,7 +203,7 @@ class Space:
                 reference.prepare(v)
             taken, pick = designs.take(fits), designs.pick(fits)
             known = v.take(taken, pick)
-            served = _served_seconds(designs, self.budget)
+            served = served_seconds(designs, self.budget)
             picked = None if served is None else np.asarray(pick(np.broadcast_to(served, designs.shape)))
             kept = Block(taken, known, memory[fits], np.asarray(known.get("flops_per_token", self.flops)), picked)
         return len(designs), float(memory.min()), kept, tables
@@ -353,7 +255,7 @@ class Space:
         def block(number: int) -> None:
             part = slice(int(self._offsets[number]), int(self._offsets[number + 1]))
             own, seen = spend(part) if callable(spend) else (spend, spend)
-            found = self._score_block(self.blocks[number], own, seen, memory_factor, more)
+            found = score_block(self.blocks[number], self.budget, self.references, own, seen, memory_factor, more)
             tokens[part], train[part], allowed[part], ln_compute[:, part] = found
 
         list((map if count < FEW_DESIGNS else self._map)(block, range(len(self.blocks))))
@@ -377,52 +279,6 @@ class Space:
         """Which designs fit `memory_factor` times this space's memory limit when served."""
         found: NDArray[np.bool_] = self.memory <= self.budget.usable_bytes * memory_factor
         return found
-
-    def _score_block(
-        self, block: Block, train_flops: float | Floats, judged: float | Floats, memory_factor: float, more: float
-    ) -> tuple[Any, ...]:
-        budget, v = self.budget, block.variables
-        served = block.served_seconds
-        if budget.pays_hours and memory_factor != 1:  # with more memory more users share a step
-            served = _served_seconds(block.designs, budget, memory_factor)
-
-        can_serve = share = None
-        if served is not None:
-            can_serve = np.isfinite(served)
-            share = budget.serving_share(np.where(can_serve, served, 0.0)) if budget.pays_hours else None
-
-        def tokens_of(flops: float | Floats) -> tuple[NDArray[np.bool_], Floats]:
-            if share is not None:
-                whole = flops / more if isinstance(flops, np.ndarray) else budget.flops
-                spendable = flops - share * whole
-            elif budget.served_tokens:
-                spendable = flops - 2 * v.get("active_params") * budget.served_tokens
-            else:
-                spendable = np.asarray(flops)
-            positive = spendable > 0
-            if can_serve is not None:
-                positive &= can_serve
-            return positive, np.where(positive, spendable, 1.0) / block.flops_per_token
-
-        low, high = budget.limits("tokens") or (0.0, np.inf)
-        if "tokens" in budget.fix:
-            low = high = float(budget.fix["tokens"])
-        positive, tokens = tokens_of(train_flops)
-        tokens = np.minimum(tokens, min(high, budget.token_cap))
-        seen = tokens if judged is train_flops else np.minimum(tokens_of(judged)[1], min(high, budget.token_cap))
-        allowed = positive & (tokens >= low)
-        for name in (*budget.fix, *budget.ranges):
-            if name != "tokens":
-                bounds = budget.limits(name)
-                assert bounds is not None
-                values = DESIGN_VARIABLES[name].of(v, tokens)
-                allowed &= (bounds[0] <= values) & (values <= bounds[1])
-        for name, multiple in budget.multiple_of.items():
-            allowed &= DESIGN_VARIABLES[name].of(v, tokens) % multiple == 0
-        worth = budget.worth(seen)
-        train = block.flops_per_token * tokens
-        ln_compute = [reference.judge(v, worth, block.flops_per_token * worth) for reference in self.references]
-        return tokens, train, allowed, np.stack(ln_compute)
 
     @cached_property
     def flops_per_token(self) -> Floats:
@@ -513,11 +369,3 @@ class Space:
         rank = np.empty(len(index), dtype=np.intp)
         rank[np.lexsort(keys)] = np.arange(len(index))
         return rank
-
-
-def _served_seconds(designs: Shape, budget: Budget, memory_factor: float = 1.0) -> Any:
-    """Device time of a served token of each design [s] with so many times the memory; None where nothing is asked."""
-    if budget.demand.serve_gpus is None:
-        return None
-    share = memory_factor * (1 - budget.headroom)
-    return budget.demand.throughput(designs, budget.serving, share).gpu_seconds_per_token

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moeplan.cost.training.fastest import Degrees, Spread, Trainer
+from moeplan.cost.training.degrees import Degrees, Spread
+from moeplan.cost.training.fastest import Trainer
 from moeplan.cost.training.throughput.site import unmeasured
 from moeplan.numerics import Floats
 from moeplan.plan.search.designs import Designs, joined
@@ -27,7 +28,7 @@ _LOOSER = 1.08
 """How far the reach may rise before designs must be judged anew at it."""
 _SIZES = ("d_model", "num_layers", "num_heads", "num_experts", "num_active_experts", "d_expert")
 """What tells roughly how near to its roof a design comes."""
-_OF_EACH = ("tokens_per_second", "exact", "bounded", "roof", "_asked", "_whole", "_place")
+_OF_EACH = ("tokens_per_second", "exact", "roof", "_asked", "_whole", "_place")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Speeds:
         self.roof = _roofs(space, trainer)
         self.exact: NDArray[np.bool_] = self._too_many_params()
         self.tokens_per_second: Floats = np.where(self.exact, 0.0, self.roof)
-        self.bounded, self._asked, self._whole = np.zeros((3, len(space)), dtype=bool)
+        self._asked, self._whole = np.zeros((2, len(space)), dtype=bool)
         self._place = np.full(len(space), -1, dtype=np.int32)
         self._spreads: list[Spread] = []
         self._near: frozenset[tuple[Degrees, int]] | None = None
@@ -81,8 +82,7 @@ class Speeds:
     @property
     def lost(self) -> NDArray[np.bool_]:
         """Designs that no layout trains, as was found by asking."""
-        found: NDArray[np.bool_] = (self.exact | self.bounded) & (self.tokens_per_second == 0)
-        found &= ~self._too_many_params()
+        found: NDArray[np.bool_] = self.exact & (self.tokens_per_second == 0) & ~self._too_many_params()
         return found
 
     def take(self, space: Space, kept: Any) -> Speeds:
@@ -112,32 +112,14 @@ class Speeds:
         """Bounds, or exact speeds, that hold as well if the reach rises a little."""
         if self.sampled:  # it seldom rises any more
             return self.tokens_per_second.copy()
-        loose = self.roof * min(1.0, _LOOSER * (self.reach or 1.0))
-        return np.where(self.exact | self.bounded, self.tokens_per_second, loose)
+        return np.where(self.exact, self.tokens_per_second, self.roof * min(1.0, _LOOSER * (self.reach or 1.0)))
 
     def _reach(self, share: float | None) -> None:
-        """Bound all of which no more is known by this share of their roofs."""
-        if self.reach is not None:
-            self.bounded &= self.tokens_per_second < self.roof * self.reach
+        """Bound all that were not asked exactly by this share of their roofs."""
         self.reach = share
         if share is not None:
             self.version += 1
-            known = self.exact | self.bounded
-            self.tokens_per_second = np.where(known, self.tokens_per_second, self.roof * share)
-
-    def bound(self, index: NDArray[np.intp]) -> None:
-        """Bound those at `index` (sorted), which were not asked, by the ceilings of the layouts that matter."""
-        assert self._near is not None
-        self.tokens_per_second[index] = 0.0
-        self._bound(index, self._near)
-        self.bounded[index] = True
-
-    def _bound(self, index: NDArray[np.intp], layouts: frozenset[tuple[Degrees, int]]) -> None:
-        """Raise the bounds of those at `index` (sorted) to the ceilings of some layouts, but not beyond the reach."""
-        for part, designs in self._designs(index):
-            ceiling = self.trainer.ceiling(designs, close=True, among=layouts)
-            ceiling = np.minimum(ceiling, self.roof[part] * (self.reach or 1.0))
-            self.tokens_per_second[part] = np.maximum(ceiling, self.tokens_per_second[part])
+            self.tokens_per_second = np.where(self.exact, self.tokens_per_second, self.roof * share)
 
     def drop(self, index: NDArray[np.intp]) -> NDArray[np.intp]:
         """Those at `index` (sorted) that some layout may fit, by a bound; the others are known not to be trained."""
@@ -161,7 +143,6 @@ class Speeds:
             self._near, self._whole[index] = near | (before or frozenset()), True
             if before is not None and self._near > before:
                 self._find(np.flatnonzero(self._asked & ~self._whole), self._near - before, alone=True)
-                self._bound(np.flatnonzero(self.bounded & ~self.exact), self._near - before)
                 self.version += 1
         if self.reach is not None:
             self.learn(np.flatnonzero(self._asked))

@@ -28,7 +28,8 @@ from moeplan.numerics import Floats, Indices
 from moeplan.numerics.branch_and_bound import Boxes, Part
 from moeplan.plan.choice import Choice
 from moeplan.plan.search.reference import Reference
-from moeplan.plan.search.space import TIE, Scores, Space
+from moeplan.plan.search.scores import Scores
+from moeplan.plan.search.space import TIE, Space
 from moeplan.plan.search.variables import DESIGN_VARIABLES
 from moeplan.plan.uncertainty.drawn import LEVEL, DrawnLaw, ends
 from moeplan.plan.uncertainty.result import LawUncertainty, PlanUncertainty, VariableUncertainty
