@@ -378,7 +378,7 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], answer: str) 
 @pytest.mark.parametrize(
     "changes, answer",
     [
-        ({"tp": 3}, "tp 3 must divide num_heads 32"),
+        ({"tp": 3}, "tp 3 must divide num_heads 32, as 2 and 4 do"),
         ({"ep": 16, "dp": 16}, "ep 16 must divide num_experts 8"),
         ({"etp": 3, "tp": 1, "dp": 3}, "etp 3 must divide d_expert 14336"),
         ({"ep": 8, "dp": 4}, "at least 8 GPUs"),

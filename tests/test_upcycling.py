@@ -291,3 +291,10 @@ def test_the_upcycled_model_starts_as_the_dense_one(qk_norm: Any) -> None:
     with torch.no_grad():
         difference = (before(tokens).logits - after(tokens).logits).abs().max()
     assert float(difference) < 1e-5
+
+
+def test_a_budget_of_few_tokens_is_refused_with_one_that_does() -> None:
+    """A budget that pays for thousands of tokens trains nothing; the one that the refusal names does."""
+    with pytest.raises(InfeasibleError, match="too few to train on; give at least") as refused:
+        upcycle("llama-3-8b", flops="1e15")
+    assert upcycle("llama-3-8b", flops=str(refused.value).rpartition(" ")[2]).tokens >= 1e6

@@ -154,8 +154,9 @@ class Layout:
         broken: list[str] = []
 
         def divides(degree: str, name: str, size: int) -> None:
-            if size % getattr(self, degree):
-                broken.append(f"{degree} {getattr(self, degree)} must divide {name} {size}")
+            value = getattr(self, degree)
+            if size % value:
+                broken.append(f"{degree} {value} must divide {name} {size}, as {_nearest(size, value)}")
 
         divides("tp", "num_heads", architecture.num_heads)
         broken += filter(None, (each.split_problem(self.tp) for each in trained_attentions(architecture)))
@@ -212,6 +213,14 @@ class Layout:
         broken = self.problems(architecture, seq_len)
         if broken:
             raise InfeasibleError(f"layout {self}: {broken[0]}")
+
+
+@functools.lru_cache(maxsize=256)
+def _nearest(size: int, degree: int) -> str:
+    """The divisors of a size that are next to a degree which is none, in words."""
+    below = next(each for each in range(min(degree, size), 0, -1) if size % each == 0)
+    above = next((each for each in range(degree, size + 1) if size % each == 0), None)
+    return f"{below} does" if above is None else f"{below} and {above} do"
 
 
 # A search asks for the same stages thousands of times.
@@ -275,6 +284,6 @@ def read_layout(text: str, num_gpus: int | None = None) -> Layout:
     if layout.num_gpus != num_gpus:
         raise InfeasibleError(
             f"layout {text!r} takes a multiple of {counted(copies, 'GPU(s)')} (tp*cp*pp times dp), and there are "
-            f"{num_gpus}"
+            f"{num_gpus}; give degrees whose product divides them, or {max(1, num_gpus // copies) * copies} GPUs"
         )
     return layout

@@ -86,8 +86,11 @@ def upcycle(
     spent = float(base.flops_per_token(seq_len)) * count
     per_token = float(shape.flops_per_token(seq_len))
     tokens = int(budget // per_token)
-    if tokens < 1:
-        raise InfeasibleError(f"{budget:g} FLOPs pay for no token of this model; one takes {per_token:.3g}")
+    if tokens < FEWEST_TOKENS:
+        raise InfeasibleError(
+            f"{budget:g} FLOPs pay for {tokens:,} tokens of this model, too few to train on; give at least "
+            f"{1.005 * FEWEST_TOKENS * per_token:.2e}"
+        )
     limit = None if memory is None else parse_memory(memory)
     devices = 1 if limit is None else limit.num_devices
     needed = sum(inference_bytes(shape, InferenceSettings(), devices).values())
