@@ -1,14 +1,19 @@
 """How far the coefficients may be off: the fit repeated under random weights of the runs.
 
-Each draw gives every run (or every cluster of runs that rise and fall together) an exponential weight of mean 1, the
-smooth form of drawing runs with replacement (Rubin 1981, The Bayesian Bootstrap): a draw never loses a corner of the
-design altogether, which matters with a few dozen runs. With a prior, each draw also pulls to a centre drawn from it.
+Each draw gives every run (or every cluster of runs that rise and fall together) a random weight of mean 1, the smooth
+form of drawing runs with replacement (Rubin 1981, The Bayesian Bootstrap): a draw never loses a corner of the design
+altogether, which matters with a few dozen runs. With a prior, each draw also pulls to a centre drawn from it.
 
-Intervals are percentiles of the draws, of coefficients and of anything computed from them. A quadratic objective hugs
-few runs too closely, so draws are stretched about the fit by (t/z * sqrt(n/(n - p)))^q: n runs (or clusters), p
-coefficients that the runs determine, t and z the quantiles of Student's t with n - p degrees of freedom and of the
-normal, q the share of the runs in the quadratic part of the objective. In its linear part, where runs scatter by much
-more than delta, q is near 0: the draws of such an objective spread enough as they are.
+Intervals are percentiles of the draws, of coefficients and of anything computed from them. Weights are exponential,
+of variance 1, for an objective with linear tails. A quadratic one hugs few runs too closely, so weights are gamma, of
+variance f^2, which spreads draws f times as far: f = (t/z * sqrt(n/(n - p)))^q, n runs (or clusters), p coefficients
+that the runs determine, t and z the quantiles of Student's t with n - p degrees of freedom and of the normal, q the
+share of the runs in the quadratic part of the objective. In its linear part, where runs scatter by much more than
+delta, q is near 0: the draws of such an objective spread enough as they are. A fit passes through p runs whatever they
+scatter by (least absolute values: Koenker and Bassett 1978, theorem 3.1); these are not counted.
+
+Draws spread by their weights, and are not drawn apart afterwards: where runs leave coefficients a curved valley, or one
+of them a bound, points beyond the draws lie off the valley, and their predictions to one side.
 """
 
 from __future__ import annotations
@@ -38,9 +43,9 @@ class Draws:
     """Coefficients as they might have come out."""
 
     y: Floats
-    """Coordinates of each draw, stretched about the fit, (B, P)."""
-    stretch: float
-    """The factor they were stretched by."""
+    """Coordinates of each draw, (B, P)."""
+    variance: float
+    """Variance of the weights."""
     unconverged: int
     """Draws that did not converge."""
 
@@ -61,7 +66,10 @@ def bootstrap(
     """
     rng = np.random.default_rng(seed)
     units = problem.num_runs if clusters is None else int(clusters.max()) + 1
-    weights = rng.exponential(size=(count, units))
+    coefficients = len(problem.names) if determined is None else determined
+    residuals, _ = problem.residuals(fitted[:1])
+    variance = stretch(residuals[0], problem.delta, units, coefficients, level) ** 2
+    weights = np.maximum(rng.gamma(1 / variance, size=(count, units)), 1e-100)  # not all 0 at a huge variance
     weights /= weights.mean(axis=1, keepdims=True)
     if clusters is not None:
         weights = weights[:, clusters]
@@ -82,18 +90,15 @@ def bootstrap(
         better = found.objective < best
         best_y[better], best[better] = found.y[better], found.objective[better]
         converged[better] = found.converged[better]
-    residuals, _ = problem.residuals(fitted[:1])
-    coefficients = len(problem.names) if determined is None else determined
-    factor = stretch(residuals[0], problem.delta, units, coefficients, level)
-    y = np.clip(fitted[0] + factor * (best_y - fitted[0]), *problem.bounds())
-    return Draws(y, factor, int(count - converged.sum()))
+    return Draws(best_y, variance, int(count - converged.sum()))
 
 
 def stretch(residuals: Floats, delta: float, units: int, coefficients: int, level: float) -> float:
-    """The factor by which draws are stretched about the fit; see the module."""
+    """The factor f by which draws must spread further than under exponential weights; see the module."""
     from scipy.special import stdtrit
 
     freedom = max(units - coefficients, 1)
     students = float(stdtrit(freedom, 0.5 + level / 2)) / normal_quantile(level)
-    quadratic = float((np.abs(residuals) <= delta).mean())
+    passed = min(coefficients / units, 1 - 1 / units)
+    quadratic = max((float((np.abs(residuals) <= delta).mean()) - passed) / (1 - passed), 0.0)
     return float((students * math.sqrt(units / freedom)) ** quadratic)

@@ -53,8 +53,8 @@ def method_of(
         words = f"none: {few}"
     if drawn is not None:
         words = (
-            f"central {100 * level:g} % of {draws} bootstrap draws (exponential weights of the "
-            f"{'clusters' if cluster else 'runs'}), stretched about the fit by {drawn.stretch:.3f}"
+            f"central {100 * level:g} % of {draws} bootstrap draws (random weights of the "
+            f"{'clusters' if cluster else 'runs'}, gamma of variance {drawn.variance:.3f})"
         )
         if drawn.unconverged:
             words += f"; {drawn.unconverged} draws had not converged after the last step"
