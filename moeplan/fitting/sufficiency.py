@@ -49,12 +49,6 @@ def check(runs: Runs, form: str, predicts: str, *, has_prior: bool = False) -> N
 
     A prior stands in for what the runs leave open: with one, only a form that sees nothing that varies is refused.
     """
-    measured = runs.require(predicts, form)
-    if runs.count > 1 and not varies(measured):
-        raise InfeasibleError(
-            f"{predicts} is {measured[0]:.6g} in all {runs.count} runs, which determines no law; give runs in which it "
-            f"differs, or name another column by --map {predicts}=COLUMN"
-        )
     variables = form_variables(form)
     columns = {name: runs.require(name, form) for name in variables}
     count = len(form_coordinates(form).coordinates)
@@ -83,6 +77,12 @@ def check(runs: Runs, form: str, predicts: str, *, has_prior: bool = False) -> N
         raise InfeasibleError(
             f"{form} cannot be determined: it sees {', '.join(variables)}, of which {names} {verb} in all "
             f"{counted(runs.count, 'run(s)')}{blind}; {hint}{'' if has_prior else ', or give a --prior'}"
+        )
+    measured = runs.require(predicts, form)
+    if runs.count > 1 and not varies(measured):
+        raise InfeasibleError(
+            f"{predicts} is {measured[0]:.6g} in all {runs.count} runs, which determines no law; give runs in which it "
+            f"differs, or name another column by --map {predicts}=COLUMN"
         )
     flops = runs.column("train_flops")
     one = flops is not None and flops.max() <= ONE_BUDGET * flops.min()
