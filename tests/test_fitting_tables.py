@@ -278,6 +278,21 @@ def test_a_column_of_no_numbers_is_told_as_one(tmp_path: Path) -> None:
     assert len(str(refused.value).split("; leave")[0]) < 200 + len(str(path))
 
 
+def test_a_wide_table_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """Of ten thousand columns a refusal names a few."""
+    path = tmp_path / "runs.csv"
+    path.write_text(",".join(f"c{i}" for i in range(10_000)) + ",loss\n" + ",".join(["1"] * 10_001) + "\n")
+    refusals: list[Callable[[], object]] = [
+        lambda: read_runs(path).require("total_params", "additive_power_law"),
+        lambda: read_runs(path, exclude=["x>1"]),
+        lambda: read_runs(path, columns={"tokens": "x"}),
+    ]
+    for refusal in refusals:
+        with pytest.raises(UsageError) as refused:
+            refusal()
+        assert len(str(refused.value)) < 1000
+
+
 def test_logarithms_without_a_base_are_asked_about(tmp_path: Path) -> None:
     """A column of logarithms that is mapped to params is refused with the name that says so, which is read."""
     path = tmp_path / "runs.csv"

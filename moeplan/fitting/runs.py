@@ -17,7 +17,7 @@ from moeplan.architecture.conventions import ARCHITECTURAL, CONVENTIONS, Variabl
 from moeplan.architecture.shape import Architecture
 from moeplan.errors import UsageError
 from moeplan.fitting.derived import DENSE_AT_ONE, DENSE_RULES, DENSE_UP_TO, RULES
-from moeplan.fitting.names import SHAPE_FIELDS, Naming
+from moeplan.fitting.names import SHAPE_FIELDS, Naming, listed
 from moeplan.fitting.selection import Excluded
 from moeplan.fitting.table import RawTable
 from moeplan.fitting.written_columns import WrittenColumns
@@ -72,7 +72,7 @@ class Runs:
         if found is None:
             raise UsageError(
                 f"{self.table.file}: has no column {name}, which {form} sees, nor columns that give it; its columns "
-                f"are {', '.join(self.table.columns)} (name one with --map {name}=COLUMN)"
+                f"are {listed(self.table.columns)} (name one with --map {name}=COLUMN)"
             )
         return found
 
@@ -87,7 +87,7 @@ class Runs:
         """The cells of a column, by its own or its glossary name; raises `UsageError` if there is none."""
         actual = self.naming.columns.get(column, column)
         if actual not in self.table.columns:
-            raise UsageError(f"{self.table.file}: has no column {column!r}; it has {', '.join(self.table.columns)}")
+            raise UsageError(f"{self.table.file}: has no column {column!r}; it has {listed(self.table.columns)}")
         column_cells = self.table.cells[actual]
         return [column_cells[place] for place in self.rows]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from moeplan.errors import UsageError
 from moeplan.fitting.cells import read_number
-from moeplan.fitting.names import Naming
+from moeplan.fitting.names import Naming, listed
 from moeplan.fitting.table import RawTable
 
 _RULE = re.compile(r"\s*(.+?)\s*(<=|>=|!=|==|=|<|>)\s*(.*?)\s*")
@@ -61,7 +61,7 @@ def parse_rule(text: str, naming: Naming, table: RawTable) -> Rule:
     if not value and sign not in ("=", "==", "!="):
         raise UsageError(f"rule {text!r} compares with nothing; write it like 'loss>3.2'")
     if column not in table.columns:
-        raise UsageError(f"rule {text!r}: {table.file} has no column {name!r}; it has {', '.join(table.columns)}")
+        raise UsageError(f"rule {text!r}: {table.file} has no column {name!r}; it has {listed(table.columns)}")
     sign = "=" if sign == "==" else sign
     if sign not in ("=", "!=") and _number(value) is None:
         raise UsageError(f"rule {text!r} compares with {value!r}, which is no number; = and != take text")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from moeplan.fitting.names import flag
 from moeplan.fitting.optimum import has_optimum
 from moeplan.fitting.problem import Problem, spread
 from moeplan.fitting.result import Optimum
@@ -204,5 +205,5 @@ def _curves(runs: Runs) -> list[str]:
     return [
         f"each of the {len(points)} runs in column {column!r} stands at {_CURVE} or more points of its training: a "
         f"loss on the way, before the learning rate has fallen, is above that of a run that ends there; keep the last "
-        f"point of each, or at least draw them together (--cluster {column})"
+        f"point of each, or at least draw them together ({flag('cluster', column)})"
     ]
