@@ -333,3 +333,23 @@ def test_designs_at_equal_flops_pay_for_serving_once(served: dict[str, Any]) -> 
     alone = choice.space.at(Budget(**clock))  # type: ignore[arg-type]
     ln_v = alone.score(choice.flops).unlimited_mean(laws())
     assert math.log(other.value_at_equal_flops) == pytest.approx(ln_v[index] - ln_v[choice.index])
+
+
+@pytest.mark.parametrize("more", [{}, {"fix": {"num_layers": 24, "num_experts": 64}}, {"fix": {"tokens": 1e12}}])
+def test_what_serving_leaves_nothing_for_is_named(more: dict) -> None:
+    """Where tokens to serve alone cost more than the budget, the sentence says how many it could serve, whatever else
+    is fixed; so many are planned."""
+    with pytest.raises(InfeasibleError, match=r"serve at most ([\d.]+)([MBT]) tokens") as caught:
+        recommend(Budget("1e21", "80GB", inference_tokens=1e15, **more), alternatives=0)
+    most, unit = re.findall(r"at most ([\d.]+)([MBT])", str(caught.value))[0]
+    more.get("fix", {}).pop("tokens", None)
+    plan = recommend(Budget("1e21", "80GB", inference_tokens=f"{most}{unit}", **more), alternatives=0)
+    assert plan.design.tokens > 0
+
+
+def test_serving_devices_of_another_kind_need_no_prices_where_compute_is_the_budget() -> None:
+    """Compute and tokens to serve on an H200 are planned, the time of training told on the device that plans name."""
+    budget = Budget("1e21", "141GB", served="1T", serve_gpus="1xH200", fix={"num_layers": 16, "num_experts": 64})
+    plan = recommend(budget, alternatives=0)
+    assert plan.serving.load is not None
+    assert plan.training.device == "H100 SXM"

@@ -93,8 +93,10 @@ def why_none_feasible(space: Space, scores: Scores) -> str:
     for name in names:
         low, high = budget.limits(name) or (0.0, np.inf)
         inside[name] = (low <= values[name]) & (values[name] <= high)
+    # What is served may cost all of the budget: a design that is left less than a token to train on is near nothing.
+    paid = space.values("tokens", everything, scores) >= 1 if budget.served_tokens else True
     for name in names:
-        others = fits.copy()
+        others = fits & paid
         for other in names:
             if other != name:
                 others &= inside[other]
@@ -109,24 +111,32 @@ def why_none_feasible(space: Space, scores: Scores) -> str:
                 f"no design that fits {limits_text(budget)} has "
                 f"{name}={_range_text(budget, name)}{under}; nearest is {_number(name, nearest)}"
             )
-    meets = np.logical_and.reduce([fits, *inside.values()])
-    if budget.demand.serve_gpus is not None and meets.any():
-        reason = _why_not_served(space, meets)
+    met = fits if not np.any(fits & paid) else np.logical_and.reduce([fits, *inside.values()])
+    if met.any():
+        active = float(space.values("active_params", everything, scores)[met].min())
+        reason = _why_not_served(space, met) if budget.demand.serve_gpus is not None else ""
+        reason = reason or _too_much_served(budget, active)
         if reason:
             return reason
     if budget.multiple_of:
         multiples = ", ".join(f"{name} of {multiple}" for name, multiple in budget.multiple_of.items())
         return f"no design that fits {limits_text(budget)} has multiples: {multiples}; leave out the largest"
     given = ", ".join(f"{name}={_range_text(budget, name)}" for name in names)
-    if given:
-        return f"no design that fits {limits_text(budget)} meets {given} together"
-    if not budget.served_tokens:  # what is left are the GPUs and how they are to be used
+    if budget.gpus and met.any():  # what is left are the GPUs and how they are to be used
         layout = f" by the layout {budget.layout}; leave it to the search" if budget.layout else "; give more GPUs"
-        return f"no design that fits {limits_text(budget)} trains on {budget.gpus}{layout}"
-    most = budget.flops / (2 * float(space.values("active_params", everything, scores)[meets].min()))
+        held = f" with {given}" if given else ""
+        return f"no design that fits {limits_text(budget)}{held} trains on {budget.gpus}{layout}"
+    return f"no design that fits {limits_text(budget)} meets {given} together"
+
+
+def _too_much_served(budget: Budget, active_params: float) -> str:
+    """What serving alone costs where the design of fewest active params has nothing left to train on; "" otherwise."""
+    if budget.pays_hours or 2 * active_params * budget.served_tokens < budget.flops:
+        return ""
+    most = budget.flops / (2 * active_params)
     return (
-        f"no design can be trained on {format_flops(budget.flops)} FLOPs: serving {format_count(budget.served_tokens)} "
-        f"tokens alone costs more, whatever the design; serve at most {format_count(0.9 * most, 2)} tokens"
+        f"no design can be trained on {limits_text(budget)}: serving {format_count(budget.served_tokens)} tokens alone "
+        f"costs more, whatever the design; serve at most {format_count(0.9 * most, 2)} tokens"
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from moeplan.architecture.shape import Architecture
 from moeplan.cost.devices import DEFAULT_DEVICE, MOST_GPUS, Gpus, load_device
+from moeplan.cost.serving.demand import Demand
 from moeplan.cost.training.degrees import Spread
 from moeplan.cost.training.fastest import Ranked, Trainer
 from moeplan.cost.training.layout import LayoutSpace, least_training_bytes
@@ -104,7 +105,8 @@ def _ranked(architecture: Architecture, budget: Budget) -> tuple[Trainer, list[R
         return trainer, trainer.ranking(architecture, LISTED)
     device = load_device(DEFAULT_DEVICE)
     hours = budget.flops / (device.bf16_flops * NOMINAL_MFU * budget.goodput) / 3600
-    trainer = trainer_of(dataclasses.replace(budget, gpus=Gpus(1, device)))
+    # What is served costs hours of other devices, which say nothing of how this one trains.
+    trainer = trainer_of(dataclasses.replace(budget, gpus=Gpus(1, device), demand=Demand()))
     memory = trainer.least_state_bytes * architecture.total_params() / trainer.usable_bytes
     power = max(0, math.ceil(math.log2(max(hours / 24 / _USUAL_DAYS, memory))))
     for count in (2**more for more in range(power, power + _MORE)):
