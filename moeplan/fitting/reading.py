@@ -134,8 +134,7 @@ def _check_sizes(runs: Runs) -> None:
         raise UsageError(
             f"{runs.table.file}: column {columns[0]!r} (active_params) holds {active[0]:.4g} where column "
             f"{columns[1]!r} (total_params) holds {total[0]:.4g}, and no model has more active params than params; if "
-            f"they are swapped, say so with {flag('map', f'active_params={columns[1]}')} "
-            f"{flag('map', f'total_params={columns[0]}')}"
+            f"they are swapped, say so with --map 'active_params={columns[1]}' --map 'total_params={columns[0]}'"
         )
 
 
