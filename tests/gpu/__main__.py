@@ -1,7 +1,8 @@
 """All that a GPU can show, in one command: `python -m tests.gpu FOLDER [NAME ...]` writes text and JSON into FOLDER.
 
-Each part is a process with its own limit, so that one that fails leaves the others; under 6 minutes in all. NAME picks
-parts. Needs the extras `verify` and `export-test`, and pytest with pytest-xdist and hypothesis.
+Each part is a process with its own limit, so that one that fails leaves the others: about 8 minutes in all on an H100,
+6 without `tests`. NAME picks parts. Needs the extras `verify` and `export-test`, and pytest with pytest-xdist and
+hypothesis.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def steps(device: torch.device, site: str | None = None) -> list[dict[str, Any]]
     rows = []
     cuda = device.type == "cuda"
     peak = matmul_flops(str(device), "bf16")
-    for shape in STEPS[::-1] if cuda else STEPS[:2]:
+    for shape in STEPS if cuda else STEPS[:2]:
         if not cuda:
             shape = (*shape[:4], 4, shape[5])
         gc.collect()  # the trainer before lives in circles, and its memory would be freed in the midst of this one
