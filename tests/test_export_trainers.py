@@ -104,6 +104,7 @@ def test_megatron_core_builds_the_plans_model(tmp_path: Path) -> None:
             "lr": chosen.learning_rate, "min_lr": chosen.least_learning_rate, "adam_beta1": 0.9, "adam_beta2": 0.95,
             "adam_eps": 1e-8, "weight_decay": 0.1, "clip_grad": 1.0,
         }  # fmt: skip
+        assert found["precision"] == ["hybrid", "tensorwise"]  # the sample's fp8
         assert found["split"]["tensor_model_parallel_size"] == given.tp
         assert chosen.batch % (given.dp * given.micro_batch) == 0
         if found["stages"] is not None:

@@ -82,6 +82,7 @@ def megatron(path: Path) -> dict[str, Any]:
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     from megatron.core import parallel_state
+    from megatron.core.enums import Fp8Recipe
     from megatron.core.models.gpt import GPTModel
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec
     from megatron.core.optimizer import OptimizerConfig
@@ -121,13 +122,16 @@ def megatron(path: Path) -> dict[str, Any]:
     if "--moe-layer-freq" in args:
         values["moe_layer_freq"] = eval(args["--moe-layer-freq"])
     config = kind(**values)
-    known = {f.name for f in dataclasses.fields(OptimizerConfig)}
+    known = {f.name: f for f in dataclasses.fields(OptimizerConfig)}
     own = {flag[2:].replace("-", "_"): text for flag, text in args.items()}
-    optimizer = OptimizerConfig(**{name: float(text) for name, text in own.items() if name in known and text})
+    optimizer = OptimizerConfig(
+        **{name: _value(text, known[name]) for name, text in own.items() if name in known and text}
+    )
     result = {
         "params": None,
         "stages": stages,
         "split": split,
+        "precision": [args["--fp8-format"], Fp8Recipe(args["--fp8-recipe"]).value],  # a config of fp8 needs the Engine
         "hidden_dropout": config.hidden_dropout,
         "attention_dropout": config.attention_dropout,
         "scale": config.moe_router_topk_scaling_factor,
