@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from moeplan.plan.inverse import recommend_for
 from moeplan.plan.law_selection import select_laws
 from moeplan.plan.repeat import repeated_target
 from moeplan.plan.search.space import Space
+from moeplan.plan.sweep import Sweep
 from moeplan.report.page import numbers_without_source
 from moeplan.report.sections import plan_sections
 from moeplan.report.terminal import terminal_text
@@ -102,6 +104,24 @@ def test_no_smaller_compute_reaches_the_leverage(along_compute, share: float) ->
     assert max(below, default=0) < target
     above = [v >= target for b, v in zip(budgets, values, strict=True) if 1 < b.flops / plan.goal.found <= 1.25]
     assert plan.goal.also_above == pytest.approx(np.mean(above))
+
+
+@pytest.mark.parametrize("conditions", [{}, {"max_tokens": 1e11}, {"inference_tokens": 1e11}])
+def test_what_is_left_out_unjudged_gains_no_more(conditions: dict) -> None:
+    """No feasible design gains more at a step, or before it, than is said without any law: leverage and work."""
+    budgets = [Budget(c, "30GB", vocab_size=VOCAB, tied_embeddings=True, **conditions) for c in (1e20, 1e21, 1e22)]
+    sweep = Sweep(budgets, select_laws(None), grid=GRID)
+    for target in (
+        {"target_el": 2.0, "dense": None},
+        {"target_el": None, "dense": SimpleNamespace(train_flops=1, phi=1)},
+    ):
+        gain = inverse._Search(sweep, "flops", LAW, say=print, given=(), **target).gain
+        space = sweep.space(budgets[0], finer=False)
+        seen = [sweep.see(space, step) for step in range(3)]
+        most = [float(gain(here, scores)[scores.feasible].max()) for here, scores in seen]
+        bounds = [sweep.most_gained(step, gain) for step in range(3)]
+        assert all(max(most[: step + 1]) <= bounds[step] * (1 + 1e-12) for step in range(3))
+        assert bounds[0] < bounds[2] < math.inf
 
 
 @pytest.mark.usefixtures("narrow")

@@ -9,6 +9,7 @@ reference tables are built once for all budgets with the same vocabulary, on as 
 from __future__ import annotations
 
 import dataclasses
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -48,6 +49,7 @@ class Sweep(SweepSpaces):
     def __init__(self, budgets: Sequence[Budget], laws: LawSelection, **options: Any) -> None:
         super().__init__(budgets, laws, **options)
         self._chosen_among: dict[tuple[Vocabulary, bool], Space | None] = {}
+        self._most: dict[tuple[int, Gain], float] = {}
 
     def choice(self, step: int) -> Choice:
         """The choice at a step, as `recommend` makes it; raises `InfeasibleError` if nothing is feasible."""
@@ -93,13 +95,30 @@ class Sweep(SweepSpaces):
 
     def first(self, gain: Gain, target: float, *, after: int = -1, before: int | None = None) -> int | None:
         """The first step after `after` (and before `before`) whose chosen design gains at least `target`."""
-        for stretch in self.stretches(range(after + 1, len(self.budgets) if before is None else before)):
+        stretches = list(self.stretches(range(after + 1, len(self.budgets) if before is None else before)))
+        for stretch in stretches:
+            if stretch is not stretches[-1] and self.most_gained(stretch[-1], gain) < target:
+                continue
             empty = self._empty(stretch) if self.finer else 0
             for part, finer in ((stretch[:empty], True), (stretch[empty:], False)):
                 found = self._first_of(part, gain, target, finer) if part else None
                 if found is not None:
                     return found
         return None
+
+    def most_gained(self, step: int, gain: Gain) -> float:
+        """What no design gains up to a step, whatever laws choose; infinite where that is not known without them.
+
+        All that fit are asked, each trained with all of the compute, with which its gain does not fall. So a vocabulary
+        whose budgets are far too small is left out without a reference table of any law.
+        """
+        budget = self.budgets[step]
+        if self.finer or budget.gpus is not None:
+            return math.inf
+        if (step, gain) not in self._most:
+            space = self.bare_space(budget)
+            self._most[step, gain] = -math.inf if space.is_empty else float(gain(space, _trained(space)).max())
+        return self._most[step, gain]
 
     def _first_of(self, steps: Steps, gain: Gain, target: float, finer: bool) -> int | None:
         """The first of steps of one vocabulary."""
@@ -220,6 +239,13 @@ class Sweep(SweepSpaces):
         kept = np.empty(len(value), dtype=bool)
         kept[order] = value[order] >= best + np.log1p(-TIE) - ROUNDING
         return kept
+
+
+def _trained(space: Space) -> Scores:
+    """Every design trained with all of the compute, judged by no law."""
+    flops = np.full(len(space), space.budget.flops)
+    everything = np.ones(len(space), dtype=bool)
+    return Scores((), flops / space.flops_per_token, flops, everything, np.empty((0, len(space))), everything)
 
 
 class _First:

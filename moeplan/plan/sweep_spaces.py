@@ -57,8 +57,7 @@ class SweepSpaces:
         if key not in self._spaces:
             self.say("searching between the grid's steps" if finer else "building the grid")
             same = [each for each in self.budgets if vocabulary_of(each) == key[0]]
-            reference = self._grid or budget.reference_grid()
-            base = budget.declared_grid(reference.halved() if finer else reference)
+            base, reference = self._grids(budget, finer)
             span = same[0].flops, same[-1].flops
             # The loosest budget admits the most designs: a space made for it holds those of every tighter one.
             try:
@@ -68,6 +67,16 @@ class SweepSpaces:
             except InfeasibleError as error:
                 self._spaces[key] = error
         return self._spaces[key]
+
+    def bare_space(self, budget: Budget) -> Space:
+        """The designs of the declared grid that fit one budget, which no law can judge."""
+        base, reference = self._grids(budget, finer=False)
+        return Space(budget, (), base=base, reference=reference, references=(), threads=self.threads)
+
+    def _grids(self, budget: Budget, finer: bool) -> tuple[Grid, Grid]:
+        """The grid of a budget's designs, and that of the references."""
+        reference = self._grid or budget.reference_grid()
+        return budget.declared_grid(reference.halved() if finer else reference), reference
 
 
 def vocabulary_of(budget: Budget) -> Vocabulary:
