@@ -244,7 +244,7 @@ def load_device(name: str | Path) -> Device:
     Raises `UsageError` for an unknown name, with the nearest ones, and for a file that is not a device.
     """
     text = str(name)
-    if re.search(r"\.ya?ml$", text):
+    if _is_file(text):
         return read_device(read_text_file(Path(text)), text)
     if re.search(r"\.\w+$|[/\\]", text):
         raise UsageError(
@@ -287,7 +287,12 @@ def parse_gpus(text: str | Gpus) -> Gpus:
 
 def _gpus(count: int, device: str) -> Gpus:
     """So many of a device by its name or file; a file stays named, as commands know its device by no other name."""
-    return Gpus(count, load_device(device), device if re.search(r"\.ya?ml$", device) else "")
+    return Gpus(count, load_device(device), device if _is_file(device) else "")
+
+
+def _is_file(device: str) -> bool:
+    """Whether a device is given by its file."""
+    return re.search(r"\.ya?ml$", device) is not None
 
 
 @functools.cache

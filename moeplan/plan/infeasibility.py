@@ -94,9 +94,9 @@ def why_none_feasible(space: Space, scores: Scores) -> str:
         low, high = budget.limits(name) or (0.0, np.inf)
         inside[name] = (low <= values[name]) & (values[name] <= high)
     # What is served may cost all of the budget: a design that is left less than a token to train on is near nothing.
-    paid = space.values("tokens", everything, scores) >= 1 if budget.served_tokens else True
+    paid = fits & (space.values("tokens", everything, scores) >= 1) if budget.served_tokens else fits
     for name in names:
-        others = fits & paid
+        others = paid.copy()
         for other in names:
             if other != name:
                 others &= inside[other]
@@ -111,7 +111,7 @@ def why_none_feasible(space: Space, scores: Scores) -> str:
                 f"no design that fits {limits_text(budget)} has "
                 f"{name}={_range_text(budget, name)}{under}; nearest is {_number(name, nearest)}"
             )
-    met = fits if not np.any(fits & paid) else np.logical_and.reduce([fits, *inside.values()])
+    met = np.logical_and.reduce([fits, *inside.values()]) if paid.any() else fits
     if met.any():
         active = float(space.values("active_params", everything, scores)[met].min())
         reason = _why_not_served(space, met) if budget.demand.serve_gpus is not None else ""
